@@ -1,0 +1,66 @@
+"""Every exception this package raises on purpose.
+
+Each class also inherits the standard type it stands for, so callers can catch either. All of them
+survive pickling (they cross process boundaries in the process executor). A message says what went
+wrong, what was got, what is allowed and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GenDataAgentError(Exception):
+    """Base of all errors raised on purpose; the command line prints these without a traceback."""
+
+
+class ConfigError(GenDataAgentError, ValueError):
+    """One or more settings are wrong. `problems` holds every one found, each a whole sentence."""
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"{len(self.problems)} settings are wrong:\n{lines}"
+
+
+class DataError(GenDataAgentError, ValueError):
+    """The user's images or labels cannot be used as they are."""
+
+
+class ImageUnreadableError(DataError):
+    """One picture cannot be used (truncated, not an image, too large...); it is quarantined."""
+
+
+class MissingDependencyError(GenDataAgentError, ImportError):
+    """An optional package is not installed; the message holds the pip command that mends it."""
+
+
+class ModelError(GenDataAgentError, OSError):
+    """A model cannot be found or loaded, or its parts do not fit together."""
+
+
+class RunFolderError(GenDataAgentError, RuntimeError):
+    """A run folder cannot be used: not one, taken by another process, or of other settings."""
+
+
+class StorageError(GenDataAgentError, OSError):
+    """Writing failed (disk full, no permission). What was complete before is still there."""
+
+
+class TrainingDivergedError(GenDataAgentError, ArithmeticError):
+    """The training loss stopped being a finite number."""
+
+
+class ScoreError(GenDataAgentError, ArithmeticError):
+    """A score of the named images is not finite, so they cannot be ranked."""
+
+
+class GenerationError(GenDataAgentError, RuntimeError):
+    """A captioner, rewriter or generator broke its contract or failed as a whole."""

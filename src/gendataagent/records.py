@@ -1,0 +1,232 @@
+"""What flows through a run: frozen values, and the seeds derived from what a thing is.
+
+`Candidate` is one image to be made; every stage returns changed copies (`dataclasses.replace`),
+never edits. `RoundRecord` sums up one round, `RunManifest` says what a run was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+SCHEMA_VERSION = 1
+
+SEED_BITS = 63  # torch.Generator.manual_seed takes a signed 64-bit integer
+
+
+def derive_seed(run_seed: int, *what: str | int) -> int:
+    """Return a seed in [0, 2**63) that depends only on `run_seed` and on what is to be seeded.
+
+    blake2b over length-prefixed parts: the same in every process and Python version (Python's own
+    hash() is salted), and ("a", "bc") differs from ("ab", "c").
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (run_seed, *what):
+        encoded = f"{type(part).__name__}:{part}".encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return int.from_bytes(digest.digest(), "little") >> (64 - SEED_BITS)
+
+
+def candidate_id(round_number: int, source_id: str, variant: int) -> str:
+    """Return the id of a candidate: ASCII, safe as a file name whatever the source is called."""
+    digest = hashlib.blake2b(source_id.encode(), digest_size=8).hexdigest()
+    return f"r{round_number:03d}-{digest}-v{variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One real training image and how the current classifier does on it.
+
+    Args:
+        source_id: id of the image in the training set.
+        label: index of its class.
+        score: the selector's score; lower is chosen first (for the marginal score: p(true class)).
+    """
+
+    source_id: str
+    label: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One synthetic image from plan to verdict, with its whole story.
+
+    The fields with a default are filled in by later stages: caption and prompt by the captioner and
+    rewriter, `generator` by the render stage, `vog` and `rejected_by` by the filter. `rejected_by`
+    is None for a kept image, else the short reason why not ("vog", "black-image", ...).
+    """
+
+    id: str
+    round: int
+    source_id: str
+    label: int
+    class_name: str
+    variant: int
+    seed: int
+    strength: float
+    guidance_scale: float
+    num_inference_steps: int
+    negative_prompt: str
+    marginal_score: float | None = None
+    source_caption: str | None = None
+    caption: str | None = None
+    prompt: str | None = None
+    generator: str | None = None
+    generator_revision: str | None = None
+    vog: float | None = None
+    rejected_by: str | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether this image goes into training."""
+        return self.rejected_by is None
+
+    @property
+    def file_name(self) -> str:
+        """Name of its image file inside the round's folder of the pool."""
+        return f"{self.id}.png"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Return the candidate of a `to_json` row; columns that are not fields are ignored."""
+        return cls(**{f.name: row[f.name] for f in fields(cls) if f.name in row})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRecord:
+    """What one round did: counts, notes for the reader, and seconds per stage.
+
+    Args:
+        epoch: epochs trained when the round began.
+        selected: number of real images chosen as hard.
+        made: candidates rendered; kept: those that go into training.
+        rejected: reason -> count.
+        seconds: stage -> wall-clock seconds (select, caption, rewrite, render, filter), summed over
+            interrupted attempts.
+        notes: sentences a reader should see (for example: the filter had too few checkpoints).
+    """
+
+    round: int
+    epoch: int
+    selected: int
+    made: int
+    kept: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {
+            **asdict(self),
+            "rejected": dict(self.rejected),
+            "seconds": dict(self.seconds),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Return the record of a `to_json` row."""
+        return cls(**{**row, "notes": tuple(row["notes"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochMetrics:
+    """One line of `metrics.jsonl`, written after each epoch.
+
+    Accuracies are shares in [0, 1]; `seconds` is wall-clock time of the epoch's training.
+    `train_accuracy` is measured in eval mode on the real training images, without augmentation;
+    it and `validation_accuracy` are None on epochs where they were not measured.
+    """
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    optimizer_steps: int
+    real_images: int
+    synthetic_images: int
+    seconds: float
+    train_accuracy: float | None = None
+    validation_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How a classifier does on one split. Accuracies are shares in [0, 1].
+
+    Args:
+        split: "train", "validation" or "test".
+        per_class: class name -> accuracy; a class without images in the split is absent.
+        worst_case_disparity: min over classes of accuracy / max over classes (Ghosh et al. 2021);
+            1 is parity, higher is better; 0 when the best class is at 0.
+        confusion: row = true class, column = predicted class, counts, in class order.
+    """
+
+    split: str
+    images: int
+    top1: float
+    per_class: Mapping[str, float]
+    worst_class: str
+    worst_class_accuracy: float
+    worst_case_disparity: float
+    loss: float
+    ece: float
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """Which model a backend is: enough to say in a record what made an image.
+
+    Args:
+        name: hub id, path, or the name of a bundled model.
+        revision: hub revision, or a content hash for a model on disk; "" where neither is known.
+    """
+
+    name: str
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunManifest:
+    """What a run was made of; written once when the run folder is made, checked on resume.
+
+    Args:
+        config_hash: hash of every setting that changes results (not progress, workers, ...).
+        data_fingerprint: hash of the ids, labels and split of the data.
+        environment: python, torch, platform, device, package versions.
+    """
+
+    created: str
+    seed: int
+    config_hash: str
+    data_fingerprint: str
+    class_names: tuple[str, ...]
+    images_per_split: Mapping[str, int]
+    quarantined: int
+    captioner: ModelDescription | None
+    rewriter: ModelDescription | None
+    generator: ModelDescription | None
+    environment: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
