@@ -8,72 +8,53 @@ code, [I] inferred, [?] open; no tag = ours.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
-import tomllib
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import tomli_w
 
 from gendataagent.errors import ConfigError
+from gendataagent.settings import (
+    apply_overrides,
+    build,
+    iterate_settings,
+    plain,
+    read_toml,
+    setting,
+)
 
 AUTO = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is known about one setting besides its type and default.
-
-    Args:
-        affects_results: False for settings that change speed or display but no number; only those
-            may differ when a run is resumed.
-    """
-
-    help: str
-    unit: str = ""
-    source: str = ""
-    choices: tuple[str, ...] = ()
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    affects_results: bool = True
-
-
-def _setting(default: Any, help: str, **details: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(help, **details)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """Where the real images are and how they are split."""
 
-    path: str = _setting(
+    path: str = setting(
         "bundled:cifar10",
         "folder of images (class/*.jpg, or train|validation|test/class/*), a parquet file or "
         "folder, a data set saved by Hugging Face datasets, or bundled:cifar10",
     )
-    image_column: str = _setting(AUTO, "column of the picture in parquet / Hugging Face data")
-    label_column: str = _setting(AUTO, "column of the class in parquet / Hugging Face data")
-    train_per_class: int = _setting(
+    image_column: str = setting(AUTO, "column of the picture in parquet / Hugging Face data")
+    label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
+    train_per_class: int = setting(
         0, "use only this many training images of each class, drawn by seed; 0 = all", at_least=0
     )
-    validation_share: float = _setting(
+    validation_share: float = setting(
         0.15,
         "share of each class set aside when no validation split is given",
         above=0,
         at_most=0.5,
     )
-    test_share: float = _setting(
+    test_share: float = setting(
         0.15, "share of each class set aside when no test split is given", above=0, at_most=0.5
     )
-    max_megapixels: float = _setting(
+    max_megapixels: float = setting(
         179.0, "larger pictures are quarantined, not decoded", unit="megapixel", above=0
     )
 
@@ -82,16 +63,16 @@ class DataConfig:
 class ClassifierConfig:
     """The image classifier that is trained."""
 
-    model: str = _setting(
+    model: str = setting(
         AUTO,
         "tiny-resnet (32 px, from scratch), or a hub id or path of an image-classification model "
         "of transformers; auto = tiny-resnet for pictures up to 64 px or without a GPU, else "
         "microsoft/resnet-50",
         source="ResNet-50 [S]",
     )
-    revision: str = _setting("", "hub revision; empty = the newest")
-    pretrained: bool = _setting(True, "start from the model's weights (no effect on tiny-resnet)")
-    size_px: int = _setting(
+    revision: str = setting("", "hub revision; empty = the newest")
+    pretrained: bool = setting(True, "start from the model's weights (no effect on tiny-resnet)")
+    size_px: int = setting(
         0,
         "side of the square pictures it sees; 0 = 32 for tiny-resnet, else 224",
         unit="px",
@@ -104,52 +85,52 @@ class ClassifierConfig:
 class TrainingConfig:
     """How the classifier is fitted."""
 
-    epochs: int = _setting(200, "epochs over the training set", source="[S]", at_least=1)
-    steps_per_epoch: int = _setting(
+    epochs: int = setting(200, "epochs over the training set", source="[S]", at_least=1)
+    steps_per_epoch: int = setting(
         0,
         "optimiser steps an epoch; 0 = one pass over real + kept images. A fixed number makes runs "
         "with and without synthetic images equal in steps",
         at_least=0,
     )
-    batch_size: int = _setting(128, "images a step", source="128 x 8 GPUs [S]", at_least=2)
-    learning_rate: float = _setting(0.1, "peak learning rate of SGD", source="[S]", above=0)
-    momentum: float = _setting(0.9, "momentum of SGD", source="[C]", at_least=0, at_most=0.999)
-    nesterov: bool = _setting(True, "Nesterov momentum", source="[C]")
-    weight_decay: float = _setting(5e-4, "L2 penalty", source="[S]", at_least=0)
-    decay_milestones: tuple[float, ...] = _setting(
+    batch_size: int = setting(128, "images a step", source="128 x 8 GPUs [S]", at_least=2)
+    learning_rate: float = setting(0.1, "peak learning rate of SGD", source="[S]", above=0)
+    momentum: float = setting(0.9, "momentum of SGD", source="[C]", at_least=0, at_most=0.999)
+    nesterov: bool = setting(True, "Nesterov momentum", source="[C]")
+    weight_decay: float = setting(5e-4, "L2 penalty", source="[S]", at_least=0)
+    decay_milestones: tuple[float, ...] = setting(
         (0.25, 0.5, 0.75),
         "shares of the epochs after which the learning rate drops",
         source="epochs 50/100/150 of 200 [S]",
     )
-    decay_rate: float = _setting(0.2, "factor at each milestone", source="[S]", above=0, at_most=1)
-    warmup_epochs: float = _setting(
+    decay_rate: float = setting(0.2, "factor at each milestone", source="[S]", above=0, at_most=1)
+    warmup_epochs: float = setting(
         0.0, "epochs of linear warm-up", unit="epoch", source="none [S]", at_least=0
     )
-    gradient_clip: float = _setting(0.0, "largest gradient norm; 0 = no clipping", at_least=0)
-    augmentation: str = _setting(
+    gradient_clip: float = setting(0.0, "largest gradient norm; 0 = no clipping", at_least=0)
+    augmentation: str = setting(
         AUTO,
         "pad-crop (shift by an eighth), resized-crop, or none; all but none with a flip. auto = "
         "pad-crop up to 64 px, else resized-crop",
         source="resized-crop, flip 0.5 [C]",
         choices=(AUTO, "pad-crop", "resized-crop", "none"),
     )
-    colour_jitter: float = _setting(
+    colour_jitter: float = setting(
         0.4, "strength of brightness, contrast, saturation jitter", source="0.4 [C]", at_least=0,
         at_most=1,
     )  # fmt: skip
-    synthetic_weight: float = _setting(
+    synthetic_weight: float = setting(
         1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0
     )
-    mixed_precision: str = _setting(
+    mixed_precision: str = setting(
         AUTO,
         "auto = bf16 or fp16 on a GPU, none on a CPU",
         source="on [S]",
         choices=(AUTO, "no", "fp16", "bf16"),
     )
-    evaluate_every_epochs: int = _setting(
+    evaluate_every_epochs: int = setting(
         1, "epochs between measurements on train and validation", at_least=1
     )
-    checkpoint_every_epochs: int = _setting(
+    checkpoint_every_epochs: int = setting(
         1, "epochs between checkpoints to resume from", at_least=1, affects_results=False
     )
 
@@ -158,16 +139,16 @@ class TrainingConfig:
 class AgentConfig:
     """When the agent acts and what becomes of its images."""
 
-    enabled: bool = _setting(True, "false = train on the real images only")
-    rounds: int = _setting(20, "on-the-fly iterations", source="20 [S]", at_least=1)
-    first_round_epoch: int = _setting(
+    enabled: bool = setting(True, "false = train on the real images only")
+    rounds: int = setting(20, "on-the-fly iterations", source="20 [S]", at_least=1)
+    first_round_epoch: int = setting(
         -1,
         "epochs trained before the first round; the others follow at equal distances. -1 = one "
         "such distance (epochs / (rounds + 1))",
         source="[?]; 20 rounds in 200 epochs = one every 10 [I]",
         at_least=-1,
     )
-    pool: str = _setting(
+    pool: str = setting(
         "replace",
         "replace: train on the newest round's images; accumulate: on those of all rounds",
         source="[?]",
@@ -179,16 +160,16 @@ class AgentConfig:
 class SelectionConfig:
     """Which real images new ones are made from."""
 
-    by: str = _setting(
+    by: str = setting(
         "marginal",
         "marginal: lowest softmax probability of the true class; uniform: drawn by seed",
         source="marginal [R]",
     )
-    share: float = _setting(
+    share: float = setting(
         0.2, "share of the training set selected", source="1/5 of 1/5, 1/4, 1/2 swept [S, I]",
         above=0, at_most=1,
     )  # fmt: skip
-    per_class: bool = _setting(
+    per_class: bool = setting(
         False, "take the share of each class instead of the whole set", source="whole set [I]"
     )
 
@@ -197,15 +178,15 @@ class SelectionConfig:
 class PromptingConfig:
     """How pictures become prompts."""
 
-    captioner: str = _setting(
+    captioner: str = setting(
         AUTO, "visible-attributes (bundled, no model); auto = that", source="BLIP-2 [S]"
     )
-    rewriter: str = _setting(
+    rewriter: str = setting(
         AUTO,
         "visible-attributes (bundled, no model), or none: keep the caption; auto = the former",
         source="Llama-2 [R]",
     )
-    rewrites: int = _setting(
+    rewrites: int = setting(
         5,
         "rewrites (= images) of each selected picture, m",
         source="5 at share 1/5 makes 1x the training set [I]",
@@ -217,18 +198,18 @@ class PromptingConfig:
 class GenerationConfig:
     """The diffusion model and how it is run."""
 
-    generator: str = _setting(
+    generator: str = setting(
         AUTO,
         "tiny-sd (bundled, 32 px, for trying out), or a hub id or path of a Stable Diffusion; auto "
         "= SD 1.5 with a GPU and its weights at hand, else tiny-sd",
         source="Stable Diffusion 1.5 [S]",
     )
-    revision: str = _setting("", "hub revision; empty = the newest")
-    size_px: int = _setting(
+    revision: str = setting("", "hub revision; empty = the newest")
+    size_px: int = setting(
         0, "side of the square pictures made; 0 = the model's own", unit="px", source="512 [C]",
         at_least=0,
     )  # fmt: skip
-    strength: float = _setting(
+    strength: float = setting(
         0.75,
         "share of the noise schedule put on the real picture's latent: 0 = the picture, 1 = from "
         "text alone",
@@ -236,28 +217,28 @@ class GenerationConfig:
         above=0,
         at_most=1,
     )
-    guidance_scale: float = _setting(
+    guidance_scale: float = setting(
         7.5, "classifier-free guidance", source="7.5 augmenting, 2.0 synthetic only [S]", at_least=0
     )
-    num_inference_steps: int = _setting(
+    num_inference_steps: int = setting(
         30,
         "scheduler steps; floor(steps * strength) are executed",
         source="30 [C]",
         at_least=1,
     )
-    negative_prompt: str = _setting(
+    negative_prompt: str = setting(
         "distorted, unrealistic, blurry, out of frame", "what to steer away from", source="[S]"
     )
-    scheduler: str = _setting(
+    scheduler: str = setting(
         AUTO,
         "name of a diffusers scheduler class; auto = UniPCMultistepScheduler",
         source="UniPC [C]",
     )
-    batch_size: int = _setting(16, "pictures made at a time", at_least=1, affects_results=False)
-    workers: int = _setting(
+    batch_size: int = setting(16, "pictures made at a time", at_least=1, affects_results=False)
+    workers: int = setting(
         0, "processes that make pictures; 0 = this one", at_least=0, affects_results=False
     )
-    dtype: str = _setting(
+    dtype: str = setting(
         AUTO,
         "auto = float16 on a GPU, float32 on a CPU",
         source="fp16 [C]",
@@ -269,26 +250,26 @@ class GenerationConfig:
 class FilterConfig:
     """Which synthetic images go into training."""
 
-    by: str = _setting(
+    by: str = setting(
         "vog", "vog: variance of gradients; random: drawn by seed; none: keep all", source="vog [S]"
     )
-    drop_share: float = _setting(
+    drop_share: float = setting(
         0.25,
         "share of each class's synthetic images dropped",
         source="25 / 50 / 75 % swept [S]",
         at_least=0,
         at_most=0.99,
     )
-    keep: str = _setting(
+    keep: str = setting(
         "high", "which end of the scores is kept", source="high [R]; see docs/method.md",
         choices=("high", "low"),
     )  # fmt: skip
-    checkpoint_marks: tuple[float, ...] = _setting(
+    checkpoint_marks: tuple[float, ...] = setting(
         (0.05, 0.1, 0.15),
         "shares of the epochs after which a checkpoint for VoG is kept",
         source="epochs 10, 20, 30 of 200 [R]",
     )
-    min_checkpoints: int = _setting(
+    min_checkpoints: int = setting(
         2, "with fewer checkpoints VoG keeps everything, and says so", source="[?]", at_least=2
     )
 
@@ -297,11 +278,11 @@ class FilterConfig:
 class RunConfig:
     """All settings of a run."""
 
-    seed: int = _setting(0, "everything random is derived from it", at_least=0)
-    device: str = _setting(
+    seed: int = setting(0, "everything random is derived from it", at_least=0)
+    device: str = setting(
         AUTO, "cpu, cuda, cuda:1, mps; auto = the best there is", affects_results=False
     )
-    threads: int = _setting(
+    threads: int = setting(
         0, "CPU threads for torch; 0 = as torch decides", at_least=0, affects_results=False
     )
     data: DataConfig = field(default_factory=DataConfig)
@@ -314,25 +295,30 @@ class RunConfig:
     filter: FilterConfig = field(default_factory=FilterConfig)
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> Self:
-        """Return the config of a nested mapping; raise `ConfigError` with every problem found."""
+    def from_dict(cls, tree: Mapping[str, Any], *checks: ConfigCheck) -> Self:
+        """Return the config of a nested mapping; raise `ConfigError` with every problem found.
+
+        Args:
+            checks: further checks (such as `components.problems`) whose findings are added.
+        """
         problems: list[str] = []
-        config = _build(cls, tree, "", problems)
-        if config is not None:
-            problems.extend(_cross_checks(config))
+        config = cast(Self, build(cls, tree, "", problems))
+        for check in (_cross_checks, *checks):
+            problems.extend(check(config))
         if problems:
             raise ConfigError(problems)
-        assert config is not None
         return config
 
     @classmethod
-    def from_toml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+    def from_toml(
+        cls, path: str | Path, overrides: Sequence[str] = (), *checks: ConfigCheck
+    ) -> Self:
         """Return the config of a TOML file with `section.key=value` overrides on top."""
-        return cls.from_dict(apply_overrides(read_toml(path), overrides))
+        return cls.from_dict(apply_overrides(read_toml(path), overrides), *checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested plain values (tuples become lists)."""
-        return _plain(self)
+        return cast(dict[str, Any], plain(self))
 
     def to_toml(self) -> str:
         """Return the settings as TOML that `from_toml` reads back to an equal config."""
@@ -348,147 +334,6 @@ class RunConfig:
         return hashlib.blake2b(
             json.dumps(tree, sort_keys=True).encode(), digest_size=16
         ).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class SettingRow:
-    """One setting as listed by `gendataagent config`: `section.key`, its value and its facts."""
-
-    key: str
-    value: Any
-    default: Any
-    setting: Setting
-
-
-def iterate_settings(config: RunConfig) -> Iterator[SettingRow]:
-    """Yield every setting of the tree in order of definition."""
-    for top in dataclasses.fields(config):
-        value = getattr(config, top.name)
-        if not dataclasses.is_dataclass(value):
-            yield SettingRow(top.name, value, top.default, top.metadata["setting"])
-            continue
-        for leaf in dataclasses.fields(value):
-            yield SettingRow(
-                f"{top.name}.{leaf.name}",
-                getattr(value, leaf.name),
-                leaf.default,
-                leaf.metadata["setting"],
-            )
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the content of a TOML file; raise `ConfigError` naming the file and the place."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config file {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-
-
-def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of `tree` with each `section.key=value` set; values are read as TOML.
-
-    A value that is not TOML is taken as a string, so `data.path=photos/cats` needs no quotes.
-    """
-    result = json.loads(json.dumps(dict(tree), default=str))
-    problems = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(f"--set {override!r} is not of the form section.key=value")
-            continue
-        try:
-            value = tomllib.loads(f"value = {text.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        *sections, name = key.strip().split(".")
-        place = result
-        for section in sections:
-            if not isinstance(place.setdefault(section, {}), dict):
-                problems.append(f"--set {override!r}: {section} is a setting, not a section")
-                break
-            place = place[section]
-        else:
-            place[name] = value
-    if problems:
-        raise ConfigError(problems)
-    return typing.cast(dict[str, Any], result)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _build(cls: type[Any], tree: Any, prefix: str, problems: list[str]) -> Any:
-    """Return an instance of `cls` from `tree`, or None after appending to `problems`."""
-    if not isinstance(tree, Mapping):
-        problems.append(f"{prefix.rstrip('.') or 'the config'} must be a table, got {tree!r}")
-        return None
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    for name in tree:
-        if name not in known:
-            problems.append(f"unknown setting {prefix}{name}{_suggestion(name, list(known))}")
-    values: dict[str, Any] = {}
-    before = len(problems)
-    for name, spec in known.items():
-        if name not in tree:
-            continue
-        key = f"{prefix}{name}"
-        if dataclasses.is_dataclass(hints[name]):
-            values[name] = _build(
-                typing.cast(type[Any], hints[name]), tree[name], f"{key}.", problems
-            )
-        else:
-            values[name] = _convert(key, tree[name], hints[name], spec.metadata, problems)
-    return cls(**values) if len(problems) == before else None
-
-
-def _suggestion(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; allowed here: {', '.join(known)}"
-
-
-def _convert(
-    key: str, value: Any, hint: Any, metadata: Mapping[str, Any], problems: list[str]
-) -> Any:
-    """Return `value` as the type of `hint`, appending a sentence to `problems` if it cannot be."""
-    setting: Setting = metadata["setting"]
-    if isinstance(hint, types.GenericAlias):  # tuple[float, ...] is the only one in the tree
-        if not isinstance(value, list | tuple):
-            problems.append(f"{key} must be a list of numbers, got {value!r}")
-            return value
-        return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
-                     for i, v in enumerate(value))  # fmt: skip
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-        problems.append(f"{key} must be {names[hint]}, got {value!r}")
-        return value
-    if setting.choices and value not in setting.choices:
-        problems.append(f"{key} must be one of {', '.join(setting.choices)}; got {value!r}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        problems.extend(_range_problems(key, value, setting))
-    return value
-
-
-def _range_problems(key: str, value: float, setting: Setting) -> Iterator[str]:
-    unit = f" {setting.unit}" if setting.unit else ""
-    if not math.isfinite(value):
-        yield f"{key} must be a finite number, got {value}"
-        return
-    if setting.at_least is not None and value < setting.at_least:
-        yield f"{key} must be at least {setting.at_least:g}{unit}, got {value:g}"
-    if setting.above is not None and value <= setting.above:
-        yield f"{key} must be above {setting.above:g}{unit}, got {value:g}"
-    if setting.at_most is not None and value > setting.at_most:
-        yield f"{key} must be at most {setting.at_most:g}{unit}, got {value:g}"
 
 
 def _cross_checks(config: RunConfig) -> Iterator[str]:
@@ -520,3 +365,6 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             "data.validation_share + data.test_share must leave at least 0.2 for training, got "
             f"{config.data.validation_share:g} + {config.data.test_share:g}"
         )
+
+
+ConfigCheck = Callable[[RunConfig], Iterable[str]]
