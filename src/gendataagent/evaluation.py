@@ -1,0 +1,76 @@
+"""How a classifier does on one split: accuracy, its spread over classes, calibration."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gendataagent.classifier import Classifier
+from gendataagent.errors import DataError
+from gendataagent.pixels import Pixels
+from gendataagent.records import Evaluation
+
+ECE_BINS = 15  # Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
+
+
+def evaluate(
+    classifier: Classifier, pixels: Pixels, split: str, batch_size: int = 256
+) -> Evaluation:
+    """Return the measures of `classifier` on `pixels`, in eval mode; it is left as found.
+
+    Raises:
+        DataError: no pictures, or a label that stands for no class.
+        ScoreError: logits that are not finite, with the ids of the pictures.
+    """
+    if len(pixels) == 0:
+        raise DataError(f"the {split} split has no pictures to evaluate on")
+    logits_NC = classifier.predict_logits(pixels, batch_size).double()
+    names, labels_N = classifier.class_names, pixels.labels
+    predicted_N = logits_NC.argmax(dim=1)
+    confusion_CC = confusion_matrix(labels_N, predicted_N, len(names))
+    images_C, right_C = confusion_CC.sum(dim=1), confusion_CC.diagonal()
+    per_class = {
+        name: int(right) / int(images)
+        for name, right, images in zip(names, right_C, images_C, strict=True)
+        if images > 0
+    }
+    worst_class = min(per_class, key=lambda name: per_class[name])
+    confidence_N = logits_NC.softmax(dim=1).amax(dim=1)
+    return Evaluation(
+        split=split,
+        images=len(pixels),
+        top1=int(right_C.sum()) / len(pixels),
+        per_class=per_class,
+        worst_class=worst_class,
+        worst_class_accuracy=per_class[worst_class],
+        worst_case_disparity=worst_case_disparity(per_class),
+        loss=float(functional.cross_entropy(logits_NC, labels_N)),
+        ece=expected_calibration_error(confidence_N, predicted_N == labels_N),
+        confusion=tuple(tuple(row) for row in confusion_CC.tolist()),
+    )
+
+
+def confusion_matrix(labels_N: Tensor, predicted_N: Tensor, classes: int) -> Tensor:
+    """Return counts [C, C]: row = true class, column = predicted class."""
+    pairs_N = labels_N * classes + predicted_N
+    return torch.bincount(pairs_N, minlength=classes * classes).reshape(classes, classes)
+
+
+def worst_case_disparity(per_class: dict[str, float]) -> float:
+    """Return min / max of the class accuracies (Ghosh et al. 2021); 0 when the best is at 0."""
+    best = max(per_class.values())
+    return min(per_class.values()) / best if best > 0 else 0.0
+
+
+def expected_calibration_error(
+    confidence_N: Tensor, correct_N: Tensor, bins: int = ECE_BINS
+) -> float:
+    """Return sum over bins of (share of pictures) * |accuracy - mean confidence|.
+
+    Bins of equal width, open below and closed above: (0, 1/15], (1/15, 2/15]...
+    """
+    bin_N = (confidence_N * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64)
+    gaps.index_add_(0, bin_N, correct_N.double() - confidence_N.double())
+    return float(gaps.abs().sum() / len(confidence_N))
