@@ -1,0 +1,128 @@
+"""From the bytes of a picture file to an upright 8-bit RGB picture, or the reason why not.
+
+Only raster formats are opened: Pillow would hand an EPS named cat.jpg to Ghostscript. No global
+state of Pillow is changed, so its own limit (Image.MAX_IMAGE_PIXELS) holds besides ours.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from gendataagent.errors import ImageUnreadableError
+
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA",
+    "ICO", "HEIF",
+)  # fmt: skip
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif",
+    ".tiff", ".avif", ".avifs", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".qoi", ".tga",
+    ".ico", ".heic", ".heif",
+})  # fmt: skip
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_picture(stream: BinaryIO, max_pixels: float) -> Image.Image:
+    """Return the picture with its header read and no pixel decoded.
+
+    Raises:
+        ImageUnreadableError: not a picture, empty, or more than `max_pixels` pixels.
+    """
+    if not stream.read(1):
+        raise ImageUnreadableError("empty (0 bytes)")
+    stream.seek(0)
+    Image.init()
+    try:
+        picture = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError as error:
+        raise ImageUnreadableError("not a picture in a format that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ImageUnreadableError(
+            f"more than the {limit:.0f} megapixels that Pillow opens; scale it down, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from error
+    except Exception as error:  # plugins raise anything on a broken header
+        raise ImageUnreadableError(_reason(error)) from error
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageUnreadableError(
+            f"{width} x {height} px is {width * height / 1e6:.4g} megapixels, allowed are "
+            f"{max_pixels / 1e6:.4g} (data.max_megapixels)"
+        )
+    return picture
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Return the first frame decoded: RGB, 8 bit, upright, on white where it is transparent.
+
+    Whole-number modes of 16 bit are scaled to 8 bit by 1/257; floating point is taken as [0, 1] if
+    it fits in there, else as [0, 255].
+
+    Raises:
+        ImageUnreadableError: the pixels are truncated, corrupt, or of unknown range.
+    """
+    try:
+        picture.load()
+        orientation = _orientation(picture)
+        if picture.mode.startswith(("I", "F")):
+            picture = _to_8_bit(picture)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        picture = picture.convert("RGB")
+        if orientation in _UPRIGHT:
+            picture = picture.transpose(_UPRIGHT[orientation])
+    except ImageUnreadableError:
+        raise
+    except Exception as error:  # decoders raise OSError, ValueError, struct.error, IndexError...
+        raise ImageUnreadableError(_reason(error)) from error
+    picture.info = {}  # the EXIF rotation must not be applied a second time by whoever saves it
+    return picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation; broken EXIF does not spoil good pixels.
+
+    Read after load(): Pillow turns TIFFs itself and then drops the tag.
+    """
+    try:
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        return 1
+
+
+def _to_8_bit(picture: Image.Image) -> Image.Image:
+    """Return a greyscale picture; `convert` would clip everything above 255 to white."""
+    values = np.asarray(picture).astype(np.float64)
+    low, high = values.min(), values.max()
+    if not np.isfinite(values).all():
+        raise ImageUnreadableError("holds values that are not finite numbers")
+    if picture.mode == "F":
+        scale, limit = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
+    else:
+        scale, limit = 1 / 257, 65535.0
+    if low < 0 or high > limit:
+        raise ImageUnreadableError(
+            f"values from {low:g} to {high:g} have no known range; save it with 8 or 16 bits"
+        )
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    return text or type(error).__name__

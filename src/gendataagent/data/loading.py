@@ -1,0 +1,143 @@
+"""`load_data`: from a path in the settings to checked, split, labelled pictures."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gendataagent.config import DataConfig
+from gendataagent.data.columns import list_tables
+from gendataagent.data.folder import TABLE_SUFFIX, find_files, list_folder
+from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item, Listing, some
+from gendataagent.data.screening import Screened, screen
+from gendataagent.data.sets import LabelledImages
+from gendataagent.data.splits import (
+    ImageSplits,
+    check_classes,
+    draw_missing_splits,
+    draw_train_subset,
+    duplicate_notes,
+    fingerprint_of,
+)
+from gendataagent.data.tables import TableFile, parquet_files, saved_files
+from gendataagent.errors import DataError
+
+BUNDLED_PREFIX = "bundled:"
+BUNDLED = ("cifar10",)
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+def load_data(
+    config: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None
+) -> ImageSplits:
+    """Return the pictures of `config.path`, every one of them decoded once to see that it can be.
+
+    Missing splits are drawn from train, stratified, by `seed`; what cannot be read is left out and
+    listed in `quarantined`, never replaced. Order within a split: by id for folders, by file and
+    row for tables.
+
+    Args:
+        progress: called with (pictures checked, pictures in all), from the calling thread.
+
+    Raises:
+        DataError: nothing usable at the path, or classes, labels or ids that do not hold together.
+    """
+    listing = _list(config)
+    max_pixels = config.max_megapixels * 1e6
+    screened = screen(listing.store, listing.items, max_pixels=max_pixels, progress=progress)
+    quarantined = (*listing.quarantined, *screened.quarantined)
+    _require_readable(config, listing, screened)
+    items, split_notes = draw_missing_splits(screened.items, screened.digests, config, seed=seed)
+    items, subset_notes = draw_train_subset(items, config.train_per_class, seed=seed)
+    class_names, class_notes = check_classes(items, listing.class_names)
+    notes = [*listing.notes, *split_notes, *subset_notes, *class_notes]
+    notes += duplicate_notes(items, screened.digests)
+    if quarantined:
+        notes.append(f"Refused {len(quarantined)} files, folders or rows that cannot be used.")
+    sets = {split: _one_split(split, items, class_names, listing, max_pixels) for split in SPLITS}
+    return ImageSplits(
+        train=sets[TRAIN],
+        validation=sets[VALIDATION],
+        test=sets[TEST],
+        quarantined=quarantined,
+        notes=tuple(notes),
+        fingerprint=fingerprint_of(items),
+    )
+
+
+def _one_split(
+    split: str,
+    items: Sequence[Item],
+    class_names: tuple[str, ...],
+    listing: Listing,
+    max_pixels: float,
+) -> LabelledImages:
+    label_of = {name: label for label, name in enumerate(class_names)}
+    own = [item for item in items if item.split == split]
+    return LabelledImages(
+        class_names=class_names,
+        ids=tuple(item.id for item in own),
+        labels=tuple(label_of[item.class_name] for item in own),
+        rows=tuple(item.row for item in own),
+        store=listing.store,
+        max_pixels=max_pixels,
+    )
+
+
+def _list(config: DataConfig) -> Listing:
+    """Return what the path says it holds; each kind of source is one branch."""
+    path = _resolve(config.path)
+    if path.is_file():
+        if path.suffix.lower() != TABLE_SUFFIX:
+            raise DataError(
+                f"{path} is a file of no known kind; allowed are a parquet file, or a folder of "
+                "pictures, of parquet files, or saved by Hugging Face datasets"
+            )
+        table = TableFile(str(path), path.name, TRAIN)
+        return list_tables(path.parent, [table], config, ())
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        files, notes = saved_files(path)
+        return list_tables(path, files, config, notes)
+    found = find_files(path)
+    if found.tables and not found.pictures:
+        files, notes = parquet_files(path, found.tables)
+        return list_tables(path, files, config, notes)
+    if found.tables:
+        found.others[TABLE_SUFFIX] += len(found.tables)
+    return list_folder(path, found)
+
+
+def _resolve(text: str) -> Path:
+    if text.startswith(BUNDLED_PREFIX):
+        name = text.removeprefix(BUNDLED_PREFIX)
+        if name not in BUNDLED:
+            raise DataError(
+                f"no bundled data {name!r}; bundled are: "
+                + ", ".join(BUNDLED_PREFIX + known for known in BUNDLED)
+            )
+        path = _ASSETS / name
+    else:
+        path = Path(text).expanduser()
+    if path.exists():
+        return path
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=1)
+    hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
+    raise DataError(
+        f"data.path {path} does not exist{hint}. Give a folder of pictures (class/*.jpg), a "
+        "parquet file or folder, a folder saved by Hugging Face datasets, or bundled:cifar10; a "
+        "data set of the Hub has to be downloaded first (hf download --repo-type dataset NAME "
+        "--local-dir DIR)"
+    )
+
+
+def _require_readable(config: DataConfig, listing: Listing, screened: Screened) -> None:
+    if not listing.items:
+        raise DataError(f"{config.path} holds no labelled pictures; expected at least two classes")
+    if all(item.split != TRAIN for item in screened.items):
+        refused = [f"{bad.name} ({bad.reason})" for bad in screened.quarantined]
+        raise DataError(
+            f"none of the training pictures in {config.path} can be read: {some(refused)}. Restore "
+            "them from where they came from"
+        )

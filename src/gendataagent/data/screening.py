@@ -1,0 +1,89 @@
+"""Decode every picture once, in threads, to find the ones that cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from gendataagent.data.images import open_picture, to_rgb
+from gendataagent.data.listing import Item, Quarantined
+from gendataagent.data.sets import PictureStore
+from gendataagent.errors import ImageUnreadableError
+
+_ITEMS_PER_TASK = 32
+_MAX_THREADS = 16
+_CHUNK_BYTES = 1 << 20
+_LARGE_PX = 24_000_000
+_one_large_picture = threading.Lock()  # bounds memory to a few small pictures and one large one
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """The items whose pictures decode, the others with the reason, and id -> hash of the bytes."""
+
+    items: tuple[Item, ...]
+    quarantined: tuple[Quarantined, ...]
+    digests: dict[str, bytes] = field(repr=False)
+
+
+def screen(
+    store: PictureStore,
+    items: Sequence[Item],
+    *,
+    max_pixels: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Screened:
+    """Return which pictures can be decoded in full; `progress` gets (done, total).
+
+    What is larger than `max_pixels` is refused by its header alone.
+    """
+    tasks = [items[i : i + _ITEMS_PER_TASK] for i in range(0, len(items), _ITEMS_PER_TASK)]
+    good: list[Item] = []
+    quarantined: list[Quarantined] = []
+    digests: dict[str, bytes] = {}
+    done = 0
+    pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
+    try:
+        for verdicts in pool.map(lambda task: [_check(store, i, max_pixels) for i in task], tasks):
+            for item, verdict in zip(items[done : done + len(verdicts)], verdicts, strict=True):
+                if isinstance(verdict, bytes):
+                    good.append(item)
+                    digests[item.id] = verdict
+                else:
+                    quarantined.append(Quarantined(store.name(item.row), verdict))
+            done += len(verdicts)
+            if progress:
+                progress(done, len(items))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return Screened(tuple(good), tuple(quarantined), digests)
+
+
+def _check(store: PictureStore, item: Item, max_pixels: float) -> bytes | str:
+    """Return the hash of the encoded picture, or the reason why it cannot be used."""
+    try:
+        with store.open(item.row) as stream:
+            picture = open_picture(stream, max_pixels)
+            large = picture.width * picture.height > _LARGE_PX
+            with _one_large_picture if large else nullcontext():
+                to_rgb(picture)
+            stream.seek(0)
+            digest = hashlib.blake2b(digest_size=16)
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+            return digest.digest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    except ImageUnreadableError as error:
+        return str(error)
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,170 @@
+"""Labelled pictures with stable ids, decoded when asked for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO, Protocol, Self
+
+from PIL import Image
+
+from gendataagent.data.images import open_picture, to_rgb
+from gendataagent.errors import DataError, ImageUnreadableError
+
+
+class PictureStore(Protocol):
+    """Where encoded pictures lie, addressed by row number. Picklable, readable from any thread."""
+
+    def open(self, row: int) -> BinaryIO:
+        """Return the encoded picture; raise OSError or `ImageUnreadableError` if there is none."""
+        ...
+
+    def name(self, row: int) -> str:
+        """Return how a person finds the picture: relative file path, or file and row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStore:
+    """Encoded pictures held in memory."""
+
+    encoded: tuple[bytes, ...]
+
+    def open(self, row: int) -> BinaryIO:
+        """Return the encoded picture."""
+        return io.BytesIO(self.encoded[row])
+
+    def name(self, row: int) -> str:
+        """Return the position."""
+        return f"picture {row}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelledImages:
+    """An immutable sequence of labelled pictures with stable ids.
+
+    Picklable and cheap to send to workers: it holds where the pictures are, not their pixels.
+
+    Args:
+        class_names: in label order; the same in all splits.
+        ids: unique over all splits of a data set, ASCII or Unicode in NFC, stable between runs.
+        labels: index into `class_names`, one per id.
+        rows: position of each picture in `store`.
+        max_pixels: pictures above are refused, as at load time.
+    """
+
+    class_names: tuple[str, ...]
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    rows: tuple[int, ...]
+    store: PictureStore
+    max_pixels: float = float("inf")
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.labels) == len(self.rows):
+            raise DataError(
+                "ids, labels and pictures must be equally many, got "
+                f"{len(self.ids)}, {len(self.labels)} and {len(self.rows)}"
+            )
+        if len(set(self.ids)) < len(self.ids):
+            raise DataError("ids must be unique, got some twice; give each picture its own")
+        if any(not 0 <= label < len(self.class_names) for label in self.labels):
+            raise DataError(
+                f"labels must lie in 0..{len(self.class_names) - 1} (class_names has "
+                f"{len(self.class_names)}), got {min(self.labels)}..{max(self.labels)}"
+            )
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Sequence[Image.Image],
+        labels: Sequence[int],
+        *,
+        class_names: Sequence[str],
+        ids: Sequence[str],
+    ) -> Self:
+        """Return a set of pictures at hand, kept as PNG in memory; any mode PNG can store."""
+        encoded = []
+        for image in images:
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            encoded.append(buffer.getvalue())
+        return cls(
+            class_names=tuple(class_names),
+            ids=tuple(ids),
+            labels=tuple(int(label) for label in labels),
+            rows=tuple(range(len(encoded))),
+            store=MemoryStore(tuple(encoded)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> Image.Image:
+        """Return the picture at `index` in [-len, len): RGB, 8 bit, upright, original size.
+
+        Raises:
+            IndexError: no such position.
+            ImageUnreadableError: it was moved, changed or damaged after it was checked.
+        """
+        row, source_id = self.rows[index], self.ids[index]
+        try:
+            with self.store.open(row) as stream:
+                return to_rgb(open_picture(stream, self.max_pixels))
+        except (OSError, ImageUnreadableError) as error:
+            raise ImageUnreadableError(
+                f"cannot read picture {source_id} ({self.store.name(row)}): {error}. It was "
+                "readable when the data was loaded; restore it, or load the data again"
+            ) from error
+
+    def index_of(self, source_id: str) -> int:
+        """Return the position of an id; raise `DataError` if it is not in this set."""
+        try:
+            return self._positions[source_id]
+        except KeyError:
+            raise DataError(
+                f"no picture with the id {source_id!r} among the {len(self)} of this set"
+            ) from None
+
+    def subset(self, indices: Iterable[int]) -> LabelledImages:
+        """Return the pictures at `indices`, in that order, with the same classes and store."""
+        chosen = tuple(indices)
+        return LabelledImages(
+            class_names=self.class_names,
+            ids=tuple(self.ids[i] for i in chosen),
+            labels=tuple(self.labels[i] for i in chosen),
+            rows=tuple(self.rows[i] for i in chosen),
+            store=self.store,
+            max_pixels=self.max_pixels,
+        )
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {source_id: index for index, source_id in enumerate(self.ids)}
+
+
+def median_side_px(images: LabelledImages, *, sample: int = 200) -> int:
+    """Return the median length in px of the shorter side; only headers are read.
+
+    At most `sample` pictures are looked at, evenly spaced, so that the answer is the same each
+    time.
+
+    Raises:
+        DataError: the set is empty.
+    """
+    count = min(sample, len(images))
+    if count < 1:
+        raise DataError("an empty set of pictures has no median size")
+    sides = []
+    for i in range(count):
+        index = i * len(images) // count
+        try:
+            with images.store.open(images.rows[index]) as stream:
+                sides.append(min(open_picture(stream, images.max_pixels).size))
+        except OSError as error:
+            raise ImageUnreadableError(
+                f"cannot read picture {images.ids[index]}: {error}"
+            ) from error
+    return sorted(sides)[count // 2]

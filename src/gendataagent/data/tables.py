@@ -1,0 +1,195 @@
+"""Parquet files and data sets saved by Hugging Face `datasets`, read with pyarrow alone.
+
+Pictures stay on disk as a memory-mapped Arrow table. A parquet file cannot be read row by row, so a
+large one is unpacked once into the cache folder ($GENDATAAGENT_CACHE, else
+$XDG_CACHE_HOME/gendataagent, else ~/.cache/gendataagent); small ones are held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gendataagent.data.listing import TRAIN, split_in, split_of
+from gendataagent.errors import DataError, ImageUnreadableError
+from gendataagent.storage import atomic_writer
+
+IN_MEMORY_BYTES = 256 << 20
+_ROWS_PER_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """One parquet or Arrow stream file; `name` is its path relative to the data set."""
+
+    path: str
+    name: str
+    split: str
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is parquet, not an Arrow stream."""
+        return self.path.endswith(".parquet")
+
+    def schema(self) -> Any:
+        """Return the pyarrow schema; raise `DataError` naming a file that is broken."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            if self.is_parquet:
+                return pq.read_schema(self.path)
+            with pa.memory_map(self.path) as source:
+                return pa.ipc.open_stream(source).schema
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"cannot read {self.path}: {error}. Download or save it again"
+            ) from error
+
+    def read(self, columns: Sequence[str]) -> Any:
+        """Return these columns as a pyarrow table; an Arrow file is mapped, not loaded."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            if self.is_parquet:
+                return pq.ParquetFile(self.path).read(columns=list(columns))
+            return pa.ipc.open_stream(pa.memory_map(self.path)).read_all().select(list(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"cannot read {self.path}: {error}. Download or save it again"
+            ) from error
+
+
+class TableStore:
+    """The picture column of several tables, one after the other. Opened anew in each process.
+
+    Args:
+        folder: where relative picture paths start that a table holds instead of bytes.
+    """
+
+    def __init__(self, files: Sequence[TableFile], column: str, folder: str) -> None:
+        self._files, self._column, self._folder = tuple(files), column, folder
+        size = sum(os.path.getsize(file.path) for file in files if file.is_parquet)
+        self._chunks: list[Any] = []
+        rows_per_file = []
+        for file in files:
+            if file.is_parquet and size > IN_MEMORY_BYTES:
+                file = _unpacked(file, column)
+            table = file.read([column])
+            rows_per_file.append(table.num_rows)
+            self._chunks.extend(table.column(column).chunks)
+        self._chunk_ends = list(accumulate(len(chunk) for chunk in self._chunks))
+        self._file_ends = list(accumulate(rows_per_file))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._files, self._column, self._folder)
+
+    def open(self, row: int) -> BinaryIO:
+        """Return the encoded picture of a row."""
+        chunk = bisect_right(self._chunk_ends, row)
+        start = self._chunk_ends[chunk - 1] if chunk else 0
+        value = self._chunks[chunk][row - start].as_py()
+        content, path = value, None
+        if isinstance(value, dict):
+            content, path = value.get("bytes"), value.get("path")
+        if content is not None:
+            return io.BytesIO(content)
+        if path:
+            return open(os.path.join(self._folder, path), "rb")
+        raise ImageUnreadableError("the row holds no picture")
+
+    def name(self, row: int) -> str:
+        """Return `file#row`, counted from 0 in each file."""
+        number = bisect_right(self._file_ends, row)
+        start = self._file_ends[number - 1] if number else 0
+        return f"{self._files[number].name}#{row - start}"
+
+
+def _unpacked(file: TableFile, column: str) -> TableFile:
+    """Return an Arrow stream file in the cache that holds one column of a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    status = os.stat(file.path)
+    what = [os.path.realpath(file.path), status.st_size, status.st_mtime_ns, column]
+    digest = hashlib.blake2b(json.dumps(what).encode(), digest_size=16).hexdigest()
+    target = cache_folder() / "parquet" / f"{digest}.arrow"
+    if not target.exists():
+        parquet = pq.ParquetFile(file.path)
+        schema = pa.schema([parquet.schema_arrow.field(column)])
+        with atomic_writer(target) as stream, pa.ipc.new_stream(stream, schema) as writer:
+            for batch in parquet.iter_batches(_ROWS_PER_BATCH, columns=[column]):
+                writer.write_batch(batch)
+    return TableFile(str(target), file.name, file.split)
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be made again."""
+    if own := os.environ.get("GENDATAAGENT_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gendataagent"
+
+
+def parquet_files(root: Path, names: Sequence[str]) -> tuple[list[TableFile], list[str]]:
+    """Return the parquet files `names` below `root` with their splits, and notes.
+
+    A file's split is a word of its name (train-00000-of-00002.parquet), else of the nearest folder.
+    """
+    found = []
+    for name in names:
+        path = Path(name)
+        words = [path.stem, *(folder.name for folder in path.parents)]
+        split = next((split for word in words if (split := split_in(word))), None)
+        found.append((name, str(root / name), split))
+    return _with_splits(root, found)
+
+
+def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
+    """Return the Arrow files of a Dataset or DatasetDict saved with `save_to_disk`, and notes."""
+    try:
+        if (root / "dataset_dict.json").exists():
+            splits = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        else:
+            splits = [""]
+        found: list[tuple[str, str, str | None]] = []
+        for split in splits:
+            state = json.loads((root / split / "state.json").read_text(encoding="utf-8"))
+            for entry in state["_data_files"]:
+                name = f"{split}/{entry['filename']}".lstrip("/")
+                found.append((name, str(root / name), split_of(split)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{root} is not a whole data set saved by datasets ({error}); save it again with "
+            "save_to_disk"
+        ) from error
+    return _with_splits(root, found)
+
+
+def _with_splits(
+    root: Path, found: list[tuple[str, str, str | None]]
+) -> tuple[list[TableFile], list[str]]:
+    """Return the files in a fixed order; where none names a split, all are train."""
+    found = sorted(found, key=lambda entry: entry[0])
+    notes: list[str] = []
+    splits = {split for _, _, split in found}
+    if len(splits) == 1:
+        if splits - {None, TRAIN}:
+            notes.append(f"The only split there is, {splits.pop()}, is used for training.")
+        return [TableFile(path, name, TRAIN) for name, path, _ in found], notes
+    if found and TRAIN not in splits:
+        raise DataError(
+            f"{root} holds no train split, got {', '.join(name for name, _, _ in found)}; name "
+            "the training part train, as in train.parquet"
+        )
+    if ignored := [name for name, _, split in found if split is None]:
+        notes.append(f"Ignored tables of no known split: {', '.join(ignored)}.")
+    return [TableFile(path, name, split) for name, path, split in found if split], notes
