@@ -99,7 +99,7 @@ def near_duplicate_rows(
 
 
 def _thumbnails(images_NHWC: Uint8Array) -> torch.Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2).float()
+    pixels = torch.tensor(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2).float()
     flat = functional.avg_pool2d(pixels, 2).flatten(1)
     return functional.normalize(flat - flat.mean(dim=1, keepdim=True))
 

@@ -32,13 +32,13 @@ CHECKPOINT_EVERY_S = 120.0
 
 def to_pixels(images_NHWC: np.ndarray) -> torch.Tensor:
     """uint8 (N, 32, 32, 3) -> float (N, 3, 32, 32) in -1..1."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2)
+    pixels = torch.tensor(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2)
     return pixels.float().div_(127.5).sub_(1.0)
 
 
 def train_autoencoder(images_NHWC: np.ndarray, checkpoint: Path, *, clock: WallClock) -> None:
     """Train until the clock is over; picks up from `checkpoint` where there is one."""
-    model = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=1e-4)
     if checkpoint.exists():
         saved, _ = load_state(checkpoint)
@@ -56,7 +56,7 @@ def train_autoencoder(images_NHWC: np.ndarray, checkpoint: Path, *, clock: WallC
         pixels = to_pixels(chosen).to(memory_format=torch.channels_last)
         loss, mse = _losses(model, pixels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -86,7 +86,7 @@ def psnr_db(mse: float) -> float:
 
 
 def load_autoencoder(checkpoint: Path) -> AutoencoderTiny:
-    model = AutoencoderTiny(**CONFIG)  # type: ignore[arg-type]
+    model = AutoencoderTiny(**CONFIG)
     model.load_state_dict(load_state(checkpoint)[0]["model"])
     return model.eval().requires_grad_(False)
 
@@ -102,6 +102,8 @@ def encode(model: AutoencoderTiny, images_NHWC: np.ndarray, *, batch: int = 256)
 def reconstruction_psnr_db(model: AutoencoderTiny, images_NHWC: np.ndarray) -> float:
     """Mean over images of the PSNR of decode(encode(image)), pixels clamped to -1..1."""
     latents = encode(model, images_NHWC)
-    decoded = torch.cat([model.decode(part).sample for part in latents.split(256)]).clamp(-1, 1)
+    decoded = torch.cat([model.decode(part).sample for part in torch.split(latents, 256)]).clamp(
+        -1, 1
+    )
     mse = (decoded - to_pixels(images_NHWC)).square().mean(dim=(1, 2, 3))
     return float((10.0 * torch.log10(4.0 / mse.clamp_min(1e-12))).mean())

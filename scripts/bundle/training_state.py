@@ -26,7 +26,9 @@ def save_state(
     """Write named state dicts, AdamW moments and a few numbers into one file, atomically."""
     flat = {f"{group}/{name}": t for group, state in tensors.items() for name, t in state.items()}
     for index, moments in optimizer.state_dict()["state"].items():
-        flat.update({f"{OPTIMIZER}/{index}/{name}": torch.as_tensor(t) for name, t in moments.items()})
+        flat.update(
+            {f"{OPTIMIZER}/{index}/{name}": torch.as_tensor(t) for name, t in moments.items()}
+        )
     flat = {name: t.detach().cpu().contiguous().clone() for name, t in flat.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -41,7 +43,8 @@ def load_state(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str
     groups: dict[str, dict[str, torch.Tensor]] = {}
     with safe_open(path, framework="pt") as file:
         numbers = json.loads(file.metadata()["numbers"])
-        for key in file.keys():
+        keys = file.keys()
+        for key in keys:
             group, name = key.split("/", 1)
             groups.setdefault(group, {})[name] = file.get_tensor(key)
     return groups, numbers
@@ -110,5 +113,7 @@ class ProgressBar:
         filled = int(self.clock.used * 20)
         shown = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
         bar = "#" * filled + "-" * (20 - filled)
-        print(f"{self.name} [{bar}] {self.images} images {rate:.1f}/s left {left} {shown}", flush=True)
+        print(
+            f"{self.name} [{bar}] {self.images} images {rate:.1f}/s left {left} {shown}", flush=True
+        )
         self._last, self._last_images = now, self.images
