@@ -115,26 +115,32 @@ def test_bad_files_are_quarantined_by_name_and_the_rest_stays(tmp_path: Path) ->
     save(tmp_path, "cat/a.png", "cat/z.png", "dog/a.png", "dog/b.png", "cat/cut.png")
     whole = (tmp_path / "cat/cut.png").read_bytes()
     (tmp_path / "cat/cut.png").write_bytes(whole[:45])
+    for progressive in (False, True):
+        jpeg = tmp_path / f"dog/cut-{progressive}.jpg"
+        Image.effect_noise((64, 64), 50).save(jpeg, progressive=progressive)
+        jpeg.write_bytes(jpeg.read_bytes()[:-200])
     (tmp_path / "cat/empty.jpg").touch()
     (tmp_path / "cat/text.jpg").write_text("I am a text.")
     (tmp_path / "dog/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "dog/self.jpg").symlink_to("self.jpg")
     os.mkfifo(tmp_path / "dog/pipe.jpg")
-    save(tmp_path, "dog/big.png", size=(40, 30))
-    data = load(tmp_path, max_megapixels=0.001)
+    save(tmp_path, "dog/big.png", size=(80, 70))
+    data = load(tmp_path, max_megapixels=0.005)
     assert all_ids(data) == {"cat/a.png", "cat/z.png", "dog/a.png", "dog/b.png"}
     reasons = {bad.name: bad.reason for bad in data.quarantined}
     assert sorted(reasons) == [
-        "cat/cut.png", "cat/empty.jpg", "cat/text.jpg", "dog/big.png", "dog/gone.jpg",
-        "dog/pipe.jpg", "dog/self.jpg",
+        "cat/cut.png", "cat/empty.jpg", "cat/text.jpg", "dog/big.png",
+        "dog/cut-False.jpg", "dog/cut-True.jpg", "dog/gone.jpg", "dog/pipe.jpg", "dog/self.jpg",
     ]  # fmt: skip
     assert reasons["cat/empty.jpg"] == "empty (0 bytes)"
+    assert "truncated" in reasons["dog/cut-False.jpg"]
+    assert "truncated" in reasons["dog/cut-True.jpg"]
     assert reasons["cat/text.jpg"] == "not a picture in a format that Pillow can read"
-    assert reasons["dog/big.png"].startswith("40 x 30 px is 0.0012 megapixels, allowed are 0.001")
+    assert reasons["dog/big.png"].startswith("80 x 70 px is 0.0056 megapixels, allowed are 0.005")
     assert reasons["dog/gone.jpg"].startswith("broken symbolic link")
     assert reasons["dog/self.jpg"].startswith("broken symbolic link")
     assert reasons["dog/pipe.jpg"] == "not a regular file"
-    assert note(data, "Refused 7")
+    assert note(data, "Refused 9")
 
 
 def test_a_file_without_permission_is_quarantined(
@@ -164,6 +170,14 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     data = load(root)
     assert all_ids(data) == {"cat/a.png", "dog/a.png", "dog/b.png"}
     assert note(data, "Did not follow").endswith("lead back up: cat/again.")
+
+
+def test_a_train_folder_alone_gives_the_other_splits(tmp_path: Path) -> None:
+    save(tmp_path, *(f"Train/{name}/{n}.png" for name in ("cat", "dog") for n in range(4)))
+    data = load(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert [len(images) for images in data.by_name().values()] == [4, 2, 2]
+    assert all(source_id.startswith("Train/") for source_id in all_ids(data))
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

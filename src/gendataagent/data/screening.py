@@ -70,6 +70,7 @@ def _check(store: PictureStore, item: Item, max_pixels: float) -> bytes | str:
         with store.open(item.row) as stream:
             picture = open_picture(stream, max_pixels)
             large = picture.width * picture.height > _LARGE_PX
+            picture.draft(None, (1, 1))  # JPEG at 1/8: all its data is still read, in half the time
             with _one_large_picture if large else nullcontext():
                 to_rgb(picture)
             stream.seek(0)
