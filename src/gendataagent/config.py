@@ -29,6 +29,9 @@ from gendataagent.settings import (
 )
 
 AUTO = "auto"
+TINY_RESNET = "tiny-resnet"
+RESNET_50 = "microsoft/resnet-50"
+SMALL_PICTURES_PX = 64  # up to here "auto" takes what is made for 32 px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,11 @@ class AgentConfig:
         "replace: train on the newest round's images; accumulate: on those of all rounds",
         source="[?]",
         choices=("replace", "accumulate"),
+    )
+    baseline: bool = setting(
+        False,
+        "first train the same without the agent, into RUN/baseline, to compare with",
+        affects_results=False,
     )
 
 

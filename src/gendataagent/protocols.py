@@ -108,3 +108,7 @@ class Executor(Protocol):
     ) -> Iterator[list[Rendered]]:
         """Yield the result of each task, in task order, as soon as it is there."""
         ...
+
+    def release(self) -> None:
+        """Let go of what is kept between calls, to free memory."""
+        ...

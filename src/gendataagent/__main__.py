@@ -1,0 +1,5 @@
+"""`python -m gendataagent` is the command line."""
+
+from gendataagent.cli import main
+
+main()

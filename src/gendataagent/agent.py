@@ -1,0 +1,294 @@
+"""The agent: the paper's algorithm, one round at a time.
+
+`Agent.run_round` reads as the algorithm. `ask` and `tell` are for a training loop of one's own:
+
+    agent = Agent.open(config, images, out="runs/mine")
+    for epoch in range(epochs):
+        synthetic = agent.ask(classifier, epoch=epoch)    # makes new images when a round is due
+        ...train one epoch on real + synthetic...
+        agent.tell(classifier, epoch=epoch + 1)           # keeps a checkpoint when one is due
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gendataagent import generation, storage
+from gendataagent.checkpoint import list_weights, save_weights
+from gendataagent.classifier import Classifier
+from gendataagent.components import Backends, build_backends
+from gendataagent.config import RunConfig
+from gendataagent.data import LabelledImages
+from gendataagent.filtering import FILTERS, FilterContext, FilterScores, drop
+from gendataagent.pixels import Pixels
+from gendataagent.pool import Pool, SyntheticImages
+from gendataagent.progress import Progress, SilentProgress, Stopwatch
+from gendataagent.records import Candidate, RoundRecord, Scored, derive_seed
+from gendataagent.runfolder import RunFolder
+from gendataagent.schedule import Schedule
+from gendataagent.selection import SELECTORS, SelectionContext, choose
+
+THUMBNAIL_PX = 160
+SCORING_BATCH = 256
+
+
+class Agent:
+    """Finds what the classifier finds hard, and makes images for it.
+
+    Args:
+        images: the real training images.
+        folder: where every round is written down; a round that is done is never made again.
+        backends: captioner, rewriter, generator and executor.
+        pixels: `images` at the classifier's size, when the caller has them; else read at need.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        images: LabelledImages,
+        folder: RunFolder,
+        backends: Backends,
+        *,
+        pixels: Pixels | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.config = config
+        self.schedule = Schedule.from_config(config)
+        self.pool = Pool(folder, images.class_names)
+        self._images, self._folder, self._backends = images, folder, backends
+        self._pixels = pixels
+        self._progress = progress or SilentProgress()
+        self._active: tuple[list[int], SyntheticImages] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        config: RunConfig,
+        images: LabelledImages,
+        out: str | Path,
+        *,
+        backends: Backends | None = None,
+        progress: Progress | None = None,
+    ) -> Agent:
+        """Return an agent that writes to `out`, going on with what an earlier one did there.
+
+        Raises:
+            RunFolderError: `out` holds a run with other settings.
+        """
+        if (Path(out) / "config.toml").is_file():
+            folder = RunFolder.open(out)
+            folder.check_same_settings(config)
+        else:
+            folder = RunFolder.create(out, config)
+        return cls(config, images, folder, backends or build_backends(config), progress=progress)
+
+    def ask(self, classifier: Classifier, *, epoch: int) -> SyntheticImages:
+        """Return the synthetic images to train on after `epoch` epochs.
+
+        When a round is due it is made first, from what `classifier` finds hard now; calls between
+        rounds return the images of the latest one (agent.pool = accumulate: of all so far).
+        """
+        number = self.schedule.round_at(epoch)
+        if number is not None and not self._folder.round_is_done(number):
+            self.run_round(number, classifier)
+        rounds = [r for r in self.schedule.rounds_until(epoch) if self._folder.round_is_done(r)]
+        if self.config.agent.pool == "replace":
+            rounds = rounds[-1:]
+        if self._active is None or self._active[0] != rounds:
+            self._active = (rounds, self.pool.kept(rounds))
+        return self._active[1]
+
+    def tell(self, classifier: Classifier, *, epoch: int) -> None:
+        """Say that `epoch` epochs are trained; keeps the weights if the VoG filter needs them."""
+        if epoch in self.schedule.snapshot_epochs:
+            save_weights(self._folder.snapshots, epoch, classifier.module.state_dict())
+
+    def run_round(self, number: int, classifier: Classifier) -> RoundRecord:
+        """Make the images of one round: the method of the paper, step by step.
+
+        Each step leaves its outcome on disk, so that an interrupted round goes on where it stopped.
+        """
+        watch = Stopwatch()
+        with watch.measure("select"):
+            selected = self._select(number, classifier)
+        planned = generation.plan(
+            selected,
+            round_number=number,
+            rewrites=self.config.prompting.rewrites,
+            class_names=self._images.class_names,
+            settings=self.config.generation,
+            run_seed=self.config.seed,
+        )
+        prompted = self._prompt(number, planned, watch)
+        rendered = self._render(number, prompted, watch)
+        with watch.measure("filter"):
+            judged, note = self._judge(number, rendered, classifier)
+        self.pool.close_round(number, judged)
+        return self._write_record(number, selected, judged, note, watch)
+
+    def _select(self, number: int, classifier: Classifier) -> list[Scored]:
+        """Score every real training image with the classifier and take the hardest."""
+        path = self._folder.round(number) / "selected.jsonl"
+        if path.exists():
+            return [Scored(**row) for row in storage.read_jsonl(path)]
+        probabilities_NC = classifier.predict_probabilities(
+            self._real_pixels(classifier), SCORING_BATCH
+        ).numpy()
+        context = SelectionContext(
+            source_ids=tuple(self._images.ids),
+            labels_N=np.asarray(self._images.labels),
+            probabilities_NC=probabilities_NC,
+            seed=derive_seed(self.config.seed, "select", number),
+        )
+        settings = self.config.selection
+        scores_N = SELECTORS[settings.by](context)
+        selected = choose(context, scores_N, settings.share, per_class=settings.per_class)
+        rows = [{"source_id": s.source_id, "label": s.label, "score": s.score} for s in selected]
+        storage.write_jsonl(path, rows)
+        return selected
+
+    def _prompt(
+        self, number: int, planned: Sequence[Candidate], watch: Stopwatch
+    ) -> list[Candidate]:
+        """Caption the sources and rewrite each caption once per candidate."""
+        path = self._folder.round(number) / "candidates.jsonl"
+        if path.exists():
+            return [Candidate.from_json(row) for row in storage.read_jsonl(path)]
+        with watch.measure("caption"):
+            captioned = generation.caption(
+                planned,
+                self._backends.captioner,
+                self._picture,
+                run_seed=self.config.seed,
+                known=self._known_captions(number),
+                progress=self._progress,
+            )
+        with watch.measure("rewrite"):
+            prompted = generation.rewrite(
+                captioned,
+                self._backends.rewriter,
+                class_names=self._images.class_names,
+                progress=self._progress,
+            )
+        made_by = self._backends.generator.describe()
+        prompted = [
+            replace(c, generator=made_by.name, generator_revision=made_by.revision)
+            for c in prompted
+        ]
+        self._save_source_thumbnails(number, prompted)
+        storage.write_jsonl(path, [c.to_json() for c in prompted])
+        return prompted
+
+    def _render(
+        self, number: int, prompted: Sequence[Candidate], watch: Stopwatch
+    ) -> list[Candidate]:
+        """Make one image per candidate; what an interrupted attempt made is not made again."""
+        done, watch.seconds["render"] = self.pool.rendered(number)
+        todo = [candidate for candidate in prompted if candidate.id not in done]
+        with self._progress.stage("render", len(prompted), "images", len(done)) as stage:
+            start = time.perf_counter()
+            for batch in generation.render(
+                todo,
+                self._backends.executor,
+                self._backends.generator,
+                self._picture,
+                batch_size=self.config.generation.batch_size,
+            ):
+                seconds = time.perf_counter() - start
+                self.pool.add_batch(number, batch, seconds)
+                done.update((item.candidate.id, item.candidate) for item in batch)
+                watch.seconds["render"] += seconds
+                stage.advance(len(batch))
+                start = time.perf_counter()
+        return [done[candidate.id] for candidate in prompted]
+
+    def _judge(
+        self, number: int, rendered: Sequence[Candidate], classifier: Classifier
+    ) -> tuple[list[Candidate], str]:
+        """Let the filter say which images go into training; return a note, empty if none."""
+        usable = [candidate for candidate in rendered if candidate.kept]
+        if not usable:
+            return list(rendered), "Every image of this round was refused before the filter."
+        pixels = Pixels.from_pil(
+            [self.pool.image(candidate) for candidate in usable],
+            [candidate.label for candidate in usable],
+            ids=[candidate.id for candidate in usable],
+            size_px=classifier.size_px,
+        )
+        snapshots = [
+            path
+            for epoch, path in list_weights(self._folder.snapshots)
+            if epoch <= self.schedule.round_epochs[number]
+        ]
+        context = FilterContext(
+            candidates=usable,
+            pixels=pixels,
+            classifier=classifier,
+            snapshots=snapshots,
+            config=self.config.filter,
+            seed=derive_seed(self.config.seed, "filter", number),
+            batch_size=SCORING_BATCH,
+        )
+        scores: FilterScores = FILTERS[self.config.filter.by](context)
+        verdicts = {c.id: c for c in drop(usable, scores, self.config.filter)}
+        return [verdicts.get(c.id, c) for c in rendered], scores.note
+
+    def _write_record(
+        self,
+        number: int,
+        selected: Sequence[Scored],
+        judged: Sequence[Candidate],
+        note: str,
+        watch: Stopwatch,
+    ) -> RoundRecord:
+        record = RoundRecord(
+            round=number,
+            epoch=self.schedule.round_epochs[number],
+            selected=len(selected),
+            made=len(judged),
+            kept=sum(candidate.kept for candidate in judged),
+            rejected=dict(Counter(c.rejected_by for c in judged if c.rejected_by is not None)),
+            seconds=watch.seconds,
+            notes=(note,) if note else (),
+        )
+        storage.write_json(self._folder.round(number) / "record.json", record.to_json())
+        self._folder.mark_round_done(number)
+        self._progress.say(
+            f"round {number + 1} of {len(self.schedule.round_epochs)}: {record.selected} hard "
+            f"images, {record.made} made, {record.kept} kept" + (f". {note}" if note else "")
+        )
+        return record
+
+    def _real_pixels(self, classifier: Classifier) -> Pixels:
+        if self._pixels is None or self._pixels.size_px < classifier.size_px:
+            self._pixels = Pixels.from_images(self._images, classifier.size_px)
+        return self._pixels
+
+    def _picture(self, source_id: str) -> Image.Image:
+        return self._images.image(self._images.index_of(source_id))
+
+    def _known_captions(self, number: int) -> dict[str, str]:
+        return {
+            candidate.source_id: candidate.source_caption
+            for earlier in range(number)
+            if self._folder.round_is_done(earlier)
+            for candidate in self.pool.candidates(earlier)
+            if candidate.source_caption is not None
+        }
+
+    def _save_source_thumbnails(self, number: int, candidates: Sequence[Candidate]) -> None:
+        """Keep small copies of the sources, so that the report needs nothing but the run folder."""
+        for candidate in {c.source_id: c for c in candidates}.values():
+            thumbnail = self._picture(candidate.source_id)
+            thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+            name = candidate.id.split("-")[1]
+            path = self._folder.round(number) / "sources" / f"{name}.png"
+            with storage.atomic_writer(path) as stream:
+                thumbnail.save(stream, "PNG")

@@ -1,0 +1,1 @@
+"""The heavy libraries, each imported only in its backend and only when the backend is used."""

@@ -1,0 +1,28 @@
+"""The do-nothing captioner and rewriter: the controls of the prompt steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gendataagent.protocols import CaptionRequest, RewriteRequest
+from gendataagent.records import ModelDescription
+
+
+class NoCaption:
+    """Leaves the prompt at the class name: "A photo of [class]"."""
+
+    description = ModelDescription(name="none")
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
+        """Return an empty caption per picture."""
+        return ["" for _ in requests]
+
+
+class SameCaption:
+    """Hands each caption back unchanged; only the seed then tells images of one source apart."""
+
+    description = ModelDescription(name="none")
+
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[str, ...]]:
+        """Return, per request, its own caption once per seed."""
+        return [(request.caption,) * len(request.seeds) for request in requests]

@@ -1,0 +1,144 @@
+"""What this machine can do for a run, and what to type to mend what it cannot."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gendataagent.components import STABLE_DIFFUSION_15, is_cached
+
+_CORE = (
+    "torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "pyarrow",
+    "safetensors", "PIL",
+)  # fmt: skip
+_DISTRIBUTION = {"PIL": "Pillow"}
+MIN_FREE_DISK_GB = 2.0
+MIN_FREE_MEMORY_GB = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: "ok", "note" (works, with a limit) or "wrong", and how to mend it."""
+
+    what: str
+    state: str
+    found: str
+    mend: str = ""
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Return what was found on this machine; `folder` is where runs would be written."""
+    return [
+        _python(),
+        *_packages(),
+        _device(),
+        _memory(),
+        _disk(folder),
+        _bundled_generator(),
+        _stable_diffusion(),
+        _browser(),
+    ]
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("Python", "ok", found)
+
+
+def _packages() -> Iterator[Finding]:
+    for module in _CORE:
+        name = _DISTRIBUTION.get(module, module)
+        try:
+            version = importlib.metadata.version(name)
+            importlib.import_module(module)
+        except ImportError as error:
+            yield Finding(name, "wrong", f"does not import: {error}", f"pip install -U {name}")
+        else:
+            yield Finding(name, "ok", version)
+    if importlib.util.find_spec("torchvision") is not None:
+        try:
+            importlib.import_module("torchvision")
+        except Exception as error:  # a build for another torch raises RuntimeError
+            yield Finding(
+                "torchvision",
+                "wrong",
+                f"installed but broken ({type(error).__name__}), which breaks diffusers too",
+                "pip uninstall torchvision",
+            )
+
+
+def _device() -> Finding:
+    try:
+        import torch
+    except ImportError:
+        return Finding("device", "wrong", "torch does not import", "pip install torch")
+    if torch.cuda.is_available():
+        free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info())
+        name = torch.cuda.get_device_name()
+        return Finding("device", "ok", f"{name}, {free:.1f} of {total:.1f} GiB free")
+    if torch.backends.mps.is_available():
+        return Finding("device", "ok", "Apple GPU (mps)")
+    return Finding(
+        "device",
+        "note",
+        f"CPU, {torch.get_num_threads()} threads: fine for the bundled generator, hours a round "
+        "for Stable Diffusion 1.5",
+    )
+
+
+def _memory() -> Finding:
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return Finding("memory", "note", "cannot be read on this system")
+    state = "ok" if free >= MIN_FREE_MEMORY_GB else "note"
+    mend = "" if state == "ok" else "close other programs, or use a smaller batch size"
+    return Finding("memory", state, f"{free:.1f} GiB free", mend)
+
+
+def _disk(folder: Path) -> Finding:
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    if not os.access(place, os.W_OK):
+        return Finding("disk", "wrong", f"{place} cannot be written", "choose another --out")
+    if free < MIN_FREE_DISK_GB:
+        return Finding("disk", "note", f"{free:.1f} GiB free at {place}", "free some space")
+    return Finding("disk", "ok", f"{free:.1f} GiB free at {place}")
+
+
+def _bundled_generator() -> Finding:
+    from gendataagent.backends.tiny.assets import model_folder
+    from gendataagent.errors import ModelError
+
+    try:
+        model_folder()
+    except ModelError as error:
+        return Finding("tiny-sd", "wrong", str(error), "pip install --force-reinstall gendataagent")
+    return Finding("tiny-sd", "ok", "the bundled generator, 32 px, for trying out")
+
+
+def _stable_diffusion() -> Finding:
+    if is_cached(STABLE_DIFFUSION_15):
+        return Finding("SD 1.5", "ok", f"{STABLE_DIFFUSION_15} is on this machine")
+    return Finding(
+        "SD 1.5",
+        "note",
+        "not on this machine",
+        f"hf download {STABLE_DIFFUSION_15} (about 4 GB)",
+    )
+
+
+def _browser() -> Finding:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found:
+        return Finding("browser", "ok", f"{found} (the report's browser test uses it)")
+    return Finding("browser", "note", "none on the PATH; only the report's browser test wants one")

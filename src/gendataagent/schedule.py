@@ -1,0 +1,48 @@
+"""At which epochs the agent acts and at which a checkpoint for the VoG filter is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gendataagent.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Epochs are counted as trained so far: a round at 10 stands between epochs 10 and 11.
+
+    Args:
+        round_epochs: epochs trained before each round, increasing.
+        snapshot_epochs: epochs trained at which the classifier's weights are kept for VoG.
+    """
+
+    round_epochs: tuple[int, ...]
+    snapshot_epochs: tuple[int, ...]
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> Schedule:
+        """Return the schedule of a run; without the agent it is empty."""
+        if not config.agent.enabled:
+            return cls((), ())
+        epochs, rounds = config.training.epochs, config.agent.rounds
+        first = config.agent.first_round_epoch
+        if first < 0:
+            first = epochs // (rounds + 1)
+        return cls(
+            tuple(first + i * (epochs - first) // rounds for i in range(rounds)),
+            tuple(marked_epochs(epochs, config.filter.checkpoint_marks)),
+        )
+
+    def round_at(self, epoch: int) -> int | None:
+        """Return the number of the round that stands at `epoch`, or None."""
+        return self.round_epochs.index(epoch) if epoch in self.round_epochs else None
+
+    def rounds_until(self, epoch: int) -> list[int]:
+        """Return the rounds that stand at or before `epoch`."""
+        return [i for i, at in enumerate(self.round_epochs) if at <= epoch]
+
+
+def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:
+    """Return the epochs that shares of the training stand for: from 1, each once, increasing."""
+    return sorted({max(1, round(mark * epochs)) for mark in marks})
