@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gendataagent.checkpoint import load_latest, save_checkpoint
-from gendataagent.classifier import Classifier
-from gendataagent.config import TrainingConfig
+from gendataagent.classifier import Classifier, build_classifier
+from gendataagent.config import ClassifierConfig, TrainingConfig
 from gendataagent.errors import DataError, ModelError, TrainingDivergedError
 from gendataagent.evaluation import evaluate
 from gendataagent.pixels import Pixels
@@ -93,6 +93,24 @@ def test_resumed_training_is_equal_to_the_bit(
     again = [resumed.fit_epoch(epoch, real, synthetic) for epoch in (3, 4)]
     assert equal_states(through, resumed)
     assert [row.loss for row in again] == [row.loss for row in metrics[2:]]
+
+
+def test_resuming_the_bundled_classifier_is_equal_to_the_bit(make_pixels: MakePixels) -> None:
+    def trainer(seed: int) -> Trainer:
+        names = ("red", "green", "blue")
+        classifier = build_classifier(ClassifierConfig(model="tiny-resnet"), names, seed=seed)
+        return Trainer(classifier, QUICK, seed=3)
+
+    pixels = make_pixels(12, side=32)
+    through = trainer(0)
+    through.fit_epoch(1, pixels)
+    tensors, state = through.state()
+    tensors = {name: value.clone().contiguous() for name, value in tensors.items()}
+    through.fit_epoch(2, pixels)
+    resumed = trainer(1)
+    resumed.load_state(tensors, state)
+    resumed.fit_epoch(2, pixels)
+    assert equal_states(through, resumed)
 
 
 def test_another_seed_trains_otherwise(network: Network, make_pixels: MakePixels) -> None:
