@@ -1,0 +1,30 @@
+"""One call: train on your pictures with the agent, and read what came out.
+
+    python examples/whole_run.py photos/ runs/first
+    python examples/whole_run.py bundled:cifar10 runs/first training.epochs=6 agent.rounds=2
+"""
+
+import sys
+
+from gendataagent.components import problems
+from gendataagent.config import RunConfig
+from gendataagent.console import ConsoleProgress
+from gendataagent.report import write_report
+from gendataagent.run import run
+from gendataagent.settings import apply_overrides
+
+
+def main(data: str, out: str, *overrides: str) -> None:
+    config = RunConfig.from_dict(
+        apply_overrides({"data": {"path": data}}, overrides),
+        problems,  # also refuses names that stand for nothing, before anything heavy loads
+    )
+    result = run(config, out, progress=ConsoleProgress())
+    test = result.evaluations["test"]
+    print(f"top-1 {test.top1:.1%}, worst class {test.worst_class} {test.worst_class_accuracy:.1%}")
+    print(f"{result.images_made} images made, {result.images_kept} kept")
+    print(f"page: {write_report(result.path)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

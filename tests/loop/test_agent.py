@@ -1,0 +1,140 @@
+"""The round, step by step, and the ask/tell interface."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gendataagent import storage
+from gendataagent.agent import Agent
+from gendataagent.classifier import Classifier
+from gendataagent.config import RunConfig
+from gendataagent.data import ImageSplits, load_data
+from gendataagent.errors import RunFolderError, ScoreError
+from gendataagent.pixels import Pixels
+
+SIZE_PX = 32
+
+
+@pytest.fixture
+def splits(small_config: RunConfig) -> ImageSplits:
+    return load_data(small_config.data, seed=small_config.seed)
+
+
+@pytest.fixture
+def classifier(splits: ImageSplits) -> Classifier:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, len(splits.class_names)))
+    return Classifier.wrap(network, class_names=splits.class_names, size_px=SIZE_PX)
+
+
+def test_a_round_takes_the_hardest_images_and_tells_each_image_s_story(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent.tell(classifier, epoch=1)
+    images = agent.ask(classifier, epoch=1)
+
+    pixels = Pixels.from_images(splits.train, SIZE_PX)
+    probabilities = classifier.predict_probabilities(pixels)
+    true = probabilities[torch.arange(len(pixels)), pixels.labels]
+    hardest = {splits.train.ids[i] for i in true.argsort()[:6].tolist()}  # a quarter of 24
+    story = agent.pool.candidates(0)
+    assert {candidate.source_id for candidate in story} == hardest
+    assert len(story) == 6 * 3
+    for candidate in story:
+        expected = float(true[splits.train.index_of(candidate.source_id)])
+        assert candidate.marginal_score == pytest.approx(expected)
+        name = candidate.class_name
+        assert candidate.prompt == f"A photo of {name}, which is {candidate.caption}"
+        assert candidate.generator_revision
+    assert len({candidate.prompt for candidate in story}) > 6
+    assert images.ids == tuple(c.id for c in story if c.kept)
+    assert len(images) == 18  # one checkpoint only: VoG cannot speak yet
+    record = storage.read_json(tmp_path / "run" / "rounds" / "000" / "record.json")
+    assert "needs 2 checkpoints" in record["notes"][0]
+
+
+def test_vog_drops_its_share_of_each_class_once_there_are_checkpoints(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent.tell(classifier, epoch=1)
+    with torch.no_grad():
+        for parameter in classifier.module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    agent.tell(classifier, epoch=2)
+    agent.ask(classifier, epoch=1)
+    images = agent.ask(classifier, epoch=2)
+    story = agent.pool.candidates(1)
+    made, kept = Counter(c.label for c in story), Counter(images.labels)
+    assert {label: made[label] - kept[label] for label in made} == {
+        label: int(0.4 * count) for label, count in made.items()
+    }
+    assert all(candidate.vog is not None and candidate.vog > 0 for candidate in story)
+    for label in made:
+        vogs = [(c.vog or 0, c.kept) for c in story if c.label == label]
+        worst_kept = min(vog for vog, is_kept in vogs if is_kept)
+        assert all(vog <= worst_kept for vog, is_kept in vogs if not is_kept)
+
+
+def test_between_rounds_the_latest_images_stand_and_accumulate_joins_them(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    config = replace(small_config, agent=replace(small_config.agent, pool="accumulate"))
+    agent = Agent.open(config, splits.train, tmp_path / "run")
+    assert len(agent.ask(classifier, epoch=0)) == 0
+    first = agent.ask(classifier, epoch=1)
+    second = agent.ask(classifier, epoch=2)
+    assert second.ids[: len(first)] == first.ids
+    assert len(second) > len(first)
+    assert agent.ask(classifier, epoch=3).ids == second.ids
+
+
+def test_a_round_that_is_done_is_not_made_again(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    before = Agent.open(small_config, splits.train, tmp_path / "run").ask(classifier, epoch=1)
+    times = [path.stat().st_mtime_ns for path in before.paths]
+    again = Agent.open(small_config, splits.train, tmp_path / "run").ask(classifier, epoch=1)
+    assert again.ids == before.ids
+    assert [path.stat().st_mtime_ns for path in again.paths] == times
+
+
+def test_an_agent_with_other_settings_is_refused_the_folder(
+    small_config: RunConfig, splits: ImageSplits, tmp_path: Path
+) -> None:
+    Agent.open(small_config, splits.train, tmp_path / "run")
+    with pytest.raises(RunFolderError, match="seed is 7 there, not 9"):
+        Agent.open(replace(small_config, seed=9), splits.train, tmp_path / "run")
+
+
+def test_the_classifier_is_left_as_found(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    classifier.module.train()
+    before = {k: v.clone() for k, v in classifier.module.state_dict().items()}
+    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent.tell(classifier, epoch=1)
+    agent.tell(classifier, epoch=2)
+    agent.ask(classifier, epoch=2)
+    assert classifier.module.training
+    assert all(parameter.requires_grad for parameter in classifier.module.parameters())
+    after = classifier.module.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_a_diverged_classifier_stops_the_round_before_anything_is_made(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        next(classifier.module.parameters()).fill_(float("nan"))
+    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    with pytest.raises(ScoreError, match=r"\.png"):
+        agent.ask(classifier, epoch=1)
+    assert not list((tmp_path / "run").glob("pool/*/*.png"))
