@@ -1,0 +1,89 @@
+"""The page as a whole: sections in order, the style sheet inline, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from gendataagent.report import facts, figures, pictures, summary
+from gendataagent.report.markup import esc, name
+from gendataagent.report.reading import RunView, read_run
+from gendataagent.report.thumbnails import Thumbnails
+from gendataagent.storage import write_bytes
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+_NAVIGATION = (
+    ("comparison", "Figures"),
+    ("hard", "Hard"),
+    ("gallery", "Gallery"),
+    ("classes", "Classes"),
+    ("curves", "Curves"),
+    ("confusions", "Confusions"),
+    ("time", "Time"),
+    ("data", "Data"),
+    ("settings", "Settings"),
+    ("next", "Go on"),
+)
+
+
+def write_report(run_folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run, finished or not, and return where it is.
+
+    The page is one HTML file that works offline and without scripts; its pictures are inside it,
+    in number limited so that the page stays below about 3 MB whatever the size of the run.
+
+    Args:
+        out: where to write; `RUN/report.html` by default.
+
+    Raises:
+        RunFolderError: the folder is not that of a run.
+        StorageError: the page cannot be written; an earlier one is still there.
+    """
+    page = out if out is not None else run_folder / "report.html"
+    write_bytes(page, render(read_run(run_folder)).encode())
+    return page
+
+
+def render(run: RunView) -> str:
+    """Return the page of a run as HTML."""
+    style = resources.files("gendataagent.report").joinpath("style.css").read_text("utf-8")
+    headline, explanation = summary.verdict(run)
+    thumbnails = Thumbnails()
+    body = "".join(
+        (
+            summary.caveats(run),
+            summary.comparison(run),
+            pictures.hard(run, thumbnails),
+            pictures.gallery(run, thumbnails),
+            figures.per_class(run),
+            figures.curves(run),
+            figures.confusions(run),
+            figures.time_spent(run),
+            facts.quarantine(run),
+            facts.splits(run),
+            facts.settings(run),
+            facts.environment(run),
+            facts.going_on(run),
+        )
+    )
+    links = "".join(
+        f'<a href="#{anchor}">{title}</a>'
+        for anchor, title in _NAVIGATION
+        if f'<section id="{anchor}"' in body
+    )
+    title = run.folder.resolve().name
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{esc(_POLICY)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
+        f"<title>{esc(title)} · GenDataAgent</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"{summary.banner(run)}"
+        f'<header><p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
+        f'<p class="lead">{explanation}</p>{summary.cards(run)}</header>'
+        f'<nav aria-label="Parts of this page">{links}</nav>\n<main>{body}</main>\n'
+        f"<footer>Begun {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything on "
+        "this page is read from the files of the run folder.</footer>\n</body>\n</html>\n"
+    )

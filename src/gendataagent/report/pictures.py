@@ -1,0 +1,221 @@
+"""What was hard, and the gallery: each source picture next to what was made from it."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+
+from gendataagent.records import Candidate, Scored
+from gendataagent.report.charts import bar
+from gendataagent.report.markup import (
+    count,
+    details,
+    duration,
+    esc,
+    name,
+    plural,
+    section,
+    small,
+)
+from gendataagent.report.reading import RoundView, RunView
+from gendataagent.report.thumbnails import Thumbnails
+
+HARD_PICTURES = 24
+HARD_CLASSES = 20
+VARIANTS_SHOWN = 6
+PICTURES_A_ROUND = 56  # at most; less where the budget of the page says so
+EXTREMES_SHARE = 0.3  # of a round's pictures: highest and lowest scores side by side
+
+
+def hard(run: RunView, thumbnails: Thumbnails) -> str:
+    """Return the hardest real images of the last round, and how many of each class were chosen."""
+    chosen = [round_ for round_ in run.rounds if round_.selected]
+    if not chosen:
+        return ""
+    last = chosen[-1]
+    with_picture = [s for s in last.selected if last.source_picture(s.source_id).is_file()]
+    shown: Sequence[Scored] = with_picture or last.selected
+    most = HARD_PICTURES
+    if with_picture:
+        example = last.source_picture(with_picture[0].source_id)
+        most = thumbnails.affordable(example, HARD_PICTURES, share=0.25)
+    figures = "".join(_hard_figure(run, last, scored, thumbnails) for scored in shown[:most])
+    counts = Counter(scored.label for scored in last.selected).most_common()
+    largest = counts[0][1]
+    bars = "".join(
+        f'<li><span class="label">{name(run.class_name(label))}</span>'
+        f'{bar(n / largest, "real")}<span class="figure">{count(n)}</span></li>'
+        for label, n in counts[:HARD_CLASSES]
+    )
+    rest = len(counts) - HARD_CLASSES
+    more = f'<p class="quiet">and {count(rest)} more classes</p>' if rest > 0 else ""
+    return section(
+        "hard",
+        "What was hard",
+        f'<ul class="pictures">{figures}</ul>'
+        f'<h3>Chosen from each class</h3><ul class="bars">{bars}</ul>{more}',
+        lead=f"Round {last.record.round + 1} chose {plural(len(last.selected), 'real picture')}. "
+        "These are the hardest: p is the probability that the classifier gave to the true class.",
+    )
+
+
+def _hard_figure(run: RunView, round_: RoundView, scored: Scored, thumbnails: Thumbnails) -> str:
+    label = run.class_name(scored.label)
+    picture = thumbnails.picture(
+        round_.source_picture(scored.source_id), f"real picture of class {label}"
+    )
+    return (
+        f'<li><figure class="real" title="{esc(scored.source_id)}">{picture}<figcaption>'
+        f'<b>{name(label)}</b><span class="score">p = {small(scored.score)}</span></figcaption>'
+        "</figure></li>"
+    )
+
+
+def gallery(run: RunView, thumbnails: Thumbnails) -> str:
+    """Return one foldable part per round; the last is open and is laid out first."""
+    parts = []
+    for left, round_ in zip(
+        range(len(run.rounds), 0, -1), reversed(run.rounds), strict=True
+    ):  # newest first, so that it gets its pictures where the budget is short
+        most = PICTURES_A_ROUND
+        for candidate in round_.candidates[:20]:
+            example = round_.candidate_picture(candidate)
+            if example.is_file():
+                most = thumbnails.affordable(example, PICTURES_A_ROUND, share=1 / left)
+                break
+        is_open = round_ is run.rounds[-1]
+        parts.append(details(_round_line(round_), _round(run, round_, thumbnails, most),
+                             is_open=is_open))  # fmt: skip
+    return section(
+        "gallery",
+        "From hard picture to new ones",
+        "".join(parts),
+        lead="A hard picture is described, the description is changed a little, and a new picture "
+        "is drawn from both. <mark>Marked</mark> words are new. Then the filter keeps the pictures "
+        "it expects to teach the most. Newest round first.",
+    )
+
+
+def _round_line(round_: RoundView) -> str:
+    record = round_.record
+    refused = sum(record.rejected.values())
+    return (
+        f"<b>Round {record.round + 1}</b> <span>after epoch {record.epoch}: "
+        f"{count(record.selected)} chosen, {count(record.made)} made, "
+        f'<em class="kept-word">{count(record.kept)} kept</em>, '
+        f'<em class="refused-word">{count(refused)} refused</em>, '
+        f"{duration(sum(record.seconds.values()))}</span>"
+    )
+
+
+def _round(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -> str:
+    """Return the notes, the stories of some sources and the extremes of one round."""
+    notes = "".join(f"<li>{esc(note)}</li>" for note in round_.record.notes)
+    parts = [f'<ul class="notes">{notes}</ul>' if notes else ""]
+    each_side = max(2, int(most * EXTREMES_SHARE / 2))
+    left = most - 2 * each_side
+    for sources in _by_source(round_):
+        cost = 1 + min(len(sources), VARIANTS_SHOWN)
+        if cost > left and len(parts) > 1:
+            break
+        left -= cost
+        parts.append(_story(round_, sources, thumbnails))
+    parts.append(_extremes(run, round_, thumbnails, each_side))
+    return "".join(parts) if round_.candidates else parts[0] + "<p>No image was made.</p>"
+
+
+def _by_source(round_: RoundView) -> list[list[Candidate]]:
+    """Return the candidates by source: the hardest of each class first, then the others."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in round_.candidates:
+        groups.setdefault(candidate.source_id, []).append(candidate)
+    hardest_first = sorted(
+        groups.values(),
+        key=lambda g: g[0].marginal_score if g[0].marginal_score is not None else 1.0,
+    )
+    seen: Counter[int] = Counter()
+    ranked = []
+    for place, group in enumerate(hardest_first):
+        ranked.append((seen[group[0].label], place, group))
+        seen[group[0].label] += 1
+    return [group for _, _, group in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _story(round_: RoundView, candidates: list[Candidate], thumbnails: Thumbnails) -> str:
+    """Return a source picture with its caption, and the images made from it."""
+    first = candidates[0]
+    source = thumbnails.picture(
+        round_.source_picture(first.source_id), f"real picture of class {first.class_name}"
+    )
+    variants = "".join(
+        _variant(round_, candidate, thumbnails) for candidate in candidates[:VARIANTS_SHOWN]
+    )
+    hidden = len(candidates) - VARIANTS_SHOWN
+    more = f'<li class="quiet">and {count(hidden)} more</li>' if hidden > 0 else ""
+    return (
+        f'<article class="story"><figure class="real source">{source}<figcaption>'
+        f'<span class="badge real">real</span> <b>{name(first.class_name)}</b>'
+        f'<span class="score">p = {small(first.marginal_score)}</span>'
+        f"<q>{esc(first.source_caption or '')}</q></figcaption></figure>"
+        f'<ul class="variants">{variants}{more}</ul></article>'
+    )
+
+
+def _variant(round_: RoundView, candidate: Candidate, thumbnails: Thumbnails) -> str:
+    caption = marked_changes(candidate.source_caption or "", candidate.caption or "")
+    return f"<li>{_made_figure(round_, candidate, thumbnails, f'<q>{caption}</q>')}</li>"
+
+
+def _made_figure(
+    round_: RoundView, candidate: Candidate, thumbnails: Thumbnails, words: str
+) -> str:
+    state = "kept" if candidate.kept else "refused"
+    picture = thumbnails.picture(
+        round_.candidate_picture(candidate),
+        f"made picture of class {candidate.class_name}, {state}",
+    )
+    badge = "kept" if candidate.kept else f"refused: {name(candidate.rejected_by)}"
+    score = "" if candidate.vog is None else f"VoG {small(candidate.vog)}"
+    return (
+        f'<figure class="{state}" title="{esc(candidate.prompt or candidate.id)}">{picture}'
+        f'<figcaption><span class="badge {state}">{badge}</span>'
+        f'<span class="score">{score}</span>{words}</figcaption></figure>'
+    )
+
+
+def marked_changes(before: str, after: str) -> str:
+    """Return `after` as HTML with the words that are not in `before` marked."""
+    old, new = before.split(), after.split()
+    parts = []
+    for kind, _, _, start, end in difflib.SequenceMatcher(a=old, b=new).get_opcodes():
+        words = esc(" ".join(new[start:end]))
+        if words:
+            parts.append(words if kind == "equal" or not old else f"<mark>{words}</mark>")
+    return " ".join(parts)
+
+
+def _extremes(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -> str:
+    """Return the kept and refused images that the filter is surest of, side by side."""
+    scored = [c for c in round_.candidates if c.vog is not None]
+    if not scored:
+        return ""
+    high_kept = run.value("filter.keep") == "high"
+    ranked = sorted(scored, key=lambda c: c.vog or 0.0, reverse=high_kept)
+    kept = [c for c in ranked if c.kept][:most]
+    refused = [c for c in reversed(ranked) if not c.kept][:most]
+    ends = ("highest", "lowest") if high_kept else ("lowest", "highest")
+    columns = "".join(
+        f'<div><h4 class="{css}-word">{title}</h4><ul class="pictures">'
+        + "".join(
+            f"<li>{_made_figure(round_, c, thumbnails, f'<b>{name(c.class_name)}</b>')}</li>"
+            for c in group
+        )
+        + "</ul></div>"
+        for css, title, group in (
+            ("kept", f"Kept, {ends[0]} variance of gradients", kept),
+            ("refused", f"Refused, {ends[1]} variance of gradients", refused),
+        )
+        if group
+    )
+    return f'<div class="side-by-side">{columns}</div>'

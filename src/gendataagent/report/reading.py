@@ -1,0 +1,318 @@
+"""Run folder -> frozen values the page is made from.
+
+Only `config.toml` and `manifest.json` have to be there. Whatever else is missing is left out, and
+whatever cannot be read is named in `RunView.problems`, so that the page of a broken run says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.parquet as pq
+
+from gendataagent.config import RunConfig
+from gendataagent.errors import ConfigError, RunFolderError
+from gendataagent.records import (
+    Candidate,
+    EpochMetrics,
+    Evaluation,
+    ModelDescription,
+    RoundRecord,
+    RunManifest,
+    Scored,
+    candidate_id,
+)
+from gendataagent.settings import SettingRow, iterate_settings, read_toml
+from gendataagent.storage import read_json
+
+Record = TypeVar("Record")
+
+ROUND_STAGES = ("select", "caption", "rewrite", "render", "filter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundView:
+    """One finished round: its record, the hard images it chose and the candidates it made."""
+
+    record: RoundRecord
+    selected: tuple[Scored, ...]
+    candidates: tuple[Candidate, ...]
+    folder: Path
+    pool_folder: Path
+
+    def source_picture(self, source_id: str) -> Path:
+        """Return where the copy of a source picture lies, if it was copied."""
+        name = candidate_id(self.record.round, source_id, 0).split("-")[1]
+        return self.folder / "sources" / f"{name}.png"
+
+    def candidate_picture(self, candidate: Candidate) -> Path:
+        """Return where the candidate's image lies, if it was made."""
+        return self.pool_folder / Path(candidate.file_name).name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """All the page shows of one run folder.
+
+    Args:
+        settings: every known setting with its value in this run and its default.
+        unknown_settings: keys of config.toml that this version does not know, with their values.
+        class_counts: class name -> split -> images.
+        evaluations: split -> how the final classifier does on it.
+        problems: sentences about files that could not be read.
+    """
+
+    folder: Path
+    manifest: RunManifest
+    settings: Mapping[str, SettingRow]
+    unknown_settings: Mapping[str, Any]
+    class_counts: Mapping[str, Mapping[str, int]]
+    quarantine: tuple[tuple[str, str], ...]
+    rounds: tuple[RoundView, ...]
+    unfinished_rounds: tuple[int, ...]
+    metrics: tuple[EpochMetrics, ...]
+    evaluations: Mapping[str, Evaluation]
+    timing: Mapping[str, float]
+    finished: bool
+    baseline: RunView | None
+    problems: tuple[str, ...] = field(default=())
+
+    def value(self, key: str) -> Any:
+        """Return the value of a setting in this run."""
+        return self.settings[key].value
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class by its index; a number where the manifest has none."""
+        names = self.manifest.class_names
+        return names[label] if 0 <= label < len(names) else f"class {label}"
+
+    @property
+    def agent_enabled(self) -> bool:
+        """Whether this is a run with the agent."""
+        return bool(self.value("agent.enabled"))
+
+    @property
+    def final(self) -> Evaluation | None:
+        """The evaluation to speak of: on test, else on validation."""
+        return self.evaluations.get("test") or self.evaluations.get("validation")
+
+    @property
+    def made(self) -> int:
+        """Images made in all finished rounds."""
+        return sum(round_.record.made for round_ in self.rounds)
+
+    @property
+    def kept(self) -> int:
+        """Images kept in all finished rounds."""
+        return sum(round_.record.kept for round_ in self.rounds)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Reason -> images refused in all finished rounds, most frequent first."""
+        counts: Counter[str] = Counter()
+        for round_ in self.rounds:
+            counts.update(round_.record.rejected)
+        return dict(counts.most_common())
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Stage -> seconds; train, the stages of the rounds, evaluate, then anything else timed."""
+        train = sum(epoch.seconds for epoch in self.metrics)
+        result = {"train": self.timing.get("train", train)}
+        for stage in ROUND_STAGES:
+            result[stage] = sum(r.record.seconds.get(stage, 0.0) for r in self.rounds)
+        for stage, seconds in self.timing.items():
+            result.setdefault(stage, seconds)
+        return {stage: seconds for stage, seconds in result.items() if seconds > 0}
+
+
+def read_run(folder: Path) -> RunView:
+    """Return the view of a run folder.
+
+    Raises:
+        RunFolderError: the folder is none, or its config.toml or manifest.json cannot be read.
+    """
+    for name in ("config.toml", "manifest.json"):
+        if not (folder / name).is_file():
+            raise RunFolderError(
+                f"{folder} is not a run folder: there is no {name} in it; give the folder that "
+                "`gendataagent run --out` made"
+            )
+    reader = _Reader()
+    manifest = _manifest(reader, read_json(folder / "manifest.json"), folder)
+    known, unknown = _settings(folder)
+    rounds, unfinished = _rounds(reader, folder)
+    metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
+    evaluations = reader.mapping(folder / "evaluation.json")
+    timing = reader.mapping(folder / "timing.json")
+    return RunView(
+        folder=folder,
+        manifest=manifest,
+        settings=known,
+        unknown_settings=unknown,
+        class_counts=_class_counts(reader.rows(folder / "data" / "splits.jsonl")),
+        quarantine=tuple(
+            (str(row.get("name", "")), str(row.get("reason", "")))
+            for row in reader.rows(folder / "data" / "quarantine.jsonl")
+        ),
+        rounds=rounds,
+        unfinished_rounds=unfinished,
+        metrics=tuple(metrics[epoch] for epoch in sorted(metrics)),
+        evaluations={
+            split: evaluation
+            for split, row in evaluations.items()
+            if (evaluation := reader.record(Evaluation, row, folder / "evaluation.json"))
+        },
+        timing={k: float(v) for k, v in timing.items() if isinstance(v, int | float)},
+        finished=(folder / "DONE").exists(),
+        baseline=_baseline(reader, folder / "baseline"),
+        problems=tuple(reader.problems),
+    )
+
+
+class _Reader:
+    """Reads optional files and collects a sentence about each that is there but broken."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def rows(self, path: Path) -> list[dict[str, Any]]:
+        """Return the objects of a JSONL file; a line cut off by a crash is named, not fatal."""
+        if not path.is_file():
+            return []
+        rows: list[dict[str, Any]] = []
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError as error:
+            self.problems.append(f"{path.name} cannot be read: {error.strerror or error}")
+            return []
+        broken = 0
+        for line in filter(None, lines):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                broken += 1
+                continue
+            if isinstance(row, dict):
+                rows.append(row)
+        if broken:
+            self.problems.append(f"{path.name}: {broken} line(s) are not JSON and are left out")
+        return rows
+
+    def mapping(self, path: Path) -> dict[str, Any]:
+        """Return the object of a JSON file, or {} where there is none."""
+        if not path.is_file():
+            return {}
+        try:
+            value = read_json(path)
+        except RunFolderError as error:
+            self.problems.append(str(error))
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def record(self, cls: type[Record], row: Any, path: Path) -> Record | None:
+        """Return the record of a row; keys that are not its fields are ignored."""
+        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        try:
+            return cls(**{key: value for key, value in row.items() if key in names})
+        except (TypeError, AttributeError) as error:
+            self.problems.append(f"{path.name}: a row is not a {cls.__name__} ({error})")
+            return None
+
+    def records(self, cls: type[Record], path: Path) -> list[Record]:
+        """Return the records of a JSONL file."""
+        found = (self.record(cls, row, path) for row in self.rows(path))
+        return [record for record in found if record is not None]
+
+    def candidates(self, path: Path) -> tuple[Candidate, ...]:
+        """Return the candidates of a round's metadata.parquet."""
+        if not path.is_file():
+            return ()
+        try:
+            rows = pq.read_table(path).to_pylist()
+            return tuple(Candidate.from_json(row) for row in rows)
+        except (OSError, ValueError, TypeError) as error:
+            self.problems.append(f"{path.parent.name}/{path.name} cannot be read: {error}")
+            return ()
+
+
+def _manifest(reader: _Reader, row: Any, folder: Path) -> RunManifest:
+    for part in ("captioner", "rewriter", "generator"):
+        if isinstance(row.get(part), dict):
+            row[part] = ModelDescription(**row[part])
+    manifest = reader.record(RunManifest, row, folder / "manifest.json")
+    if manifest is None:
+        raise RunFolderError(
+            f"{folder / 'manifest.json'} is not the manifest of a run: {reader.problems[-1]}"
+        )
+    return manifest
+
+
+def _settings(folder: Path) -> tuple[dict[str, SettingRow], dict[str, Any]]:
+    """Return the settings this version knows with this run's values, and those it does not."""
+    try:
+        tree = read_toml(folder / "config.toml")
+    except ConfigError as error:
+        raise RunFolderError(str(error)) from error
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": leaf for key, leaf in value.items()})
+        else:
+            flat[name] = value
+    known = {}
+    for row in iterate_settings(RunConfig()):
+        value = flat.pop(row.key, row.default)
+        if isinstance(value, list):
+            value = tuple(value)
+        known[row.key] = SettingRow(row.key, value, row.default, row.setting)
+    return known, flat
+
+
+def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple[int, ...]]:
+    """Return the finished rounds in order, and the numbers of those without their mark."""
+    finished, unfinished = [], []
+    for path in sorted((folder / "rounds").glob("[0-9]*"), key=lambda path: path.name):
+        if not path.name.isdigit():
+            continue
+        row = reader.mapping(path / "record.json") if (path / "DONE").exists() else {}
+        record = reader.record(RoundRecord, row, path / "record.json") if row else None
+        if record is None:
+            unfinished.append(int(path.name))
+            continue
+        pool_folder = folder / "pool" / path.name
+        finished.append(
+            RoundView(
+                record=record,
+                selected=tuple(reader.records(Scored, path / "selected.jsonl")),
+                candidates=reader.candidates(pool_folder / "metadata.parquet"),
+                folder=path,
+                pool_folder=pool_folder,
+            )
+        )
+    return tuple(finished), tuple(unfinished)
+
+
+def _class_counts(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(str(row.get("class", "")), Counter())[str(row.get("split", ""))] += 1
+    return {name: dict(splits) for name, splits in counts.items()}
+
+
+def _baseline(reader: _Reader, folder: Path) -> RunView | None:
+    """Return the view of the same training without the agent, where there is one."""
+    if not folder.is_dir():
+        return None
+    try:
+        baseline = read_run(folder)
+    except RunFolderError as error:
+        reader.problems.append(f"the baseline is left out: {error}")
+        return None
+    reader.problems.extend(f"baseline: {problem}" for problem in baseline.problems)
+    return baseline

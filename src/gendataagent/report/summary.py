@@ -1,0 +1,249 @@
+"""The top of the page: the verdict in one line, the cards, the caveats and the comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gendataagent.records import Evaluation
+from gendataagent.report.markup import (
+    MISSING,
+    count,
+    details,
+    duration,
+    esc,
+    name,
+    number,
+    percent,
+    plural,
+    points,
+    section,
+    signed,
+    table,
+)
+from gendataagent.report.reading import RunView
+
+# Settings in which a run and its baseline differ by purpose or without effect on the comparison.
+_EXPECTED_DIFFERENCES = ("agent.", "selection.", "prompting.", "generation.", "filter.")
+
+
+def verdict(run: RunView) -> tuple[str, str]:
+    """Return the headline and the paragraph under it, both HTML."""
+    final = run.final
+    if final is None:
+        return _progress(run)
+    where = f"{count(final.images)} {esc(final.split)} images"
+    before = run.baseline.final if run.baseline else None
+    if before is None or before.split != final.split:
+        kind = "with the agent" if run.agent_enabled else "on real images only"
+        return (
+            f"{percent(final.top1)} top-1 {kind}",
+            f"Measured on {where}. Worst class {name(final.worst_class)} at "
+            f"{percent(final.worst_class_accuracy)}, worst-case disparity "
+            f"{number(final.worst_case_disparity)} (1 is parity).",
+        )
+    difference = final.top1 - before.top1
+    chance = chance_difference(before, final)
+    likely = (
+        f"Chance alone can make about ±{100 * chance:.1f} points on this many images, so this "
+        + ("is more than that." if abs(difference) > chance else "may be no difference at all.")
+    )
+    return (
+        f'{percent(final.top1)} <span class="agent-word">with the agent</span>, '
+        f'{percent(before.top1)} <span class="real-word">real only</span>: '
+        f'<span class="difference">{points(difference)}&nbsp;points</span>',
+        f"Top-1 on {where}. {likely} The worst class is {name(final.worst_class)} at "
+        f"{percent(final.worst_class_accuracy)} with the agent, {name(before.worst_class)} at "
+        f"{percent(before.worst_class_accuracy)} without. Worst-case disparity (1 is parity) is "
+        f"{number(final.worst_case_disparity)} with the agent, "
+        f"{number(before.worst_case_disparity)} without.",
+    )
+
+
+def _progress(run: RunView) -> tuple[str, str]:
+    """Return headline and paragraph of a run without a final evaluation."""
+    measured = [epoch for epoch in run.metrics if epoch.validation_accuracy is not None]
+    done = run.metrics[-1].epoch if run.metrics else 0
+    progress = f"{count(done)} of {plural(run.value('training.epochs'), 'epoch')} trained"
+    if not measured:
+        return "No accuracy measured yet", f"{progress}; nothing has been evaluated so far."
+    last = measured[-1]
+    return (
+        f"{percent(last.validation_accuracy)} validation accuracy so far",
+        f"{progress}; measured after epoch {last.epoch}. The test split is read once, at the end.",
+    )
+
+
+def chance_difference(before: Evaluation, after: Evaluation) -> float:
+    """Return the half width of the 95 % interval of the difference of two accuracies.
+
+    Normal approximation, both runs taken as independent samples of images; it knows nothing of the
+    spread between training seeds, so it is the least to reckon with.
+    """
+    variance = sum(e.top1 * (1 - e.top1) / max(e.images, 1) for e in (before, after))
+    return 1.96 * math.sqrt(variance)
+
+
+def banner(run: RunView) -> str:
+    """Return the notice on top of the page of a run that is not finished."""
+    if run.finished:
+        return ""
+    begun = (
+        f" Round {', '.join(str(n + 1) for n in run.unfinished_rounds)} was begun and is not shown."
+        if run.unfinished_rounds
+        else ""
+    )
+    return (
+        '<p class="banner" role="status"><strong>This run is not finished.</strong> The page shows '
+        f"what exists so far.{begun} How to go on is at the end of the page.</p>"
+    )
+
+
+def cards(run: RunView) -> str:
+    """Return the figures of the run at a glance."""
+    generator = run.manifest.generator
+    items = []
+    if run.agent_enabled:
+        refused = sum(run.rejected.values())
+        reasons = ", ".join(f"{count(n)} {name(reason)}" for reason, n in run.rejected.items())
+        items += [
+            ("made", count(run.made), "images made"),
+            ("kept", count(run.kept), "kept for training"),
+            ("refused", count(refused), f"refused{': ' if reasons else ''}{reasons}"),
+        ]
+    done = run.metrics[-1].epoch if run.metrics else 0
+    epochs = plural(run.value("training.epochs"), "epoch")
+    if run.agent_enabled:
+        rounds = f"of {plural(run.value('agent.rounds'), 'round')}"
+        items.append(("", f"{len(run.rounds)}", f"{rounds}, in {count(done)} of {epochs}"))
+    else:
+        items.append(("", count(done), f"of {epochs}"))
+    items += [
+        ("", duration(sum(run.seconds.values())), "computing time"),
+    ]
+    if run.agent_enabled and generator is not None:
+        revision = f"revision {name(generator.revision[:12])}" if generator.revision else ""
+        items.append(("words", name(generator.name), f"generator {revision}"))
+    cells = "".join(
+        f'<li class="card {css}"><b>{figure}</b><span>{label}</span></li>'
+        for css, figure, label in items
+    )
+    return f'<ul class="cards">{cells}</ul>'
+
+
+def caveats(run: RunView) -> str:
+    """Return what a reader should know before believing the figures."""
+    sentences = [esc(note) for note in run.manifest.notes]
+    if not run.agent_enabled:
+        sentences.append("The agent was switched off: this run trained on the real images only.")
+    elif run.finished and not run.rounds:
+        sentences.append("No round was finished, so no synthetic image took part in training.")
+    if run.baseline is not None:
+        sentences += _baseline_caveats(run, run.baseline)
+    if run.finished and run.final and run.final.split != "test":
+        sentences.append("There is no test split: the figures are of the validation split.")
+    if run.quarantine:
+        sentences.append(
+            f"{plural(len(run.quarantine), 'file')} could not be used and "
+            f"{'is' if len(run.quarantine) == 1 else 'are'} "
+            '<a href="#quarantine">listed below</a>.'
+        )
+    sentences += [f"Not all files could be read: {esc(problem)}." for problem in run.problems]
+    items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
+    return section("caveats", "Before you trust this", f"<ul class='notes'>{items}</ul>" if items
+                   else "")  # fmt: skip
+
+
+def _baseline_caveats(run: RunView, baseline: RunView) -> Iterator[str]:
+    if baseline.final is None:
+        yield "The run on real images only is not finished: nothing to compare with yet."
+    elif run.final is not None:
+        yield (
+            "One run of each kind is compared. Other seeds give other figures: repeat with "
+            "several before you draw conclusions."
+        )
+    if run.manifest.data_fingerprint != baseline.manifest.data_fingerprint:
+        yield "The two runs were trained on different data; the comparison says little."
+    differing = [
+        f"<code>{esc(key)}</code>"
+        for key, row in run.settings.items()
+        if row.setting.affects_results
+        and not key.startswith(_EXPECTED_DIFFERENCES)
+        and row.value != baseline.value(key)
+    ]
+    if differing:
+        yield f"Besides the agent, the two runs differ in {', '.join(differing)}."
+
+
+def comparison(run: RunView) -> str:
+    """Return the table of the two runs, or of the one there is."""
+    columns = [("With the agent" if run.agent_enabled else "Real only", run)]
+    if run.baseline is not None:
+        columns.insert(0, ("Real only", run.baseline))
+    facts = [list(_facts(view)) for _, view in columns]
+    head = ['<span class="unseen">measure</span>', *(title for title, _ in columns)] + (
+        ["Change"] if len(columns) == 2 else []
+    )
+    rows = []
+    for lines in zip(*facts, strict=True):
+        cells = [text for _, text, _, _ in lines]
+        if all(cell == MISSING for cell in cells):
+            continue
+        label, _, _, digits = lines[0]
+        if len(lines) == 2:
+            cells.append(_change(lines[0][2], lines[1][2], digits))
+        rows.append([label, *cells])
+    if not rows:
+        return ""
+    explained = details(
+        "What the rows mean",
+        "<p>Top-1: share of images whose most probable class is right. Worst-case disparity: "
+        "accuracy of the worst class divided by that of the best. Gap: train minus validation "
+        "accuracy, in points. ECE: expected calibration error, how far stated probabilities are "
+        "from how often they come true; lower is better.</p>",
+    )
+    body = table(head, rows, caption="The two runs in figures") + explained
+    return section("comparison", "Side by side" if run.baseline else "In figures", body)
+
+
+def _facts(run: RunView) -> Iterator[tuple[str, str, float | None, int]]:
+    """Yield (label, text, value to subtract, digits; shares are subtracted in points)."""
+    final = run.final
+    train, validation = run.evaluations.get("train"), run.evaluations.get("validation")
+    measured = [e for e in run.metrics if e.validation_accuracy is not None]
+    train_accuracy = train.top1 if train else measured[-1].train_accuracy if measured else None
+    valid_accuracy = (
+        validation.top1 if validation else measured[-1].validation_accuracy if measured else None
+    )
+
+    def share(label: str, value: float | None) -> tuple[str, str, float | None, int]:
+        return label, percent(value), None if value is None else 100 * value, 1
+
+    yield share(f"Top-1 ({final.split})" if final else "Top-1", final.top1 if final else None)
+    worst = final.worst_class_accuracy if final else None
+    label, text, value, digits = share("Worst class", worst)
+    yield label, f"{text} {name(final.worst_class)}" if final else text, value, digits
+    disparity = final.worst_case_disparity if final else None
+    yield "Worst-case disparity", number(disparity), disparity, 3
+    yield share("Train accuracy", train_accuracy)
+    yield share("Validation accuracy", valid_accuracy)
+    gap = (
+        100 * (train_accuracy - valid_accuracy)
+        if train_accuracy is not None and valid_accuracy is not None
+        else None
+    )
+    yield "Gap, points", MISSING if gap is None else signed(gap, 1), gap, 1
+    ece = final.ece if final else None
+    yield "Calibration error (ECE)", number(ece), ece, 3
+    steps = sum(epoch.optimizer_steps for epoch in run.metrics)
+    yield "Optimiser steps", count(steps) if steps else MISSING, float(steps), 0
+    images = f"{count(run.made)} / {count(run.kept)}" if run.made else MISSING
+    yield "Images made / kept", images, None, 0
+    seconds = sum(run.seconds.values())
+    yield "Computing time", duration(seconds) if seconds else MISSING, None, 0
+
+
+def _change(before: float | None, after: float | None, digits: int) -> str:
+    if before is None or after is None:
+        return ""
+    return signed(after - before, digits)

@@ -1,0 +1,76 @@
+"""Pictures of a run as data URIs, within a budget of bytes for the whole page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from gendataagent.report.markup import esc
+
+SIDE_PX = 160  # larger pictures are brought down to this
+PIXEL_ART_PX = 64  # up to here a picture is scaled up with its pixels visible
+PAGE_BYTES = 2_000_000  # of pictures; the rest of a page is a few hundred kB
+
+
+class Thumbnails:
+    """Embeds pictures until the budget is spent; from then on a placeholder stands for each."""
+
+    def __init__(self, budget_bytes: int = PAGE_BYTES) -> None:
+        self.left_bytes = budget_bytes
+
+    def affordable(self, example: Path, most: int, *, share: float = 1.0) -> int:
+        """Return how many pictures like `example` a share of what is left pays for, up to `most`.
+
+        Asked before a section is laid out, so that its pictures are chosen well rather than cut
+        off at the end. The factor 0.8 leaves room for pictures larger than the example.
+        """
+        encoded = _encode(example)
+        if encoded is None:
+            return most
+        return min(most, int(0.8 * share * self.left_bytes / len(encoded[0])))
+
+    def picture(self, path: Path, description: str) -> str:
+        """Return an `img` element with the picture, or a placeholder where there is none to show.
+
+        Args:
+            description: what is on it, as plain text; becomes the alternative text.
+        """
+        encoded = _encode(path)
+        if encoded is None:
+            return _placeholder(description, "no image")
+        uri, width, height = encoded
+        if len(uri) > self.left_bytes:
+            return _placeholder(f"{description}, left out to keep this page small", "left out")
+        self.left_bytes -= len(uri)
+        css = "pixelated" if max(width, height) <= PIXEL_ART_PX else "photo"
+        size = f'width="{width}" height="{height}"'
+        return f'<img class="{css}" {size} alt="{esc(description)}" src="{uri}">'
+
+
+def _placeholder(description: str, words: str) -> str:
+    return f'<span class="no-picture" role="img" aria-label="{esc(description)}">{words}</span>'
+
+
+def _encode(path: Path) -> tuple[str, int, int] | None:
+    """Return (data URI, width, height) of a picture file, or None where it cannot be read.
+
+    Small pictures stay PNG, exact to the pixel; the others become JPEG.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if max(image.size) <= PIXEL_ART_PX:
+        kind = "png"
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.save(buffer, "JPEG", quality=80, optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/{kind};base64,{text}", image.width, image.height

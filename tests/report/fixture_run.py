@@ -1,0 +1,307 @@
+"""Builds run folders as `gendataagent run` leaves them, with figures that tests can check.
+
+`python -m tests.report.fixture_run OUT [--large]` writes one to look at, and its report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw
+
+from gendataagent.config import RunConfig
+from gendataagent.records import (
+    Candidate,
+    EpochMetrics,
+    Evaluation,
+    ModelDescription,
+    RoundRecord,
+    RunManifest,
+    Scored,
+    candidate_id,
+    derive_seed,
+)
+from gendataagent.report import write_report
+from gendataagent.storage import write_json, write_jsonl
+
+PLAIN_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+NASTY = '<script>alert("x")</script>\'" onerror=alert(1) x="&amp;'
+NASTY_NAMES = (NASTY, "Berner Sennenhund é", "a\u202eb", "' onmouseover='x", "dog")
+
+
+def build_run(
+    folder: Path,
+    *,
+    class_names: Sequence[str] = PLAIN_NAMES,
+    rounds: int = 3,
+    epochs: int = 20,
+    sources: int = 12,
+    rewrites: int = 5,
+    side_px: int = 32,
+    finished: bool = True,
+    agent: bool = True,
+    baseline: bool = True,
+    quarantined: Sequence[tuple[str, str]] = (),
+    notes: Sequence[str] = ("The bundled generator is for trying out, not for real use.",),
+) -> Path:
+    """Write a run folder and return it; the same arguments write the same files."""
+    draw = random.Random(f"{folder.name}-{agent}")
+    _write_base(folder, class_names, rounds, epochs, rewrites, agent, quarantined, notes)
+    gain = 0.03 if agent else 0.0
+    write_jsonl(
+        folder / "metrics.jsonl",
+        [_epoch(e, epochs, gain, draw).to_json()
+         for e in range(1, (epochs if finished else epochs // 2) + 1)],
+    )  # fmt: skip
+    if agent:
+        for number in range(rounds):
+            _write_round(folder, number, class_names, sources, rewrites, side_px, draw,
+                         epoch=(number + 1) * epochs // (rounds + 1))  # fmt: skip
+        if not finished:
+            write_jsonl(folder / f"rounds/{rounds:03d}/selected.jsonl", [])
+    if finished:
+        evaluations = {
+            split: evaluation(split, class_names, base + gain, draw).to_json()
+            for split, base in (("train", 0.86), ("validation", 0.69), ("test", 0.68))
+        }
+        write_json(folder / "evaluation.json", evaluations)
+        write_json(folder / "timing.json", {"train": 96.5, "evaluate": 4.25})
+        (folder / "DONE").touch()
+    if baseline and agent:
+        build_run(
+            folder / "baseline", class_names=class_names, epochs=epochs, agent=False, notes=()
+        )
+    return folder
+
+
+def _write_base(
+    folder: Path,
+    class_names: Sequence[str],
+    rounds: int,
+    epochs: int,
+    rewrites: int,
+    agent: bool,
+    quarantined: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+) -> None:
+    """Write config, manifest, splits and quarantine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = RunConfig.from_dict(
+        {
+            "training": {"epochs": epochs},
+            "agent": {"enabled": agent, "rounds": max(rounds, 1)},
+            "prompting": {"rewrites": rewrites},
+        }
+    )
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    splits = [
+        {"split": split, "id": f"{split}-{label}-{i}", "class": name, "label": label}
+        for label, name in enumerate(class_names)
+        for split, images in (("train", 30 + label), ("validation", 8), ("test", 10))
+        for i in range(images)
+    ]
+    write_jsonl(folder / "data/splits.jsonl", splits)
+    counted = [str(row["split"]) for row in splits]
+    write_jsonl(
+        folder / "data/quarantine.jsonl", [{"name": n, "reason": r} for n, r in quarantined]
+    )
+    manifest = RunManifest(
+        created="2026-01-02T03:04:05+00:00",
+        seed=0,
+        config_hash=config.results_hash(),
+        data_fingerprint="0123456789abcdef",
+        class_names=tuple(class_names),
+        images_per_split=_counted(counted),
+        quarantined=len(quarantined),
+        captioner=ModelDescription(name="visible-attributes") if agent else None,
+        rewriter=ModelDescription(name="visible-attributes") if agent else None,
+        generator=ModelDescription(name="tiny-sd", revision="9f8e7d6c5b4a") if agent else None,
+        environment={"python": "3.11.9", "torch": "2.6.0", "device": "cpu"},
+        notes=tuple(notes),
+    )
+    write_json(folder / "manifest.json", manifest.to_json())
+
+
+def _epoch(epoch: int, epochs: int, gain: float, draw: random.Random) -> EpochMetrics:
+    progress = 1 - 2.0 ** (-5 * epoch / epochs)
+    return EpochMetrics(
+        epoch=epoch,
+        loss=2.3 * (1 - 0.8 * progress) + draw.uniform(0, 0.05),
+        learning_rate=0.1,
+        optimizer_steps=40,
+        real_images=300,
+        synthetic_images=45 if gain else 0,
+        seconds=4.8,
+        train_accuracy=0.1 + 0.76 * progress + draw.uniform(-0.01, 0.01),
+        validation_accuracy=0.1 + (0.6 + gain) * progress + draw.uniform(-0.02, 0.02),
+    )
+
+
+def evaluation(
+    split: str, class_names: Sequence[str], mean: float, draw: random.Random, images: int = 100
+) -> Evaluation:
+    """Return an evaluation whose figures follow from its confusion matrix."""
+    n = len(class_names)
+    confusion = [[0] * n for _ in range(n)]
+    for true in range(n):
+        share = min(max(mean + 0.15 * ((true * 5) % 7 / 3 - 1) + draw.uniform(-0.06, 0.06), 0), 1)
+        for _ in range(images):
+            right = draw.random() < share or n == 1
+            guess = true if right else draw.choice([c for c in range(n) if c != true])
+            confusion[true][guess] += 1
+    per_class = {name: confusion[i][i] / images for i, name in enumerate(class_names)}
+    worst = min(per_class, key=lambda name: per_class[name])
+    return Evaluation(
+        split=split,
+        images=images * n,
+        top1=sum(per_class.values()) / n,
+        per_class=per_class,
+        worst_class=worst,
+        worst_class_accuracy=per_class[worst],
+        worst_case_disparity=per_class[worst] / max(per_class.values()),
+        loss=1.02,
+        ece=0.0731,
+        confusion=tuple(map(tuple, confusion)),
+    )
+
+
+def _write_round(
+    folder: Path,
+    number: int,
+    class_names: Sequence[str],
+    sources: int,
+    rewrites: int,
+    side_px: int,
+    draw: random.Random,
+    *,
+    epoch: int,
+) -> None:
+    """Write one finished round: selection, source pictures, pool and record."""
+    selected = sorted(
+        (
+            Scored(source_id=f"train-{i}", label=i % len(class_names), score=draw.random() ** 3)
+            for i in range(sources)
+        ),
+        key=lambda scored: scored.score,
+    )
+    round_folder, pool = folder / f"rounds/{number:03d}", folder / f"pool/{number:03d}"
+    write_jsonl(
+        round_folder / "selected.jsonl",
+        [{"source_id": s.source_id, "label": s.label, "score": s.score} for s in selected],
+    )
+    candidates = [
+        _candidate(number, scored, class_names, variant, draw)
+        for scored in selected
+        for variant in range(rewrites)
+    ]
+    (round_folder / "sources").mkdir(parents=True)
+    pool.mkdir(parents=True)
+    for candidate in candidates:
+        name = candidate.id.split("-")[1]
+        if candidate.variant == 0:
+            _save(_picture(side_px, candidate.label, draw), round_folder / f"sources/{name}.png")
+        if candidate.rejected_by != "black-image":
+            _save(_picture(side_px, candidate.label, draw), pool / candidate.file_name)
+    rows = [
+        {
+            **candidate.to_json(),
+            "file_name": "" if candidate.rejected_by == "black-image" else candidate.file_name,
+            "kept": candidate.kept,
+        }
+        for candidate in candidates
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), pool / "metadata.parquet")
+    rejected = _counted(c.rejected_by for c in candidates if c.rejected_by)
+    record = RoundRecord(
+        round=number,
+        epoch=epoch,
+        selected=len(selected),
+        made=len(candidates),
+        kept=sum(c.kept for c in candidates),
+        rejected=rejected,
+        seconds={"select": 0.8, "caption": 0.2, "rewrite": 0.1, "render": 31.5, "filter": 2.4},
+        notes=("Too few checkpoints for VoG, every image was kept.",) if number == 0 else (),
+    )
+    write_json(round_folder / "record.json", record.to_json())
+    (round_folder / "DONE").touch()
+
+
+def _candidate(
+    number: int, scored: Scored, class_names: Sequence[str], variant: int, draw: random.Random
+) -> Candidate:
+    class_name = class_names[scored.label]
+    place = ("on green grass", "in a dark room", "at the sea", "on a street", "in the snow")
+    caption = f"brown and white, {place[0]}, seen from the side"
+    rewritten = f"brown and white, {place[variant % 5]}, seen from the front"
+    vog = draw.uniform(0.001, 0.02) if number else None
+    rejected = "vog" if vog is not None and vog < 0.006 else None
+    return Candidate(
+        id=candidate_id(number, scored.source_id, variant),
+        round=number,
+        source_id=scored.source_id,
+        label=scored.label,
+        class_name=class_name,
+        variant=variant,
+        seed=derive_seed(0, number, scored.source_id, variant),
+        strength=0.75,
+        guidance_scale=7.5,
+        num_inference_steps=30,
+        negative_prompt="blurry",
+        marginal_score=scored.score,
+        source_caption=f"{caption} {class_name}" if "<" in class_name else caption,
+        caption=f"{rewritten} {class_name}" if "<" in class_name else rewritten,
+        prompt=f"A photo of {class_name}, which is {rewritten}",
+        generator="tiny-sd",
+        generator_revision="9f8e7d6c5b4a",
+        vog=vog,
+        rejected_by="black-image" if draw.random() < 0.02 else rejected,
+    )
+
+
+def _counted(reasons: Iterable[str]) -> Mapping[str, int]:
+    listed = list(reasons)
+    return {reason: listed.count(reason) for reason in dict.fromkeys(listed)}
+
+
+def _picture(side_px: int, label: int, draw: random.Random) -> Image.Image:
+    """Return a picture that looks a little like a thing on a background, with noise."""
+    tint = [(label * 47 + k * 83) % 200 + 28 for k in range(3)]
+    noise = Image.frombytes("RGB", (16, 16), draw.randbytes(16 * 16 * 3))
+    image = Image.blend(
+        Image.new("RGB", (side_px, side_px), (tint[0], tint[1], tint[2])),
+        noise.resize((side_px, side_px), Image.Resampling.BICUBIC),
+        0.3,
+    )
+    left, top = (int(draw.uniform(0.1, 0.4) * side_px) for _ in range(2))
+    box = (left, top, left + side_px // 2, top + side_px // 2)
+    ImageDraw.Draw(image).ellipse(box, fill=(tint[2], tint[0], tint[1]))
+    return image
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    image.save(path, compress_level=1)
+
+
+def main() -> None:
+    """Write a run folder and its report to look at."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--large", action="store_true", help="160 px, 20 rounds, odd class names")
+    arguments = parser.parse_args()
+    if arguments.large:
+        build_run(arguments.out, class_names=NASTY_NAMES, rounds=20, epochs=200, sources=15,
+                  side_px=256, quarantined=[(f"{NASTY}.jpg", "truncated file")])  # fmt: skip
+    else:
+        build_run(arguments.out, quarantined=[("cat/photo 7.jpg", "truncated file")])
+    print(write_report(arguments.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""The report against the files it was made from."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gendataagent.errors import RunFolderError, StorageError
+from gendataagent.report import write_report
+from gendataagent.report.reading import read_run
+
+from .fixture_run import NASTY, NASTY_NAMES, build_run
+
+VOID = {"meta", "link", "img", "rect", "line", "circle", "polyline", "br"}
+ALLOWED_SCHEMES = ("#", "data:")
+
+
+class _Checker(HTMLParser):
+    """Collects tags, attributes and text, and checks that every element is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, key, value or "") for key, value in attrs]
+        self.ids += [value or "" for key, value in attrs if key == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words).replace("\u00a0", " "))
+
+
+def checked(page: Path) -> _Checker:
+    """Parse a page and check what holds for every page."""
+    checker = _Checker()
+    checker.feed(page.read_text(encoding="utf-8"))
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    assert "script" not in checker.tags
+    assert not [a for a in checker.attributes if a[1].startswith("on")]
+    links = [value for _, key, value in checker.attributes if key in ("src", "href", "srcset")]
+    assert all(link.startswith(ALLOWED_SCHEMES) for link in links)
+    anchors = {link[1:] for link in links if link.startswith("#")}
+    assert anchors <= set(checker.ids)
+    images = checker.tags.count("img")
+    assert len([a for a in checker.attributes if a[:2] == ("img", "alt") and a[2]]) == images
+    return checker
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(
+        tmp_path_factory.mktemp("runs") / "demo", quarantined=[("cat/photo 7.jpg", "truncated")]
+    )
+
+
+def test_figures_on_the_page_are_those_in_the_files(run_folder: Path) -> None:
+    text = checked(write_report(run_folder)).text
+    ours = json.loads((run_folder / "evaluation.json").read_text())["test"]
+    theirs = json.loads((run_folder / "baseline/evaluation.json").read_text())["test"]
+    records = [json.loads(p.read_text()) for p in run_folder.glob("rounds/*/record.json")]
+
+    assert f"{100 * ours['top1']:.1f} % with the agent" in text
+    assert f"{100 * theirs['top1']:.1f} % real only" in text
+    difference = f"{100 * (ours['top1'] - theirs['top1']):+.1f}".replace("-", "\u2212")
+    assert f"{difference} points" in text
+    for evaluation in (ours, theirs):
+        assert f"{evaluation['worst_case_disparity']:.3f}" in text
+        assert (
+            f"{100 * evaluation['worst_class_accuracy']:.1f} % {evaluation['worst_class']}" in text
+        )
+    for class_name, accuracy in ours["per_class"].items():
+        before = theirs["per_class"][class_name]
+        assert f"{class_name} {100 * before:.1f} % → {100 * accuracy:.1f} %" in text
+    made, kept = (sum(r[key] for r in records) for key in ("made", "kept"))
+    assert f"Images made / kept – {made} / {kept}" in text
+    assert f"Optimiser steps {20 * 40} {20 * 40} 0" in text
+    for record in records:
+        assert (
+            f"Round {record['round'] + 1} after epoch {record['epoch']}: {record['selected']} "
+            f"chosen, {record['made']} made, {record['kept']} kept"
+        ) in text
+    assert "The bundled generator is for trying out" in text
+    assert "cat/photo 7.jpg truncated" in text
+    assert "training.epochs 20 200" in text
+
+
+def test_time_is_that_of_the_stages(run_folder: Path) -> None:
+    seconds = read_run(run_folder).seconds
+    assert seconds == pytest.approx(
+        {"train": 96.5, "select": 2.4, "caption": 0.6, "rewrite": 0.3, "render": 94.5,
+         "filter": 7.2, "evaluate": 4.25}
+    )  # fmt: skip
+    assert list(seconds)[:2] == ["train", "select"]
+
+
+def test_kept_and_refused_images_carry_their_verdict(run_folder: Path) -> None:
+    text = checked(write_report(run_folder)).text
+    last = read_run(run_folder).rounds[-1]
+    by_vog = sorted((c for c in last.candidates if c.vog is not None), key=lambda c: c.vog or 0)
+    kept = [c for c in by_vog if c.kept][-1]
+    refused = next(c for c in by_vog if not c.kept)
+    assert f"kept VoG {kept.vog:#.3g}" in text
+    assert re.search(rf"refused: {refused.rejected_by} VoG {refused.vog:#.3g}", text)
+
+
+def test_nasty_text_stays_text(tmp_path: Path) -> None:
+    folder = build_run(
+        tmp_path / "<b>odd & 'run'",
+        class_names=NASTY_NAMES,
+        quarantined=[(f"{NASTY}.jpg", NASTY), ("not utf-8 \\udcff.jpg", "\x00 in it")],
+        notes=[NASTY],
+    )
+    timing = {"train": 3.0, NASTY: 1.0}
+    (folder / "timing.json").write_text(json.dumps(timing))
+    checker = checked(write_report(folder))
+    assert NASTY in "".join(checker.words)
+    assert "\u202e" not in checker.text
+
+
+def test_lone_surrogates_in_file_names_do_not_stop_the_page(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rounds=1, baseline=False)
+    (folder / "data/quarantine.jsonl").write_text('{"name": "a\\udcff.jpg", "reason": "odd"}\n')
+    assert "a\ufffd.jpg" in checked(write_report(folder)).text
+
+
+def test_the_page_forbids_every_request(run_folder: Path) -> None:
+    checker = checked(write_report(run_folder))
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert ("meta", "content", policy) in checker.attributes
+    style = "".join(checker.words)
+    assert "@import" not in style
+    assert "url(" not in style
+
+
+@pytest.mark.parametrize("side_px", [32, 256])
+def test_many_images_stay_within_the_size(tmp_path: Path, side_px: int) -> None:
+    many = {32: (20, 30), 256: (20, 6)}
+    rounds, sources = many[side_px]
+    folder = build_run(
+        tmp_path / "run", rounds=rounds, epochs=200, sources=sources, side_px=side_px
+    )
+    page = write_report(folder)
+    assert 300_000 < page.stat().st_size < 3_000_000
+    text = checked(page).text
+    assert "left out" not in text  # pictures are planned to fit, not cut off
+
+
+def test_unfinished_run_says_so_and_shows_what_exists(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", finished=False)
+    text = checked(write_report(folder)).text
+    assert "This run is not finished." in text
+    assert "Round 4 was begun and is not shown." in text
+    assert "10 of 20 epochs trained" in text
+    assert "validation accuracy so far" in text
+    assert "--resume" in text
+    assert "Round 3 after epoch" in text
+
+
+def test_run_without_agent_or_baseline(tmp_path: Path) -> None:
+    text = checked(write_report(build_run(tmp_path / "run", agent=False))).text
+    assert "The agent was switched off" in text
+    assert "top-1 on real images only" in text
+    assert "with the agent" not in text.lower()
+
+
+def test_run_with_agent_but_without_baseline(tmp_path: Path) -> None:
+    text = checked(write_report(build_run(tmp_path / "run", baseline=False))).text
+    assert "top-1 with the agent" in text
+    assert "lowest first" in text
+
+
+def test_zero_rounds(tmp_path: Path) -> None:
+    text = checked(write_report(build_run(tmp_path / "run", rounds=0))).text
+    assert "no synthetic image took part" in text
+    assert "What was hard" not in text
+
+
+def test_only_config_and_manifest_are_needed(tmp_path: Path) -> None:
+    full = build_run(tmp_path / "full", rounds=1, baseline=False)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.toml", "manifest.json"):
+        (bare / name).write_bytes((full / name).read_bytes())
+    text = checked(write_report(bare)).text
+    assert "No accuracy measured yet" in text
+    assert "0 of 20 epochs trained" in text
+
+
+def test_missing_or_broken_parts_are_named_and_left_out(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rounds=2)
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write('{"epoch": 21, "lo')  # cut off by a crash
+    (folder / "pool/000/metadata.parquet").write_bytes(b"not parquet")
+    (folder / "evaluation.json").write_text("{")
+    (folder / "baseline/manifest.json").unlink()
+    for picture in (folder / "pool/001").glob("*.png"):
+        picture.write_bytes(b"not a picture")
+    text = checked(write_report(folder)).text
+    assert "metrics.jsonl: 1 line(s) are not JSON" in text
+    assert "000/metadata.parquet cannot be read" in text
+    assert "evaluation.json" in text
+    assert "the baseline is left out" in text
+    assert "no image" in text
+    assert "of 2 rounds, in 20 of 20 epochs" in text
+
+
+def test_later_rows_of_an_epoch_win(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rounds=1, baseline=False)
+    rows = (folder / "metrics.jsonl").read_text().splitlines()
+    again = {**json.loads(rows[4]), "loss": 9.75}
+    (folder / "metrics.jsonl").write_text("\n".join([*rows, json.dumps(again)]))
+    metrics = read_run(folder).metrics
+    assert [row.epoch for row in metrics] == list(range(1, 21))
+    assert metrics[4].loss == 9.75
+
+
+def test_settings_of_another_version_are_shown(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rounds=1, baseline=False)
+    with (folder / "config.toml").open("a") as stream:
+        stream.write("\n[future]\nflux = 3\n")
+    assert "future.flux 3 not known to this version" in checked(write_report(folder)).text
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"not a run folder: there is no config\.toml"):
+        write_report(tmp_path)
+
+
+def test_the_page_can_go_elsewhere_and_is_whole_or_not_there(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rounds=1, baseline=False)
+    assert write_report(folder, tmp_path / "a/b.html") == tmp_path / "a/b.html"
+    assert not (folder / "report.html").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        write_report(folder, tmp_path / "file/report.html")
+
+
+def test_one_class(tmp_path: Path) -> None:
+    checked(write_report(build_run(tmp_path / "run", class_names=["only"], rounds=1)))
+
+
+def test_no_heavy_library_is_imported(run_folder: Path) -> None:
+    code = (
+        "import sys, pathlib; from gendataagent.report import write_report; "
+        "write_report(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])); "
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'datasets', 'numpy.testing') "
+        "if m in sys.modules])"
+    )
+    out = run_folder.parent / "elsewhere.html"
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(run_folder), str(out)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.strip() == "[]"
