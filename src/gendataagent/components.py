@@ -80,7 +80,8 @@ def _diffusion(config: GenerationConfig, device: str) -> GeneratorFactory:
     from gendataagent.backends.diffusion import DiffusionFactory
     from gendataagent.backends.tiny.assets import model_folder
 
-    model = str(model_folder()) if config.generator == TINY_SD else config.generator
+    named = model_folder() if config.generator == TINY_SD else Path(config.generator).expanduser()
+    model = str(named) if named.exists() else config.generator
     return DiffusionFactory.from_config(config, model, device)
 
 
@@ -108,7 +109,7 @@ def problems(config: RunConfig) -> Iterator[str]:
     ):
         if name not in table:
             yield f"{key} must be one of {', '.join(table)}; got {name!r}"
-    yield from _model_path_problems("generation.generator", config.generation.generator)
+    yield from _generator_problems(config.generation.generator)
     yield from _model_path_problems("classifier.model", config.classifier.model)
 
 
@@ -120,10 +121,30 @@ def _model_path_problems(key: str, name: str) -> Iterator[str]:
         yield f"{key}: there is no folder {name}"
 
 
+def _generator_problems(name: str) -> Iterator[str]:
+    key = "generation.generator"
+    yield from _model_path_problems(key, name)
+    if not name or name in (AUTO, *GENERATORS):
+        return
+    place = Path(name).expanduser()
+    if place.is_dir() and not (place / "model_index.json").is_file():
+        yield (
+            f"{key}: the folder {name} has no model_index.json; name one written by "
+            "save_pretrained of a diffusers pipeline"
+        )
+    elif place.is_file():
+        yield f"{key}: {name} is a file; name a folder written by save_pretrained of a pipeline"
+    elif not place.exists() and "/" not in name:
+        yield (
+            f"{key} must be {AUTO}, {', '.join(GENERATORS)}, a folder that is there, or a hub id "
+            f"such as {STABLE_DIFFUSION_15}; got {name!r}"
+        )
+
+
 def resolve_auto(
     config: RunConfig, *, device: str, typical_side_px: int
 ) -> tuple[RunConfig, list[str]]:
-    """Return the settings with every machine-dependent "auto" decided, and notes for the user.
+    """Return the settings with every "auto" that names a model decided, and notes for the user.
 
     Done once, when a run is made: a resume on another machine must not choose anew.
     """

@@ -170,7 +170,8 @@ class SelectionConfig:
 
     by: str = setting(
         "marginal",
-        "marginal: lowest softmax probability of the true class; uniform: drawn by seed",
+        "marginal: lowest softmax probability of the true class; entropy: highest; margin: "
+        "narrowest between the two likeliest classes; uniform: drawn by seed",
         source="marginal [R]",
     )
     share: float = setting(
@@ -187,7 +188,9 @@ class PromptingConfig:
     """How pictures become prompts."""
 
     captioner: str = setting(
-        AUTO, "visible-attributes (bundled, no model); auto = that", source="BLIP-2 [S]"
+        AUTO,
+        "visible-attributes (bundled, no model), or none: the class name alone; auto = the former",
+        source="BLIP-2 [S]",
     )
     rewriter: str = setting(
         AUTO,
@@ -352,10 +355,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"agent.first_round_epoch ({agent.first_round_epoch}) must be below training.epochs "
             f"({training.epochs}), or no round ever happens"
         )
-    if agent.enabled and agent.rounds > training.epochs:
+    epochs_left = training.epochs - max(0, agent.first_round_epoch)
+    if agent.enabled and 0 < epochs_left < agent.rounds:
         yield (
-            f"agent.rounds ({agent.rounds}) must be at most training.epochs ({training.epochs}): "
-            "a round stands between two epochs"
+            f"agent.rounds ({agent.rounds}) must be at most training.epochs - "
+            f"agent.first_round_epoch ({epochs_left}): at most one round stands before an epoch"
         )
     if math.floor(config.generation.num_inference_steps * config.generation.strength) < 1:
         yield (

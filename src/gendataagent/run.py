@@ -22,7 +22,7 @@ from gendataagent.classifier import Classifier, build_classifier
 from gendataagent.components import Backends, build_backends, resolve_auto, resolve_device
 from gendataagent.config import RunConfig
 from gendataagent.data import ImageSplits, load_data, median_side_px
-from gendataagent.errors import RunFolderError
+from gendataagent.errors import GenDataAgentError, RunFolderError
 from gendataagent.evaluation import evaluate
 from gendataagent.pixels import Pixels
 from gendataagent.pool import SyntheticImages
@@ -87,7 +87,11 @@ def run(
             `resume(out)` goes on from there.
     """
     folder = RunFolder.create(out, config)
-    return _run(folder, config, backends, progress or SilentProgress())
+    try:
+        return _run(folder, config, backends, progress or SilentProgress())
+    except GenDataAgentError:
+        folder.discard_if_unstarted()
+        raise
 
 
 def resume(
