@@ -112,7 +112,7 @@ class Trainer:
     def learning_rate(self, epoch: int, progress: float = 0.0) -> float:
         """Return the learning rate in epoch number `epoch` (from 1), `progress` of it done."""
         config = self.config
-        # The tolerance is for shares like 0.1 of 30 epochs, which is 3.0000000000000004.
+        # The tolerance is for shares like 0.55 of 100 epochs, which is 55.00000000000001.
         drops = sum(epoch - 1 >= mark * config.epochs - 1e-9 for mark in config.decay_milestones)
         rate = config.learning_rate * config.decay_rate**drops
         trained = epoch - 1 + progress

@@ -205,9 +205,10 @@ def test_the_schedule_of_a_short_run_starts_at_the_full_rate() -> None:
     classifier = new_classifier(linear_network)
     only = Trainer(classifier, TrainingConfig(epochs=1), seed=0)
     assert only.learning_rate(1) == 0.1
-    # 0.1 * 30 is a little more than 3 in floating point; the drop is after the third epoch
-    thirty = TrainingConfig(epochs=30, decay_milestones=(0.1,))
-    assert Trainer(classifier, thirty, seed=0).learning_rate(4) == pytest.approx(0.02)
+    # 0.55 * 100 is a little more than 55 in floating point; the drop is after epoch 55
+    hundred = TrainingConfig(epochs=100, decay_milestones=(0.55,))
+    assert Trainer(classifier, hundred, seed=0).learning_rate(55) == 0.1
+    assert Trainer(classifier, hundred, seed=0).learning_rate(56) == pytest.approx(0.02)
 
 
 def test_warm_up_is_linear_and_never_0() -> None:
@@ -264,6 +265,34 @@ def test_a_diverged_loss_says_where_and_what_to_try(
         TrainingDivergedError, match=r"epoch 1, step \d, learning rate 1e\+30.*Lower"
     ):
         Trainer(new_classifier(network), config, seed=0).fit_epoch(1, make_pixels(40))
+
+
+def test_every_epoch_sees_the_pictures_changed_in_another_way() -> None:
+    config = TrainingConfig(epochs=4, batch_size=6)
+    grey = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)  # all alike, so order does not matter
+    pixels = Pixels(grey.__getitem__, [0] * 6, ids=[*"abcdef"], size_px=8)
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0].mean(dim=(1, 2, 3)))
+
+    classifier = new_classifier(linear_network)
+    classifier.module.register_forward_pre_hook(look)
+    trainer = Trainer(classifier, config, seed=0)
+    for epoch in (1, 2, 1):
+        trainer.fit_epoch(epoch, pixels)
+    first, second, again = seen
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second, rtol=1e-2)
+
+
+def test_training_is_in_train_mode_however_it_finds_the_classifier(
+    network: Network, make_pixels: MakePixels
+) -> None:
+    classifier = new_classifier(network)
+    classifier.module.eval()
+    Trainer(classifier, QUICK, seed=0).fit_epoch(1, make_pixels(16))
+    assert classifier.module.state_dict()["1.num_batches_tracked"] == 2
 
 
 def test_global_random_state_is_left_as_found(network: Network, make_pixels: MakePixels) -> None:
