@@ -29,7 +29,7 @@ from .fixture_run import evaluation
         (small(0.0110), "0.0110"),
         (small(123.0), "123"),
         (small(0.0), "0.00"),
-        (small(0.000015), "1.5·10<sup>\u22125</sup>"),
+        (small(0.0000152), "1.52·10<sup>\u22125</sup>"),
         (duration(42.04), "42.0\u00a0s"),
         (duration(192), "3\u00a0min 12\u00a0s"),
         (duration(7500), "2\u00a0h 05\u00a0min"),
@@ -94,6 +94,7 @@ def test_tracks_and_stacks_place_marks_in_per_cent() -> None:
 
 def test_changed_words_are_marked() -> None:
     assert marked_changes("a cat on grass", "a cat on snow") == "a cat on <mark>snow</mark>"
+    assert marked_changes("a cat, on grass", "a cat") == "a cat"  # a comma is no change
     assert marked_changes("a <b>", "a <i>") == "a <mark>&lt;i&gt;</mark>"
     assert marked_changes("", "a cat") == "a cat"
 

@@ -94,11 +94,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def small(value: float | None) -> str:
-    """Return a score that may span magnitudes: 0.0123, and 1.5·10⁻⁵ with an exponent, as HTML."""
+    """Return a score that may span magnitudes: 0.0123, and 1.52·10⁻⁵ with an exponent, as HTML."""
     if not _finite(value):
         return MISSING
     if value != 0 and abs(value) < 0.001:
-        mantissa, exponent = f"{value:.1e}".split("e")
+        mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa}·10<sup>{int(exponent)}</sup>".replace("-", MINUS)
     return f"{value:#.3g}".removesuffix(".").replace("-", MINUS)
 

@@ -188,7 +188,9 @@ def marked_changes(before: str, after: str) -> str:
     """Return `after` as HTML with the words that are not in `before` marked."""
     old, new = before.split(), after.split()
     parts = []
-    for kind, _, _, start, end in difflib.SequenceMatcher(a=old, b=new).get_opcodes():
+    bare_old, bare_new = ([word.strip(",.;") for word in words] for words in (old, new))
+    matcher = difflib.SequenceMatcher(a=bare_old, b=bare_new)
+    for kind, _, _, start, end in matcher.get_opcodes():
         words = esc(" ".join(new[start:end]))
         if words:
             parts.append(words if kind == "equal" or not old else f"<mark>{words}</mark>")

@@ -45,8 +45,8 @@ def verdict(run: RunView) -> tuple[str, str]:
     difference = final.top1 - before.top1
     chance = chance_difference(before, final)
     likely = (
-        f"Chance alone can make about ±{100 * chance:.1f} points on this many images, so this "
-        + ("is more than that." if abs(difference) > chance else "may be no difference at all.")
+        f"Chance alone can make about ±{100 * chance:.1f} points on this many images; this "
+        f"difference is {'larger' if abs(difference) > chance else 'within that'}."
     )
     return (
         f'{percent(final.top1)} <span class="agent-word">with the agent</span>, '
@@ -164,6 +164,12 @@ def _baseline_caveats(run: RunView, baseline: RunView) -> Iterator[str]:
         )
     if run.manifest.data_fingerprint != baseline.manifest.data_fingerprint:
         yield "The two runs were trained on different data; the comparison says little."
+    steps = [sum(epoch.optimizer_steps for epoch in view.metrics) for view in (baseline, run)]
+    if run.finished and baseline.finished and steps[0] != steps[1]:
+        yield (
+            f"The two runs took different numbers of optimiser steps, {count(steps[0])} and "
+            f"{count(steps[1])}; part of the difference may come from that."
+        )
     differing = [
         f"<code>{esc(key)}</code>"
         for key, row in run.settings.items()
@@ -176,21 +182,26 @@ def _baseline_caveats(run: RunView, baseline: RunView) -> Iterator[str]:
 
 
 def comparison(run: RunView) -> str:
-    """Return the table of the two runs, or of the one there is."""
+    """Return the table of the two runs, or of the one there is.
+
+    Changes are given only between two finished runs: half a training against a whole one says
+    nothing.
+    """
     columns = [("With the agent" if run.agent_enabled else "Real only", run)]
     if run.baseline is not None:
         columns.insert(0, ("Real only", run.baseline))
+    comparable = len(columns) == 2 and all(view.finished for _, view in columns)
     facts = [list(_facts(view)) for _, view in columns]
-    head = ['<span class="unseen">measure</span>', *(title for title, _ in columns)] + (
-        ["Change"] if len(columns) == 2 else []
-    )
+    head = ['<span class="unseen">measure</span>', *(title for title, _ in columns)]
+    if comparable:
+        head.append("Change")
     rows = []
     for lines in zip(*facts, strict=True):
         cells = [text for _, text, _, _ in lines]
         if all(cell == MISSING for cell in cells):
             continue
         label, _, _, digits = lines[0]
-        if len(lines) == 2:
+        if comparable:
             cells.append(_change(lines[0][2], lines[1][2], digits))
         rows.append([label, *cells])
     if not rows:
