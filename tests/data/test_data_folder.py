@@ -265,6 +265,7 @@ def test_pictures_survive_pickling_and_are_found_by_id(three_splits: Path) -> No
     assert train.image(1).getpixel((0, 0)) == load(three_splits).train.image(1).getpixel((0, 0))
     subset = train.subset([1])
     assert (len(subset), subset.ids, subset.labels) == (1, ("train/dog/a.png",), (1,))
+    assert subset.image(0).tobytes() == train.image(1).tobytes()
     with pytest.raises(DataError, match="no picture with the id 'nope' among the 2"):
         train.index_of("nope")
 

@@ -252,9 +252,9 @@ def test_a_label_outside_the_named_classes(tmp_path: Path) -> None:
 
 
 def test_tables_that_do_not_fit_together_or_are_broken(tmp_path: Path) -> None:
-    write(tmp_path / "d/test.parquet", {"image": pictures([0]), "other": ["a"]})
-    write(tmp_path / "d/train.parquet", GOOD)
-    with pytest.raises(DataError, match="columns"):
+    write(tmp_path / "d/test.parquet", GOOD)
+    write(tmp_path / "d/train.parquet", {"image": pictures([0]), "other": ["a"]})
+    with pytest.raises(DataError, match=r"train\.parquet has no column label as test\.parquet has"):
         load(tmp_path / "d")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match=r"cannot read .*broken\.parquet"):
