@@ -72,7 +72,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     scaling_factor = 1.0 / float(latents.std())
     print(f"latents: mean by channel {mean.tolist()}, deviation {deviation.tolist()}")
     save_file(
-        {"latents": (latents * scaling_factor).half()}, arguments.work / "latents.safetensors"
+        {"latents": (latents * scaling_factor).half().contiguous()},
+        arguments.work / "latents.safetensors"
     )
     facts = {
         "scaling_factor": scaling_factor,
