@@ -60,6 +60,8 @@ def test_pad_crop_shifts_rows_too_and_all_channels_alike() -> None:
     middles = (results[:, 0, 15, 10] * 255).round().long() - 15
     assert set(middles.tolist()) == set(range(-4, 5))
     assert torch.equal(results[:, 0], results[:, 2])
+    across = (augment(columns_picture(), generator())[:, 0, 10, [0, -1]] * 255).round()
+    assert len(set(zip(middles.tolist(), across.amax(dim=1).tolist(), strict=True))) > 30
 
 
 def test_none_is_the_centre_crop() -> None:
@@ -87,9 +89,9 @@ def test_resized_crop_takes_windows_of_the_usual_areas_and_ratios() -> None:
 
 
 def test_resized_crop_keeps_a_plain_picture_plain() -> None:
-    augment = Augmenter(crop="resized-crop", colour_jitter=0, size_px=20)
-    plain = torch.full((8, 3, 24, 24), 51, dtype=torch.uint8)
-    torch.testing.assert_close(augment(plain, generator()), torch.full((8, 3, 20, 20), 0.2))
+    augment = Augmenter(crop="resized-crop", colour_jitter=0, size_px=40)
+    plain = torch.full((64, 3, 6, 6), 51, dtype=torch.uint8)
+    torch.testing.assert_close(augment(plain, generator()), torch.full((64, 3, 40, 40), 0.2))
 
 
 def test_jitter_of_grey_changes_only_its_brightness() -> None:
