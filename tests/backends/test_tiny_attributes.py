@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gendataagent.backends.tiny.attributes import Band, measure, read_attributes, thumbnail
+from gendataagent.backends.tiny.attributes import (
+    Band,
+    measure,
+    read_attributes,
+    subject_and_background_colour,
+    thumbnail,
+)
 from gendataagent.backends.tiny.captioner import AttributeCaptioner
 from gendataagent.backends.tiny.vocabulary import (
     COLOURS,
@@ -98,7 +104,10 @@ def test_size_hardly_matters() -> None:
 
 
 def test_measurements_are_finite_on_a_flat_picture() -> None:
-    measured = measure(thumbnail(Image.new("RGB", (32, 32), (0, 0, 0))))
+    with np.errstate(all="raise"):
+        pixels_HWC = thumbnail(Image.new("RGB", (32, 32), (0, 0, 0)))
+        assert subject_and_background_colour(pixels_HWC) == ("black", "black")
+        measured = measure(pixels_HWC)
     for field in fields(measured):
         assert np.isfinite(getattr(measured, field.name)), field.name
 

@@ -76,6 +76,15 @@ def test_a_full_caption_makes_room_for_the_change() -> None:
         assert text.startswith("brown, on a ")
 
 
+def test_room_is_made_without_giving_up_the_subject_even_if_it_comes_last() -> None:
+    others = (
+        "in dim light, with vivid colours, seen close up, with a busy background, in warm light"
+    )
+    full = f"{others}, brown"
+    for text in rewrites(full, range(100)):
+        assert "brown" in text.split(SEPARATOR)
+
+
 @pytest.mark.parametrize("class_name", ["green frog", "black bear", "ñandú 鸟", "in dim light", ""])
 def test_class_names_never_reach_the_caption(class_name: str) -> None:
     assert rewrites(CAPTION, range(10), class_name) == rewrites(CAPTION, range(10), "frog")
