@@ -218,10 +218,7 @@ def build_classifier(
     Raises:
         ModelError: the model cannot be found or loaded, or does not fit the pictures' size.
     """
-    name = config.model
-    if name == AUTO:
-        small = typical_side_px <= SMALL_PICTURES_PX or torch.device(device).type == "cpu"
-        name = TINY_RESNET if small else RESNET_50
+    name = choose_model(config.model, typical_side_px=typical_side_px, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone; torch.manual_seed does all
         if name == TINY_RESNET:
@@ -243,6 +240,14 @@ def build_classifier(
             "size it was made for"
         ) from error
     return classifier
+
+
+def choose_model(name: str, *, typical_side_px: int, device: torch.device | str) -> str:
+    """Return the model that `classifier.model` stands for, with "auto" decided."""
+    if name != AUTO:
+        return name
+    small = typical_side_px <= SMALL_PICTURES_PX or torch.device(device).type == "cpu"
+    return TINY_RESNET if small else RESNET_50
 
 
 def _tiny_resnet(class_names: Sequence[str]) -> nn.Module:

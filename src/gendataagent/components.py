@@ -12,14 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from gendataagent.config import (
-    AUTO,
-    RESNET_50,
-    SMALL_PICTURES_PX,
-    TINY_RESNET,
-    GenerationConfig,
-    RunConfig,
-)
+from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.errors import ConfigError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
 from gendataagent.filtering import FILTERS
@@ -144,35 +137,52 @@ def _generator_problems(name: str) -> Iterator[str]:
 def resolve_auto(
     config: RunConfig, *, device: str, typical_side_px: int
 ) -> tuple[RunConfig, list[str]]:
-    """Return the settings with every "auto" that names a model decided, and notes for the user.
+    """Return the settings with every machine-dependent "auto" decided, and notes for the user.
 
     Done once, when a run is made: a resume on another machine must not choose anew.
+
+    Args:
+        typical_side_px: usual shorter side of the pictures.
     """
+    # torch comes with it, so only here
+    from gendataagent.classifier import TINY_RESNET, TINY_RESNET_PX, choose_model
+
     notes = []
-    classifier, generation, prompting = config.classifier, config.generation, config.prompting
-    if classifier.model == AUTO:
-        small = typical_side_px <= SMALL_PICTURES_PX or device == "cpu"
-        classifier = replace(classifier, model=TINY_RESNET if small else RESNET_50)
-        if small and typical_side_px > SMALL_PICTURES_PX:
+    if config.classifier.model == AUTO:
+        model = choose_model(AUTO, typical_side_px=typical_side_px, device=device)
+        config = replace(config, classifier=replace(config.classifier, model=model))
+        if model == TINY_RESNET and typical_side_px > 2 * TINY_RESNET_PX:
             notes.append(
-                "No GPU was found, so the classifier is tiny-resnet, which sees pictures at "
-                f"{SMALL_PICTURES_PX // 2} px. Name another with classifier.model."
+                f"No GPU was found, so the classifier is {TINY_RESNET}, which sees pictures at "
+                f"{TINY_RESNET_PX} px. Name another with classifier.model."
             )
-    if generation.generator == AUTO and config.agent.enabled:
+    wanted = config.generation.generator
+    config = _with_backends_chosen(config, device)
+    if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
+        notes.append(
+            "The generator is the bundled tiny-sd: 32 px pictures of the ten classes of "
+            "CIFAR-10, made for trying out. For real work name one on a machine with a GPU: "
+            f"--generator {STABLE_DIFFUSION_15}"
+        )
+    return config, notes
+
+
+def _with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
+    """Return the settings with "auto" decided for captioner, rewriter and generator."""
+    captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
+    generator = config.generation.generator
+    if generator == AUTO:
         usable = device.startswith("cuda") and is_cached(STABLE_DIFFUSION_15)
-        generation = replace(generation, generator=STABLE_DIFFUSION_15 if usable else TINY_SD)
-        if not usable:
-            notes.append(
-                "The generator is the bundled tiny-sd: 32 px pictures of the ten classes of "
-                "CIFAR-10, made for trying out. For real work name one on a machine with a GPU: "
-                f"--generator {STABLE_DIFFUSION_15}"
-            )
-    prompting = replace(
-        prompting,
-        captioner=VISIBLE_ATTRIBUTES if prompting.captioner == AUTO else prompting.captioner,
-        rewriter=VISIBLE_ATTRIBUTES if prompting.rewriter == AUTO else prompting.rewriter,
+        generator = STABLE_DIFFUSION_15 if usable else TINY_SD
+    return replace(
+        config,
+        generation=replace(config.generation, generator=generator),
+        prompting=replace(
+            config.prompting,
+            captioner=VISIBLE_ATTRIBUTES if captioner == AUTO else captioner,
+            rewriter=VISIBLE_ATTRIBUTES if rewriter == AUTO else rewriter,
+        ),
     )
-    return replace(config, classifier=classifier, generation=generation, prompting=prompting), notes
 
 
 def build_backends(config: RunConfig) -> Backends:
@@ -186,7 +196,7 @@ def build_backends(config: RunConfig) -> Backends:
     if found:
         raise ConfigError(found)
     device = resolve_device(config.device)
-    config, _ = resolve_auto(config, device=device, typical_side_px=SMALL_PICTURES_PX)
+    config = _with_backends_chosen(config, device)
     generator = config.generation.generator
     workers = config.generation.workers
     return Backends(

@@ -29,9 +29,6 @@ from gendataagent.settings import (
 )
 
 AUTO = "auto"
-TINY_RESNET = "tiny-resnet"
-RESNET_50 = "microsoft/resnet-50"
-SMALL_PICTURES_PX = 64  # up to here "auto" takes what is made for 32 px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +55,11 @@ class DataConfig:
         0.15, "share of each class set aside when no test split is given", above=0, at_most=0.5
     )
     max_megapixels: float = setting(
-        179.0, "larger pictures are quarantined, not decoded", unit="megapixel", above=0
+        178.0,
+        "larger pictures are quarantined, not decoded (Pillow's own limit is 178.9)",
+        unit="megapixel",
+        above=0,
+        at_most=178,
     )
 
 
