@@ -54,13 +54,16 @@ def main() -> None:
     arguments = _parse()
     torch.set_num_threads(arguments.threads)
     judge = load_judge(arguments.judge)
-    real = load_sources(arguments.slice, arguments.a_class)
+    real = load_sources(arguments.slice / "validation.parquet", arguments.a_class)
+    # The judge was trained on train rows up to 45,000, so what a reconstruction costs it can only
+    # be seen on test pictures.
+    unseen = load_sources(arguments.slice / "test.parquet", 100)
     text = StableDiffusionPipeline.from_pretrained(arguments.model)
     text.set_progress_bar_config(disable=True)
     image = StableDiffusionImg2ImgPipeline(**text.components, requires_safety_checker=False)
     image.set_progress_bar_config(disable=True)
     figures: Figures = {"pictures_each": len(real), "steps": arguments.steps}
-    figures["autoencoder"] = judge_autoencoder(text.vae, real, judge)
+    figures["autoencoder"] = judge_autoencoder(text.vae, unseen, judge)
     for guidance in arguments.guidance:
         for name, sources in (("class only", without_captions(real)), ("captioned", real)):
             made = make_from_text(text, sources, guidance=guidance, steps=arguments.steps)
@@ -76,10 +79,9 @@ def main() -> None:
     arguments.to.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def load_sources(folder: Path, a_class: int) -> list[Source]:
-    """The first `a_class` validation pictures of each class with their own captions."""
-    path = str(folder / "validation.parquet")
-    rows = load_dataset("parquet", data_files={"validation": path}, split="validation")
+def load_sources(parquet: Path, a_class: int) -> list[Source]:
+    """The first `a_class` pictures of each class with their own captions."""
+    rows = load_dataset("parquet", data_files={"rows": str(parquet)}, split="rows")
     sources: list[Source] = []
     for label in range(len(CLASS_NAMES)):
         indices = [i for i, found in enumerate(rows["label"]) if found == label][:a_class]

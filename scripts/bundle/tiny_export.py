@@ -42,6 +42,8 @@ def export_pipeline(
     shutil.rmtree(fresh, ignore_errors=True)
     pipeline.save_pretrained(fresh, safe_serialization=True)
     save_tokenizer(tokenizer, fresh / "tokenizer")
+    for file in fresh.rglob("*.safetensors"):
+        file.chmod(0o644)  # written for the owner alone, and wheels keep the mode
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         shutil.rmtree(folder / part, ignore_errors=True)
