@@ -24,6 +24,14 @@ from gendataagent.progress import Stage
 PLAIN_LINE_EVERY_S = 15.0
 
 
+class _Count(ProgressColumn):
+    """Items done, of how many if that is known."""
+
+    def render(self, task: Task) -> Text:
+        of = f"/{task.total:.0f}" if task.total is not None else ""
+        return Text(f"{task.completed:.0f}{of} {task.fields['unit']}", style="progress.download")
+
+
 class _Rate(ProgressColumn):
     """Items a second, or seconds an item when they are slow."""
 
@@ -69,7 +77,7 @@ class ConsoleProgress:
         columns = (
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=30),
-            TextColumn("{task.completed:.0f}/{task.total} {task.fields[unit]}"),
+            _Count(),
             _Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),

@@ -57,8 +57,9 @@ def _packages() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
             importlib.import_module(module)
-        except ImportError as error:
-            yield Finding(name, "wrong", f"does not import: {error}", f"pip install -U {name}")
+        except Exception as error:  # broken installs raise all kinds, RuntimeError and OSError too
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            yield Finding(name, "wrong", f"does not import: {reason}", f"pip install -U {name}")
         else:
             yield Finding(name, "ok", version)
     if importlib.util.find_spec("torchvision") is not None:
@@ -76,8 +77,8 @@ def _packages() -> Iterator[Finding]:
 def _device() -> Finding:
     try:
         import torch
-    except ImportError:
-        return Finding("device", "wrong", "torch does not import", "pip install torch")
+    except Exception:  # a library it needs may be missing: OSError
+        return Finding("device", "wrong", "torch does not import", "pip install -U torch")
     if torch.cuda.is_available():
         free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info())
         name = torch.cuda.get_device_name()
@@ -94,8 +95,10 @@ def _device() -> Finding:
 
 def _memory() -> Finding:
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, ValueError, OSError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        (available,) = [line for line in lines if line.startswith("MemAvailable:")]
+        free = int(available.split()[1]) / 2**20
+    except (ValueError, OSError):
         return Finding("memory", "note", "cannot be read on this system")
     state = "ok" if free >= MIN_FREE_MEMORY_GB else "note"
     mend = "" if state == "ok" else "close other programs, or use a smaller batch size"

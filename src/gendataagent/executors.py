@@ -6,6 +6,9 @@ Both yield results in task order and give the same images, since a request carri
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -66,7 +69,7 @@ class ProcessExecutor:
         waiting: deque[tuple[Future[list[Rendered]], RenderTask]] = deque()
         try:
             for task in tasks:
-                waiting.append((pool.submit(_render_in_worker, list(task)), task))
+                waiting.append((_submit(pool, task), task))
                 if len(waiting) >= 2 * self._workers:
                     future, sent = waiting.popleft()
                     yield _checked(future.result(), sent)
@@ -85,6 +88,16 @@ class ProcessExecutor:
         """Do nothing: workers end with each map."""
 
 
+def _submit(pool: ProcessPoolExecutor, task: RenderTask) -> Future[list[Rendered]]:
+    """Return the task's future; of a broken pool one that failed, to be met in its turn."""
+    try:
+        return pool.submit(_render_in_worker, list(task))
+    except BrokenProcessPool as error:
+        failed: Future[list[Rendered]] = Future()
+        failed.set_exception(error)
+        return failed
+
+
 def _checked(results: list[Rendered], task: RenderTask) -> list[Rendered]:
     if len(results) != len(task):
         raise GenerationError(
@@ -94,18 +107,33 @@ def _checked(results: list[Rendered], task: RenderTask) -> list[Rendered]:
     return results
 
 
+_worker_factory: GeneratorFactory | None = None
 _worker_generator: ImageGenerator | None = None
 
 
 def _start_worker(factory: GeneratorFactory, threads: int) -> None:
-    import torch
+    global _worker_factory
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Torch reads this when it is imported; a factory from a module that uses it has done so.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+    _worker_factory = factory
 
-    global _worker_generator
-    torch.set_num_threads(threads)
-    _worker_generator = factory()
+
+def _end_with_parent() -> None:
+    """End this worker when the main process is gone, however it went (kill -9 included)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _render_in_worker(task: list[RenderRequest]) -> list[Rendered]:
+    # Built here, not at the worker's start, where an error would only be seen as a dead worker.
+    global _worker_generator
     if _worker_generator is None:
-        raise GenerationError("the worker has no generator: its start failed")
+        if _worker_factory is None:
+            raise GenerationError("the worker was started without a generator factory")
+        _worker_generator = _worker_factory()
     return _worker_generator.render(task)

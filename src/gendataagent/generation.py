@@ -120,8 +120,8 @@ def rewrite(
 ) -> list[Candidate]:
     """Return the candidates with `caption` and `prompt`.
 
-    A rewrite that is empty or speaks of another class falls back to the source's own caption, so
-    that no prompt ever asks for the wrong class.
+    A rewrite that is empty or speaks of another class falls back to the source's own caption, and
+    that to the class name alone, so that no prompt ever asks for the wrong class.
     """
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
@@ -148,10 +148,13 @@ def _rewrite_request(group: Sequence[Candidate]) -> RewriteRequest:
 
 
 def _with_prompt(candidate: Candidate, text: str, class_names: Sequence[str]) -> Candidate:
-    own = candidate.source_caption or ""
-    if not text.strip() or names_another_class(text, candidate.class_name, class_names):
-        text = own
-    return replace(candidate, caption=text, prompt=compose_prompt(candidate.class_name, text))
+    usable = [
+        words
+        for words in (text, candidate.source_caption or "")
+        if words.strip() and not names_another_class(words, candidate.class_name, class_names)
+    ]
+    words = usable[0] if usable else ""
+    return replace(candidate, caption=words, prompt=compose_prompt(candidate.class_name, words))
 
 
 def render(

@@ -124,9 +124,10 @@ class Pool:
             for candidate in candidates
             if self.image_path(candidate).exists()
         ]
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        with storage.atomic_writer(self._folder.pool(number) / "metadata.parquet") as stream:
-            pq.write_table(table, stream)
+        if rows:  # a table without rows would keep Hugging Face datasets from reading any round
+            table = pa.Table.from_pylist(rows, schema=SCHEMA)
+            with storage.atomic_writer(self._folder.pool(number) / "metadata.parquet") as stream:
+                pq.write_table(table, stream)
         storage.write_jsonl(self._judged(number), [c.to_json() for c in candidates])
 
     def candidates(self, number: int) -> list[Candidate]:
@@ -146,8 +147,8 @@ def _read_png(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a broken PNG
         raise RunFolderError(
-            f"the synthetic image {path} cannot be read ({error}). Delete the folder of its round "
-            "under rounds/ and pool/ and go on with --resume: the same images are made again"
+            f"the synthetic image {path} cannot be read ({error}). Put it back from a copy, or "
+            "start a new run with the same settings, which makes the same images"
         ) from error

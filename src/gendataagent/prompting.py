@@ -19,7 +19,7 @@ def readable_class_name(name: str) -> str:
 
 def compose_prompt(class_name: str, caption: str) -> str:
     """Return the full prompt of a caption; an empty caption leaves the class alone."""
-    words = " ".join(caption.split()).rstrip(".")
+    words = " ".join(caption.split()).rstrip(". ")
     name = readable_class_name(class_name)
     if not words:
         return PROMPT_WITHOUT_CAPTION.format(class_name=name)

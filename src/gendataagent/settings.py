@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import tomllib
 import types
 import typing
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.errors import ConfigError
+
+_HUGE = 2**62  # TOML knows no larger whole numbers than 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,10 @@ def _convert(
         return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
                      for i, v in enumerate(value))  # fmt: skip
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(max(-_HUGE, min(value, _HUGE)))
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        names = {int: "a whole number", float: "a number", bool: "true or false",
+                 str: 'a text (in "quotes" where it looks like something else)'}  # fmt: skip
         problems.append(f"{key} must be {names[hint]}, got {value!r}")
         return value
     if facts.choices and value not in facts.choices:
@@ -171,12 +173,12 @@ def _convert(
 
 def _range_problems(key: str, value: float, facts: Setting) -> Iterator[str]:
     unit = f" {facts.unit}" if facts.unit else ""
-    if not math.isfinite(value):
-        yield f"{key} must be a finite number, got {value}"
+    if not abs(value) < _HUGE:
+        yield f"{key} must be a finite number of usual size, got {str(value)[:40]}"
         return
     if facts.at_least is not None and value < facts.at_least:
-        yield f"{key} must be at least {facts.at_least:g}{unit}, got {value:g}"
+        yield f"{key} must be at least {facts.at_least:g}{unit}, got {value}"
     if facts.above is not None and value <= facts.above:
-        yield f"{key} must be above {facts.above:g}{unit}, got {value:g}"
+        yield f"{key} must be above {facts.above:g}{unit}, got {value}"
     if facts.at_most is not None and value > facts.at_most:
-        yield f"{key} must be at most {facts.at_most:g}{unit}, got {value:g}"
+        yield f"{key} must be at most {facts.at_most:g}{unit}, got {value}"

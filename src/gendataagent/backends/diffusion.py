@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from gendataagent.config import AUTO, GenerationConfig
-from gendataagent.errors import ModelError
+from gendataagent.errors import ConfigError, GenerationError, ModelError
 from gendataagent.protocols import Rendered, RenderRequest
 from gendataagent.records import ModelDescription
 
@@ -30,7 +32,7 @@ class DiffusionFactory:
         model: path of a saved pipeline, or hub id.
         device: torch device, as text.
         dtype: torch dtype by name.
-        local_only: never ask the network; False only for a hub model the user named.
+        local_only: never ask the network; False only for a hub id.
     """
 
     model: str
@@ -51,7 +53,7 @@ class DiffusionFactory:
             scheduler=config.scheduler,
             dtype=config.dtype,
             device=device,
-            local_only=Path(model).exists() or config.generator == AUTO,
+            local_only=Path(model).exists(),
         )
 
     def describe(self) -> ModelDescription:
@@ -79,9 +81,7 @@ class DiffusionGenerator:
         self._dtype = _dtype(factory.dtype, self._device)
         self._pipeline = _load_pipeline(factory, self._dtype)
         self._pipeline.to(self._device)
-        self._size_px = factory.size_px or (
-            self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
-        )
+        self._size_px = _size_px(factory, self._pipeline)
 
     @property
     def size_px(self) -> int:
@@ -111,9 +111,12 @@ class DiffusionGenerator:
         """Render, halving the batch for as long as the device runs out of memory."""
         try:
             return self._run_pipeline(requests)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if len(requests) == 1:
-                raise
+                raise GenerationError(
+                    "the device has not enough memory for a single image; lower "
+                    "generation.size_px, set generation.dtype=float16, or name another device"
+                ) from error
         torch.cuda.empty_cache()
         half = len(requests) // 2
         return self._render_splitting(requests[:half]) + self._render_splitting(requests[half:])
@@ -167,6 +170,22 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
+def _size_px(factory: DiffusionFactory, pipeline: Any) -> int:
+    """Return the side of the images to make; raise for one that the pipeline would change."""
+    if not hasattr(pipeline, "unet"):
+        raise ModelError(
+            f"{factory.model!r} is a {type(pipeline).__name__}, which has no UNet; name a Stable "
+            "Diffusion with generation.generator"
+        )
+    scale = int(pipeline.vae_scale_factor)
+    size_px = factory.size_px or int(pipeline.unet.config.sample_size) * scale
+    if size_px % scale:
+        raise ConfigError(
+            f"generation.size_px must be a multiple of {scale} for this generator, got {size_px}"
+        )
+    return size_px
+
+
 def _load_pipeline(factory: DiffusionFactory, dtype: torch.dtype) -> Any:
     diffusers = _quiet_diffusers()
     is_folder = Path(factory.model).is_dir()
@@ -178,7 +197,8 @@ def _load_pipeline(factory: DiffusionFactory, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             local_files_only=factory.local_only,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError,
+            SafetensorError) as error:  # fmt: skip
         where = "folder" if is_folder else "hub model"
         raise ModelError(
             f"cannot load the generator {factory.model!r} ({where}): {_first_line(error)}. It must "
@@ -221,13 +241,21 @@ def _first_line(error: BaseException) -> str:
 
 
 def content_hash(folder: Path) -> str:
-    """Return a short hash of a model folder: names, sizes, and the ends of every file in it."""
+    """Return a hash of a model folder: names and contents of all its files that matter.
+
+    A gigabyte takes about a second, so it is done once per process and state of the folder.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt"})
+    return _hash_of_files(
+        tuple((p.relative_to(folder).as_posix(), p, p.stat().st_mtime_ns) for p in files)
+    )
+
+
+@functools.cache
+def _hash_of_files(files: tuple[tuple[str, Path, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors"}):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}:{size}".encode())
+    for name, path, _ in files:
         with open(path, "rb") as stream:
-            digest.update(stream.read(1 << 20))
-            stream.seek(max(0, size - (1 << 20)))
-            digest.update(stream.read())
+            content = hashlib.file_digest(stream, "blake2b").digest()
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()

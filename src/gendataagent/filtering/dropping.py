@@ -66,11 +66,16 @@ def drop(
     id. Nothing is thrown away: a refused candidate says so in `rejected_by`.
 
     Raises:
-        ScoreError: a score is NaN or infinite.
+        ScoreError: a score is NaN or infinite, or there is not one per candidate.
     """
     if scores.scores_N is None:
         return list(candidates)
     values = np.asarray(scores.scores_N, dtype=np.float64)
+    if values.shape != (len(candidates),):
+        raise ScoreError(
+            f"a filter must return one score per candidate, shape ({len(candidates)},); got shape "
+            f"{values.shape}"
+        )
     broken = [c.id for c, value in zip(candidates, values, strict=True) if not np.isfinite(value)]
     if broken:
         raise ScoreError(
@@ -83,12 +88,13 @@ def drop(
     for label in {candidate.label for candidate in candidates}:
         members = [i for i, candidate in enumerate(candidates) if candidate.label == label]
         members.sort(key=lambda i: (sign * values[i], candidates[i].id))
-        refused.update(members[: math.floor(config.drop_share * len(members))])
+        # The small amount keeps 0.29 * 100 = 28.999... from dropping 28.
+        refused.update(members[: math.floor(config.drop_share * len(members) + 1e-9)])
     return [
         replace(
             candidate,
             vog=float(values[i]) if scores.is_vog else candidate.vog,
-            rejected_by=config.by if i in refused else None,
+            rejected_by=config.by if i in refused else candidate.rejected_by,
         )
         for i, candidate in enumerate(candidates)
     ]

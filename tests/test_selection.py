@@ -1,0 +1,139 @@
+"""Who is hard: hand-computed scores, and a choice that depends on scores and ids alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendataagent.errors import ScoreError
+from gendataagent.selection import SELECTORS, SelectionContext, choose
+
+PROBABILITIES_NC = np.array(
+    [[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [0.4, 0.35, 0.25]], dtype=np.float32
+)
+
+
+def context_of(
+    ids: tuple[str, ...] = ("a", "b", "c", "d"),
+    labels: tuple[int, ...] = (0, 0, 1, 2),
+    probabilities_NC: np.ndarray = PROBABILITIES_NC,
+    seed: int = 0,
+) -> SelectionContext:
+    return SelectionContext(
+        source_ids=ids, labels_N=np.array(labels), probabilities_NC=probabilities_NC, seed=seed
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "scores"),
+    [
+        ("marginal", [0.7, 0.25, 0.0, 0.25]),
+        ("margin", [0.5, 0.25, 1.0, 0.05]),
+        (
+            "entropy",
+            [
+                0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1),
+                2 * 0.25 * math.log(0.25) + 0.5 * math.log(0.5),
+                0.0,
+                0.4 * math.log(0.4) + 0.35 * math.log(0.35) + 0.25 * math.log(0.25),
+            ],
+        ),
+    ],
+)
+def test_scores_are_those_computed_by_hand(name: str, scores: list[float]) -> None:
+    found_N = SELECTORS[name](context_of())
+    assert found_N.shape == (4,)
+    np.testing.assert_allclose(found_N, scores, atol=1e-6)
+
+
+def test_uniform_scores_depend_on_seed_and_id_not_on_place_or_picture() -> None:
+    one = dict(zip("abcd", SELECTORS["uniform"](context_of()), strict=True))
+    turned = context_of(ids=("d", "c", "b", "a"), probabilities_NC=PROBABILITIES_NC[::-1])
+    assert dict(zip("dcba", SELECTORS["uniform"](turned), strict=True)) == one
+    assert dict(zip("abcd", SELECTORS["uniform"](context_of(seed=1)), strict=True)) != one
+
+
+def test_uniform_scores_are_spread_over_0_to_1() -> None:
+    ids = tuple(f"{i}" for i in range(2000))
+    scores_N = SELECTORS["uniform"](context_of(ids, (0,) * 2000))
+    assert scores_N.min() >= 0
+    assert scores_N.max() <= 1
+    assert np.histogram(scores_N, 10, (0, 1))[0].min() > 150
+
+
+def test_the_lowest_scores_are_chosen_lowest_first() -> None:
+    chosen = choose(context_of(), np.array([0.3, 0.1, 0.9, 0.2]), 0.75, per_class=False)
+    assert [(s.source_id, s.label, s.score) for s in chosen] == [
+        ("b", 0, 0.1), ("d", 2, 0.2), ("a", 0, 0.3),
+    ]  # fmt: skip
+
+
+def test_ties_go_by_id() -> None:
+    chosen = choose(context_of(ids=("d", "a", "c", "b")), np.zeros(4), 0.5, per_class=False)
+    assert [s.source_id for s in chosen] == ["a", "b"]
+
+
+def test_per_class_takes_the_share_of_each_and_at_least_one() -> None:
+    ids = tuple(f"{i:02d}" for i in range(13))
+    labels = (0,) * 10 + (1,) * 2 + (5,)
+    scores_N = np.arange(13.0)
+    chosen = choose(context_of(ids, labels), scores_N, 0.2, per_class=True)
+    assert [s.source_id for s in chosen] == ["00", "01", "10", "12"]
+    whole = choose(context_of(ids, labels), scores_N, 0.2, per_class=False)
+    assert [s.source_id for s in whole] == ["00", "01", "02"]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.3, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
+def test_the_number_chosen_is_the_nearest_and_at_least_one(share: float, count: int) -> None:
+    assert len(choose(context_of(), np.arange(4.0), share, per_class=False)) == count
+
+
+def test_nothing_is_chosen_from_nothing() -> None:
+    empty = context_of((), (), np.zeros((0, 3)))
+    assert choose(empty, np.zeros(0), 0.5, per_class=False) == []
+    assert choose(empty, np.zeros(0), 0.5, per_class=True) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_refused_with_the_ids(value: float) -> None:
+    scores_N = np.array([0.5, value, 0.1, value])
+    with pytest.raises(ScoreError, match=r"of 2 images is not finite: b, d\. The classifier"):
+        choose(context_of(), scores_N, 0.5, per_class=False)
+
+
+def test_a_wrong_number_of_scores_is_refused() -> None:
+    for scores in (np.zeros(3), np.zeros((4, 1))):
+        with pytest.raises(ScoreError, match=r"shape \(4,\); got shape"):
+            choose(context_of(), scores, 0.5, per_class=False)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.1, 0.5, 1.0])), min_size=1),
+    st.floats(0.01, 1.0),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_the_choice_does_not_depend_on_the_order_of_the_images(
+    images: list[tuple[int, float]], share: float, per_class: bool, random: object
+) -> None:
+    rows = [(f"id{i}", label, score) for i, (label, score) in enumerate(images)]
+    turned = list(rows)
+    random.shuffle(turned)  # type: ignore[attr-defined]
+    one, other = (
+        choose(
+            context_of(
+                tuple(r[0] for r in order),
+                tuple(r[1] for r in order),
+                np.zeros((len(order), 3)),
+            ),
+            np.array([r[2] for r in order]),
+            share,
+            per_class=per_class,
+        )
+        for order in (rows, turned)
+    )
+    assert one == other
