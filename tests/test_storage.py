@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_a_line_that_did_not_fit_tears_no_other(tmp_path: Path) -> None:
 
 
 def test_json_survives_the_way_to_disk(tmp_path: Path) -> None:
-    value = {"name": "Kätzchen\u2028", "list": [1, 2.5, None, True]}
+    value: dict[str, Any] = {"name": "Kätzchen\u2028", "list": [1, 2.5, None, True]}
     storage.write_json(tmp_path / "a.json", value)
     assert storage.read_json(tmp_path / "a.json") == value
     rows = [value, {"text": "two\nlines\r\n"}]
