@@ -73,7 +73,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     print(f"latents: mean by channel {mean.tolist()}, deviation {deviation.tolist()}")
     save_file(
         {"latents": (latents * scaling_factor).half().contiguous()},
-        arguments.work / "latents.safetensors"
+        arguments.work / "latents.safetensors",
     )
     facts = {
         "scaling_factor": scaling_factor,

@@ -1,15 +1,13 @@
-"""Where the bundled model and pictures lie, and which version of the model it is."""
+"""Where the bundled model and pictures lie."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from gendataagent.errors import DataError, ModelError
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 MODEL_NAME = "tiny-sd"
-MODEL_SIZE_PX = 32
 SPLITS = ("train", "validation", "test")
 
 
@@ -26,20 +24,6 @@ def model_folder() -> Path:
             "reinstall gendataagent, or train it with scripts/bundle/train_tiny_sd.py"
         )
     return folder
-
-
-def model_revision() -> str:
-    """Hash of the bundled model's files, the same on every machine.
-
-    Raises:
-        ModelError: the installation lacks it.
-    """
-    folder = model_folder()
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted((*folder.rglob("*.safetensors"), *folder.rglob("*.json"))):
-        content = hashlib.blake2b(file.read_bytes()).digest()
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + content)
-    return digest.hexdigest()
 
 
 def cifar10_parquet(split: str) -> Path:
