@@ -77,6 +77,7 @@ def main() -> None:
         figures[key] = judge_pictures(made, rewritten, judge)
         report(key, figures[key], made, arguments.grids)
     arguments.to.write_text(json.dumps(figures, indent=1) + "\n")
+    print(as_markdown(figures))
 
 
 def load_sources(parquet: Path, a_class: int) -> list[Source]:
@@ -228,6 +229,27 @@ def report(key: str, figures: Figures, made: Sequence[Image.Image], grids: Path 
         save_grid(
             made, min(each, 12), each, grids / f"{key.replace(', ', '-').replace(' ', '_')}.png"
         )
+
+
+def as_markdown(figures: Figures) -> str:
+    """The tables of the model card."""
+    runs = {key: value for key, value in figures.items() if "by_class" in str(value)}
+    lines = ["| pictures from | recognised | " + " | ".join(CLASS_NAMES) + " |"]
+    lines.append("|---" * (2 + len(CLASS_NAMES)) + "|")
+    for key, run in runs.items():
+        shares = [run["recognised"], *run["by_class"].values()]
+        lines.append(f"| {key} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+    names = sorted({name for run in runs.values() for name in run["attributes"]})
+    lines += ["", "| pictures from | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    for key, run in runs.items():
+        if run["attributes"]:
+            cells = [_obeyed_cell(run["attributes"].get(name)) for name in names]
+            lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _obeyed_cell(row: Figures | None) -> str:
+    return "" if row is None else f"{row['obeyed']:.2f} ({row['chance']:.2f})"
 
 
 def save_grid(made: Sequence[Image.Image], columns: int, each: int, path: Path) -> None:
