@@ -139,6 +139,16 @@ def test_a_worker_that_dies_is_named_and_costs_no_finished_task() -> None:
     assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[: len(done)]]))
 
 
+def test_tasks_finished_before_a_worker_died_are_not_lost_on_a_slow_reader() -> None:
+    tasks = [[request(0)], [request(1)], [request(2)], [request(3, DIE)], [request(4)]]
+    results = ProcessExecutor(2).map(Painter, tasks)
+    done = [next(results)]
+    time.sleep(1.5)  # the worker dies meanwhile; the results of 1 and 2 wait
+    with pytest.raises(GenerationError, match="worker died"):
+        done.extend(results)
+    assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[:3]]))
+
+
 def test_tasks_are_fetched_when_there_is_room_for_them() -> None:
     fetched: list[int] = []
 
@@ -166,7 +176,9 @@ from gendataagent.executors import ProcessExecutor
 from pathlib import Path
 
 if __name__ == "__main__":
-    next(ProcessExecutor(1).map(Counted(Path(sys.argv[1])), [[request(i)] for i in range(4)]))
+    tasks = [[request(i)] for i in range(4)]
+    results = ProcessExecutor(1).map(Counted(Path(sys.argv[1])), tasks)
+    next(results)
     print("rendering", flush=True)
     input()
 """
@@ -178,14 +190,16 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
     script.write_text(PARENT, encoding="utf-8")
     noted = tmp_path / "noted"
     noted.mkdir()
-    root = Path(__file__).resolve().parents[1]
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     with subprocess.Popen(
         [sys.executable, str(script), str(noted)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path},
     ) as parent:  # fmt: skip
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"rendering\n"
         worker = int(next(noted.iterdir()).name.split("-")[0])
+        assert _is_running(worker)
         parent.kill()
     for _ in range(100):
         if not _is_running(worker):

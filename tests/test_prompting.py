@@ -67,6 +67,7 @@ CLASSES = ("cat", "great dane", "green frog", "frog", "Kätzchen", "c++")
         ("a green frog", "frog", "green frog"),
         (unicodedata.normalize("NFD", "ein KÄTZCHEN"), "cat", "Kätzchen"),
         ("written in c++", "cat", "c++"),
+        ("in c major", "cat", None),
         ("", "cat", None),
     ],
 )

@@ -85,6 +85,21 @@ def test_an_image_depends_on_its_request_alone_whatever_the_batch(
         assert np.abs(images - np.frombuffer(b"".join(alone), dtype=np.uint8)).max() <= 1
 
 
+def test_a_single_image_is_drawn_as_a_pair(
+    generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, drawn = generator._pipeline, []
+
+    def counting(**arguments: Any) -> Any:
+        drawn.append(len(arguments["prompt"]))
+        return pipeline(**arguments)
+
+    monkeypatch.setattr(generator, "_pipeline", counting)
+    assert len(generator.render([request(0)])) == 1
+    # Kernels for one image round otherwise than those for several (seen on larger models).
+    assert drawn == [2]
+
+
 @pytest.mark.parametrize(
     "change",
     [
