@@ -139,13 +139,7 @@ def train_unet(
         weight_decay=0.01,
         fused=True,
     )
-    steps_before = images_before = 0
-    if checkpoint.exists():
-        saved, numbers = load_state(checkpoint)
-        model.load_state_dict(saved["model"])
-        average = {name: tensor.to(device) for name, tensor in saved["average"].items()}
-        restore_optimizer(optimizer, saved["optimizer"])
-        steps_before, images_before = int(numbers["steps"]), int(numbers["images"])
+    steps_before, images_before = _resume(checkpoint, model, average, optimizer)
     recipe = replace(recipe, seed=recipe.seed + steps_before)
     batches = Batches(data, tokenizer, recipe, device)
     bar = ProgressBar("unet", clock, images=images_before, _last_images=images_before)
@@ -166,6 +160,23 @@ def train_unet(
         step += 1
         _follow(average, model, recipe.ema_decay, steps_before + step)
         bar.advance(recipe.batch, loss=smooth_loss, lr=optimizer.param_groups[0]["lr"])
+
+
+def _resume(
+    checkpoint: Path,
+    model: Denoiser,
+    average: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, int]:
+    """Fill all three from `checkpoint` if there is one; (steps, images) it had seen."""
+    if not checkpoint.exists():
+        return 0, 0
+    saved, numbers = load_state(checkpoint)
+    model.load_state_dict(saved["model"])
+    for name, tensor in saved["average"].items():
+        average[name].copy_(tensor)
+    restore_optimizer(optimizer, saved["optimizer"])
+    return int(numbers["steps"]), int(numbers["images"])
 
 
 class Batches:

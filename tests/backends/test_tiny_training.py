@@ -112,3 +112,38 @@ def test_the_first_rows_of_each_class_are_taken_or_the_shortage_is_named() -> No
     assert chosen.min() == 5
     with pytest.raises(ValueError, match="fewer than 4 images of airplane"):
         first_rows_a_class(labels, rows, 4)
+
+
+@pytest.mark.slow
+def test_the_unet_stage_goes_on_from_its_checkpoint_and_can_be_exported(tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny, StableDiffusionPipeline
+    from tiny_autoencoder import CONFIG
+    from tiny_export import export_pipeline
+    from tiny_text import build_tokenizer, vocabulary_texts
+    from tiny_unet import TrainingSet, UNetRecipe, load_average, train_unet
+    from training_state import WallClock, load_state
+
+    from gendataagent.backends.tiny.vocabulary import Attributes
+
+    corpus = TrainingSet(torch.randn(40, 2, 8, 8, 8), [0] * 40, [Attributes("red", "green")] * 40)
+    tokenizer, checkpoint = build_tokenizer(vocabulary_texts()), tmp_path / "unet.safetensors"
+    recipe = UNetRecipe(batch=4)
+    seen = []
+    for _ in range(2):
+        clock = WallClock(time.time() + 2.0, warm_up_steps=1, decay_from=0.5)
+        train_unet(corpus, tokenizer, checkpoint, clock=clock, recipe=recipe)
+        seen.append(load_state(checkpoint)[1])
+    assert 0 < seen[0]["steps"] < seen[1]["steps"]
+    assert seen[1]["images"] == 4 * seen[1]["steps"]
+    over = WallClock(time.time() - 1.0, warm_up_steps=1, decay_from=0.5)
+    before, _ = load_state(checkpoint)
+    train_unet(corpus, tokenizer, checkpoint, clock=over, recipe=recipe)
+    after, _ = load_state(checkpoint)
+    for group in ("model", "average", "optimizer"):
+        assert all(torch.equal(t, after[group][name]) for name, t in before[group].items()), group
+    denoiser = load_average(checkpoint, tokenizer)
+    vae = AutoencoderTiny(**CONFIG)
+    export_pipeline(vae, denoiser, tokenizer, scaling_factor=1.1, folder=tmp_path / "model")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    assert pipeline.vae.config.scaling_factor == 1.1
+    assert pipeline("a frog", num_inference_steps=2).images[0].size == (32, 32)
