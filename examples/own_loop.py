@@ -1,6 +1,6 @@
 """Your own training loop: ask the agent for this round's images, tell it the new weights.
 
-    python examples/own_loop.py bundled:cifar10 runs/own 6
+python examples/own_loop.py bundled:cifar10 runs/own 6
 """
 
 import sys

@@ -76,7 +76,7 @@ def test_decoding_per_batch_equals_the_cache() -> None:
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 def test_stream_yields_every_batch_in_order(cache_bytes: int) -> None:
     pixels = Pixels.from_images(Pictures(9), 6, cache_bytes=cache_bytes)
-    batches = list(torch.arange(9).flip(0).split(4))  # type: ignore[no-untyped-call]
+    batches = list(torch.arange(9).flip(0).split(4))
     streamed = list(pixels.stream(batches, crop_px=4))
     assert [indices.tolist() for indices, _ in streamed] == [b.tolist() for b in batches]
     for indices, images in streamed:

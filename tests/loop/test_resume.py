@@ -132,7 +132,7 @@ def test_another_seed_gives_other_images(
 def test_killed_with_sigkill_twice(
     reference: tuple[Path, int], module_config: RunConfig, tmp_path: Path
 ) -> None:
-    """kill -9 while images are made, again while training goes on, then the command line ends it."""
+    """kill -9 while images are made, again in training, then the command line ends it."""
     out = tmp_path / "run"
     (tmp_path / "config.toml").write_text(module_config.to_toml())
     start = ["run", "--config", str(tmp_path / "config.toml"), "--out", str(out)]
