@@ -13,7 +13,6 @@ STANDARD_TYPE = {
     errors.ConfigError: ValueError,
     errors.DataError: ValueError,
     errors.ImageUnreadableError: ValueError,
-    errors.MissingDependencyError: ImportError,
     errors.ModelError: OSError,
     errors.RunFolderError: RuntimeError,
     errors.StorageError: OSError,

@@ -92,13 +92,14 @@ class Agent:
     def ask(self, classifier: Classifier, *, epoch: int) -> SyntheticImages:
         """Return the synthetic images to train on after `epoch` epochs.
 
-        When a round is due it is made first, from what `classifier` finds hard now; calls between
-        rounds return the images of the latest one (agent.pool = accumulate: of all so far).
+        When a round is due, or was when nobody asked, it is made first, from what `classifier`
+        finds hard now. Calls between rounds return the images of the latest one (agent.pool =
+        accumulate: of all so far).
         """
-        number = self.schedule.round_at(epoch)
-        if number is not None and not self._folder.round_is_done(number):
-            self.run_round(number, classifier)
-        rounds = [r for r in self.schedule.rounds_until(epoch) if self._folder.round_is_done(r)]
+        due = self.schedule.rounds_until(epoch)
+        if due and not self._folder.round_is_done(due[-1]):
+            self.run_round(due[-1], classifier)
+        rounds = [number for number in due if self._folder.round_is_done(number)]
         if self.config.agent.pool == "replace":
             rounds = rounds[-1:]
         if self._active is None or self._active[0] != rounds:

@@ -168,15 +168,18 @@ def resolve_auto(
 
 
 def _with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
-    """Return the settings with "auto" decided for captioner, rewriter and generator."""
+    """Return the settings with "auto" decided for captioner, rewriter, generator and its dtype."""
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = config.generation.generator
     if generator == AUTO:
         usable = device.startswith("cuda") and is_cached(STABLE_DIFFUSION_15)
         generator = STABLE_DIFFUSION_15 if usable else TINY_SD
+    dtype = config.generation.dtype
+    if dtype == AUTO:
+        dtype = "float32" if device == "cpu" else "float16"
     return replace(
         config,
-        generation=replace(config.generation, generator=generator),
+        generation=replace(config.generation, generator=generator, dtype=dtype),
         prompting=replace(
             config.prompting,
             captioner=VISIBLE_ATTRIBUTES if captioner == AUTO else captioner,

@@ -246,7 +246,12 @@ class GenerationConfig:
         "name of a diffusers scheduler class; auto = UniPCMultistepScheduler",
         source="UniPC [C]",
     )
-    batch_size: int = setting(16, "pictures made at a time", at_least=1, affects_results=False)
+    batch_size: int = setting(
+        16,
+        "pictures handed to the generator at a time; it draws 8 at once, whatever this is",
+        at_least=1,
+        affects_results=False,
+    )
     workers: int = setting(
         0, "processes that make pictures; 0 = this one", at_least=0, affects_results=False
     )

@@ -38,10 +38,6 @@ class ImageUnreadableError(DataError):
     """One picture cannot be used (truncated, not an image, too large...); it is quarantined."""
 
 
-class MissingDependencyError(GenDataAgentError, ImportError):
-    """An optional package is not installed; the message holds the pip command that mends it."""
-
-
 class ModelError(GenDataAgentError, OSError):
     """A model cannot be found or loaded, or its parts do not fit together."""
 

@@ -34,10 +34,6 @@ class Schedule:
             tuple(marked_epochs(epochs, config.filter.checkpoint_marks)),
         )
 
-    def round_at(self, epoch: int) -> int | None:
-        """Return the number of the round that stands at `epoch`, or None."""
-        return self.round_epochs.index(epoch) if epoch in self.round_epochs else None
-
     def rounds_until(self, epoch: int) -> list[int]:
         """Return the rounds that stand at or before `epoch`."""
         return [i for i, at in enumerate(self.round_epochs) if at <= epoch]

@@ -15,7 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from gendataagent.backends.diffusion import DiffusionFactory, DiffusionGenerator, content_hash
+from gendataagent.backends.diffusion import (
+    DRAWN_TOGETHER,
+    DiffusionFactory,
+    DiffusionGenerator,
+    content_hash,
+)
 from gendataagent.config import GenerationConfig
 from gendataagent.errors import ConfigError, GenerationError, ModelError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
@@ -78,14 +83,11 @@ def test_an_image_depends_on_its_request_alone_whatever_the_batch(
         batches = [requests[start : start + size] for start in range(0, 8, size)]
         return pixels_of([result for batch in batches for result in generator.render(batch)])
 
-    assert in_batches_of(2) == in_batches_of(4) == alone
-    # Larger matrices may be added up in another order: a value may then be rounded otherwise.
-    for size in (3, 8):
-        images = np.frombuffer(b"".join(in_batches_of(size)), dtype=np.uint8).astype(int)
-        assert np.abs(images - np.frombuffer(b"".join(alone), dtype=np.uint8)).max() <= 1
+    for size in (2, 3, 4, 7, 8):
+        assert in_batches_of(size) == alone
 
 
-def test_a_single_image_is_drawn_as_a_pair(
+def test_the_pipeline_always_draws_as_many_at_once(
     generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline, drawn = generator._pipeline, []
@@ -96,8 +98,9 @@ def test_a_single_image_is_drawn_as_a_pair(
 
     monkeypatch.setattr(generator, "_pipeline", counting)
     assert len(generator.render([request(0)])) == 1
-    # Kernels for one image round otherwise than those for several (seen on larger models).
-    assert drawn == [2]
+    assert len(generator.render([request(seed) for seed in range(9)])) == 9
+    # Kernels for one image round otherwise than those for several.
+    assert drawn == [DRAWN_TOGETHER] * 3
 
 
 @pytest.mark.parametrize(
@@ -228,16 +231,21 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_a_single_one_says_what_t
     generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [request(seed) for seed in range(5)]
-    expected, run = pixels_of(generator.render(requests)), generator._run_pipeline
-    room = 2
+    expected, pipeline = pixels_of(generator.render(requests)), generator._pipeline
+    room, drawn = 2, []
 
-    def small_memory(requests: Sequence[RenderRequest]) -> list[Rendered]:
-        if len(requests) > room:
+    def small_memory(**arguments: Any) -> Any:
+        drawn.append(len(arguments["prompt"]))
+        if drawn[-1] > room:
             raise torch.OutOfMemoryError
-        return run(requests)
+        return pipeline(**arguments)
 
-    monkeypatch.setattr(generator, "_run_pipeline", small_memory)
-    assert pixels_of(generator.render(requests)) == expected
+    monkeypatch.setattr(generator, "_pipeline", small_memory)
+    monkeypatch.setattr(generator, "_drawn_together", DRAWN_TOGETHER)  # restores it afterwards
+    images = np.frombuffer(b"".join(pixels_of(generator.render(requests))), dtype=np.uint8)
+    wanted = np.frombuffer(b"".join(expected), dtype=np.uint8)
+    assert np.abs(images.astype(int) - wanted).max() <= 1  # other kernels: rounded otherwise
+    assert drawn == [8, 4, 2, 2, 2]
     room = 0
     with pytest.raises(GenerationError, match=r"memory for a single image; lower .*size_px"):
         generator.render(requests)

@@ -96,6 +96,13 @@ def test_between_rounds_the_latest_images_stand_and_accumulate_joins_them(
     assert agent.ask(classifier, epoch=3).ids == second.ids
 
 
+def test_a_round_nobody_asked_for_in_time_is_made_when_somebody_asks(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    agent = Agent.open(small_config, splits.train, tmp_path / "run")  # rounds at 1 and 2
+    assert {c.round for c in agent.ask(classifier, epoch=3).candidates} == {1}
+
+
 def test_a_round_that_is_done_is_not_made_again(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:

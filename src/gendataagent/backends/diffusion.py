@@ -21,6 +21,7 @@ from gendataagent.protocols import Rendered, RenderRequest
 from gendataagent.records import ModelDescription
 
 DEFAULT_SCHEDULER = "UniPCMultistepScheduler"  # Real-Fake's code [C]
+DRAWN_TOGETHER = 8
 _BLACK_BELOW = 8  # of 255: what NaN latents and safety checkers leave behind
 
 
@@ -71,8 +72,10 @@ class DiffusionFactory:
 class DiffusionGenerator:
     """Makes images with a diffusers image-to-image pipeline.
 
-    The noise of an image comes from a CPU generator seeded by its request, so an image does not
-    depend on its neighbours in the batch (up to float rounding in the matrix kernels).
+    The noise of an image comes from a CPU generator seeded by its request. Matrix kernels round
+    otherwise for other batch sizes, so the pipeline always draws `DRAWN_TOGETHER` images at a time,
+    the last ones repeated where fewer are asked for: an image is then the same to the bit whatever
+    it is asked for with. Only on a device whose memory is too small for that are fewer drawn.
     """
 
     def __init__(self, factory: DiffusionFactory) -> None:
@@ -82,6 +85,7 @@ class DiffusionGenerator:
         self._pipeline = _load_pipeline(factory, self._dtype)
         self._pipeline.to(self._device)
         self._size_px = _size_px(factory, self._pipeline)
+        self._drawn_together = DRAWN_TOGETHER
 
     @property
     def size_px(self) -> int:
@@ -96,36 +100,39 @@ class DiffusionGenerator:
         return results
 
     def _render_alike(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        results = self._render_splitting(requests)
+        results = self._draw(requests)
         black = [i for i, result in enumerate(results) if result.rejected_by == "black-image"]
         if black and self._dtype != torch.float32:
             # Half precision can overflow to NaN latents, which decode to black: try those in full.
             self._pipeline.to(torch.float32)
-            again = self._render_splitting([requests[i] for i in black])
+            again = self._draw([requests[i] for i in black])
             self._pipeline.to(self._dtype)
             for i, result in zip(black, again, strict=True):
                 results[i] = result
         return results
 
-    def _render_splitting(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        """Render, halving the batch for as long as the device runs out of memory."""
-        try:
-            return self._run_pipeline(requests)
-        except torch.OutOfMemoryError as error:
-            if len(requests) == 1:
-                raise GenerationError(
-                    "the device has not enough memory for a single image; lower "
-                    "generation.size_px, set generation.dtype=float16, or name another device"
-                ) from error
-        torch.cuda.empty_cache()
-        half = len(requests) // 2
-        return self._render_splitting(requests[:half]) + self._render_splitting(requests[half:])
+    def _draw(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        """Draw in groups of one size, which is halved if the device runs out of memory."""
+        results: list[Rendered] = []
+        while len(results) < len(requests):
+            group = requests[len(results) : len(results) + self._drawn_together]
+            try:
+                results.extend(self._run_pipeline(group))
+                continue
+            except torch.OutOfMemoryError as error:
+                if self._drawn_together == 1:
+                    raise GenerationError(
+                        "the device has not enough memory for a single image; lower "
+                        "generation.size_px, set generation.dtype=float16, or name another device"
+                    ) from error
+            self._drawn_together //= 2
+            torch.cuda.empty_cache()
+        return results
 
     @torch.inference_mode()
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        # A batch of one takes other matrix kernels than a larger one and differs in the last bits;
-        # doubling it gives the same image whatever the batch size.
-        padded = list(requests) * 2 if len(requests) == 1 else list(requests)
+        missing = self._drawn_together - len(requests)
+        padded = [*requests, *[requests[-1]] * missing]
         first = padded[0]
         output = self._pipeline(
             prompt=[request.prompt for request in padded],
