@@ -104,6 +104,7 @@ def test_auto_names_models_by_what_is_at_hand(
     config, said = resolve_auto(RunConfig(), device=device, typical_side_px=side_px)
     assert (config.classifier.model, config.generation.generator) == (model, generator)
     assert (config.prompting.captioner, config.prompting.rewriter) == ("visible-attributes",) * 2
+    assert config.generation.dtype == ("float32" if device == "cpu" else "float16")
     assert len(said) == len(notes)
     assert all(note in sentence for note, sentence in zip(notes, said, strict=True))
 
@@ -111,7 +112,7 @@ def test_auto_names_models_by_what_is_at_hand(
 def test_what_is_named_is_left_alone_and_deciding_twice_changes_nothing() -> None:
     named = config_of(
         classifier={"model": "a/b"},
-        generation={"generator": "c/d"},
+        generation={"generator": "c/d", "dtype": "bfloat16"},
         prompting={"captioner": "none", "rewriter": "none"},
     )
     assert resolve_auto(named, device="cpu", typical_side_px=500) == (named, [])
@@ -127,6 +128,7 @@ def test_without_the_agent_no_generator_is_spoken_of() -> None:
 def test_backends_are_those_the_settings_name(tiny_pipeline_folder: Path) -> None:
     backends = build_backends(
         config_of(
+            device="cpu",
             generation={"generator": str(tiny_pipeline_folder), "workers": 2},
             prompting={"captioner": "none", "rewriter": "none"},
         )
@@ -135,7 +137,7 @@ def test_backends_are_those_the_settings_name(tiny_pipeline_folder: Path) -> Non
     assert isinstance(backends.rewriter, SameCaption)
     assert isinstance(backends.executor, ProcessExecutor)
     assert backends.generator == DiffusionFactory(
-        model=str(tiny_pipeline_folder), device=resolve_device("auto")
+        model=str(tiny_pipeline_folder), device="cpu", dtype="float32"
     )
     assert pickle.loads(pickle.dumps(backends.generator)) == backends.generator
     assert backends.generator.describe().name == "tiny-random-sd"

@@ -78,10 +78,10 @@ def test_the_kept_set_loads_with_one_line_of_datasets(
     assert sorted(row["id"] for row in everything) == sorted(
         c.id for c in made if c.rejected_by != "no-image"
     )
-    assert [(row["id"], row["image"].getpixel((0, 0))[0]) for row in kept] == [
-        (made[0].id, 0),
-        (made[4].id, 10),
-    ]
+    assert {row["id"]: row["image"].getpixel((0, 0))[0] for row in kept} == {
+        made[0].id: 0,
+        made[4].id: 10,
+    }
     for row in kept:
         story = Candidate.from_json(row)
         assert story in made
