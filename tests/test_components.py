@@ -28,7 +28,7 @@ from gendataagent.errors import ConfigError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
 
 
-def config_of(**sections: dict[str, object]) -> RunConfig:
+def config_of(**sections: object) -> RunConfig:
     return RunConfig.from_dict(sections)
 
 
