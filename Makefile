@@ -21,7 +21,7 @@ test: $(VENV)/.installed-dev ## lint, types and the tests (under 15 minutes on t
 
 check: test ## what CI runs
 
-test-slow: $(VENV)/.installed-dev ## the tests that take minutes: kills and resumes of the real demo
+test-slow: $(VENV)/.installed-dev ## the tests that take minutes: the demo killed at random moments, the trainer of tiny-sd
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m slow --timeout=1800
 
 format: $(VENV)/.installed-dev ## let ruff put the code in shape

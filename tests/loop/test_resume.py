@@ -138,7 +138,7 @@ def test_killed_with_sigkill_twice(
     start = ["run", "--config", str(tmp_path / "config.toml"), "--out", str(out)]
     _kill_when(start, out / "rounds" / "000" / "rendered.jsonl")
     _kill_when(["run", "--resume", str(out)], out / "rounds" / "001" / "selected.jsonl")
-    done = _command(["run", "--resume", str(out)])
+    done = command(["run", "--resume", str(out)])
     assert done.wait(timeout=240) == 0
     assert outcome(out) == outcome(reference[0])
     assert (out / "report.html").is_file()
@@ -186,7 +186,7 @@ def test_resume_refuses_other_pictures(module_config: RunConfig, tmp_path: Path)
         resume(tmp_path / "run")
 
 
-def _command(arguments: list[str]) -> subprocess.Popen[bytes]:
+def command(arguments: list[str]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "gendataagent", *arguments],
@@ -198,7 +198,7 @@ def _command(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 def _kill_when(arguments: list[str], file: Path, timeout_s: float = 240) -> None:
     """Start the command and kill it with SIGKILL as soon as `file` is there."""
-    process = _command(arguments)
+    process = command(arguments)
     deadline = time.monotonic() + timeout_s
     while not file.exists():
         if process.poll() is not None:
