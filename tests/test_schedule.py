@@ -78,13 +78,14 @@ def test_rounds_by_epoch() -> None:
     ("epochs", "marks", "found"),
     [
         (200, (0.05, 0.1, 0.15), [10, 20, 30]),
-        (3, (0.05, 0.1, 0.15), [1]),
+        (3, (0.05, 0.1, 0.15), [1, 2, 3]),
+        (2, (0.05, 0.1, 0.15), [1, 2]),
         (10, (1.0,), [10]),
         (10, (), []),
         (4, (0.25, 0.5), [1, 2]),
     ],
 )
-def test_marks_are_epochs_from_1_each_once(
+def test_marks_are_epochs_from_1_each_its_own(
     epochs: int, marks: tuple[float, ...], found: list[int]
 ) -> None:
     assert marked_epochs(epochs, marks) == found

@@ -252,7 +252,7 @@ def _print_result(result: RunResult) -> None:
     table = Table(box=None, pad_edge=False, title="on the test split", title_justify="left")
     table.add_column("")
     for name in runs:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for name, cell in _RESULT_ROWS.items():
         table.add_row(name, *(cell(finished) for finished in runs.values()))
     Console().print(table)

@@ -252,12 +252,11 @@ def _write_down(
     )
     notes += splits.notes
     if splits.quarantined:
-        notes.append(
-            f"{len(splits.quarantined)} pictures could not be used; "
-            f"{folder.quarantine_file} says which and why."
-        )
+        notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
+    said = folder.baseline_notes()
     for note in notes:
-        progress.say(note)
+        if note not in said:
+            progress.say(note)
     storage.write_jsonl(
         folder.quarantine_file, [{"name": q.name, "reason": q.reason} for q in splits.quarantined]
     )

@@ -177,6 +177,12 @@ class RunFolder:
         """Where `--baseline` puts the same training without the agent: a run folder of its own."""
         return self.path / "baseline"
 
+    def baseline_notes(self) -> list[str]:
+        """Return the notes the user has read already, about the same data, from the baseline."""
+        manifest = self.read_optional_json(self.baseline / "manifest.json", {"notes": []})
+        notes: list[str] = manifest["notes"]
+        return notes
+
     def round(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:03d}"
 

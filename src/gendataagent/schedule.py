@@ -40,5 +40,13 @@ class Schedule:
 
 
 def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:
-    """Return the epochs that shares of the training stand for: from 1, each once, increasing."""
-    return sorted({max(1, round(mark * epochs)) for mark in marks})
+    """Return the epochs that shares of the training stand for, increasing, at most `epochs`.
+
+    In a short training several shares may fall on one epoch; they then take the next ones, so that
+    there are as many checkpoints as asked for.
+    """
+    marked: list[int] = []
+    for mark in sorted(marks):
+        earliest = marked[-1] + 1 if marked else 1
+        marked.append(max(earliest, round(mark * epochs)))
+    return [epoch for epoch in marked if epoch <= epochs]
