@@ -23,7 +23,7 @@ from gendataagent.errors import ConfigError, GenDataAgentError
 from gendataagent.settings import apply_overrides, iterate_settings, read_toml
 
 if TYPE_CHECKING:
-    from gendataagent.run import RunResult
+    from gendataagent.results import RunResult
 
 app = typer.Typer(
     help="While your image classifier trains, an agent makes the training images it lacks.",
@@ -108,7 +108,7 @@ def evaluate(
 
     The test split was measured once, when the run ended; this prints what was written down then.
     """
-    from gendataagent.run import read_result
+    from gendataagent.results import read_result
 
     result = read_result(run_folder)
     if data is None:

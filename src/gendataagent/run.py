@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -27,46 +26,12 @@ from gendataagent.evaluation import evaluate
 from gendataagent.pixels import Pixels
 from gendataagent.pool import SyntheticImages
 from gendataagent.progress import Progress, SilentProgress, Stopwatch
-from gendataagent.records import EpochMetrics, Evaluation, RoundRecord, RunManifest, derive_seed
+from gendataagent.records import EpochMetrics, RunManifest, derive_seed
+from gendataagent.results import RunResult, read_result
 from gendataagent.runfolder import RunFolder
 from gendataagent.training import Trainer
 
 _PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """What a finished run came to.
-
-    Args:
-        evaluations: split ("train", "validation", "test") -> how the final classifier does on it.
-        rounds: one record a round, in order.
-        seconds: stage -> wall-clock seconds, over all attempts.
-        baseline: the same training without the agent, if it was asked for.
-    """
-
-    path: Path
-    evaluations: Mapping[str, Evaluation]
-    rounds: tuple[RoundRecord, ...]
-    seconds: Mapping[str, float]
-    optimizer_steps: int
-    baseline: RunResult | None = None
-
-    @property
-    def images_made(self) -> int:
-        """Synthetic images made in all rounds."""
-        return sum(record.made for record in self.rounds)
-
-    @property
-    def images_kept(self) -> int:
-        """Synthetic images that passed the filter in all rounds."""
-        return sum(record.kept for record in self.rounds)
-
-    @property
-    def total_seconds(self) -> float:
-        """Wall-clock seconds of all stages, the rounds' included, over all attempts."""
-        in_rounds = sum(sum(record.seconds.values()) for record in self.rounds)
-        return sum(self.seconds.values()) + in_rounds
 
 
 def run(
@@ -115,30 +80,6 @@ def resume(
         folder.check_same_settings(config)
         folder.write_config(config)
     return _run(folder, folder.config(), backends, progress or SilentProgress())
-
-
-def read_result(out: str | Path) -> RunResult:
-    """Return the result of a finished run; raise `RunFolderError` if it is not finished."""
-    folder = RunFolder.open(out)
-    if not folder.is_done:
-        raise RunFolderError(
-            f"the run in {out} is not finished; go on with it: gendataagent run --resume {out}"
-        )
-    evaluations = {
-        split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})
-        for split, row in storage.read_json(folder.evaluation_file).items()
-    }
-    rounds = sorted((folder.path / "rounds").glob("*/record.json"))
-    return RunResult(
-        path=folder.path,
-        evaluations=evaluations,
-        rounds=tuple(RoundRecord.from_json(storage.read_json(path)) for path in rounds),
-        seconds=storage.read_json(folder.timing_file),
-        optimizer_steps=sum(
-            row["optimizer_steps"] for row in storage.read_jsonl(folder.metrics_file)
-        ),
-        baseline=read_result(folder.baseline) if folder.config().agent.baseline else None,
-    )
 
 
 def _run(

@@ -9,7 +9,8 @@ import pytest
 
 from gendataagent import cli
 from gendataagent.config import RunConfig
-from gendataagent.run import read_result, run
+from gendataagent.results import read_result
+from gendataagent.run import run
 
 
 def _type(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from gendataagent.components import problems
 from gendataagent.config import RunConfig
-from gendataagent.run import read_result
+from gendataagent.results import read_result
 from tests.loop.test_resume import command, outcome
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.toml"

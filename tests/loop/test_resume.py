@@ -20,7 +20,8 @@ from gendataagent import storage
 from gendataagent.config import RunConfig
 from gendataagent.errors import RunFolderError
 from gendataagent.progress import Stage
-from gendataagent.run import read_result, resume, run
+from gendataagent.results import read_result
+from gendataagent.run import resume, run
 
 UNTIMED = ("seconds",)
 

@@ -1,0 +1,71 @@
+"""What a finished run came to, read from its folder; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gendataagent import storage
+from gendataagent.errors import RunFolderError
+from gendataagent.records import Evaluation, RoundRecord
+from gendataagent.runfolder import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a finished run came to.
+
+    Args:
+        evaluations: split ("train", "validation", "test") -> how the final classifier does on it.
+        rounds: one record a round, in order.
+        seconds: stage -> wall-clock seconds, over all attempts.
+        baseline: the same training without the agent, if it was asked for.
+    """
+
+    path: Path
+    evaluations: Mapping[str, Evaluation]
+    rounds: tuple[RoundRecord, ...]
+    seconds: Mapping[str, float]
+    optimizer_steps: int
+    baseline: RunResult | None = None
+
+    @property
+    def images_made(self) -> int:
+        """Synthetic images made in all rounds."""
+        return sum(record.made for record in self.rounds)
+
+    @property
+    def images_kept(self) -> int:
+        """Synthetic images that passed the filter in all rounds."""
+        return sum(record.kept for record in self.rounds)
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall-clock seconds of all stages, the rounds' included, over all attempts."""
+        in_rounds = sum(sum(record.seconds.values()) for record in self.rounds)
+        return sum(self.seconds.values()) + in_rounds
+
+
+def read_result(out: str | Path) -> RunResult:
+    """Return the result of a finished run; raise `RunFolderError` if it is not finished."""
+    folder = RunFolder.open(out)
+    if not folder.is_done:
+        raise RunFolderError(
+            f"the run in {out} is not finished; go on with it: gendataagent run --resume {out}"
+        )
+    evaluations = {
+        split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})
+        for split, row in storage.read_json(folder.evaluation_file).items()
+    }
+    rounds = sorted((folder.path / "rounds").glob("*/record.json"))
+    return RunResult(
+        path=folder.path,
+        evaluations=evaluations,
+        rounds=tuple(RoundRecord.from_json(storage.read_json(path)) for path in rounds),
+        seconds=storage.read_json(folder.timing_file),
+        optimizer_steps=sum(
+            row["optimizer_steps"] for row in storage.read_jsonl(folder.metrics_file)
+        ),
+        baseline=read_result(folder.baseline) if folder.config().agent.baseline else None,
+    )
