@@ -251,6 +251,26 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_a_single_one_says_what_t
         generator.render(requests)
 
 
+def test_the_hub_is_asked_only_for_what_is_not_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import diffusers
+
+    asked = []
+
+    def recording(model: str, *, local_files_only: bool, **_: Any) -> Any:
+        asked.append(local_files_only)
+        raise OSError("not here")
+
+    monkeypatch.setattr(diffusers.AutoPipelineForImage2Image, "from_pretrained", recording)
+    with pytest.raises(ModelError, match="not here"):
+        DiffusionFactory(model="someone/model", local_only=False)()
+    assert asked == [True, False]
+    with pytest.raises(ModelError):
+        DiffusionFactory(model="someone/model", local_only=True)()
+    assert asked == [True, False, True]
+
+
 def missing(folder: Path) -> None:
     shutil.rmtree(folder)
 

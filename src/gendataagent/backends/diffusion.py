@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -193,19 +193,34 @@ def _size_px(factory: DiffusionFactory, pipeline: Any) -> int:
     return size_px
 
 
+_LOAD_ERRORS = (
+    OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError, SafetensorError,
+)  # fmt: skip
+
+
+def _load_asking_nobody_first(load: Callable[..., Any], factory: DiffusionFactory) -> Any:
+    """Return the pipeline from this machine; only one that is not here is asked for at the hub."""
+    if factory.local_only:
+        return load(local_files_only=True)
+    try:
+        return load(local_files_only=True)
+    except _LOAD_ERRORS:
+        return load(local_files_only=False)
+
+
 def _load_pipeline(factory: DiffusionFactory, dtype: torch.dtype) -> Any:
     diffusers = _quiet_diffusers()
     is_folder = Path(factory.model).is_dir()
+    load = functools.partial(
+        diffusers.AutoPipelineForImage2Image.from_pretrained,
+        factory.model,
+        revision=factory.revision or None,
+        dtype=dtype,
+        use_safetensors=True,
+    )
     try:
-        pipeline = diffusers.AutoPipelineForImage2Image.from_pretrained(
-            factory.model,
-            revision=factory.revision or None,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=factory.local_only,
-        )
-    except (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError,
-            SafetensorError) as error:  # fmt: skip
+        pipeline = _load_asking_nobody_first(load, factory)
+    except _LOAD_ERRORS as error:
         where = "folder" if is_folder else "hub model"
         raise ModelError(
             f"cannot load the generator {factory.model!r} ({where}): {_first_line(error)}. It must "
