@@ -107,10 +107,11 @@ def test_a_round_that_is_done_is_not_made_again(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     before = Agent.open(small_config, splits.train, tmp_path / "run").ask(classifier, epoch=1)
-    times = [path.stat().st_mtime_ns for path in before.paths]
+    record = tmp_path / "run" / "rounds" / "000" / "record.json"
+    times = [path.stat().st_mtime_ns for path in (record, *before.paths)]
     again = Agent.open(small_config, splits.train, tmp_path / "run").ask(classifier, epoch=1)
     assert again.ids == before.ids
-    assert [path.stat().st_mtime_ns for path in again.paths] == times
+    assert [path.stat().st_mtime_ns for path in (record, *again.paths)] == times
 
 
 def test_an_agent_with_other_settings_is_refused_the_folder(
