@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.installed ## the whole loop on bundled photographs and the bundled generator, a few minutes
-	$(BIN)/gendataagent run --config examples/demo.toml
+	$(BIN)/gendataagent run --preset demo
 
 test: $(VENV)/.installed-dev ## lint, types and the tests (under 15 minutes on two cores)
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from gendataagent.protocols import (
     ImageGenerator,
     Rendered,
     RenderRequest,
+    Rewrite,
     RewriteRequest,
 )
 from gendataagent.records import Candidate, ModelDescription, Scored, candidate_id, derive_seed
@@ -56,9 +57,14 @@ class Speaker:
         self.batches.append(len(requests))
         return [self.say(request.class_name, request.seed) for request in requests]
 
-    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[str, ...]]:
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         self.batches.append(len(requests))
-        return [tuple(self.say(r.caption, seed) for seed in r.seeds) for r in requests]
+        return [
+            tuple(Rewrite(text=self.say(r.caption, seed)) for seed in r.seeds) for r in requests
+        ]
+
+    def release(self) -> None:
+        return None
 
 
 def caption(
@@ -171,7 +177,7 @@ class Forgetful(Speaker):
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         return super().caption(requests)[1:]
 
-    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[str, ...]]:
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         return [texts[1:] for texts in super().rewrite(requests)]
 
 

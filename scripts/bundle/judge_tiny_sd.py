@@ -102,7 +102,7 @@ def rewrite(sources: Sequence[Source]) -> list[Source]:
         for i, s in enumerate(sources)
     ]
     rewrites = AttributeRewriter().rewrite(requests)
-    return [Source(s.image, s.label, r[0]) for s, r in zip(sources, rewrites, strict=True)]
+    return [Source(s.image, s.label, r[0].text) for s, r in zip(sources, rewrites, strict=True)]
 
 
 def make_from_text(

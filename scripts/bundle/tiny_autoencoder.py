@@ -43,7 +43,7 @@ def train_autoencoder(images_NHWC: np.ndarray, checkpoint: Path, *, clock: WallC
     if checkpoint.exists():
         saved, _ = load_state(checkpoint)
         model.load_state_dict(saved["model"])
-        restore_optimizer(optimizer, saved["optimizer"])
+        restore_optimizer(optimizer, saved.get("optimizer", {}))
     rng = np.random.default_rng()
     bar = ProgressBar("autoencoder", clock)
     last_save, step = clock.start, 0

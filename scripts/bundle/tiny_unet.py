@@ -175,7 +175,7 @@ def _resume(
     model.load_state_dict(saved["model"])
     for name, tensor in saved["average"].items():
         average[name].copy_(tensor)
-    restore_optimizer(optimizer, saved["optimizer"])
+    restore_optimizer(optimizer, saved.get("optimizer", {}))
     return int(numbers["steps"]), int(numbers["images"])
 
 

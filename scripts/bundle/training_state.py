@@ -20,12 +20,13 @@ OPTIMIZER = "optimizer"
 def save_state(
     path: Path,
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     numbers: Mapping[str, float | int | str],
 ) -> None:
     """Write named state dicts, AdamW moments and a few numbers into one file, atomically."""
     flat = {f"{group}/{name}": t for group, state in tensors.items() for name, t in state.items()}
-    for index, moments in optimizer.state_dict()["state"].items():
+    moments_of = optimizer.state_dict()["state"] if optimizer is not None else {}
+    for index, moments in moments_of.items():
         flat.update(
             {f"{OPTIMIZER}/{index}/{name}": torch.as_tensor(t) for name, t in moments.items()}
         )

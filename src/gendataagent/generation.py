@@ -25,6 +25,7 @@ from gendataagent.protocols import (
     PromptRewriter,
     Rendered,
     RenderRequest,
+    Rewrite,
     RewriteRequest,
 )
 from gendataagent.records import Candidate, Scored, candidate_id, derive_seed
@@ -116,45 +117,64 @@ def rewrite(
     rewriter: PromptRewriter,
     *,
     class_names: Sequence[str],
+    known: Mapping[str, Rewrite] | None = None,
+    on_batch: Callable[[Mapping[str, Rewrite]], None] | None = None,
     progress: Progress | None = None,
 ) -> list[Candidate]:
-    """Return the candidates with `caption` and `prompt`.
+    """Return the candidates with `caption`, `prompt` and who wrote them.
 
     A rewrite that is empty or speaks of another class falls back to the source's own caption, and
     that to the class name alone, so that no prompt ever asks for the wrong class.
+
+    Args:
+        known: candidate id -> rewrite, from an interrupted attempt.
+        on_batch: called with each batch's new rewrites, to write them down.
     """
+    rewrites = dict(known or {})
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.source_id, []).append(candidate)
-    result: dict[str, Candidate] = {}
-    with (progress or SilentProgress()).stage("rewrite", len(candidates), "captions") as stage:
-        for batch in _batches(list(groups.values()), REWRITE_BATCH):
-            answers = rewriter.rewrite([_rewrite_request(group) for group in batch])
+    missing = [group for group in groups.values() if any(c.id not in rewrites for c in group)]
+    to_do = sum(map(len, missing))
+    with (progress or SilentProgress()).stage(
+        "rewrite", len(candidates), "captions", len(candidates) - to_do
+    ) as stage:
+        for batch in _batches(missing, REWRITE_BATCH):
+            answers = rewriter.rewrite([_rewrite_request(group, class_names) for group in batch])
             _check_count("rewriter", len(answers), len(batch))
-            for group, texts in zip(batch, answers, strict=True):
-                _check_count("rewriter", len(texts), len(group))
-                for candidate, text in zip(group, texts, strict=True):
-                    result[candidate.id] = _with_prompt(candidate, text, class_names)
+            new: dict[str, Rewrite] = {}
+            for group, answer in zip(batch, answers, strict=True):
+                _check_count("rewriter", len(answer), len(group))
+                new.update((c.id, text) for c, text in zip(group, answer, strict=True))
                 stage.advance(len(group))
-    return [result[candidate.id] for candidate in candidates]
+            rewrites.update(new)
+            if on_batch is not None:
+                on_batch(new)
+    return [_with_prompt(c, rewrites[c.id], class_names) for c in candidates]
 
 
-def _rewrite_request(group: Sequence[Candidate]) -> RewriteRequest:
+def _rewrite_request(group: Sequence[Candidate], class_names: Sequence[str]) -> RewriteRequest:
     return RewriteRequest(
         caption=group[0].source_caption or "",
         class_name=group[0].class_name,
         seeds=tuple(derive_seed(candidate.seed, "rewrite") for candidate in group),
+        class_names=tuple(class_names),
     )
 
 
-def _with_prompt(candidate: Candidate, text: str, class_names: Sequence[str]) -> Candidate:
+def _with_prompt(candidate: Candidate, rewrite: Rewrite, class_names: Sequence[str]) -> Candidate:
     usable = [
         words
-        for words in (text, candidate.source_caption or "")
+        for words in (rewrite.text, candidate.source_caption or "")
         if words.strip() and not names_another_class(words, candidate.class_name, class_names)
     ]
     words = usable[0] if usable else ""
-    return replace(candidate, caption=words, prompt=compose_prompt(candidate.class_name, words))
+    return replace(
+        candidate,
+        caption=words,
+        prompt=compose_prompt(candidate.class_name, words),
+        rewritten_by=rewrite.by or None,
+    )
 
 
 def render(

@@ -27,11 +27,30 @@ class CaptionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewriteRequest:
-    """One caption (without the "A photo of ..." part) to change in one way per seed."""
+    """One caption (without the "A photo of ..." part) to change in one way per seed.
+
+    Args:
+        class_names: every class of the data; a rewrite must not speak of another one.
+    """
 
     caption: str
     class_name: str
     seeds: tuple[int, ...]
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """One changed caption.
+
+    Args:
+        by: name of what wrote it, where a rewriter has more than one way ("" = the rewriter).
+        refusals: why earlier replies for it were not taken, one short reason each.
+    """
+
+    text: str
+    by: str = ""
+    refusals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +93,22 @@ class Captioner(Protocol):
         """Return one caption per picture, without class prefix, e.g. "brown, on green grass"."""
         ...
 
+    def release(self) -> None:
+        """Let go of loaded models, to free memory; they are loaded again when needed."""
+        ...
+
 
 class PromptRewriter(Protocol):
     """Makes short, subtle changes of a caption that keep the subject."""
 
     description: ModelDescription
 
-    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[str, ...]]:
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         """Return, per request, one changed caption per seed in `request.seeds`."""
+        ...
+
+    def release(self) -> None:
+        """Let go of loaded models, to free memory; they are loaded again when needed."""
         ...
 
 

@@ -75,6 +75,7 @@ class Candidate:
     source_caption: str | None = None
     caption: str | None = None
     prompt: str | None = None
+    rewritten_by: str | None = None
     generator: str | None = None
     generator_revision: str | None = None
     vog: float | None = None
@@ -109,8 +110,12 @@ class RoundRecord:
         selected: number of real images chosen as hard.
         made: candidates rendered; kept: those that go into training.
         rejected: reason -> count.
+        rewriting: what became of the rewriter's replies -> count: "taken", "replaced by NAME",
+            "refused: REASON".
         seconds: stage -> wall-clock seconds (select, caption, rewrite, render, filter), summed over
             interrupted attempts.
+        peak_memory_mib: stage -> most memory in use while it ran: of the GPU as torch counts it,
+            else of this process.
         notes: sentences a reader should see (for example: the filter had too few checkpoints).
     """
 
@@ -120,7 +125,9 @@ class RoundRecord:
     made: int
     kept: int
     rejected: Mapping[str, int] = field(default_factory=dict)
+    rewriting: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_mib: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +135,9 @@ class RoundRecord:
         return {
             **asdict(self),
             "rejected": dict(self.rejected),
+            "rewriting": dict(self.rewriting),
             "seconds": dict(self.seconds),
+            "peak_memory_mib": dict(self.peak_memory_mib),
             "notes": list(self.notes),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from gendataagent.backends.plain import NoCaption, SameCaption
-from gendataagent.protocols import CaptionRequest, RewriteRequest
+from gendataagent.protocols import CaptionRequest, Rewrite, RewriteRequest
 
 
 def test_no_caption_is_one_empty_text_per_picture() -> None:
@@ -19,5 +19,8 @@ def test_the_same_caption_comes_back_once_per_seed() -> None:
         RewriteRequest(caption="brown", class_name="cat", seeds=(1, 2)),
         RewriteRequest(caption="", class_name="cat", seeds=(3,)),
     ]
-    assert SameCaption().rewrite(requests) == [("brown", "brown"), ("",)]
+    assert SameCaption().rewrite(requests) == [
+        (Rewrite(text="brown"),) * 2,
+        (Rewrite(text=""),),
+    ]
     assert SameCaption().rewrite([]) == []

@@ -23,7 +23,7 @@ KNOWN_REWRITES = [
 
 def rewrites(caption: str, seeds: range | tuple[int, ...], class_name: str = "frog") -> list[str]:
     request = RewriteRequest(caption=caption, class_name=class_name, seeds=tuple(seeds))
-    return list(AttributeRewriter().rewrite([request])[0])
+    return [rewrite.text for rewrite in AttributeRewriter().rewrite([request])[0]]
 
 
 def test_rewrites_differ_from_the_caption_and_from_each_other() -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from gendataagent.components import problems
 from gendataagent.config import RunConfig
+from gendataagent.presets import preset_settings
 from gendataagent.results import read_result
 from tests.loop.test_resume import command, outcome
 
-DEMO = Path(__file__).parents[2] / "examples" / "demo.toml"
+DEMO = "demo"
 SMALLER = [
     "data.train_per_class=10",
     "training.epochs=6",
@@ -28,11 +29,11 @@ SMALLER = [
 
 def _arguments(out: Path) -> list[str]:
     settings = [word for text in SMALLER for word in ("--set", text)]
-    return ["run", "--config", str(DEMO), "--out", str(out), *settings]
+    return ["run", "--preset", DEMO, "--out", str(out), *settings]
 
 
 def test_the_demo_s_settings_are_right() -> None:
-    RunConfig.from_toml(DEMO, (), problems)
+    RunConfig.from_dict(preset_settings(DEMO), problems)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gendataagent.protocols import CaptionRequest, RewriteRequest
+from gendataagent.protocols import CaptionRequest, Rewrite, RewriteRequest
 from gendataagent.records import ModelDescription
 
 
@@ -17,12 +17,18 @@ class NoCaption:
         """Return an empty caption per picture."""
         return ["" for _ in requests]
 
+    def release(self) -> None:
+        """Do nothing: there is no model."""
+
 
 class SameCaption:
     """Hands each caption back unchanged; only the seed then tells images of one source apart."""
 
     description = ModelDescription(name="none")
 
-    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[str, ...]]:
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         """Return, per request, its own caption once per seed."""
-        return [(request.caption,) * len(request.seeds) for request in requests]
+        return [(Rewrite(text=r.caption),) * len(r.seeds) for r in requests]
+
+    def release(self) -> None:
+        """Do nothing: there is no model."""

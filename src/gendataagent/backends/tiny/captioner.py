@@ -22,3 +22,6 @@ class AttributeCaptioner:
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         """Return one caption per picture; never empty (both colours can always be read)."""
         return [caption_of(read_attributes(request.image)) for request in requests]
+
+    def release(self) -> None:
+        """Do nothing: there is no model."""

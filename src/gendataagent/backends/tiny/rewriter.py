@@ -20,7 +20,7 @@ from gendataagent.backends.tiny.vocabulary import (
     AttributeName,
     phrase,
 )
-from gendataagent.protocols import RewriteRequest
+from gendataagent.protocols import Rewrite, RewriteRequest
 from gendataagent.records import ModelDescription
 
 # Colours a place has; pink or orange ones are possible but not a small change.
@@ -52,9 +52,15 @@ class AttributeRewriter:
 
     description = ModelDescription(name=NAME, revision=REVISION)
 
-    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[str, ...]]:
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         """Return, per request, one changed caption per seed."""
-        return [_rewrites(request.caption, request.seeds) for request in requests]
+        return [
+            tuple(Rewrite(text=text) for text in _rewrites(request.caption, request.seeds))
+            for request in requests
+        ]
+
+    def release(self) -> None:
+        """Do nothing: there is no model."""
 
 
 def _rewrites(caption: str, seeds: Sequence[int]) -> tuple[str, ...]:

@@ -1,0 +1,41 @@
+"""The command line: one file a group of commands, put together here.
+
+Heavy libraries are imported inside the commands that need them, so that --help stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gendataagent import __version__
+from gendataagent.cli import evaluate, inspect, run
+from gendataagent.cli.shared import app
+from gendataagent.errors import ConfigError, GenDataAgentError
+
+__all__ = ["app", "evaluate", "inspect", "main", "run"]
+
+STOPPED_BY_USER = 130  # what shells report for Ctrl-C
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; errors made for users are printed without a traceback."""
+    try:
+        app()
+    except GenDataAgentError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED_BY_USER)

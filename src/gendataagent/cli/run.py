@@ -1,0 +1,111 @@
+"""`gendataagent run`: start a run, or go on with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gendataagent.cli.shared import (
+    ConfigOption,
+    PresetOption,
+    SetOption,
+    app,
+    print_result,
+    settings_from,
+)
+from gendataagent.config import RunConfig
+from gendataagent.console import ConsoleProgress
+from gendataagent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gendataagent.results import RunResult
+
+
+@app.command()
+def run(
+    data: Annotated[
+        str | None, typer.Option(help="image folder, parquet, or saved data set; data.path")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with the run in this folder")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="hub id or path of a Stable Diffusion, or tiny-sd")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="on-the-fly iterations")] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of training")] = None,
+    seed: Annotated[int | None, typer.Option(help="everything random derives from it")] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="train without the agent too, to compare")
+    ] = False,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Train a classifier on your pictures with the agent, or go on with a run that stopped."""
+    shortcuts: dict[str, Any] = {
+        "data.path": data,
+        "generation.generator": generator,
+        "agent.rounds": rounds,
+        "training.epochs": epochs,
+        "seed": seed,
+        "agent.baseline": baseline or None,
+    }
+    given = {key: value for key, value in shortcuts.items() if value is not None}
+    progress = ConsoleProgress()
+    if resume is not None:
+        if out is not None or config is not None or preset is not None:
+            raise ConfigError(
+                "--resume takes its settings from the run itself; leave out --out, --config and "
+                "--preset"
+            )
+        result = _resume(resume, given, set_ or [], progress)
+    else:
+        settings = settings_from(config, given, set_ or [], preset)
+        result = _start(settings, out or _new_run_folder(), progress)
+    from gendataagent.report import write_report
+
+    page = write_report(result.path)
+    print_result(result)
+    Console().print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+def _new_run_folder() -> Path:
+    """Return runs/001, or the next number that is free."""
+    number = 1
+    while Path(f"runs/{number:03d}").exists():
+        number += 1
+    return Path(f"runs/{number:03d}")
+
+
+def _start(settings: RunConfig, out: Path, progress: ConsoleProgress) -> RunResult:
+    from gendataagent.run import run as start
+
+    try:
+        return start(settings, out, progress=progress)
+    except KeyboardInterrupt:
+        _say_how_to_resume(out)
+        raise
+
+
+def _resume(
+    folder: Path, given: dict[str, Any], overrides: list[str], progress: ConsoleProgress
+) -> RunResult:
+    from gendataagent.run import resume
+    from gendataagent.runfolder import RunFolder
+
+    file = RunFolder.open(folder).config_file
+    settings = settings_from(file, given, overrides) if given or overrides else None
+    try:
+        return resume(folder, config=settings, progress=progress)
+    except KeyboardInterrupt:
+        _say_how_to_resume(folder)
+        raise
+
+
+def _say_how_to_resume(folder: Path) -> None:
+    Console(stderr=True).print(
+        f"stopped; go on with: gendataagent run --resume {folder}", markup=False, soft_wrap=True
+    )

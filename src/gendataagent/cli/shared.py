@@ -1,0 +1,83 @@
+"""What the commands share: the app itself, common options, settings, the table of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gendataagent.components import problems
+from gendataagent.config import RunConfig
+from gendataagent.presets import preset_settings
+from gendataagent.settings import apply_overrides, merged, read_toml
+
+if TYPE_CHECKING:
+    from gendataagent.results import RunResult
+
+app = typer.Typer(
+    help="While your image classifier trains, an agent makes the training images it lacks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="settings as a TOML file")]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="settings by name; see: gendataagent presets")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="one setting; may be repeated"),
+]
+
+
+def settings_from(
+    config: Path | None,
+    given: dict[str, Any],
+    overrides: list[str],
+    preset: str | None = None,
+) -> RunConfig:
+    """Return the settings of preset, file, --set and options, the later ones winning.
+
+    Raises:
+        ConfigError: all faults at once.
+    """
+    tree: dict[str, Any] = preset_settings(preset) if preset is not None else {}
+    tree = merged(tree, read_toml(config)) if config is not None else tree
+    tree = apply_overrides(tree, overrides)
+    for key, value in given.items():
+        *section, name = key.split(".")
+        place = tree.setdefault(section[0], {}) if section else tree
+        if isinstance(place, dict):
+            place[name] = value
+    return RunConfig.from_dict(tree, problems)
+
+
+def print_result(result: RunResult) -> None:
+    """Print the short comparison of a finished run."""
+    runs = {"with the agent" if result.rounds else "real images only": result}
+    if result.baseline is not None:
+        runs = {"real images only": result.baseline, **runs}
+    table = Table(box=None, pad_edge=False, title="on the test split", title_justify="left")
+    table.add_column("")
+    for name in runs:
+        table.add_column(name, justify="right", overflow="fold")
+    for name, cell in _RESULT_ROWS.items():
+        table.add_row(name, *(cell(finished) for finished in runs.values()))
+    Console().print(table)
+
+
+_RESULT_ROWS: dict[str, Callable[[RunResult], str]] = {
+    "top-1": lambda r: f"{r.evaluations['test'].top1:.1%}",
+    "worst class": lambda r: (
+        f"{r.evaluations['test'].worst_class_accuracy:.1%} {r.evaluations['test'].worst_class}"
+    ),
+    "worst-case disparity": lambda r: f"{r.evaluations['test'].worst_case_disparity:.2f}",
+    "images made / kept": lambda r: f"{r.images_made} / {r.images_kept}",
+    "optimiser steps": lambda r: str(r.optimizer_steps),
+    "time": lambda r: f"{r.total_seconds:.0f} s",
+}

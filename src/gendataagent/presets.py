@@ -1,0 +1,40 @@
+"""Settings by name: TOML files in assets/presets, each with a line on what it is for."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gendataagent.errors import ConfigError
+from gendataagent.settings import read_toml
+
+_FOLDER = Path(__file__).resolve().parent / "assets" / "presets"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One preset: its name and what the first comment line of its file says."""
+
+    name: str
+    about: str
+
+
+def list_presets() -> list[Preset]:
+    """Return every preset, by name."""
+    return [
+        Preset(path.stem, path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# "))
+        for path in sorted(_FOLDER.glob("*.toml"))
+    ]
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """Return the settings of a preset as a tree; raise `ConfigError` naming those there are."""
+    path = _FOLDER / f"{name}.toml"
+    names = [preset.name for preset in list_presets()]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
+        raise ConfigError(f"there is no preset {name!r}; {hint}")
+    return read_toml(path)

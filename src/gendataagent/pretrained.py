@@ -1,0 +1,263 @@
+"""Models on disk or on a hub: this machine is asked first, and every failure ends in advice.
+
+All backends load through `load`, so that a wrong folder, a gated model or a missing network reads
+the same whatever the model is for. `check` finds most of that before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gendataagent.errors import ModelError
+
+Model = TypeVar("Model")
+
+WEIGHTS = ".safetensors"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_HASHED = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where a model comes from, and which setting named it.
+
+    Args:
+        setting: the key in the settings, for messages ("generation.generator").
+        kind: what it has to be, for messages ("a diffusers pipeline").
+        name: folder, or id on the hub.
+        index_file: the file without which it is no such model ("model_index.json").
+        revision: of the hub; "" = the newest.
+        instead: what a user can do without it, for messages.
+    """
+
+    setting: str
+    kind: str
+    name: str
+    index_file: str = "config.json"
+    revision: str = ""
+    trust_remote_code: bool = False
+    instead: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder it lies in, or None for an id on the hub."""
+        place = Path(self.name).expanduser()
+        return place if place.is_dir() else None
+
+
+def load(source: ModelSource, loader: Callable[..., Model]) -> Model:
+    """Return `loader(place, local_files_only=..., revision=..., trust_remote_code=...)`.
+
+    A folder, and a hub model that is on this machine, are loaded without asking the network.
+
+    Raises:
+        ModelError: with a sentence that says what to do.
+    """
+    folder = source.folder
+    options: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
+    if folder is None:
+        options["revision"] = source.revision or None
+    try:
+        if folder is not None:
+            check_folder(source, folder)
+            return loader(str(folder), local_files_only=True, **options)
+        try:
+            return loader(source.name, local_files_only=True, **options)
+        except ModelError:
+            raise
+        except Exception:  # not here, or not whole: the hub has it
+            return loader(source.name, local_files_only=False, **options)
+    except ModelError:
+        raise
+    except Exception as error:  # the libraries below raise a dozen kinds for the same faults
+        raise ModelError(advice(source, error)) from error
+
+
+def check(source: ModelSource) -> None:
+    """Raise `ModelError` for what can be known to be wrong without loading weights.
+
+    A folder is looked through. Of a hub model that is not on this machine the index file alone is
+    fetched: that shows a misspelt id, a revision that does not exist, a gate and a missing network.
+    """
+    if source.folder is not None:
+        check_folder(source, source.folder)
+        return
+    if looks_like_path(source.name):
+        raise ModelError(f"{source.setting}: there is no folder {source.name}")
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    revision = source.revision or None
+    here = try_to_load_from_cache(source.name, source.index_file, revision=revision)
+    if isinstance(here, str):
+        return
+    try:
+        hf_hub_download(source.name, source.index_file, revision=revision)
+    except Exception as error:  # of requests, httpx and the hub's own kinds
+        raise ModelError(advice(source, error)) from error
+
+
+def looks_like_path(name: str) -> bool:
+    """Return whether a name can only be meant as a path on this machine."""
+    return name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") > 1
+
+
+def check_folder(source: ModelSource, folder: Path) -> None:
+    """Raise `ModelError` if a model's folder lacks files or holds cut ones."""
+    what = f"{source.setting}: the folder {folder}"
+    if not (folder / source.index_file).is_file():
+        raise ModelError(
+            f"{what} has no {source.index_file}, so it is not {source.kind}; name one written by "
+            "save_pretrained or downloaded whole (hf download NAME --local-dir DIR)"
+        )
+    try:
+        json.loads((folder / source.index_file).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(
+            f"{what}: {source.index_file} cannot be read ({error}); download it again"
+        ) from error
+    weights = sorted(folder.rglob(f"*{WEIGHTS}"))
+    if not weights:
+        pickled = [p.name for p in sorted(folder.rglob("*")) if p.suffix in PICKLED]
+        why = (
+            f" ({', '.join(pickled[:3])} hold pickled ones, which can run code)" if pickled else ""
+        )
+        raise ModelError(
+            f"{what} has no safetensors weights{why}; download the safetensors files, or save the "
+            "model again with save_pretrained"
+        )
+    for path in weights:
+        if fault := _fault_of_weights(path):
+            raise ModelError(f"{what}: {path.relative_to(folder)} {fault}; download it again")
+    for path in sorted(folder.rglob(f"*{WEIGHTS}.index.json")):
+        missing = _missing_shards(path)
+        if missing:
+            raise ModelError(
+                f"{what} lacks {', '.join(missing[:3])}, which {path.name} names: the download "
+                "stopped half-way; run it again"
+            )
+
+
+def _fault_of_weights(path: Path) -> str | None:
+    """Return what is wrong with a safetensors file as far as its header tells, or None."""
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > size - 8:
+                return f"is cut off ({size} bytes)"
+            header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"is no safetensors file ({error})"
+    expected = 8 + length + max(ends, default=0)
+    return None if size == expected else f"has {size} of {expected} bytes"
+
+
+def _missing_shards(index: Path) -> list[str]:
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, AttributeError):
+        return [index.name]
+    return sorted(name for name in named if not (index.parent / name).is_file())
+
+
+def advice(source: ModelSource, error: Exception) -> str:
+    """Return a sentence on why a model cannot be used, and what to do."""
+    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    start = f"{source.setting}: cannot load {source.name!r} as {source.kind}"
+    instead = f" {source.instead}" if source.instead else ""
+    at = f" at revision {source.revision!r}" if source.revision else ""
+    # by name: importing the kinds costs the import of the hub's library, which may be what failed
+    kinds = {cls.__name__ for cls in type(error).__mro__} | {
+        cls.__name__ for cause in _causes(error) for cls in type(cause).__mro__
+    }
+    text = reason.casefold()
+    if "GatedRepoError" in kinds or "gated" in text:
+        todo = (
+            f"it is gated. Accept its terms at https://huggingface.co/{source.name}, then log in "
+            "with: hf auth login (or set HF_TOKEN)"
+        )
+    elif "RevisionNotFoundError" in kinds or "is not a valid git identifier" in text:
+        todo = f"the hub has no revision {source.revision!r} of it; leave the revision empty"
+    elif "RepositoryNotFoundError" in kinds:
+        todo = "the hub has no such model, or it is private; check the spelling, or hf auth login"
+    elif "trust_remote_code" in text:
+        todo = (
+            "it comes with Python code of its own, which is not run unless you say so: read the "
+            "code, then set trust_remote_code=true"
+        )
+    elif "OutOfMemoryError" in kinds:
+        todo = "the memory does not suffice; use a smaller model, or another dtype"
+    elif source.folder is None and _is_about_network(kinds, text):
+        todo = (
+            f"it is not on this machine{at}, and the hub cannot be reached. Download it where "
+            f"there is a network (hf download {source.name}), or name a folder"
+        )
+    elif "ImportError" in kinds or "ModuleNotFoundError" in kinds:
+        todo = f"a package is missing ({reason})"
+    elif source.folder is None:
+        todo = f"{reason}. If its files on this machine are not whole: hf download {source.name}"
+    else:
+        todo = f"{reason}. It must be a whole folder as save_pretrained writes it"
+    return f"{start}: {todo}.{instead}"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    cause = error.__cause__ or error.__context__
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def _is_about_network(kinds: set[str], text: str) -> bool:
+    names = {
+        "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "ConnectError",
+        "TimeoutError", "TimeoutException", "MaxRetryError", "ProxyError", "SSLError",
+    }  # fmt: skip
+    signs = ("offline", "couldn't connect", "connection error", "internet connection",
+             "find them in the cached files", "in the disk cache")  # fmt: skip
+    return bool(kinds & names) or any(sign in text for sign in signs)
+
+
+def revision_of(source: ModelSource) -> str:
+    """Return what tells this state of the model from others: a folder's hash, a hub commit.
+
+    Of a hub model that is not on this machine, the revision asked for.
+    """
+    if source.folder is not None:
+        return content_hash(source.folder)
+    from huggingface_hub import try_to_load_from_cache
+
+    here = try_to_load_from_cache(source.name, source.index_file, revision=source.revision or None)
+    # .../snapshots/COMMIT/model_index.json
+    return Path(here).parent.name if isinstance(here, str) else source.revision
+
+
+def content_hash(folder: Path) -> str:
+    """Return a hash of a model folder: names and contents of all its files that matter.
+
+    A gigabyte takes about a second, so it is done once per process and state of the folder.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
+    return _hash_of_files(
+        tuple((p.relative_to(folder).as_posix(), p, p.stat().st_mtime_ns) for p in files)
+    )
+
+
+@functools.cache
+def _hash_of_files(files: tuple[tuple[str, Path, int], ...]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, path, _ in files:
+        with open(path, "rb") as stream:
+            content = hashlib.file_digest(stream, "blake2b").digest()
+        digest.update(name.encode() + b"\0" + content)
+    return digest.hexdigest()
