@@ -13,24 +13,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from gendataagent import generation, storage
+from gendataagent import generation, memory, storage
 from gendataagent.checkpoint import list_weights, save_weights
 from gendataagent.classifier import Classifier
 from gendataagent.components import Backends, build_backends
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
+from gendataagent.costs import StageCosts
 from gendataagent.data import LabelledImages
 from gendataagent.filtering import FILTERS, FilterContext, FilterScores, drop
 from gendataagent.pixels import Pixels
 from gendataagent.pool import Pool, SyntheticImages
-from gendataagent.progress import Progress, SilentProgress, Stopwatch
+from gendataagent.progress import Progress, SilentProgress
 from gendataagent.records import Candidate, RoundRecord, Scored, derive_seed
+from gendataagent.rewrite_journal import RewriteJournal
 from gendataagent.runfolder import RunFolder
 from gendataagent.schedule import Schedule
 from gendataagent.selection import SELECTORS, SelectionContext, choose
@@ -116,8 +118,8 @@ class Agent:
 
         Each step leaves its outcome on disk, so that an interrupted round goes on where it stopped.
         """
-        watch = Stopwatch()
-        with watch.measure("select"):
+        costs = StageCosts(str(classifier.device))
+        with costs.measure("select"):
             selected = self._select(number, classifier)
         planned = generation.plan(
             selected,
@@ -127,12 +129,14 @@ class Agent:
             settings=self.config.generation,
             run_seed=self.config.seed,
         )
-        prompted = self._prompt(number, planned, watch)
-        rendered = self._render(number, prompted, watch)
-        with watch.measure("filter"):
+        prompted = self._prompt(number, planned, costs)
+        with costs.measure("render", clock=False):
+            rendered = self._render(number, prompted, costs)
+        self._release(self._backends.executor.release, costs.device)
+        with costs.measure("filter"):
             judged, note = self._judge(number, rendered, classifier)
         self.pool.close_round(number, judged)
-        return self._write_record(number, selected, judged, note, watch)
+        return self._write_record(number, selected, judged, note, costs)
 
     def _select(self, number: int, classifier: Classifier) -> list[Scored]:
         """Score every real training image with the classifier and take the hardest."""
@@ -156,28 +160,34 @@ class Agent:
         return selected
 
     def _prompt(
-        self, number: int, planned: Sequence[Candidate], watch: Stopwatch
+        self, number: int, planned: Sequence[Candidate], costs: StageCosts
     ) -> list[Candidate]:
         """Caption the sources and rewrite each caption once per candidate."""
         path = self._folder.round(number) / "candidates.jsonl"
         if path.exists():
             return [Candidate.from_json(row) for row in storage.read_jsonl(path)]
-        with watch.measure("caption"):
+        backends = self._backends
+        with costs.measure("caption"):
             captioned = generation.caption(
                 planned,
-                self._backends.captioner,
+                backends.captioner,
                 self._picture,
                 run_seed=self.config.seed,
                 known=self._known_captions(number),
                 progress=self._progress,
             )
-        with watch.measure("rewrite"):
+        self._release(backends.captioner.release, costs.device)
+        journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
+        with costs.measure("rewrite"):
             prompted = generation.rewrite(
                 captioned,
-                self._backends.rewriter,
+                backends.rewriter,
                 class_names=self._images.class_names,
+                known=journal.read(),
+                on_batch=journal.add,
                 progress=self._progress,
             )
+        self._release(backends.rewriter.release, costs.device)
         made_by = self._backends.generator.describe()
         prompted = [
             replace(c, generator=made_by.name, generator_revision=made_by.revision)
@@ -188,10 +198,10 @@ class Agent:
         return prompted
 
     def _render(
-        self, number: int, prompted: Sequence[Candidate], watch: Stopwatch
+        self, number: int, prompted: Sequence[Candidate], costs: StageCosts
     ) -> list[Candidate]:
         """Make one image per candidate; what an interrupted attempt made is not made again."""
-        done, watch.seconds["render"] = self.pool.rendered(number)
+        done, costs.seconds["render"] = self.pool.rendered(number)
         todo = [candidate for candidate in prompted if candidate.id not in done]
         with self._progress.stage("render", len(prompted), "images", len(done)) as stage:
             start = time.perf_counter()
@@ -205,7 +215,7 @@ class Agent:
                 seconds = time.perf_counter() - start
                 self.pool.add_batch(number, batch, seconds)
                 done.update((item.candidate.id, item.candidate) for item in batch)
-                watch.seconds["render"] += seconds
+                costs.seconds["render"] += seconds
                 stage.advance(len(batch))
                 start = time.perf_counter()
         return [done[candidate.id] for candidate in prompted]
@@ -247,8 +257,9 @@ class Agent:
         selected: Sequence[Scored],
         judged: Sequence[Candidate],
         note: str,
-        watch: Stopwatch,
+        costs: StageCosts,
     ) -> RoundRecord:
+        journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
         record = RoundRecord(
             round=number,
             epoch=self.schedule.round_epochs[number],
@@ -256,7 +267,9 @@ class Agent:
             made=len(judged),
             kept=sum(candidate.kept for candidate in judged),
             rejected=dict(Counter(c.rejected_by for c in judged if c.rejected_by is not None)),
-            seconds=watch.seconds,
+            rewriting=journal.counts(),
+            seconds=costs.seconds,
+            peak_memory_mib=costs.peak_memory_mib,
             notes=(note,) if note else (),
         )
         storage.write_json(self._folder.round(number) / "record.json", record.to_json())
@@ -266,6 +279,12 @@ class Agent:
             f"images, {record.made} made, {record.kept} kept" + (f". {note}" if note else "")
         )
         return record
+
+    def _release(self, let_go: Callable[[], None], device: str) -> None:
+        """Let a stage's model go, as the settings say or when the device's memory is short."""
+        wanted = self.config.agent.release_models
+        if wanted == "always" or (wanted == AUTO and memory.is_short(device)):
+            let_go()
 
     def _real_pixels(self, classifier: Classifier) -> Pixels:
         if self._pixels is None or self._pixels.size_px < classifier.size_px:

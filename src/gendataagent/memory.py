@@ -59,3 +59,18 @@ def resident_mib() -> float:
     import resource
 
     return pages * resource.getpagesize() / MIB
+
+
+def is_short(device: str) -> bool:
+    """Return whether less than half of a device's memory is left; False where nobody tells."""
+    if device.startswith("cuda"):
+        torch = sys.modules["torch"]
+        torch.cuda.empty_cache()  # what torch holds back for itself is not in use
+        free, total = torch.cuda.mem_get_info(device)
+        return bool(free < total / 2)
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        return kib["MemAvailable"] < kib["MemTotal"] / 2
+    except (OSError, ValueError, LookupError):  # not Linux
+        return False

@@ -39,6 +39,7 @@ _TYPES = {
     "source_caption": pa.string(),
     "caption": pa.string(),
     "prompt": pa.string(),
+    "rewritten_by": pa.string(),
     "generator": pa.string(),
     "generator_revision": pa.string(),
     "vog": pa.float64(),

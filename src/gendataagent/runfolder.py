@@ -3,7 +3,9 @@
     RUN/config.toml            every setting, resolved
     RUN/manifest.json          RunManifest
     RUN/data/                  splits.jsonl, quarantine.jsonl
-    RUN/rounds/003/            selected, candidates, rendered, judged .jsonl; sources/, record.json
+    RUN/rounds/003/            selected, rewrites, candidates, rendered, judged .jsonl; sources/,
+                               record.json
+    RUN/adaptation/            LoRA weights and record, where the generator was adapted
     RUN/pool/003/              one PNG a candidate, metadata.parquet
     RUN/checkpoints/           to resume from
     RUN/snapshots/             weights of the classifier for the VoG filter
