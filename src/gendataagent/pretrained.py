@@ -68,6 +68,8 @@ def load(source: ModelSource, loader: Callable[..., Model]) -> Model:
         if folder is not None:
             check_folder(source, folder)
             return loader(str(folder), local_files_only=True, **options)
+        if looks_like_path(source.name):
+            raise ModelError(_no_folder(source))
         try:
             return loader(source.name, local_files_only=True, **options)
         except ModelError:
@@ -90,7 +92,7 @@ def check(source: ModelSource) -> None:
         check_folder(source, source.folder)
         return
     if looks_like_path(source.name):
-        raise ModelError(f"{source.setting}: there is no folder {source.name}")
+        raise ModelError(_no_folder(source))
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     revision = source.revision or None
@@ -103,6 +105,14 @@ def check(source: ModelSource) -> None:
         raise ModelError(advice(source, error)) from error
 
 
+def _no_folder(source: ModelSource) -> str:
+    sentence = (
+        f"{source.setting}: there is no folder {source.name}; name one that is there, or an id on "
+        "the hub"
+    )
+    return _with_instead(source, sentence)
+
+
 def looks_like_path(name: str) -> bool:
     """Return whether a name can only be meant as a path on this machine."""
     return name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") > 1
@@ -110,38 +120,47 @@ def looks_like_path(name: str) -> bool:
 
 def check_folder(source: ModelSource, folder: Path) -> None:
     """Raise `ModelError` if a model's folder lacks files or holds cut ones."""
-    what = f"{source.setting}: the folder {folder}"
-    if not (folder / source.index_file).is_file():
-        raise ModelError(
-            f"{what} has no {source.index_file}, so it is not {source.kind}; name one written by "
+    if fault := _fault_of_folder(source, folder):
+        raise ModelError(_with_instead(source, f"{source.setting}: the folder {folder}{fault}"))
+
+
+def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
+    """Return what is wrong with a model's folder, and what to do, or None."""
+    index = source.index_file
+    if not (folder / index).is_file():
+        return (
+            f" has no {index}, so it is not {source.kind}; name one written by "
             "save_pretrained or downloaded whole (hf download NAME --local-dir DIR)"
         )
     try:
-        json.loads((folder / source.index_file).read_text(encoding="utf-8"))
+        json.loads((folder / index).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ModelError(
-            f"{what}: {source.index_file} cannot be read ({error}); download it again"
-        ) from error
+        return f": {index} cannot be read ({error}); download it again"
     weights = sorted(folder.rglob(f"*{WEIGHTS}"))
     if not weights:
         pickled = [p.name for p in sorted(folder.rglob("*")) if p.suffix in PICKLED]
         why = (
             f" ({', '.join(pickled[:3])} hold pickled ones, which can run code)" if pickled else ""
         )
-        raise ModelError(
-            f"{what} has no safetensors weights{why}; download the safetensors files, or save the "
+        return (
+            f" has no safetensors weights{why}; download the safetensors files, or save the "
             "model again with save_pretrained"
         )
     for path in weights:
         if fault := _fault_of_weights(path):
-            raise ModelError(f"{what}: {path.relative_to(folder)} {fault}; download it again")
+            return f": {path.relative_to(folder)} {fault}; download it again"
     for path in sorted(folder.rglob(f"*{WEIGHTS}.index.json")):
         missing = _missing_shards(path)
         if missing:
-            raise ModelError(
-                f"{what} lacks {', '.join(missing[:3])}, which {path.name} names: the download "
+            return (
+                f" lacks {', '.join(missing[:3])}, which {path.name} names: the download "
                 "stopped half-way; run it again"
             )
+    return None
+
+
+def _with_instead(source: ModelSource, sentence: str) -> str:
+    return f"{sentence}. {source.instead}" if source.instead else sentence
 
 
 def _fault_of_weights(path: Path) -> str | None:
@@ -172,7 +191,6 @@ def advice(source: ModelSource, error: Exception) -> str:
     """Return a sentence on why a model cannot be used, and what to do."""
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     start = f"{source.setting}: cannot load {source.name!r} as {source.kind}"
-    instead = f" {source.instead}" if source.instead else ""
     at = f" at revision {source.revision!r}" if source.revision else ""
     # by name: importing the kinds costs the import of the hub's library, which may be what failed
     kinds = {cls.__name__ for cls in type(error).__mro__} | {
@@ -206,7 +224,7 @@ def advice(source: ModelSource, error: Exception) -> str:
         todo = f"{reason}. If its files on this machine are not whole: hf download {source.name}"
     else:
         todo = f"{reason}. It must be a whole folder as save_pretrained writes it"
-    return f"{start}: {todo}.{instead}"
+    return _with_instead(source, f"{start}: {todo}")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -235,6 +253,8 @@ def revision_of(source: ModelSource) -> str:
     """
     if source.folder is not None:
         return content_hash(source.folder)
+    if looks_like_path(source.name):
+        return source.revision
     from huggingface_hub import try_to_load_from_cache
 
     here = try_to_load_from_cache(source.name, source.index_file, revision=source.revision or None)

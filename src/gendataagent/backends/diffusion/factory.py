@@ -1,0 +1,87 @@
+"""Which generator to build: small, picklable, and able to say what it is without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gendataagent import pretrained
+from gendataagent.config import AUTO, GenerationConfig
+from gendataagent.pretrained import ModelSource
+from gendataagent.records import ModelDescription
+
+if TYPE_CHECKING:
+    from gendataagent.backends.diffusion.generator import DiffusionGenerator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionFactory:
+    """Builds a `DiffusionGenerator`; small and picklable, so that workers can build their own.
+
+    Args:
+        model: path of a saved pipeline, or hub id.
+        revision: of the hub; "" = the pinned one where there is one, else the newest.
+        variant: of the files, such as "fp16"; "" = the plain ones.
+        size_px: side of the pictures; 0 = the model's own.
+        scheduler: diffusers class by name, or auto.
+        dtype: torch dtype by name, or auto.
+        device: torch device, as text.
+        lora: LoRA weights: a safetensors file, a folder or a hub id; "" = none.
+        lora_scale: how strongly they act; 0 = not at all, 1 = as they were trained.
+        trust_remote_code: run Python code that comes with the model.
+    """
+
+    model: str
+    revision: str = ""
+    variant: str = ""
+    size_px: int = 0
+    scheduler: str = AUTO
+    dtype: str = AUTO
+    device: str = "cpu"
+    lora: str = ""
+    lora_scale: float = 0.5
+    trust_remote_code: bool = False
+
+    @classmethod
+    def from_config(
+        cls, config: GenerationConfig, model: str, device: str, *, trust_remote_code: bool = False
+    ) -> DiffusionFactory:
+        """Return the factory of `model` with the settings of `config`."""
+        return cls(
+            model=model,
+            revision=config.revision,
+            variant=config.variant,
+            size_px=config.size_px,
+            scheduler=config.scheduler,
+            dtype=config.dtype,
+            device=device,
+            lora=config.lora,
+            lora_scale=config.lora_scale,
+            trust_remote_code=trust_remote_code,
+        )
+
+    @property
+    def source(self) -> ModelSource:
+        """Where the pipeline comes from."""
+        return ModelSource(
+            setting="generation.generator",
+            kind="an image-to-image pipeline of diffusers",
+            name=self.model,
+            index_file="model_index.json",
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            instead="Or try generation.generator=tiny-sd, which is bundled.",
+        )
+
+    def describe(self) -> ModelDescription:
+        """Return name and revision without loading it: a folder's hash, a hub commit."""
+        folder = self.source.folder
+        name = self.model if folder is None else Path(folder).resolve().name
+        return ModelDescription(name=name, revision=pretrained.revision_of(self.source))
+
+    def __call__(self) -> DiffusionGenerator:
+        """Load the pipeline; raises `ModelError` with what to do."""
+        from gendataagent.backends.diffusion.generator import DiffusionGenerator
+
+        return DiffusionGenerator(self)
