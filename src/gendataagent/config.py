@@ -130,8 +130,63 @@ class TrainingConfig:
         0.4, "strength of brightness, contrast, saturation jitter", source="0.4 [C]", at_least=0,
         at_most=1,
     )  # fmt: skip
+    randaugment_operations: int = setting(
+        0,
+        "RandAugment: operations drawn for each picture after crop and flip; 0 = off",
+        source="2 in RandAugment and torchvision [C]",
+        at_least=0,
+        at_most=8,
+    )
+    randaugment_magnitude: float = setting(
+        9.0,
+        "strength of its operations on torchvision's scale of 0 to 30",
+        source="9 [C]",
+        at_least=0,
+        at_most=30,
+    )
+    mix: str = setting(
+        "none",
+        "mixup: blend each picture with another of its batch; cutmix: paste a box of another into "
+        "it; the loss is divided between both classes in the same proportion",
+        choices=("none", "cutmix", "mixup"),
+    )
+    mix_alpha: float = setting(
+        1.0,
+        "the proportion is drawn once a step from Beta(this, this); 1 = evenly from 0 to 1",
+        source="CutMix 1, MixUp 0.2 to 1 [C]",
+        above=0,
+        at_most=100,
+    )
+    mix_probability: float = setting(
+        1.0,
+        "share of the steps that mix",
+        source="CutMix's code: 0.5 on CIFAR, 1 on ImageNet [C]",
+        above=0,
+        at_most=1,
+    )
+    real_images: bool = setting(
+        True,
+        "false = train on the synthetic images alone; the real ones then only serve as sources, "
+        "and agent.first_round_epoch must be 0",
+    )
     synthetic_weight: float = setting(
         1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0
+    )
+    synthetic_label_smoothing: float = setting(
+        0.0,
+        "label smoothing of a synthetic image: this * the strength it was made with goes to all "
+        "classes alike, since a freer image shows its class less surely; 0 = off",
+        source="none [S]",
+        at_least=0,
+        at_most=0.9,
+    )
+    synthetic_share_of_batch: float = setting(
+        0.0,
+        "share of each batch that is synthetic, however many images there are of either kind; 0 = "
+        "as they come in the plain concatenation",
+        source="plain concatenation [I]",
+        at_least=0,
+        at_most=0.9,
     )
     mixed_precision: str = setting(
         AUTO,
@@ -196,6 +251,21 @@ class SelectionConfig:
     )  # fmt: skip
     per_class: bool = setting(
         False, "take the share of each class instead of the whole set", source="whole set [I]"
+    )
+    budget_by: str = setting(
+        "size",
+        "what a class's part follows when it is taken per class: size = its number of images; "
+        "validation-error or training-error = that times how often the class is missed, so that "
+        "weak classes get more (implies per_class)",
+        choices=("size", "validation-error", "training-error"),
+    )
+    skip_hardest: float = setting(
+        0.0,
+        "share of the images passed over at the hard end, where wrong labels and outliers gather; "
+        "as many are selected all the same",
+        source="0 [I]",
+        at_least=0,
+        at_most=0.9,
     )
 
 
@@ -404,7 +474,10 @@ class FilterConfig:
     """Which synthetic images go into training."""
 
     by: str = setting(
-        "vog", "vog: variance of gradients; random: drawn by seed; none: keep all", source="vog [S]"
+        "vog",
+        "vog: variance of gradients; knn: mean cosine similarity to the nearest real images in the "
+        "classifier's feature space; random: drawn by seed; none: keep all",
+        source="vog [S]; knn as the paper compares it [R]",
     )
     drop_share: float = setting(
         0.25,
@@ -424,6 +497,9 @@ class FilterConfig:
     )
     min_checkpoints: int = setting(
         2, "with fewer checkpoints VoG keeps everything, and says so", source="[?]", at_least=2
+    )
+    neighbours: int = setting(
+        15, "nearest real images that knn looks at", source="15 [R]", at_least=1
     )
 
 
