@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from gendataagent import storage
+from gendataagent import generation, storage
 from gendataagent.agent import Agent
 from gendataagent.classifier import Classifier
+from gendataagent.components import build_backends
 from gendataagent.config import RunConfig
 from gendataagent.data import ImageSplits, load_data
 from gendataagent.errors import RunFolderError, ScoreError
+from gendataagent.executors import SerialExecutor
 from gendataagent.pixels import Pixels
+from gendataagent.protocols import Rewrite, RewriteRequest
+from gendataagent.records import ModelDescription
 
 SIZE_PX = 32
 
@@ -146,3 +151,62 @@ def test_a_diverged_classifier_stops_the_round_before_anything_is_made(
     with pytest.raises(ScoreError, match=r"\.png"):
         agent.ask(classifier, epoch=1)
     assert not list((tmp_path / "run").glob("pool/*/*.png"))
+
+
+class Counting:
+    """A rewriter that counts what it is asked and whether it was told to let go."""
+
+    description = ModelDescription(name="counting")
+
+    def __init__(self, *, fail_after: int = 1_000) -> None:
+        self.asked, self.released, self.fail_after = 0, 0, fail_after
+
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
+        if self.asked >= self.fail_after:
+            raise KeyboardInterrupt
+        self.asked += len(requests)
+        return [
+            tuple(Rewrite(text=f"grey {s % 97}", by="half" if s % 2 else "") for s in r.seeds)
+            for r in requests
+        ]
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def test_an_interrupted_rewriting_asks_for_nothing_twice(
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(generation, "REWRITE_BATCH", 2)
+    backends = build_backends(small_config)
+    first, second = Counting(fail_after=4), Counting()
+    out = tmp_path / "run"
+    agent = Agent.open(small_config, splits.train, out, backends=replace(backends, rewriter=first))
+    with pytest.raises(KeyboardInterrupt):
+        agent.ask(classifier, epoch=1)
+    agent = Agent.open(small_config, splits.train, out, backends=replace(backends, rewriter=second))
+    agent.ask(classifier, epoch=1)
+    assert (first.asked, second.asked) == (4, 2)  # of 6 sources
+    record = storage.read_json(out / "rounds" / "000" / "record.json")
+    counts = Counter(c.rewritten_by for c in agent.pool.candidates(0))
+    assert record["rewriting"] == {"taken": counts[None], "replaced by half": counts["half"]}
+    assert counts[None] + counts["half"] == 18
+
+
+@pytest.mark.parametrize(("wanted", "released"), [("always", 1), ("never", 0)])
+def test_models_are_let_go_after_their_stage_when_wanted_and_memory_is_recorded(
+    wanted: str, released: int, small_config: RunConfig, splits: ImageSplits,
+    classifier: Classifier, tmp_path: Path,
+) -> None:  # fmt: skip
+    config = replace(small_config, agent=replace(small_config.agent, release_models=wanted))
+    rewriter = Counting()
+    executor = SerialExecutor()
+    backends = replace(build_backends(config), rewriter=rewriter, executor=executor)
+    Agent.open(config, splits.train, tmp_path / "run", backends=backends).ask(classifier, epoch=1)
+    assert rewriter.released == released
+    assert (executor._built is None) == bool(released)
+    record = storage.read_json(tmp_path / "run" / "rounds" / "000" / "record.json")
+    stages = {"select", "caption", "rewrite", "render", "filter"}
+    assert set(record["peak_memory_mib"]) == set(record["seconds"]) == stages
+    assert min(record["peak_memory_mib"].values()) > 50
