@@ -35,12 +35,23 @@ class Quarantined:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PaperCounts:
+    """How many pictures and classes the paper has in a data set (Table 5 [S])."""
+
+    title: str
+    train: int
+    test: int
+    classes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """All items of a source. A source without splits has them all in "train".
 
     Args:
         class_names: every class the source knows, in label order, with pictures or not.
+        paper: what to compare the counts with, if this is one of the paper's data sets.
     """
 
     store: PictureStore
@@ -48,6 +59,7 @@ class Listing:
     class_names: tuple[str, ...]
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    paper: PaperCounts | None = None
 
 
 def split_of(name: str) -> str | None:

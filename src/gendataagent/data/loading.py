@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from gendataagent.config import DataConfig
+from gendataagent.config import AUTO, DataConfig
 from gendataagent.data.columns import list_tables
 from gendataagent.data.folder import TABLE_SUFFIX, find_files, list_folder
-from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item, Listing, some
+from gendataagent.data.hub import HUB_PREFIX, list_hub
+from gendataagent.data.listing import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Item,
+    Listing,
+    PaperCounts,
+    some,
+)
+from gendataagent.data.naming import with_readable_names
+from gendataagent.data.official import FOLDER, find_archive, list_archive
 from gendataagent.data.screening import Screened, screen
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
@@ -49,9 +62,10 @@ def load_data(
     quarantined = (*listing.quarantined, *screened.quarantined)
     _require_readable(config, listing, screened)
     items, split_notes = draw_missing_splits(screened.items, screened.digests, config, seed=seed)
+    paper_notes = _paper_notes(screened.items, items, listing.paper) if listing.paper else []
     items, subset_notes = draw_train_subset(items, config.train_per_class, seed=seed)
     class_names, class_notes = check_classes(items, listing.class_names)
-    notes = [*listing.notes, *split_notes, *subset_notes, *class_notes]
+    notes = [*listing.notes, *split_notes, *paper_notes, *subset_notes, *class_notes]
     notes += duplicate_notes(items, screened.digests)
     if quarantined:
         notes.append(f"Refused {len(quarantined)} files, folders or rows that cannot be used.")
@@ -64,6 +78,25 @@ def load_data(
         notes=tuple(notes),
         fingerprint=fingerprint_of(items),
     )
+
+
+def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCounts) -> list[str]:
+    """Return where the counts differ from the paper's, and what the drawn validation set costs."""
+    notes = []
+    for name, expected in ((TRAIN, paper.train), (TEST, paper.test)):
+        got = sum(item.split == name for item in readable)
+        if got != expected:
+            notes.append(f"{name}: {got:,} pictures, the paper has {expected:,} ({paper.title}).")
+    classes = len({item.class_name for item in readable})
+    if classes != paper.classes:
+        notes.append(f"{classes} classes, the paper has {paper.classes} ({paper.title}).")
+    if all(item.split != VALIDATION for item in readable):
+        remain = sum(item.split == TRAIN for item in split)
+        notes.append(
+            "The paper counts no validation split; with one set aside, so that test is not used "
+            f"for choosing, {remain:,} pictures remain to train on."
+        )
+    return notes
 
 
 def _one_split(
@@ -86,8 +119,25 @@ def _one_split(
 
 
 def _list(config: DataConfig) -> Listing:
-    """Return what the path says it holds; each kind of source is one branch."""
+    """Return what the path says it holds, its classes called by words."""
+    if config.path.startswith(HUB_PREFIX):
+        return with_readable_names(list_hub(config))
     path = _resolve(config.path)
+    tables = _list_tables(path, config)
+    if tables is None and (archive := find_archive(path, config.layout)):
+        return list_archive(*archive)
+    if tables is None:
+        return with_readable_names(_list_folder(path, config))
+    if config.layout not in (AUTO, FOLDER):
+        note = (
+            f"data.layout = {config.layout} means folders; {path} holds tables, read as they are."
+        )
+        tables = replace(tables, notes=(*tables.notes, note))
+    return with_readable_names(tables)
+
+
+def _list_tables(path: Path, config: DataConfig) -> Listing | None:
+    """Return what a parquet file or a data set saved by `datasets` holds; None if it is neither."""
     if path.is_file():
         if path.suffix.lower() != TABLE_SUFFIX:
             raise DataError(
@@ -99,6 +149,11 @@ def _list(config: DataConfig) -> Listing:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         files, notes = saved_files(path)
         return list_tables(path, files, config, notes)
+    return None
+
+
+def _list_folder(path: Path, config: DataConfig) -> Listing:
+    """Return what a folder of pictures, or of parquet files, holds."""
     found = find_files(path)
     if found.tables and not found.pictures:
         files, notes = parquet_files(path, found.tables)
@@ -126,9 +181,8 @@ def _resolve(text: str) -> Path:
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
     raise DataError(
         f"data.path {path} does not exist{hint}. Give a folder of pictures (class/*.jpg), a "
-        "parquet file or folder, a folder saved by Hugging Face datasets, or bundled:cifar10; a "
-        "data set of the Hub has to be downloaded first (hf download --repo-type dataset NAME "
-        "--local-dir DIR)"
+        "parquet file or folder, a folder saved by Hugging Face datasets, hub:NAME for a data set "
+        "of the Hub, or bundled:cifar10"
     )
 
 

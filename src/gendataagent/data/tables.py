@@ -150,7 +150,7 @@ def parquet_files(root: Path, names: Sequence[str]) -> tuple[list[TableFile], li
         words = [path.stem, *(folder.name for folder in path.parents)]
         split = next((split for word in words if (split := split_in(word))), None)
         found.append((name, str(root / name), split))
-    return _with_splits(root, found)
+    return with_splits(root, found)
 
 
 def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
@@ -171,10 +171,10 @@ def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
             f"{root} is not a whole data set saved by datasets ({error}); save it again with "
             "save_to_disk"
         ) from error
-    return _with_splits(root, found)
+    return with_splits(root, found)
 
 
-def _with_splits(
+def with_splits(
     root: Path, found: list[tuple[str, str, str | None]]
 ) -> tuple[list[TableFile], list[str]]:
     """Return the files in a fixed order; where none names a split, all are train."""

@@ -1,0 +1,59 @@
+"""Class names as words: what folders and tables call a class, made fit for a prompt."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gendataagent.data.listing import Listing
+from gendataagent.data.official.lists import imagenet_names
+from gendataagent.prompting import readable_class_name
+
+_WORDNET_ID = re.compile(r"n\d{8}")
+_NUMBERED = re.compile(r"\d{2,}\.(?=\D)")
+
+
+def with_readable_names(listing: Listing) -> Listing:
+    """Return the listing with its classes called by words; ids and label order stay.
+
+    Names that would read the same stay as they are, or two classes would become one.
+    """
+    names = dict(zip(listing.class_names, readable_names(listing.class_names), strict=True))
+    changed = [(old, new) for old, new in names.items() if old != new]
+    if not changed:
+        return listing
+    more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+    examples = ", ".join(f"{old} is called {new!r}" for old, new in changed[:2])
+    return replace(
+        listing,
+        items=tuple(replace(item, class_name=names[item.class_name]) for item in listing.items),
+        class_names=tuple(names.values()),
+        notes=(*listing.notes, f"Class names were made readable: {examples}{more}."),
+    )
+
+
+def readable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names as words.
+
+    "n02123045" becomes "tabby cat" (the 1,000 classes of ImageNet), "yorkshire_terrier" "yorkshire
+    terrier", and "001.Black_footed_Albatross" "Black footed Albatross" if all names are numbered
+    like that.
+    """
+    known = imagenet_names()
+    numbered = all(_NUMBERED.match(name) for name in names)
+    words = []
+    for name in names:
+        if _WORDNET_ID.fullmatch(name):
+            words.append(known.get(name, name))
+        else:
+            words.append(
+                readable_class_name(_NUMBERED.sub("", name, count=1) if numbered else name)
+            )
+    alike = Counter(word.casefold() for word in words)
+    chosen = tuple(
+        word if alike[word.casefold()] == 1 else name
+        for name, word in zip(names, words, strict=True)
+    )
+    return chosen if len(set(chosen)) == len(set(names)) else tuple(names)

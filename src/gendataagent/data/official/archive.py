@@ -1,0 +1,180 @@
+"""What an official archive is to us, and from its lists to a listing of pictures that are there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from gendataagent.data.folder import FolderStore
+from gendataagent.data.listing import (
+    TEST,
+    TRAIN,
+    Item,
+    Listing,
+    PaperCounts,
+    Quarantined,
+    readable,
+    some,
+)
+from gendataagent.data.official.lists import Line
+from gendataagent.errors import DataError
+
+NOT_THERE = "named in the list, but there is no such file"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture as the lists name it: path relative to the archive, with forward slashes."""
+
+    path: str
+    class_name: str
+    split: str
+    line: Line | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What the lists of an archive say. `class_names` in official order; notes for the user."""
+
+    entries: Sequence[Entry]
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """One data set of the paper in its official layout.
+
+    Args:
+        files: what has to be there; "a|b" = one of them. A name ending in "/" is a folder.
+        unpack: what the archives are called and where they belong, for messages.
+        read: from the archive's folder to its contents; raises `DataError` naming file and line.
+        recognise: a further test before the layout is taken to be this one unasked.
+        places: where below a given folder the archive may lie besides the folder itself.
+        losses: why pictures may be missing, for the note.
+    """
+
+    key: str
+    counts: PaperCounts
+    files: tuple[str, ...]
+    unpack: str
+    read: Callable[[Path], Contents]
+    recognise: Callable[[Path], bool] = lambda base: True
+    places: tuple[str, ...] = ()
+    losses: str = ""
+
+    def missing(self, base: Path) -> Iterator[str]:
+        """Yield which of `files` are not in `base`."""
+        for names in self.files:
+            if not any(_is_in(base, name) for name in names.split("|")):
+                yield names
+
+    def is_in(self, base: Path) -> bool:
+        """Return whether all of `files` are in `base`; it stops at the first that is not."""
+        return next(self.missing(base), None) is None
+
+
+def _is_in(base: Path, name: str) -> bool:
+    place = base / name  # os.path instead of Path: a folder without permission is just not it
+    return os.path.isdir(place) if name.endswith("/") else os.path.isfile(place)
+
+
+def list_archive(archive: Archive, base: Path) -> Listing:
+    """Return the pictures of an archive in the order of its lists; ids are paths relative to it.
+
+    Pictures that are named and not there are quarantined. Test pictures of a class that has lost
+    all its training pictures are left out, for no classifier could know it.
+
+    Raises:
+        DataError: a list is malformed, names a picture twice, or no picture is there at all.
+    """
+    contents = archive.read(base)
+    _check_entries(contents.entries)
+    absent = [entry for entry in contents.entries if _fault(base, entry.path)]
+    gone = {entry.path for entry in absent}
+    if contents.entries and len(gone) == len(contents.entries):
+        raise DataError(
+            f"none of the {len(gone):,} pictures that the lists in {base} name is there (first: "
+            f"{contents.entries[0].path}). {archive.unpack}"
+        )
+    trained = {e.class_name for e in contents.entries if e.split == TRAIN and e.path not in gone}
+    kept = [entry for entry in contents.entries if entry.path not in gone]
+    untrained = [entry for entry in kept if entry.class_name not in trained]
+    kept = [entry for entry in kept if entry.class_name in trained]
+    return Listing(
+        store=FolderStore(str(base), tuple(entry.path.replace("/", os.sep) for entry in kept)),
+        items=tuple(
+            Item(row, readable(entry.path), entry.class_name, entry.split)
+            for row, entry in enumerate(kept)
+        ),
+        class_names=contents.class_names,
+        quarantined=tuple(
+            Quarantined(readable(entry.path), _fault(base, entry.path) or NOT_THERE)
+            for entry in absent
+        ),
+        notes=(
+            f"Read {base} in the official layout of {archive.counts.title} (data.layout = "
+            f"{archive.key}).",
+            *contents.notes,
+            *_loss_notes(archive, contents.entries, absent, untrained),
+        ),
+        paper=archive.counts,
+    )
+
+
+def _check_entries(entries: Sequence[Entry]) -> None:
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        path = PurePosixPath(entry.path)
+        if path.is_absolute() or ".." in path.parts or "\\" in entry.path or "\0" in entry.path:
+            raise DataError(
+                f"{_where(entry)} names {entry.path!r}, which leads out of the archive; such a "
+                "list is not the official one, unpack that again"
+            )
+        first = seen.setdefault(entry.path, entry)
+        if first is not entry:
+            raise DataError(
+                f"{_where(entry)} names {entry.path} a second time (first: {_where(first)}); a "
+                "picture belongs to one split. Unpack the official lists again"
+            )
+
+
+def _where(entry: Entry) -> str:
+    return str(entry.line) if entry.line else "the archive"
+
+
+def _fault(base: Path, path: str) -> str | None:
+    """Return why a listed picture cannot be opened, or None; its content is not looked at."""
+    try:
+        regular = stat.S_ISREG(os.stat(base / path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return NOT_THERE
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if regular else "not a regular file"
+
+
+def _loss_notes(
+    archive: Archive, entries: Sequence[Entry], absent: Sequence[Entry], untrained: Sequence[Entry]
+) -> list[str]:
+    notes = []
+    if absent:
+        per_split = Counter(entry.split for entry in absent)
+        counts = ", ".join(
+            f"{split} {per_split[split]:,}" for split in (TRAIN, TEST) if per_split[split]
+        )
+        notes.append(
+            f"{len(absent):,} of {len(entries):,} listed pictures are not there ({counts}; first: "
+            f"{absent[0].path}).{archive.losses}"
+        )
+    if untrained:
+        classes = sorted({entry.class_name for entry in untrained})
+        notes.append(
+            f"Left out {len(untrained):,} test pictures of {len(classes)} classes without any "
+            f"training picture: {some(classes)}."
+        )
+    return notes

@@ -1,0 +1,103 @@
+"""Text lists of official archives, read so that every fault names its file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from gendataagent.errors import DataError
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a list; as text it says where it stands: "images.txt, line 7"."""
+
+    file: str
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.number}"
+
+    def fault(self, expected: str) -> DataError:
+        """Return the error for a line that is not of the form `expected`."""
+        return DataError(
+            f"{self}: expected {expected}, got {self.text[:100]!r}; the list is damaged or not the "
+            "official one, unpack it again"
+        )
+
+    def whole_number(self, text: str, expected: str) -> int:
+        """Return a non-negative whole number of this line."""
+        if not (text.isascii() and text.isdigit()):
+            raise self.fault(expected)
+        return int(text)
+
+
+def read_lines(base: Path, name: str) -> Iterator[Line]:
+    """Yield the lines of a list that are not empty, without trailing white space.
+
+    Raises:
+        DataError: the list cannot be read or is not UTF-8 text.
+    """
+    try:
+        text = (base / name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {base / name}: {error}; unpack the archive again") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield Line(name, number, line.rstrip())
+
+
+def read_pairs(base: Path, name: str, expected: str) -> dict[str, tuple[str, Line]]:
+    """Return {first word: (rest of the line, the line)} of a list of "key value" lines."""
+    pairs: dict[str, tuple[str, Line]] = {}
+    for line in read_lines(base, name):
+        key, _, value = line.text.strip().partition(" ")
+        if not value.strip():
+            raise line.fault(expected)
+        if key in pairs:
+            raise DataError(
+                f"{line}: {key} stands in {pairs[key][1]} already; unpack the archive again"
+            )
+        pairs[key] = (value.strip(), line)
+    return pairs
+
+
+def read_table(base: Path, name: str, columns: tuple[str, ...]) -> Iterator[tuple[list[str], Line]]:
+    """Yield the named columns of a tab-separated list whose first line names the columns."""
+    lines = read_lines(base, name)
+    header = next(lines, Line(name, 1, ""))
+    names = header.text.split("\t")
+    if missing := [column for column in columns if column not in names]:
+        raise header.fault(f"tab-separated column names with {' and '.join(missing)}")
+    places = [names.index(column) for column in columns]
+    for line in lines:
+        cells = line.text.split("\t")
+        if len(cells) <= max(places) or not all(cells[place].strip() for place in places):
+            raise line.fault(f"tab-separated cells, among them {', '.join(columns)}")
+        yield [cells[place].strip() for place in places], line
+
+
+@cache
+def imagenet_names() -> dict[str, str]:
+    """Return {WordNet id: readable name} of the 1,000 classes of ImageNet, sorted by id.
+
+    The names are those of the cleaned list of CLIP's authors (MIT), shortened where they hold
+    brackets or alternatives.
+    """
+    return {row[0]: row[1] for row in _imagenet_table()}
+
+
+@cache
+def imagenet100_ids() -> tuple[str, ...]:
+    """Return the 100 WordNet ids of ImageNet-100 (Tian et al. 2020), sorted."""
+    return tuple(row[0] for row in _imagenet_table() if row[2] == "yes")
+
+
+def _imagenet_table() -> list[list[str]]:
+    text = (ASSETS / "imagenet-classes.tsv").read_text(encoding="utf-8")
+    return [line.split("\t") for line in text.splitlines()[1:]]
