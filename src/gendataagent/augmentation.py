@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from gendataagent.config import AUTO, TrainingConfig
 from gendataagent.pixels import centre_crop
+from gendataagent.randaugment import randaugment
 
 FLIP_PROBABILITY = 0.5  # [C]
 SMALL_PX = 64  # up to this size "auto" shifts instead of zooming
@@ -33,11 +34,15 @@ class Augmenter:
         crop: "pad-crop" (shift by up to an eighth, mirrored at the border), "resized-crop", "none".
         colour_jitter: brightness, contrast and saturation factors are drawn from 1 +- this.
         size_px: side of the pictures that come out.
+        randaugment_operations: a picture, after crop and flip; 0 = none.
+        randaugment_magnitude: 0 to 30.
     """
 
     crop: str
     colour_jitter: float
     size_px: int
+    randaugment_operations: int = 0
+    randaugment_magnitude: float = 9.0
 
     @classmethod
     def from_config(cls, config: TrainingConfig, size_px: int) -> Self:
@@ -45,7 +50,13 @@ class Augmenter:
         crop = config.augmentation
         if crop == AUTO:
             crop = "pad-crop" if size_px <= SMALL_PX else "resized-crop"
-        return cls(crop=crop, colour_jitter=config.colour_jitter, size_px=size_px)
+        return cls(
+            crop=crop,
+            colour_jitter=config.colour_jitter,
+            size_px=size_px,
+            randaugment_operations=config.randaugment_operations,
+            randaugment_magnitude=config.randaugment_magnitude,
+        )
 
     @property
     def stored_px(self) -> int:
@@ -62,6 +73,10 @@ class Augmenter:
             images = _shifted(images_B3SS, self.size_px, generator).float() / 255
         else:
             images = _resized_crop(images_B3SS.float() / 255, self.size_px, generator)
+        if self.randaugment_operations > 0:
+            images = randaugment(
+                images, self.randaugment_operations, self.randaugment_magnitude, generator
+            )
         if self.colour_jitter > 0:
             images = _jittered(images, self.colour_jitter, generator)
         return images

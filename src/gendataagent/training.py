@@ -1,7 +1,9 @@
 """Fitting the classifier, one epoch at a time, so that a resumed epoch is the same to the bit.
 
-Whatever is random in an epoch (order, crops, dropout) is seeded by the run's seed and the epoch's
-number; nothing carries over from the epoch before but weights and momentum.
+Whatever is random in an epoch (order, crops, mixing, dropout) is seeded by the run's seed and the
+epoch's number; nothing carries over from the epoch before but weights and momentum.
+
+Letters in tensor names: N pictures, B pictures of a batch, C classes, S side in px.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from gendataagent.augmentation import Augmenter
 from gendataagent.classifier import Classifier
 from gendataagent.config import AUTO, TrainingConfig
 from gendataagent.errors import DataError, ModelError, TrainingDivergedError
+from gendataagent.mixing import Mixer
 from gendataagent.pixels import Pixels
 from gendataagent.records import EpochMetrics, derive_seed
 
@@ -67,31 +70,39 @@ class Trainer:
         real: Pixels,
         synthetic: Pixels | None = None,
         *,
+        strength: float | Sequence[float] = 1.0,
         on_step: OnStep | None = None,
     ) -> EpochMetrics:
         """Train epoch number `epoch` (from 1) on the plain concatenation of both sets.
+
+        With training.real_images = false it is trained on `synthetic` alone.
+
+        Args:
+            strength: with which the synthetic pictures were made, one for all or one each; only
+                training.synthetic_label_smoothing looks at it.
 
         Raises:
             DataError: fewer than two pictures, or a label that stands for no class.
             TrainingDivergedError: the loss is not a finite number.
         """
         started = time.perf_counter()
-        parts = [part for part in (real, synthetic) if part is not None and len(part)]
-        pixels = Pixels.concat(parts) if len(parts) > 1 else real
-        if len(pixels) < MIN_BATCH:
-            raise DataError(f"training needs at least {MIN_BATCH} pictures, got {len(pixels)}")
-        self.classifier.check_labels(pixels)
-        weights_N = torch.ones(len(pixels))
-        weights_N[len(real) :] = self.config.synthetic_weight
-        batches = self._batches(epoch, len(pixels))
+        pixels, reals = self._joined(real, synthetic)
+        is_synthetic_N = torch.arange(len(pixels)) >= reals
+        targets_NC = self._targets(pixels, is_synthetic_N, strength)
+        batches = self._batches(epoch, is_synthetic_N)
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch))
+        mixer = Mixer.from_config(self.config, derive_seed(self.seed, "mix", epoch))
         loss_sum, images = 0.0, 0
         with _seeded(derive_seed(self.seed, "dropout", epoch), self.classifier.device):
             self.classifier.module.train()
             for step, (batch, stored_B3SS) in enumerate(pixels.stream(batches)):
                 rate = self.learning_rate(epoch, step / len(batches))
                 images_B3SS = self.augmenter(stored_B3SS.to(self.classifier.device), augmentation)
-                loss = self._step(images_B3SS, pixels.labels[batch], weights_N[batch], rate)
+                targets_BC = targets_NC[batch]
+                if mixer is not None:
+                    mixed = mixer(images_B3SS)
+                    images_B3SS, targets_BC = mixed.images_B3SS, mixed.divide(targets_BC)
+                loss = self._step(images_B3SS, targets_BC, rate)
                 if not math.isfinite(loss):
                     raise TrainingDivergedError(_divergence(loss, epoch, step + 1, rate))
                 loss_sum += loss * len(batch)
@@ -104,8 +115,8 @@ class Trainer:
             loss=loss_sum / images,
             learning_rate=rate,
             optimizer_steps=len(batches),
-            real_images=len(real),
-            synthetic_images=len(pixels) - len(real),
+            real_images=reals,
+            synthetic_images=len(pixels) - reals,
             seconds=time.perf_counter() - started,
         )
 
@@ -154,17 +165,51 @@ class Trainer:
             self._accelerator.scaler.load_state_dict(state["loss_scaler"])
         self.epochs_done = int(state["epochs_done"])
 
-    def _step(self, images_B3SS: Tensor, labels_B: Tensor, weights_B: Tensor, rate: float) -> float:
+    def _joined(self, real: Pixels, synthetic: Pixels | None) -> tuple[Pixels, int]:
+        """Return what an epoch trains on, real pictures first, and how many of it are real."""
+        some_synthetic = synthetic is not None and len(synthetic) > 0
+        if not self.config.real_images:
+            if synthetic is None or not some_synthetic:
+                raise DataError(
+                    "training.real_images is false, but there are no synthetic pictures yet; set "
+                    "agent.first_round_epoch=0 so that a round stands before the first epoch"
+                )
+            pixels, reals = synthetic, 0
+        elif synthetic is not None and some_synthetic:
+            pixels, reals = Pixels.concat([real, synthetic]), len(real)
+        else:
+            pixels, reals = real, len(real)
+        if len(pixels) < MIN_BATCH:
+            raise DataError(f"training needs at least {MIN_BATCH} pictures, got {len(pixels)}")
+        self.classifier.check_labels(pixels)
+        return pixels, reals
+
+    def _targets(
+        self, pixels: Pixels, is_synthetic_N: Tensor, strength: float | Sequence[float]
+    ) -> Tensor:
+        """Return what cross-entropy is taken against, [N, C]: soft labels times loss weight."""
+        targets_NC = functional.one_hot(pixels.labels, len(self.classifier.class_names)).float()
+        smoothing = self.config.synthetic_label_smoothing
+        if smoothing > 0:
+            strength_M1 = torch.as_tensor(strength, dtype=torch.float32).reshape(-1, 1)
+            hard_MC = targets_NC[is_synthetic_N]
+            if len(strength_M1) not in (1, len(hard_MC)):
+                raise DataError(f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic pictures")
+            targets_NC[is_synthetic_N] = torch.lerp(
+                hard_MC, torch.full_like(hard_MC, 1 / hard_MC.shape[1]), smoothing * strength_M1
+            )
+        targets_NC[is_synthetic_N] *= self.config.synthetic_weight
+        return targets_NC
+
+    def _step(self, images_B3SS: Tensor, targets_BC: Tensor, rate: float) -> float:
         """Take one optimiser step; return the loss, the mean over the batch of weighted losses."""
-        device = self.classifier.device
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with self._accelerator.autocast():
             logits_BC = self.classifier.logits(images_B3SS)
-        losses_B = functional.cross_entropy(
-            logits_BC.float(), labels_B.to(device), reduction="none"
-        )
-        loss = (losses_B * weights_B.to(device)).mean()
+        log_probabilities_BC = functional.log_softmax(logits_BC.float(), dim=1)
+        targets_BC = targets_BC.to(self.classifier.device)
+        loss = -(targets_BC * log_probabilities_BC).sum(dim=1).mean()
         self._optimizer.zero_grad()
         self._accelerator.backward(loss)
         if self.config.gradient_clip > 0:
@@ -174,18 +219,34 @@ class Trainer:
         self._optimizer.step()
         return loss.item()
 
-    def _batches(self, epoch: int, count: int) -> list[Tensor]:
+    def _batches(self, epoch: int, is_synthetic_N: Tensor) -> list[Tensor]:
         """Return the picture indices of each step of an epoch."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        size, steps = self.config.batch_size, self.config.steps_per_epoch
+        count, size = len(is_synthetic_N), self.config.batch_size
+        steps = self.config.steps_per_epoch
+        of_a_batch = round(self.config.synthetic_share_of_batch * size)
+        if of_a_batch and is_synthetic_N.any() and not is_synthetic_N.all():
+            steps = steps or math.ceil(count / size)
+            kinds = (~is_synthetic_N, size - of_a_batch), (is_synthetic_N, of_a_batch)
+            orders = [
+                _endless(kind_N.nonzero().flatten(), steps * share, generator).split(share)
+                for kind_N, share in kinds
+            ]
+            return [torch.cat(parts) for parts in zip(*orders, strict=True)]
+        everything = torch.arange(count)
         if steps:
-            passes = math.ceil(steps * size / count)
-            order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
-            return list(torch.split(order[: steps * size], size))
-        batches = list(torch.split(torch.randperm(count, generator=generator), size))
+            return list(_endless(everything, steps * size, generator).split(size))
+        batches = list(torch.split(_endless(everything, count, generator), size))
         if len(batches) > 1 and len(batches[-1]) < MIN_BATCH:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
+
+
+def _endless(indices: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Return the first `length` of an endless row of passes over `indices`, each newly shuffled."""
+    passes = math.ceil(length / len(indices))
+    orders = [torch.randperm(len(indices), generator=generator) for _ in range(passes)]
+    return indices[torch.cat(orders)[:length]]
 
 
 def _divergence(loss: float, epoch: int, step: int, rate: float) -> str:

@@ -1,0 +1,92 @@
+"""CutMix and MixUp: a batch blended with itself in another order.
+
+MixUp: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019. One proportion a step, drawn from
+Beta(alpha, alpha), as in both authors' code [C].
+
+Letters in tensor names: B pictures of a batch, S side in px.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from gendataagent.config import TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A batch after mixing.
+
+    Args:
+        partner_B: which picture of the batch each was mixed with.
+        own_share: share of each picture that is still its own; its loss is divided likewise.
+    """
+
+    images_B3SS: Tensor
+    partner_B: Tensor
+    own_share: float
+
+    def divide(self, per_picture: Tensor) -> Tensor:
+        """Return values that belong to pictures [B, ...] (soft labels, say) mixed like them."""
+        partners = per_picture[self.partner_B.to(per_picture.device)]
+        return self.own_share * per_picture + (1 - self.own_share) * partners
+
+
+class Mixer:
+    """Mixes the batches of one epoch; the same seed mixes the same batches in the same way.
+
+    Args:
+        config: `mix`, `mix_alpha` and `mix_probability`.
+    """
+
+    def __init__(self, config: TrainingConfig, seed: int) -> None:
+        self._config = config
+        self._random = random.Random(seed)
+
+    @classmethod
+    def from_config(cls, config: TrainingConfig, seed: int) -> Self | None:
+        """Return the mixer of these settings, or None if they ask for none."""
+        return None if config.mix == "none" else cls(config, seed)
+
+    def __call__(self, images_B3SS: Tensor) -> Mixed:
+        """Return float pictures [B, 3, S, S] mixed, or as they are where this step does not mix."""
+        # All draws are made in any case, so that a step's do not depend on those before it.
+        chance, own_share = self._random.random(), self._beta()
+        order = list(range(len(images_B3SS)))
+        self._random.shuffle(order)
+        place = self._random.random(), self._random.random()
+        partner_B = torch.tensor(order)
+        if chance >= self._config.mix_probability:
+            return Mixed(images_B3SS, partner_B, 1.0)
+        if self._config.mix == "mixup":
+            others_B3SS = images_B3SS[partner_B.to(images_B3SS.device)]
+            return Mixed(torch.lerp(others_B3SS, images_B3SS, own_share), partner_B, own_share)
+        return _pasted(images_B3SS, partner_B, own_share, place)
+
+    def _beta(self) -> float:
+        return self._random.betavariate(self._config.mix_alpha, self._config.mix_alpha)
+
+
+def _pasted(
+    images_B3SS: Tensor, partner_B: Tensor, own_share: float, place: tuple[float, float]
+) -> Mixed:
+    """Return pictures with one box from their partners, cut off at the border.
+
+    As in CutMix's code: the box has the shape of the picture and an area of 1 - own_share, its
+    middle lies anywhere, and the share is what the box, once cut off, leaves.
+    """
+    side = images_B3SS.shape[-1]
+    box = int(side * (1 - own_share) ** 0.5)
+    middle_y, middle_x = (int(at * side) for at in place)
+    rows = slice(max(0, middle_y - box // 2), min(side, middle_y + box // 2))
+    columns = slice(max(0, middle_x - box // 2), min(side, middle_x + box // 2))
+    pasted_B3SS = images_B3SS.clone()
+    others_B3SS = images_B3SS[partner_B.to(images_B3SS.device)]
+    pasted_B3SS[..., rows, columns] = others_B3SS[..., rows, columns]
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return Mixed(pasted_B3SS, partner_B, 1 - area / side**2)
