@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
@@ -22,7 +21,7 @@ from gendataagent.data.listing import (
     some,
 )
 from gendataagent.data.naming import with_readable_names
-from gendataagent.data.official import FOLDER, find_archive, list_archive
+from gendataagent.data.official import FOLDER, find_archive, list_archive, not_there
 from gendataagent.data.screening import Screened, screen
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
@@ -123,17 +122,10 @@ def _list(config: DataConfig) -> Listing:
     if config.path.startswith(HUB_PREFIX):
         return with_readable_names(list_hub(config))
     path = _resolve(config.path)
-    tables = _list_tables(path, config)
-    if tables is None and (archive := find_archive(path, config.layout)):
+    listing = _list_tables(path, config)
+    if listing is None and (archive := find_archive(path, config.layout)):
         return list_archive(*archive)
-    if tables is None:
-        return with_readable_names(_list_folder(path, config))
-    if config.layout not in (AUTO, FOLDER):
-        note = (
-            f"data.layout = {config.layout} means folders; {path} holds tables, read as they are."
-        )
-        tables = replace(tables, notes=(*tables.notes, note))
-    return with_readable_names(tables)
+    return with_readable_names(listing or _list_folder(path, config))
 
 
 def _list_tables(path: Path, config: DataConfig) -> Listing | None:
@@ -145,11 +137,17 @@ def _list_tables(path: Path, config: DataConfig) -> Listing | None:
                 "pictures, of parquet files, or saved by Hugging Face datasets"
             )
         table = TableFile(str(path), path.name, TRAIN)
-        return list_tables(path.parent, [table], config, ())
+        return list_tables(path.parent, [table], config, _layout_notes(config))
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         files, notes = saved_files(path)
-        return list_tables(path, files, config, notes)
+        return list_tables(path, files, config, [*_layout_notes(config), *notes])
     return None
+
+
+def _layout_notes(config: DataConfig) -> list[str]:
+    if config.layout in (AUTO, FOLDER):
+        return []
+    return [f"data.layout = {config.layout} means folders; the tables are read as they are."]
 
 
 def _list_folder(path: Path, config: DataConfig) -> Listing:
@@ -157,7 +155,9 @@ def _list_folder(path: Path, config: DataConfig) -> Listing:
     found = find_files(path)
     if found.tables and not found.pictures:
         files, notes = parquet_files(path, found.tables)
-        return list_tables(path, files, config, notes)
+        return list_tables(path, files, config, [*_layout_notes(config), *notes])
+    if config.layout not in (AUTO, FOLDER):
+        raise not_there(path, config.layout)
     if found.tables:
         found.others[TABLE_SUFFIX] += len(found.tables)
     return list_folder(path, found)

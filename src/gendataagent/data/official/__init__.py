@@ -12,7 +12,7 @@ from gendataagent.data.official import birds, flowers, food, imagenet, pets
 from gendataagent.data.official.archive import Archive, list_archive
 from gendataagent.errors import DataError
 
-__all__ = ["ARCHIVES", "FOLDER", "PAPER", "find_archive", "list_archive"]
+__all__ = ["ARCHIVES", "FOLDER", "PAPER", "find_archive", "list_archive", "not_there"]
 
 FOLDER = "folder"
 
@@ -91,13 +91,13 @@ ARCHIVES = {
 
 
 def find_archive(root: Path, layout: str) -> tuple[Archive, Path] | None:
-    """Return the archive at `root` or one level below and its folder; None for a plain folder.
+    """Return the archive at `root` or one level below and its folder; None if there is none.
 
     Args:
         layout: "auto" to recognise one by its files, "folder" for none, or the one it has to be.
 
     Raises:
-        DataError: the named one is not there, or there is more than one.
+        DataError: there is more than one.
     """
     if layout == FOLDER:
         return None
@@ -113,13 +113,12 @@ def find_archive(root: Path, layout: str) -> tuple[Archive, Path] | None:
     if len(found) > 1:
         places = ", ".join(f"{base} ({archive.counts.title})" for archive, base in found)
         raise DataError(f"{root} holds more than one data set: {places}. Name one as data.path")
-    if not found and layout != AUTO:
-        raise _not_there(root, ARCHIVES[layout])
     return found[0] if found else None
 
 
-def _not_there(root: Path, archive: Archive) -> DataError:
+def not_there(root: Path, layout: str) -> DataError:
     """Return the error that says what lacks at the place that comes nearest to the archive."""
+    archive = ARCHIVES[layout]
     bases = [base for place in _places(root) for base in _bases(archive, place)]
     nearest = min(bases, key=lambda base: len(list(archive.missing(base))))
     lacks = ", ".join(name.replace("|", " or ") for name in archive.missing(nearest))

@@ -31,6 +31,7 @@ _KINDS = {
     12: "i8",
     13: "u8",
 }
+_COMPLEX = 0x0800
 _NUMERIC_CLASSES = range(6, 16)  # double, single, int8 ... uint64
 
 
@@ -93,7 +94,7 @@ def _variable(data: bytes, order: str) -> tuple[str, np.ndarray[Any, Any]] | Non
     """Return name and numbers of a matrix element: flags, dimensions, name, real part."""
     parts = _elements(data, order)
     flags = int(np.frombuffer(next(parts)[1], f"{order}u4", 1)[0])
-    if flags & 0xFF not in _NUMERIC_CLASSES:
+    if flags & 0xFF not in _NUMERIC_CLASSES or flags & _COMPLEX:
         return None
     shape = np.frombuffer(next(parts)[1], f"{order}i4")
     name = next(parts)[1].decode("ascii")
