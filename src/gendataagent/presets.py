@@ -30,11 +30,26 @@ def list_presets() -> list[Preset]:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """Return the settings of a preset as a tree; raise `ConfigError` naming those there are."""
-    path = _FOLDER / f"{name}.toml"
+    """Return the settings of a preset as a tree; raise `ConfigError` naming those there are.
+
+    A preset that leaves the data to the user has `data.path = ""`.
+    """
+    return read_toml(_file(name))
+
+
+def preset_text(name: str) -> str:
+    """Return a preset as written, with the comments that say where each value comes from.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    return _file(name).read_text(encoding="utf-8")
+
+
+def _file(name: str) -> Path:
     names = [preset.name for preset in list_presets()]
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
         raise ConfigError(f"there is no preset {name!r}; {hint}")
-    return read_toml(path)
+    return _FOLDER / f"{name}.toml"
