@@ -69,9 +69,10 @@ def apply_operation(name: str, images_B3SS: Tensor, share: float, sign_B: Tensor
     if name in _DEGENERATES:
         factor_B111 = (1 + MOST_BLEND * share * sign_B)[:, None, None, None].to(images_B3SS)
         other_B3SS = _DEGENERATES[name](images_B3SS)
-        return torch.lerp(other_B3SS, images_B3SS, factor_B111).clamp(0, 255).round()
+        blend_B3SS: Tensor = torch.lerp(other_B3SS, images_B3SS, factor_B111)
+        return blend_B3SS.clamp(0, 255).round()
     if name == "posterize":
-        step = 2 ** round(MOST_BITS_LOST * share)
+        step = float(1 << round(MOST_BITS_LOST * share))
         return (images_B3SS / step).floor() * step
     if name == "solarize":
         return torch.where(images_B3SS >= 255 * (1 - share), 255 - images_B3SS, images_B3SS)

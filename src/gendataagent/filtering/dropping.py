@@ -30,6 +30,7 @@ class FilterContext:
         snapshots: weight files of earlier states of the classifier, oldest first.
         seed: seed of this round's filter, for filters that draw.
         batch_size: images a pass.
+        real: the real training images, for filters that compare with them.
     """
 
     candidates: Sequence[Candidate]
@@ -39,6 +40,7 @@ class FilterContext:
     config: FilterConfig
     seed: int
     batch_size: int
+    real: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)

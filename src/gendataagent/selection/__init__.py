@@ -7,11 +7,22 @@ this folder and add one line to `SELECTORS`; its name then works as `selection.b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from gendataagent.selection.choosing import SelectionContext, Selector, choose
+from gendataagent.selection.choosing import (
+    SelectionContext,
+    Selector,
+    choose,
+    class_errors,
+    count_selected,
+)
 from gendataagent.selection.confidence import marginal_score
 from gendataagent.selection.random_order import uniform_score
 from gendataagent.selection.uncertainty import margin_score, negative_entropy
+
+if TYPE_CHECKING:
+    from gendataagent.config import SelectionConfig
+    from gendataagent.records import Scored
 
 SELECTORS: Mapping[str, Selector] = {
     "marginal": marginal_score,
@@ -20,4 +31,25 @@ SELECTORS: Mapping[str, Selector] = {
     "margin": margin_score,
 }
 
-__all__ = ["SELECTORS", "SelectionContext", "Selector", "choose"]
+
+def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]:
+    """Return the images that `settings` choose, lowest score first; see `choose`."""
+    return choose(
+        context,
+        SELECTORS[settings.by](context),
+        settings.share,
+        per_class=settings.per_class,
+        budget_by=settings.budget_by,
+        skip_hardest=settings.skip_hardest,
+    )
+
+
+__all__ = [
+    "SELECTORS",
+    "SelectionContext",
+    "Selector",
+    "choose",
+    "class_errors",
+    "count_selected",
+    "select",
+]
