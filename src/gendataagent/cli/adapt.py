@@ -1,0 +1,142 @@
+"""`gendataagent adapt`: fit the generator to the training pictures by LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gendataagent.cli.shared import (
+    ConfigOption,
+    PresetOption,
+    SetOption,
+    app,
+    settings_from,
+)
+from gendataagent.config import RunConfig
+from gendataagent.console import ConsoleProgress
+from gendataagent.errors import ConfigError, RunFolderError
+
+if TYPE_CHECKING:
+    from gendataagent.adaptation import Adaptation, Distances
+    from gendataagent.progress import Progress
+
+
+@app.command()
+def adapt(
+    data: Annotated[
+        str | None, typer.Option(help="image folder, parquet, or saved data set; data.path")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for the LoRA")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="go on with the adaptation in this folder")
+    ] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="hub id or path of a Stable Diffusion, or tiny-sd")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the training pictures")] = None,
+    seed: Annotated[int | None, typer.Option(help="everything random derives from it")] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Adapt the generator to your training pictures by LoRA, or go on with an adaptation."""
+    shortcuts: dict[str, Any] = {
+        "data.path": data,
+        "generation.generator": generator,
+        "adaptation.epochs": epochs,
+        "seed": seed,
+    }
+    given = {key: value for key, value in shortcuts.items() if value is not None}
+    if resume is not None:
+        if out is not None or config is not None or preset is not None:
+            raise ConfigError(
+                "--resume takes its settings from the adaptation itself; leave out --out, --config "
+                "and --preset"
+            )
+        out, config = resume, _config_of(resume)
+    elif out is None:
+        raise ConfigError("--out must name the folder for the LoRA (or --resume one to go on with)")
+    settings = settings_from(config, given, set_ or [], preset)
+    try:
+        adaptation = _adapt(settings, out, ConsoleProgress())
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            f"stopped; go on with: gendataagent adapt --resume {out}", markup=False, soft_wrap=True
+        )
+        raise
+    _print(adaptation)
+
+
+def _config_of(folder: Path) -> Path:
+    from gendataagent.adaptation import CONFIG_FILE
+
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise RunFolderError(
+            f"{folder} holds no adaptation to go on with (it has no {CONFIG_FILE}); start one "
+            f"with: gendataagent adapt --data DIR --out {folder}"
+        )
+    return path
+
+
+def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
+    import torch
+
+    from gendataagent.adaptation import adapt as fit_generator
+    from gendataagent.data import load_data
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    with progress.stage("read pictures", None, "pictures") as stage:
+        seen = 0
+
+        def count(done: int, _: int) -> None:
+            nonlocal seen
+            stage.advance(done - seen)
+            seen = done
+
+        splits = load_data(settings.data, seed=settings.seed, progress=count)
+    return fit_generator(
+        settings, splits.train, out, reference=splits.validation, progress=progress
+    )
+
+
+def _print(adaptation: Adaptation) -> None:
+    console = Console(highlight=False)
+    if adaptation.distances is not None:
+        console.print(_distance_table(adaptation.distances))
+    minutes = sum(adaptation.seconds.values()) / 60
+    console.print(
+        f"{adaptation.generator.name} adapted to {adaptation.images} pictures: {adaptation.steps} "
+        f"steps, {minutes:.1f} min, at most {adaptation.peak_memory_mib:.0f} MiB of memory",
+        markup=False,
+    )
+    for line in (
+        f"LoRA: {adaptation.weights}",
+        f"generate with it: gendataagent run --set generation.lora={adaptation.folder} ...",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _distance_table(distances: Distances) -> Table:
+    """Return the distances to the real pictures, as MMD^2 with standard errors."""
+    from gendataagent.adaptation import rows_of
+
+    held_out = "held-out" if distances.floor is not None else "training"
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title=f"squared MMD of {distances.pictures} pictures from text to "
+        f"{distances.reference_pictures} {held_out} real ones (lower is nearer)",
+        title_justify="left",
+    )
+    for heading in ("", "MMD^2 x 1000", "standard error"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, distance in rows_of(distances):
+        value, error = 1000 * distance.mmd2, 1000 * distance.standard_error
+        table.add_row(name, f"{value:.2f}", f"{error:.2f}")
+    return table
