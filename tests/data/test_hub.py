@@ -1,0 +1,140 @@
+"""Data sets through `datasets.load_dataset`: folders here, and what is said without a network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tests.data import official_trees as trees
+
+from gendataagent.config import DataConfig
+from gendataagent.data import ImageSplits, hub, load_data
+from gendataagent.errors import DataError
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def load(name: str, **settings: Any) -> ImageSplits:
+    return load_data(DataConfig(path=f"hub:{name}", **settings), seed=0)
+
+
+def parquet(folder: Path, **splits: list[int]) -> Path:
+    """Write a repository of parquet files as the Hub has them; red and class tell the row."""
+    names = ["apple_pie", "pho"]
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
+    for split, reds in splits.items():
+        rows = []
+        for red in reds:
+            buffer = io.BytesIO()
+            Image.new("RGB", (4, 4), (red, 0, 0)).save(buffer, format="PNG")
+            rows.append({"bytes": buffer.getvalue(), "path": None})
+        table = pa.table({"image": rows, "label": [red % 2 for red in reds]})
+        table = table.cast(features.arrow_schema)
+        path = folder / f"data/{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
+    return folder
+
+
+def reds(data: ImageSplits) -> dict[str, int]:
+    return {
+        source: part.image(number).getpixel((0, 0))[0]  # type: ignore[index]
+        for part in data.by_name().values()
+        for number, source in enumerate(part.ids)
+    }
+
+
+def test_parquet_repository_with_its_splits(tmp_path: Path) -> None:
+    folder = parquet(tmp_path / "repo", train=[2, 3, 4, 5], validation=[6, 7], test=[8, 9])
+    data = load(str(folder))
+    assert data.class_names == ("apple pie", "pho")
+    assert data.test.ids == ("test/00000#0", "test/00000#1")
+    assert reds(data) == {
+        **{f"train/00000#{n}": n + 2 for n in range(4)},
+        **{f"validation/00000#{n}": n + 6 for n in range(2)},
+        **{f"test/00000#{n}": n + 8 for n in range(2)},
+    }
+    assert f"Loaded {folder} through datasets." in data.notes
+    assert not [text for text in data.notes if "the paper" in text]
+
+
+def test_folder_of_pictures_relative_to_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        for number in range(2):
+            trees.jpeg(tmp_path / f"pictures/{name}/{number}.jpg")
+    monkeypatch.chdir(tmp_path)
+    data = load("./pictures")
+    assert data.class_names == ("cat", "dog")
+    assert (len(data.test), data.test.image(3).size) == (4, (8, 8))
+
+
+def test_splits_of_a_known_copy_are_the_papers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = parquet(tmp_path / "repo", train=[2, 3, 4, 5, 6, 7], validation=[8, 9])
+    copy = hub.HubCopy(str(folder), hub.KNOWN["food"].splits)
+    monkeypatch.setitem(hub.KNOWN, "food", copy)
+    for name in ("food", str(folder)):
+        data = load(name)
+        assert [*data.test.ids] == ["validation/00000#0", "validation/00000#1"]
+        assert f"Used of {folder}: validation as test, as the paper does." in data.notes
+        assert "test: 2 pictures, the paper has 25,250 (Food-101)." in data.notes
+    flowers = hub.HubCopy(str(folder), hub.KNOWN["flowers"].splits)
+    monkeypatch.setitem(hub.KNOWN, "food", flowers)
+    data = load("food")
+    assert sum(map(len, (data.train, data.validation, data.test))) == 8
+    assert f"Used of {folder}: validation as train, as the paper does." in data.notes
+
+
+def test_a_layout_that_is_named_gives_the_counts_to_compare_with(tmp_path: Path) -> None:
+    data = load(str(parquet(tmp_path / "repo", train=[2, 3, 4, 5], test=[8, 9])), layout="pets")
+    assert "test: 2 pictures, the paper has 3,669 (Oxford-IIIT Pets)." in data.notes
+
+
+def test_configurations_have_to_be_named(tmp_path: Path) -> None:
+    folder = tmp_path / "repo"
+    parquet(folder / "small", train=[2, 3], test=[4, 5])
+    parquet(folder / "large", train=[12, 13, 14, 15], test=[16, 17])
+    lines = ["---", "configs:"]
+    for name in ("small", "large"):
+        lines += [f"- config_name: {name}", "  data_files:"]
+        lines += [f"  - split: {s}\n    path: {name}/data/{s}-*" for s in ("train", "test")]
+    trees.write(folder / "README.md", *lines, "---")
+    with pytest.raises(DataError, match=r"configuration .*small.*Name one as hub:.*:CONFIG"):
+        load(str(folder))
+    with pytest.raises(DataError, match=r"configuration 'huge' .*Name one as hub:"):
+        load(f"{folder}:huge")
+    assert set(reds(load(f"{folder}:large")).values()) == {12, 13, 14, 15, 16, 17}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("someone/some-data", r"'someone/some-data' .* the Hub cannot be reached .*hf download"),
+        ("food", r"'ethz/food101' .* the Hub cannot be reached"),
+        ("birdsnap", "no copy of Birdsnap with the official split is known"),
+        ("./nowhere", r"data\.path hub:\./nowhere: there is no folder \./nowhere"),
+        ("", "names no data set"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_says_what_to_do(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(name)
