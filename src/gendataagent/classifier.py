@@ -6,25 +6,15 @@ Letters in tensor names: N pictures, B pictures of a batch, C classes, D feature
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from gendataagent.config import AUTO, ClassifierConfig
 from gendataagent.errors import DataError, ModelError, ScoreError
 from gendataagent.pixels import Pixels
 
-TINY_RESNET = "tiny-resnet"
-TINY_RESNET_PX = 32
-TINY_RESNET_STEM = 32
-TINY_RESNET_WIDTHS = (48, 96, 192)
-SMALL_PICTURES_PX = 64  # "auto" takes tiny-resnet up to this size
-RESNET_50 = "microsoft/resnet-50"  # [S]
-PRETRAINED_PX = 224  # [S]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IDS_NAMED = 5
@@ -122,8 +112,17 @@ class Classifier:
             for parameter, requires_grad in frozen:
                 parameter.requires_grad_(requires_grad)
 
-    def predict_logits(self, pixels: Pixels, batch_size: int = 256) -> Tensor:
+    def predict_logits(
+        self,
+        pixels: Pixels,
+        batch_size: int = 256,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Tensor:
         """Return the logits [N, C] of all pictures (their centre crops), float32 on the CPU.
+
+        Args:
+            on_batch: called with the number of pictures of each batch when it is done.
 
         Raises:
             ScoreError: logits that are not finite, with the ids of the pictures.
@@ -133,6 +132,8 @@ class Classifier:
         with self.inference(), torch.no_grad():
             for images_B3SS in self._batches(pixels, batch_size):
                 parts.append(self.logits(images_B3SS).float().cpu())
+                if on_batch is not None:
+                    on_batch(len(images_B3SS))
         logits_NC = torch.cat(parts)
         raise_if_not_finite(logits_NC.isfinite().all(dim=1), pixels.ids, "the classifier's output")
         return logits_NC
@@ -200,176 +201,3 @@ def raise_if_not_finite(finite_N: Tensor, ids: Sequence[str], what: str) -> None
         f"({', '.join(bad[:_IDS_NAMED])}{more}), so they cannot be ranked. Usually the training "
         "has diverged: lower training.learning_rate, or set training.gradient_clip=1"
     )
-
-
-def build_classifier(
-    config: ClassifierConfig,
-    class_names: Sequence[str],
-    *,
-    seed: int,
-    device: torch.device | str = "cpu",
-    typical_side_px: int = TINY_RESNET_PX,
-) -> Classifier:
-    """Return a new classifier; its random weights depend on `seed` alone.
-
-    Args:
-        typical_side_px: usual shorter side of the pictures; decides what model "auto" stands for.
-
-    Raises:
-        ModelError: the model cannot be found or loaded, or does not fit the pictures' size.
-    """
-    name = choose_model(config.model, typical_side_px=typical_side_px, device=device)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone; torch.manual_seed does all
-        if name == TINY_RESNET:
-            module = _tiny_resnet(class_names)
-            size_px = config.size_px or TINY_RESNET_PX
-            mean: Sequence[float] = IMAGENET_MEAN
-            std: Sequence[float] = IMAGENET_STD
-        else:
-            module, size_px, mean, std = _from_transformers(name, config, class_names)
-    classifier = Classifier(
-        module, class_names=class_names, size_px=size_px, mean=mean, std=std, device=device
-    )
-    try:
-        with classifier.inference(), torch.no_grad():
-            classifier.logits(torch.zeros((1, 3, size_px, size_px), device=device))
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{name} cannot take pictures of {size_px} px: {error}. Set classifier.size_px to the "
-            "size it was made for"
-        ) from error
-    return classifier
-
-
-def choose_model(name: str, *, typical_side_px: int, device: torch.device | str) -> str:
-    """Return the model that `classifier.model` stands for, with "auto" decided."""
-    if name != AUTO:
-        return name
-    small = typical_side_px <= SMALL_PICTURES_PX or torch.device(device).type == "cpu"
-    return TINY_RESNET if small else RESNET_50
-
-
-def _tiny_resnet(class_names: Sequence[str]) -> nn.Module:
-    """Return a small ResNet (0.7 M parameters) for 32 px: stem 3x3, stride 1, no pooling.
-
-    Most of the work of such networks is at full size; this one leaves it after the stem, and so
-    trains twice as fast on a CPU as one of like accuracy on few pictures that stays.
-    """
-    from transformers import ResNetConfig, ResNetForImageClassification
-
-    config = ResNetConfig(
-        embedding_size=TINY_RESNET_STEM,
-        hidden_sizes=list(TINY_RESNET_WIDTHS),
-        depths=[1] * len(TINY_RESNET_WIDTHS),
-        layer_type="basic",
-        downsample_in_first_stage=True,
-        **_label_names(class_names),
-    )
-    module = ResNetForImageClassification(config)
-    stem = module.resnet.embedder
-    wide = stem.embedder.convolution
-    stem.embedder.convolution = nn.Conv2d(
-        wide.in_channels, wide.out_channels, kernel_size=3, padding=1, bias=False
-    )
-    nn.init.kaiming_normal_(stem.embedder.convolution.weight, mode="fan_out", nonlinearity="relu")
-    stem.pooler = nn.Identity()
-    # a third faster on a CPU, and no slower on a GPU
-    return cast(nn.Module, module.to(memory_format=torch.channels_last))
-
-
-def _label_names(class_names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "num_labels": len(class_names),
-        "id2label": dict(enumerate(class_names)),
-        "label2id": {name: label for label, name in enumerate(class_names)},
-    }
-
-
-def _from_transformers(
-    name: str, config: ClassifierConfig, class_names: Sequence[str]
-) -> tuple[nn.Module, int, Sequence[float], Sequence[float]]:
-    """Return module, picture size, mean and std of a model on disk or on the hub."""
-    from transformers import AutoConfig, AutoModelForImageClassification
-
-    local = Path(name).expanduser().is_dir()
-    if not local and _looks_like_path(name):
-        raise ModelError(
-            f"there is no folder {name}; classifier.model must be {TINY_RESNET}, a folder made by "
-            "save_pretrained, or a hub id such as microsoft/resnet-50"
-        )
-    source = str(Path(name).expanduser()) if local else name
-    where = {"local_files_only": local, "revision": config.revision or "main"}
-    try:
-        model_config = AutoConfig.from_pretrained(source, **where, **_label_names(class_names))
-        if config.pretrained:
-            module, loading = AutoModelForImageClassification.from_pretrained(
-                source,
-                config=model_config,
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **where,
-            )
-            _check_loaded(name, module, loading["missing_keys"])
-        else:
-            module = AutoModelForImageClassification.from_config(model_config)
-    except ModelError:
-        raise
-    except Exception as error:  # the libraries below raise a dozen kinds for a bad folder
-        raise ModelError(_loading_advice(name, local, error)) from error
-    # A vision transformer only takes the size its position embeddings were made for.
-    made_for = getattr(model_config, "image_size", None)
-    size_px = config.size_px or (made_for if isinstance(made_for, int) else PRETRAINED_PX)
-    return module, size_px, *_colour_statistics(source, where)
-
-
-def _looks_like_path(name: str) -> bool:
-    return (
-        name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") > 1
-        or Path(name).exists()
-    )  # fmt: skip
-
-
-def _check_loaded(name: str, module: nn.Module, missing_keys: Sequence[str]) -> None:
-    """Raise `ModelError` if other weights than the head's were not in the files."""
-    parameters = dict(module.named_parameters())
-    linears = [key for key, part in module.named_modules() if isinstance(part, nn.Linear)]
-    head = f"{linears[-1]}." if linears else ""
-    missing = [key for key in missing_keys if key in parameters and not key.startswith(head)]
-    if missing:
-        raise ModelError(
-            f"the weights of {name} lack {len(missing)} of {len(parameters)} parameters "
-            f"({', '.join(sorted(missing)[:3])}...); it is damaged or no {type(module).__name__}"
-        )
-
-
-def _loading_advice(name: str, local: bool, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if local:
-        return (
-            f"cannot load an image classifier from the folder {name} ({reason}). It must hold "
-            "config.json and whole model.safetensors files as save_pretrained writes them; if a "
-            "download stopped half-way, download it again"
-        )
-    return (
-        f"cannot load the image classifier {name} ({reason}). If that is the id of a model on "
-        "huggingface.co, check its spelling and the network; without a network name a folder "
-        f"made by save_pretrained, or set classifier.model={TINY_RESNET}"
-    )
-
-
-def _colour_statistics(
-    source: str, where: Mapping[str, Any]
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std of the model's preprocessor config; ImageNet's if it has none."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    try:
-        settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **where)
-    except OSError:
-        return IMAGENET_MEAN, IMAGENET_STD
-    if not settings.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)

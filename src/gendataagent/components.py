@@ -145,7 +145,7 @@ def resolve_auto(
         typical_side_px: usual shorter side of the pictures.
     """
     # torch comes with it, so only here
-    from gendataagent.classifier import TINY_RESNET, TINY_RESNET_PX, choose_model
+    from gendataagent.backbones import TINY_RESNET, TINY_RESNET_PX, choose_model
 
     notes = []
     if config.classifier.model == AUTO:

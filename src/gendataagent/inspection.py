@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from gendataagent import storage
+from gendataagent.backbones import build_classifier
 from gendataagent.checkpoint import list_weights, load_weights
-from gendataagent.classifier import Classifier, build_classifier
+from gendataagent.classifier import Classifier
 from gendataagent.components import resolve_device
 from gendataagent.config import DataConfig
 from gendataagent.data import LabelledImages, load_data

@@ -16,8 +16,9 @@ import torch
 
 from gendataagent import storage
 from gendataagent.agent import Agent
+from gendataagent.backbones import build_classifier
 from gendataagent.checkpoint import load_latest, save_checkpoint, save_weights
-from gendataagent.classifier import Classifier, build_classifier
+from gendataagent.classifier import Classifier
 from gendataagent.components import Backends, build_backends, resolve_auto, resolve_device
 from gendataagent.config import RunConfig
 from gendataagent.data import ImageSplits, load_data, median_side_px

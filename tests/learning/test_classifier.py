@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gendataagent.classifier import Classifier, build_classifier
-from gendataagent.config import ClassifierConfig
+from gendataagent.classifier import Classifier
 from gendataagent.errors import DataError, ModelError, ScoreError
 from gendataagent.pixels import Pixels
 
 MakePixels = Callable[..., Pixels]
-NAMES = ("ant", "bee", "gold fish", "ñandú")
 
 
 def test_pictures_are_normalised_per_channel() -> None:
@@ -142,158 +138,3 @@ def test_a_label_without_a_class_is_refused(
     pixels.labels[2] = -1
     with pytest.raises(DataError, match="p2 has label -1, but there are 3 classes"):
         classifier.predict_logits(pixels)
-
-
-def tiny(seed: int = 0, **settings: Any) -> Classifier:
-    return build_classifier(ClassifierConfig(**settings), NAMES, seed=seed)
-
-
-def test_tiny_resnet_fits_32_px_and_is_seeded_whatever_ran_before() -> None:
-    torch.manual_seed(1)
-    first = tiny()
-    torch.manual_seed(2)
-    state = torch.get_rng_state()
-    second, other = tiny(), tiny(seed=1)
-    assert torch.equal(state, torch.get_rng_state())
-    weights, again = first.module.state_dict(), second.module.state_dict()
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
-    assert not torch.equal(first.head().weight, other.head().weight)
-    assert (first.size_px, first.class_names) == (32, NAMES)
-    assert 0.3e6 < sum(parameter.numel() for parameter in first.module.parameters()) < 3e6
-
-
-def test_auto_takes_tiny_resnet_without_a_gpu() -> None:
-    large = build_classifier(ClassifierConfig(), NAMES, seed=0, typical_side_px=500)
-    assert large.size_px == 32
-
-
-def save_vit(folder: Path, *, classes: int = 7) -> nn.Module:
-    from transformers import ViTConfig, ViTForImageClassification
-
-    config = ViTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        image_size=16, patch_size=8, num_labels=classes,
-    )  # fmt: skip
-    model = ViTForImageClassification(config)
-    model.save_pretrained(folder)
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def save_convnext(folder: Path) -> nn.Module:
-    from transformers import ConvNextConfig, ConvNextForImageClassification
-
-    config = ConvNextConfig(
-        num_stages=2, hidden_sizes=[8, 16], depths=[1, 1], patch_size=2, num_labels=7
-    )
-    model = ConvNextForImageClassification(config)
-    model.save_pretrained(folder)
-    assert isinstance(model, nn.Module)
-    return model
-
-
-@pytest.mark.parametrize(("save", "size_px"), [(save_vit, 16), (save_convnext, 224)])
-def test_a_model_on_disk_gets_a_new_head_and_keeps_the_rest(
-    tmp_path: Path, save: Callable[[Path], nn.Module], size_px: int
-) -> None:
-    saved = save(tmp_path).state_dict()
-    loaded = tiny(model=str(tmp_path))
-    weights = loaded.module.state_dict()
-    head = ("classifier.weight", "classifier.bias")
-    assert weights.keys() == saved.keys()
-    assert all(torch.equal(weights[name], saved[name]) for name in saved if name not in head)
-    assert weights["classifier.weight"].shape[0] == len(NAMES)
-    assert torch.equal(weights["classifier.weight"], tiny(model=str(tmp_path)).head().weight)
-    assert loaded.size_px == size_px
-    assert loaded.mean == pytest.approx((0.485, 0.456, 0.406))
-    config: Any = loaded.module.config
-    assert list(config.id2label.values()) == list(NAMES)
-
-
-def test_a_head_of_the_same_width_is_kept(tmp_path: Path) -> None:
-    saved = save_vit(tmp_path, classes=len(NAMES)).state_dict()
-    assert torch.equal(tiny(model=str(tmp_path)).head().weight, saved["classifier.weight"])
-
-
-def test_from_scratch_ignores_the_weights_on_disk(tmp_path: Path) -> None:
-    saved = save_vit(tmp_path).state_dict()
-    key = "vit.embeddings.patch_embeddings.projection.weight"
-    first, second, other = (
-        tiny(seed, model=str(tmp_path), pretrained=False).module.state_dict()[key]
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, saved[key])
-
-
-def test_colour_statistics_come_from_the_preprocessor(tmp_path: Path) -> None:
-    save_vit(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(
-        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}'
-    )
-    loaded = tiny(model=str(tmp_path))
-    assert (loaded.mean, loaded.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    loaded = tiny(model=str(tmp_path))
-    assert (loaded.mean, loaded.std) == ((0, 0, 0), (1, 1, 1))
-
-
-def test_a_size_the_model_was_not_made_for_is_refused(tmp_path: Path) -> None:
-    save_vit(tmp_path)
-    with pytest.raises(ModelError, match=r"cannot take pictures of 24 px.*classifier\.size_px"):
-        tiny(model=str(tmp_path), size_px=24)
-
-
-def test_a_wrong_path_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"there is no folder .*nowhere"):
-        tiny(model=str(tmp_path / "nowhere"))
-
-
-@pytest.mark.parametrize("damage", ["no weights", "cut weights", "no config", "bad config"])
-def test_a_half_downloaded_folder_is_explained(tmp_path: Path, damage: str) -> None:
-    save_vit(tmp_path)
-    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
-    if damage == "no weights":
-        weights.unlink()
-    elif damage == "cut weights":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif damage == "no config":
-        config.unlink()
-    else:
-        config.write_text('{"model_type": "v')
-    with pytest.raises(ModelError, match="cannot load an image classifier from the folder"):
-        tiny(model=str(tmp_path))
-
-
-def test_weights_without_the_backbone_are_refused(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    save_vit(tmp_path)
-    path = tmp_path / "model.safetensors"
-    kept = {name: value for name, value in load_file(path).items() if "layer.1" not in name}
-    save_file(kept, path, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lack \d+ of \d+ parameters"):
-        tiny(model=str(tmp_path))
-
-
-def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
-    model = save_vit(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="safetensors"):
-        tiny(model=str(tmp_path))
-
-
-def test_a_hub_id_without_a_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"nobody/no-such-model.*tiny-resnet"):
-        tiny(model="nobody/no-such-model")
-
-
-def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    shutil.copy(__file__, tmp_path / "notes.txt")
-    with pytest.raises(ModelError, match=r"config\.json"):
-        tiny(model=str(tmp_path))

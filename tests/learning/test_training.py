@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gendataagent.backbones import build_classifier
 from gendataagent.checkpoint import load_latest, save_checkpoint
-from gendataagent.classifier import Classifier, build_classifier
+from gendataagent.classifier import Classifier
 from gendataagent.config import ClassifierConfig, TrainingConfig
 from gendataagent.errors import DataError, ModelError, TrainingDivergedError
 from gendataagent.evaluation import evaluate
