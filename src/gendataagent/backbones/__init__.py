@@ -3,7 +3,12 @@
 Each library is imported in its own file, when a model of it is asked for.
 """
 
-from gendataagent.backbones.building import build_classifier, check_model, choose_model
+from gendataagent.backbones.building import (
+    build_classifier,
+    check_model,
+    choose_model,
+    source_of,
+)
 from gendataagent.backbones.timm_models import TIMM_PREFIX
 from gendataagent.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX
 
@@ -14,4 +19,5 @@ __all__ = [
     "build_classifier",
     "check_model",
     "choose_model",
+    "source_of",
 ]

@@ -48,7 +48,9 @@ class EncoderWithHead(nn.Module):
         return cast(Tensor, self.head(output.pooler_output))
 
 
-def source_of(name: str, config: ClassifierConfig, *, trust_remote_code: bool) -> ModelSource:
+def transformers_source(
+    name: str, config: ClassifierConfig, *, trust_remote_code: bool
+) -> ModelSource:
     """Return where a classifier of transformers comes from."""
     return ModelSource(
         setting="classifier.model",
@@ -64,7 +66,7 @@ def check_transformers_model(
     name: str, config: ClassifierConfig, *, trust_remote_code: bool
 ) -> None:
     """Raise `ModelError` for what can be known to be wrong before the weights are loaded."""
-    source = source_of(name, config, trust_remote_code=trust_remote_code)
+    source = transformers_source(name, config, trust_remote_code=trust_remote_code)
     if source.folder is None or config.pretrained:
         check(source)
     else:
@@ -81,7 +83,7 @@ def transformers_backbone(
     Raises:
         ModelError: it cannot be found or loaded, or weights besides the head's are missing.
     """
-    source = source_of(name, config, trust_remote_code=trust_remote_code)
+    source = transformers_source(name, config, trust_remote_code=trust_remote_code)
     if source.folder is None and looks_like_path(name):
         raise ModelError(f"classifier.model: there is no folder {name}")
     model_config = _read_config(source, config, class_names)
