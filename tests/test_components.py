@@ -47,9 +47,12 @@ def test_every_wrong_name_is_told_at_once_with_what_is_allowed() -> None:
     found = list(problems(config))
     assert len(found) == 6
     assert "selection.by must be one of marginal, uniform, entropy, margin; got 'loss'" in found
-    assert "filter.by must be one of vog, random, none; got 'VOG'" in found
-    assert "prompting.captioner must be one of auto, visible-attributes, none; got 'blip'" in found
-    assert "prompting.rewriter must be one of auto, visible-attributes, none; got ''" in found
+    assert "filter.by must be one of vog, knn, random, none; got 'VOG'" in found
+    assert (
+        "prompting.captioner must be auto, visible-attributes, none, a folder that is there, or a "
+        "hub id such as Salesforce/blip2-opt-2.7b; got 'blip'" in found
+    )
+    assert "prompting.rewriter must not be empty; use auto" in found
     assert "classifier.model: there is no folder ./nowhere" in found
     assert any(p.startswith("generation.generator must be auto, tiny-sd, a folder") for p in found)
     with pytest.raises(ConfigError) as caught:

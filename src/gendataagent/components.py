@@ -1,18 +1,21 @@
 """Which class stands behind which name in the settings, and what "auto" means here.
 
 To add a captioner, rewriter or generator: write its class in a new file of backends/ and add one
-line to the table below. Nothing heavy is imported before a backend is built.
+line to the table below. A name that is in no table is a model on disk or on a hub. Nothing heavy is
+imported before a backend is built.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from gendataagent.config import AUTO, GenerationConfig, RunConfig
+from gendataagent import pretrained
+from gendataagent.caption_cache import CachedCaptioner, cache_folder
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.errors import ConfigError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
 from gendataagent.filtering import FILTERS
@@ -23,6 +26,19 @@ from gendataagent.selection import SELECTORS
 TINY_SD = "tiny-sd"
 STABLE_DIFFUSION_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 VISIBLE_ATTRIBUTES = "visible-attributes"
+ENDPOINT = "endpoint"
+TIMM_PREFIX = "timm:"
+EXAMPLE_CAPTIONER = "Salesforce/blip2-opt-2.7b"
+EXAMPLE_REWRITER = "meta-llama/Llama-2-7b-chat-hf"
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A part that can be looked at before anything is loaded."""
+
+    def check(self) -> None:
+        """Raise `ModelError` for what can be known to be wrong."""
+        ...
 
 
 class GeneratorFactory(Protocol):
@@ -69,13 +85,40 @@ def _same_caption() -> PromptRewriter:
     return SameCaption()
 
 
-def _diffusion(config: GenerationConfig, device: str) -> GeneratorFactory:
+def _diffusion(config: RunConfig, device: str) -> GeneratorFactory:
     from gendataagent.backends.diffusion import DiffusionFactory
     from gendataagent.backends.tiny.assets import model_folder
 
-    named = model_folder() if config.generator == TINY_SD else Path(config.generator).expanduser()
-    model = str(named) if named.exists() else config.generator
-    return DiffusionFactory.from_config(config, model, device)
+    wanted = config.generation.generator
+    named = model_folder() if wanted == TINY_SD else Path(wanted).expanduser()
+    return DiffusionFactory.from_config(
+        config.generation,
+        str(named) if named.exists() else wanted,
+        device,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _image_to_text(config: RunConfig, device: str) -> Captioner:
+    from gendataagent.backends.captioning import ImageToTextCaptioner
+
+    captioner = ImageToTextCaptioner.from_config(config, device)
+    folder = cache_folder(config.prompting.caption_cache)
+    return captioner if folder is None else CachedCaptioner(captioner, folder)
+
+
+def _language_model(config: RunConfig, device: str) -> PromptRewriter:
+    from gendataagent.backends.diffusion import token_limit
+    from gendataagent.backends.language import LanguageModelRewriter
+
+    count_tokens, limit = token_limit(_diffusion(config, device))
+    return LanguageModelRewriter.from_config(
+        config,
+        device,
+        template=_visible_attributes_rewriter(),
+        count_tokens=count_tokens,
+        token_limit=limit,
+    )
 
 
 CAPTIONERS: Mapping[str, Callable[[], Captioner]] = {
@@ -86,8 +129,7 @@ REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = {
     VISIBLE_ATTRIBUTES: _visible_attributes_rewriter,
     "none": _same_caption,
 }
-# A name that is none of these is a hub id or path for diffusers.
-GENERATORS: Mapping[str, Callable[[GenerationConfig, str], GeneratorFactory]] = {
+GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = {
     TINY_SD: _diffusion,
 }
 
@@ -97,41 +139,82 @@ def problems(config: RunConfig) -> Iterator[str]:
     for key, name, table in (
         ("selection.by", config.selection.by, SELECTORS),
         ("filter.by", config.filter.by, FILTERS),
-        ("prompting.captioner", config.prompting.captioner, {AUTO: None, **CAPTIONERS}),
-        ("prompting.rewriter", config.prompting.rewriter, {AUTO: None, **REWRITERS}),
     ):
         if name not in table:
             yield f"{key} must be one of {', '.join(table)}; got {name!r}"
-    yield from _generator_problems(config.generation.generator)
-    yield from _model_path_problems("classifier.model", config.classifier.model)
+    prompting, generation = config.prompting, config.generation
+    yield from _name_problems(
+        "prompting.captioner", prompting.captioner, CAPTIONERS, EXAMPLE_CAPTIONER
+    )
+    yield from _name_problems(
+        "prompting.rewriter", prompting.rewriter, (*REWRITERS, ENDPOINT), EXAMPLE_REWRITER
+    )
+    yield from _name_problems(
+        "generation.generator",
+        generation.generator,
+        GENERATORS,
+        STABLE_DIFFUSION_15,
+        index_file="model_index.json",
+    )
+    if not config.classifier.model.startswith(TIMM_PREFIX):
+        yield from _path_problems("classifier.model", config.classifier.model)
 
 
-def _model_path_problems(key: str, name: str) -> Iterator[str]:
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+def _path_problems(key: str, name: str) -> Iterator[str]:
     if not name:
         yield f"{key} must not be empty; use auto"
-    elif looks_like_path and not Path(name).expanduser().exists():
+    elif pretrained.looks_like_path(name) and not Path(name).expanduser().exists():
         yield f"{key}: there is no folder {name}"
 
 
-def _generator_problems(name: str) -> Iterator[str]:
-    key = "generation.generator"
-    yield from _model_path_problems(key, name)
-    if not name or name in (AUTO, *GENERATORS):
+def _name_problems(
+    key: str, name: str, known: Iterable[str], example: str, *, index_file: str = ""
+) -> Iterator[str]:
+    """Yield what is wrong with the name of a bundled part, a folder or a hub id."""
+    faults = list(_path_problems(key, name))
+    yield from faults
+    if faults or name in (AUTO, *known):
         return
     place = Path(name).expanduser()
-    if place.is_dir() and not (place / "model_index.json").is_file():
+    if index_file and place.is_file():
+        yield f"{key}: {name} is a file; name a folder written by save_pretrained"
+    elif index_file and place.is_dir() and not (place / index_file).is_file():
         yield (
-            f"{key}: the folder {name} has no model_index.json; name one written by "
-            "save_pretrained of a diffusers pipeline"
+            f"{key}: the folder {name} has no {index_file}; name one written by save_pretrained of "
+            "a diffusers pipeline"
         )
-    elif place.is_file():
-        yield f"{key}: {name} is a file; name a folder written by save_pretrained of a pipeline"
     elif not place.exists() and "/" not in name:
         yield (
-            f"{key} must be {AUTO}, {', '.join(GENERATORS)}, a folder that is there, or a hub id "
-            f"such as {STABLE_DIFFUSION_15}; got {name!r}"
+            f"{key} must be {AUTO}, {', '.join(known)}, a folder that is there, or a hub id such "
+            f"as {example}; got {name!r}"
         )
+
+
+def check_models(config: RunConfig, device: str, *, own_backends: bool = False) -> None:
+    """Raise for a model that can be seen to be unusable, before the run has cost anything.
+
+    Loads no weights; of hub models that are not on this machine only a small file is fetched.
+
+    Args:
+        own_backends: captioner, rewriter and generator are the caller's own, not the settings'.
+
+    Raises:
+        ConfigError: a setting does not fit together with backends of one's own.
+        ModelError: with what to do.
+    """
+    from gendataagent.backbones import check_model
+
+    check_model(config.classifier, trust_remote_code=config.trust_remote_code)
+    if own_backends and config.adaptation.enabled:
+        raise ConfigError(
+            "adaptation.enabled is for the generator that the settings name, but backends of your "
+            "own were given; adapt it yourself, and set adaptation.enabled=false"
+        )
+    if config.agent.enabled and not own_backends:
+        backends = build_backends(config)
+        for part in (backends.captioner, backends.rewriter, backends.generator):
+            if isinstance(part, Checked):
+                part.check()
 
 
 def resolve_auto(
@@ -200,12 +283,16 @@ def build_backends(config: RunConfig) -> Backends:
         raise ConfigError(found)
     device = resolve_device(config.device)
     config = _with_backends_chosen(config, device)
-    generator = config.generation.generator
-    workers = config.generation.workers
+    captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
+    generator, workers = config.generation.generator, config.generation.workers
     return Backends(
-        captioner=CAPTIONERS[config.prompting.captioner](),
-        rewriter=REWRITERS[config.prompting.rewriter](),
-        generator=GENERATORS.get(generator, _diffusion)(config.generation, device),
+        captioner=(
+            CAPTIONERS[captioner]() if captioner in CAPTIONERS else _image_to_text(config, device)
+        ),
+        rewriter=(
+            REWRITERS[rewriter]() if rewriter in REWRITERS else _language_model(config, device)
+        ),
+        generator=GENERATORS.get(generator, _diffusion)(config, device),
         executor=ProcessExecutor(workers) if workers else SerialExecutor(),
     )
 

@@ -15,11 +15,18 @@ from typing import Any
 import torch
 
 from gendataagent import storage
+from gendataagent.adaptation import adapt
 from gendataagent.agent import Agent
 from gendataagent.backbones import build_classifier
 from gendataagent.checkpoint import load_latest, save_checkpoint, save_weights
 from gendataagent.classifier import Classifier
-from gendataagent.components import Backends, build_backends, resolve_auto, resolve_device
+from gendataagent.components import (
+    Backends,
+    build_backends,
+    check_models,
+    resolve_auto,
+    resolve_device,
+)
 from gendataagent.config import RunConfig
 from gendataagent.data import ImageSplits, load_data, median_side_px
 from gendataagent.errors import GenDataAgentError, RunFolderError
@@ -87,6 +94,8 @@ def _run(
     folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
 ) -> RunResult:
     with folder.lock():
+        if not folder.is_done:
+            check_models(config, resolve_device(config.device), own_backends=backends is not None)
         if config.agent.baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
@@ -147,14 +156,9 @@ def _prepare(
         validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
     agent = None
     if config.agent.enabled:
-        agent = Agent(
-            config,
-            splits.train,
-            folder,
-            backends or build_backends(config),
-            pixels=real,
-            progress=progress,
-        )
+        if backends is None:
+            backends = _build_adapted_backends(folder, config, splits, device, watch, progress)
+        agent = Agent(config, splits.train, folder, backends, pixels=real, progress=progress)
     session = _Session(
         folder=folder,
         config=config,
@@ -169,6 +173,32 @@ def _prepare(
     )
     _restore(session)
     return session
+
+
+def _build_adapted_backends(
+    folder: RunFolder,
+    config: RunConfig,
+    splits: ImageSplits,
+    device: str,
+    watch: Stopwatch,
+    progress: Progress,
+) -> Backends:
+    """Return the backends of the settings, the generator adapted first where that is wanted."""
+    backends = build_backends(config)
+    if not config.adaptation.enabled:
+        return backends
+    adaptation = adapt(
+        config,
+        splits.train,
+        folder.adaptation,
+        reference=splits.validation if len(splits.validation) else None,
+        captioner=backends.captioner,
+        device=device,
+        progress=progress,
+    )
+    watch.seconds["adapt"] = sum(adaptation.seconds.values())
+    adapted = replace(config, generation=replace(config.generation, lora=str(adaptation.folder)))
+    return replace(backends, generator=build_backends(adapted).generator)
 
 
 def _write_down(

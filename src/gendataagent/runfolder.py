@@ -179,6 +179,11 @@ class RunFolder:
         """Where `--baseline` puts the same training without the agent: a run folder of its own."""
         return self.path / "baseline"
 
+    @property
+    def adaptation(self) -> Path:
+        """Where the LoRA weights of an adapted generator lie, with the record of the training."""
+        return self.path / "adaptation"
+
     def baseline_notes(self) -> list[str]:
         """Return the notes the user has read already, about the same data, from the baseline."""
         manifest = self.read_optional_json(self.baseline / "manifest.json", {"notes": []})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from gendataagent.report import facts, figures, pictures, summary
+from gendataagent.report import facts, figures, models, pictures, summary
 from gendataagent.report.markup import esc, name
 from gendataagent.report.reading import RunView, read_run
 from gendataagent.report.thumbnails import Thumbnails
@@ -21,6 +21,7 @@ _NAVIGATION = (
     ("curves", "Curves"),
     ("confusions", "Confusions"),
     ("time", "Time"),
+    ("models", "Models"),
     ("data", "Data"),
     ("settings", "Settings"),
     ("next", "Go on"),
@@ -60,6 +61,7 @@ def render(run: RunView) -> str:
             figures.curves(run),
             figures.confusions(run),
             figures.time_spent(run),
+            models.models(run),
             facts.quarantine(run),
             facts.splits(run),
             facts.settings(run),

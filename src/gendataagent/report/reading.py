@@ -64,6 +64,7 @@ class RunView:
         unknown_settings: keys of config.toml that this version does not know, with their values.
         class_counts: class name -> split -> images.
         evaluations: split -> how the final classifier does on it.
+        adaptation_distances: name, MMD^2 and standard error, where the generator was adapted.
         problems: sentences about files that could not be read.
     """
 
@@ -78,6 +79,7 @@ class RunView:
     metrics: tuple[EpochMetrics, ...]
     evaluations: Mapping[str, Evaluation]
     timing: Mapping[str, float]
+    adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
     problems: tuple[str, ...] = field(default=())
@@ -118,6 +120,23 @@ class RunView:
         for round_ in self.rounds:
             counts.update(round_.record.rejected)
         return dict(counts.most_common())
+
+    @property
+    def rewriting(self) -> dict[str, int]:
+        """What became of the rewriter's replies -> count, over all finished rounds."""
+        counts: Counter[str] = Counter()
+        for round_ in self.rounds:
+            counts.update(round_.record.rewriting)
+        return dict(counts.most_common())
+
+    @property
+    def peak_memory_mib(self) -> dict[str, float]:
+        """Stage of the rounds -> the most memory it took in any of them."""
+        peaks: dict[str, float] = {}
+        for round_ in self.rounds:
+            for stage, mib in round_.record.peak_memory_mib.items():
+                peaks[stage] = max(mib, peaks.get(stage, 0.0))
+        return peaks
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -169,6 +188,7 @@ def read_run(folder: Path) -> RunView:
             if (evaluation := reader.record(Evaluation, row, folder / "evaluation.json"))
         },
         timing={k: float(v) for k, v in timing.items() if isinstance(v, int | float)},
+        adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),
         problems=tuple(reader.problems),
@@ -296,6 +316,24 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
             )
         )
     return tuple(finished), tuple(unfinished)
+
+
+def _distances(adaptation: Mapping[str, Any]) -> tuple[tuple[str, float, float], ...]:
+    """Return the distances of an adaptation's record; empty where none were measured."""
+    measured = adaptation.get("distances")
+    if not isinstance(measured, dict):
+        return ()
+    names = {
+        "before": "before the adaptation",
+        "after": "after it",
+        "change": "change",
+        "floor": "real training pictures",
+    }
+    return tuple(
+        (title, float(row["mmd2"]), float(row["standard_error"]))
+        for key, title in names.items()
+        if isinstance(row := measured.get(key), dict) and {"mmd2", "standard_error"} <= set(row)
+    )
 
 
 def _class_counts(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
