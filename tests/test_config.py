@@ -283,3 +283,16 @@ def test_every_setting_explains_itself_in_one_line() -> None:
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunConfig().training.epochs = 3  # type: ignore[misc]
+
+
+def test_an_adapted_generator_and_other_lora_weights_are_not_used_together() -> None:
+    (problem,) = problems_of({"adaptation": {"enabled": True}, "generation": {"lora": "a/b"}})
+    assert "generation.lora names others" in problem
+
+
+def test_an_endpoint_needs_its_address_and_model() -> None:
+    found = problems_of({"prompting": {"rewriter": "endpoint"}})
+    assert [problem.split()[0] for problem in found] == [
+        "prompting.endpoint_url",
+        "prompting.endpoint_model",
+    ]

@@ -583,6 +583,16 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"agent.rounds ({agent.rounds}) must be at most training.epochs - "
             f"agent.first_round_epoch ({epochs_left}): at most one round stands before an epoch"
         )
+    if config.adaptation.enabled and config.generation.lora:
+        yield (
+            "adaptation.enabled makes LoRA weights of its own, and generation.lora names others; "
+            "use one of the two"
+        )
+    prompting = config.prompting
+    if prompting.rewriter == "endpoint":
+        for key in ("endpoint_url", "endpoint_model"):
+            if not getattr(prompting, key):
+                yield f"prompting.{key} must be given for prompting.rewriter = endpoint"
     if math.floor(config.generation.num_inference_steps * config.generation.strength) < 1:
         yield (
             "generation.num_inference_steps * generation.strength must be at least 1 executed step,"
