@@ -32,6 +32,16 @@ class FolderStore:
         """Return the relative path."""
         return posix(self.files[row])
 
+    @property
+    def place(self) -> str:
+        """The absolute path of the folder."""
+        return readable(os.path.realpath(self.root))
+
+    def state(self, row: int) -> str:
+        """Return size and times of a file; a change that keeps the one time shows in the other."""
+        status = os.stat(os.path.join(self.root, self.files[row]))
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
 
 @dataclass(slots=True)
 class Found:

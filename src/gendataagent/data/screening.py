@@ -1,4 +1,4 @@
-"""Decode every picture once, in threads, to find the ones that cannot be used."""
+"""Decode every picture in threads, to find the ones that cannot be used; large sets only once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from gendataagent.data.images import open_picture, to_rgb
 from gendataagent.data.listing import Item, Quarantined
 from gendataagent.data.sets import PictureStore
+from gendataagent.data.verdicts import Verdicts
 from gendataagent.errors import ImageUnreadableError
 
+REMEMBER_FROM = 2000  # pictures; smaller sets are decoded in seconds and leave no files behind
 _ITEMS_PER_TASK = 32
 _MAX_THREADS = 16
 _CHUNK_BYTES = 1 << 20
@@ -40,8 +42,10 @@ def screen(
 ) -> Screened:
     """Return which pictures can be decoded in full; `progress` gets (done, total).
 
-    What is larger than `max_pixels` is refused by its header alone.
+    What is larger than `max_pixels` is refused by its header alone. Of `REMEMBER_FROM` pictures or
+    more the good ones are remembered: at the next start only new and changed files are decoded.
     """
+    remembered = Verdicts(store, max_pixels) if len(items) >= REMEMBER_FROM else None
     tasks = [items[i : i + _ITEMS_PER_TASK] for i in range(0, len(items), _ITEMS_PER_TASK)]
     good: list[Item] = []
     quarantined: list[Quarantined] = []
@@ -49,7 +53,9 @@ def screen(
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
     try:
-        for verdicts in pool.map(lambda task: [_check(store, i, max_pixels) for i in task], tasks):
+        for verdicts in pool.map(
+            lambda task: [_recheck(store, i, max_pixels, remembered) for i in task], tasks
+        ):
             for item, verdict in zip(items[done : done + len(verdicts)], verdicts, strict=True):
                 if isinstance(verdict, bytes):
                     good.append(item)
@@ -61,7 +67,27 @@ def screen(
                 progress(done, len(items))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        if remembered:
+            remembered.save()
     return Screened(tuple(good), tuple(quarantined), digests)
+
+
+def _recheck(
+    store: PictureStore, item: Item, max_pixels: float, remembered: Verdicts | None
+) -> bytes | str:
+    """Return what `_check` does, from memory if the file is as it was when it was found good."""
+    if remembered is None:
+        return _check(store, item, max_pixels)
+    try:
+        state = remembered.state(item.row)
+    except OSError:  # gone, or no permission: `_check` says so
+        state = ""
+    verdict: bytes | str | None = remembered.digest(item.id, state)
+    if verdict is None:
+        verdict = _check(store, item, max_pixels)
+        if isinstance(verdict, bytes):
+            remembered.add(item.id, state, verdict)
+    return verdict
 
 
 def _check(store: PictureStore, item: Item, max_pixels: float) -> bytes | str:

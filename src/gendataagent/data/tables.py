@@ -12,7 +12,7 @@ import io
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -106,6 +106,22 @@ class TableStore:
         if path:
             return open(os.path.join(self._folder, path), "rb")
         raise ImageUnreadableError("the row holds no picture")
+
+    @property
+    def place(self) -> str:
+        """The absolute paths of the files, and the column."""
+        return json.dumps([*(os.path.realpath(file.path) for file in self._files), self._column])
+
+    def state(self, row: int) -> str:
+        """Return size and times of the file that holds a row; "" if the picture lies beside it."""
+        chunk = bisect_right(self._chunk_ends, row)
+        value = self._chunks[chunk][row - (self._chunk_ends[chunk - 1] if chunk else 0)]
+        if isinstance(value, Mapping):
+            value = value.get("bytes")
+        if value is None or not value.is_valid:
+            return ""
+        status = os.stat(self._files[bisect_right(self._file_ends, row)].path)
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
     def name(self, row: int) -> str:
         """Return `file#row`, counted from 0 in each file."""
