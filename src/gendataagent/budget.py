@@ -14,7 +14,9 @@ from gendataagent.errors import ConfigError
 from gendataagent.schedule import Schedule
 from gendataagent.selection import count_selected
 
-SHARE_CHANGE = 1.25  # a budget is met by a selection share up to this factor from the one given
+# A budget is met by a selection share up to this factor from the one given: the least (root of 2)
+# that leaves no gap between one rewrite and two.
+SHARE_CHANGE = 1.415
 
 
 def generated_images(config: RunConfig, images_per_class: Sequence[int]) -> int:
@@ -46,9 +48,9 @@ def match_budget(config: RunConfig, images_per_class: Sequence[int], generated: 
     """Return `config` with rewrites, and if need be the share selected, set to meet a budget.
 
     The nearest to the budget wins; among equals the one that changes the share least, then the
-    rewrites. A strategy that uses every real image goes on to do so, unless the budget does not
-    reach for that. Without the agent nothing is made and nothing changed. Rounds are never changed:
-    when images are made is part of a strategy.
+    rewrites. A strategy that uses every real image goes on to do so; only a budget below one image
+    of each selected one makes the share as small as need be. Rounds are never changed: when images
+    are made is part of a strategy. Without the agent nothing is made and nothing changed.
 
     Raises:
         ConfigError: the budget is below one image a round.
@@ -79,7 +81,7 @@ def match_budget(config: RunConfig, images_per_class: Sequence[int], generated: 
 def _candidates(config: RunConfig, total: int, a_round: float) -> Iterator[RunConfig]:
     """Yield configs near a number of images a round, first with the share as it is."""
     wanted = config.selection.share
-    if wanted == 1 and a_round < total:
+    if a_round < wanted * total:
         selection = replace(config.selection, share=a_round / total)
         yield replace(config, selection=selection, prompting=replace(config.prompting, rewrites=1))
     most = max(1, round(SHARE_CHANGE * a_round / max(1, round(wanted * total))) + 1)
