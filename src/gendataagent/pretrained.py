@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ Model = TypeVar("Model")
 
 WEIGHTS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_NOT_FOUND = frozenset({"RepositoryNotFoundError", "RevisionNotFoundError"})
 _HASHED = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja"})
 
 
@@ -62,24 +63,87 @@ def load(source: ModelSource, loader: Callable[..., Model]) -> Model:
     """
     folder = source.folder
     options: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
-    if folder is None:
-        options["revision"] = source.revision or None
+    if folder is not None:
+        check_folder(source, folder)
+        return _load_or_advise(source, loader, str(folder), local_files_only=True, **options)
+    if looks_like_path(source.name):
+        raise ModelError(_no_folder(source))
+    options["revision"] = source.revision or None
     try:
-        if folder is not None:
-            check_folder(source, folder)
-            return loader(str(folder), local_files_only=True, **options)
-        if looks_like_path(source.name):
-            raise ModelError(_no_folder(source))
-        try:
-            return loader(source.name, local_files_only=True, **options)
-        except ModelError:
-            raise
-        except Exception:  # not here, or not whole: the hub has it
-            return loader(source.name, local_files_only=False, **options)
+        return loader(source.name, local_files_only=True, **options)
+    except ModelError:
+        raise
+    except Exception as error:  # not here, or not whole: the hub has it
+        local_error = error
+    try:
+        return _load_or_advise(source, loader, source.name, local_files_only=False, **options)
+    except ModelError as error:
+        cause = error.__cause__
+        if is_here(source) and isinstance(cause, Exception) and _is_about_network(cause):
+            # What is wrong with the files at hand helps more than that they cannot be had anew.
+            raise ModelError(advice(source, local_error)) from local_error
+        raise
+
+
+def _load_or_advise(
+    source: ModelSource, loader: Callable[..., Model], place: str, **options: Any
+) -> Model:
+    try:
+        return loader(place, **options)
     except ModelError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds for the same faults
         raise ModelError(advice(source, error)) from error
+
+
+def load_first(
+    sources: Sequence[ModelSource], loader: Callable[..., Model]
+) -> tuple[ModelSource, Model]:
+    """Return the first of several places of one model that has it, and the model from there.
+
+    One that is on this machine goes before those that are not. Of the others the next is asked only
+    when a repository or its revision does not exist.
+
+    Raises:
+        ModelError: about the first place, when none has it.
+    """
+    for source in sources:
+        if source.folder is None and is_here(source):
+            return source, load(source, loader)
+    first_error: ModelError | None = None
+    for source in sources:
+        try:
+            return source, load(source, loader)
+        except ModelError as error:
+            first_error = first_error or error
+            if not is_not_found(error):
+                raise first_error from error.__cause__
+    raise first_error or ModelError("there is no place to load the model from; name one")
+
+
+def is_here(source: ModelSource) -> bool:
+    """Return whether a model lies on this machine, as far as its index file tells."""
+    return source.folder is not None or cached_file(source, source.index_file) is not None
+
+
+def cached_file(source: ModelSource, name: str) -> Path | None:
+    """Return where a file of a hub model lies in the hub's cache, or None."""
+    if looks_like_path(source.name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        here = try_to_load_from_cache(source.name, name, revision=source.revision or None)
+    except HFValidationError:  # a name that no hub model can have
+        return None
+    return Path(here) if isinstance(here, str) else None
+
+
+def is_not_found(error: ModelError) -> bool:
+    """Return whether a model could not be loaded because the hub has no such thing."""
+    kinds = _kinds(error)
+    return bool(kinds & _NOT_FOUND) and "GatedRepoError" not in kinds
 
 
 def check(source: ModelSource) -> None:
@@ -93,14 +157,12 @@ def check(source: ModelSource) -> None:
         return
     if looks_like_path(source.name):
         raise ModelError(_no_folder(source))
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    revision = source.revision or None
-    here = try_to_load_from_cache(source.name, source.index_file, revision=revision)
-    if isinstance(here, str):
+    if is_here(source):
         return
+    from huggingface_hub import hf_hub_download
+
     try:
-        hf_hub_download(source.name, source.index_file, revision=revision)
+        hf_hub_download(source.name, source.index_file, revision=source.revision or None)
     except Exception as error:  # of requests, httpx and the hub's own kinds
         raise ModelError(advice(source, error)) from error
 
@@ -122,6 +184,12 @@ def check_folder(source: ModelSource, folder: Path) -> None:
     """Raise `ModelError` if a model's folder lacks files or holds cut ones."""
     if fault := _fault_of_folder(source, folder):
         raise ModelError(_with_instead(source, f"{source.setting}: the folder {folder}{fault}"))
+
+
+def check_file(setting: str, path: Path) -> None:
+    """Raise `ModelError` if a safetensors file is not whole."""
+    if fault := _fault_of_weights(path):
+        raise ModelError(f"{setting}: {path} {fault}; download it again")
 
 
 def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
@@ -192,10 +260,7 @@ def advice(source: ModelSource, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     start = f"{source.setting}: cannot load {source.name!r} as {source.kind}"
     at = f" at revision {source.revision!r}" if source.revision else ""
-    # by name: importing the kinds costs the import of the hub's library, which may be what failed
-    kinds = {cls.__name__ for cls in type(error).__mro__} | {
-        cls.__name__ for cause in _causes(error) for cls in type(cause).__mro__
-    }
+    kinds = _kinds(error)
     text = reason.casefold()
     if "GatedRepoError" in kinds or "gated" in text:
         todo = (
@@ -211,9 +276,9 @@ def advice(source: ModelSource, error: Exception) -> str:
             "it comes with Python code of its own, which is not run unless you say so: read the "
             "code, then set trust_remote_code=true"
         )
-    elif "OutOfMemoryError" in kinds:
+    elif kinds & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in text:
         todo = "the memory does not suffice; use a smaller model, or another dtype"
-    elif source.folder is None and _is_about_network(kinds, text):
+    elif source.folder is None and _is_about_network(error):
         todo = (
             f"it is not on this machine{at}, and the hub cannot be reached. Download it where "
             f"there is a network (hf download {source.name}), or name a folder"
@@ -236,7 +301,16 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _is_about_network(kinds: set[str], text: str) -> bool:
+def _kinds(error: BaseException) -> set[str]:
+    """Return the names of an error's classes and of those of its causes.
+
+    By name: importing the kinds costs the import of the hub's library, which may be what failed.
+    """
+    return {cls.__name__ for one in (error, *_causes(error)) for cls in type(one).__mro__}
+
+
+def _is_about_network(error: BaseException) -> bool:
+    kinds, text = _kinds(error), " ".join(str(error).split()).casefold()
     names = {
         "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "ConnectError",
         "TimeoutError", "TimeoutException", "MaxRetryError", "ProxyError", "SSLError",
@@ -253,13 +327,8 @@ def revision_of(source: ModelSource) -> str:
     """
     if source.folder is not None:
         return content_hash(source.folder)
-    if looks_like_path(source.name):
-        return source.revision
-    from huggingface_hub import try_to_load_from_cache
-
-    here = try_to_load_from_cache(source.name, source.index_file, revision=source.revision or None)
-    # .../snapshots/COMMIT/model_index.json
-    return Path(here).parent.name if isinstance(here, str) else source.revision
+    index = cached_file(source, source.index_file)
+    return index.parent.name if index is not None else source.revision  # .../snapshots/COMMIT/...
 
 
 def content_hash(folder: Path) -> str:
@@ -271,6 +340,11 @@ def content_hash(folder: Path) -> str:
     return _hash_of_files(
         tuple((p.relative_to(folder).as_posix(), p, p.stat().st_mtime_ns) for p in files)
     )
+
+
+def file_hash(path: Path) -> str:
+    """Return a hash of what a file holds, whatever it is called."""
+    return _hash_of_files((("", path, path.stat().st_mtime_ns),))
 
 
 @functools.cache

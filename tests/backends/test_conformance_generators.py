@@ -1,4 +1,4 @@
-"""The bundled and plain captioners and rewriters, and every kind of generator, keep the contract."""
+"""Bundled and plain captioners and rewriters, and every kind of generator, keep the contract."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.backends.conformance import check_captioner, check_generator, check_rewriter
 
 from gendataagent.backends.diffusion import DiffusionFactory
 from gendataagent.backends.plain import NoCaption, SameCaption
 from gendataagent.backends.tiny.captioner import AttributeCaptioner
 from gendataagent.backends.tiny.rewriter import AttributeRewriter
 from gendataagent.protocols import Captioner, PromptRewriter
-from tests.backends.conformance import check_captioner, check_generator, check_rewriter
 
 
 @pytest.mark.parametrize("make", [AttributeCaptioner, NoCaption])

@@ -90,13 +90,14 @@ def test_an_image_depends_on_its_request_alone_whatever_the_batch(
 def test_the_pipeline_always_draws_as_many_at_once(
     generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline, drawn = generator._pipeline, []
+    kind, drawn = type(generator._pipeline), []
+    call = kind.__call__
 
-    def counting(**arguments: Any) -> Any:
+    def counting(pipeline: Any, **arguments: Any) -> Any:
         drawn.append(len(arguments["prompt"]))
-        return pipeline(**arguments)
+        return call(pipeline, **arguments)
 
-    monkeypatch.setattr(generator, "_pipeline", counting)
+    monkeypatch.setattr(kind, "__call__", counting)
     assert len(generator.render([request(0)])) == 1
     assert len(generator.render([request(seed) for seed in range(9)])) == 9
     # Kernels for one image round otherwise than those for several.
@@ -228,24 +229,26 @@ def test_what_overflows_in_half_precision_is_made_again_in_full(
 
 
 def test_a_batch_too_large_for_the_memory_is_halved_and_a_single_one_says_what_to_do(
-    generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [request(seed) for seed in range(5)]
-    expected, pipeline = pixels_of(generator.render(requests)), generator._pipeline
-    room, drawn = 2, []
+    generator = DiffusionFactory(model=str(tiny_pipeline_folder))()
+    expected, kind = pixels_of(generator.render(requests)), type(generator._pipeline)
+    call, room, drawn, sliced = kind.__call__, 2, [], []
 
-    def small_memory(**arguments: Any) -> Any:
+    def small_memory(pipeline: Any, **arguments: Any) -> Any:
         drawn.append(len(arguments["prompt"]))
+        sliced.append(pipeline.vae.use_slicing)
         if drawn[-1] > room:
             raise torch.OutOfMemoryError
-        return pipeline(**arguments)
+        return call(pipeline, **arguments)
 
-    monkeypatch.setattr(generator, "_pipeline", small_memory)
-    monkeypatch.setattr(generator, "_drawn_together", DRAWN_TOGETHER)  # restores it afterwards
+    monkeypatch.setattr(kind, "__call__", small_memory)
     images = np.frombuffer(b"".join(pixels_of(generator.render(requests))), dtype=np.uint8)
     wanted = np.frombuffer(b"".join(expected), dtype=np.uint8)
     assert np.abs(images.astype(int) - wanted).max() <= 1  # other kernels: rounded otherwise
-    assert drawn == [8, 4, 2, 2, 2]
+    assert drawn == [8, 8, 4, 2, 2, 2]
+    assert sliced == [False] + [True] * 5
     room = 0
     with pytest.raises(GenerationError, match=r"memory for a single image; lower .*size_px"):
         generator.render(requests)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gendataagent import pretrained
+from gendataagent.backends.diffusion import known
+from gendataagent.backends.diffusion.lora import lora_revision
 from gendataagent.config import AUTO, GenerationConfig
 from gendataagent.pretrained import ModelSource
 from gendataagent.records import ModelDescription
@@ -75,10 +76,18 @@ class DiffusionFactory:
         )
 
     def describe(self) -> ModelDescription:
-        """Return name and revision without loading it: a folder's hash, a hub commit."""
-        folder = self.source.folder
-        name = self.model if folder is None else Path(folder).resolve().name
-        return ModelDescription(name=name, revision=pretrained.revision_of(self.source))
+        """Return name and revision without loading it: a folder's hash, a hub commit.
+
+        Of SD 1.5 it names the mirror that is on this machine. A LoRA's hash and scale belong to the
+        revision.
+        """
+        here = list(known.places(self.source))
+        source = next((place for place in here if pretrained.is_here(place)), here[0])
+        revision = pretrained.revision_of(source)
+        if self.lora:
+            revision += f"+lora:{lora_revision(self.lora)}@{self.lora_scale:g}"
+        name = source.name if source.folder is None else source.folder.resolve().name
+        return ModelDescription(name=name, revision=revision)
 
     def __call__(self) -> DiffusionGenerator:
         """Load the pipeline; raises `ModelError` with what to do."""

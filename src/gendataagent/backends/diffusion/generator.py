@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from gendataagent.backends.diffusion.calling import Calling
 from gendataagent.backends.diffusion.factory import DiffusionFactory
-from gendataagent.backends.diffusion.loading import load_pipeline, resolve_dtype, square
-from gendataagent.errors import ConfigError, GenerationError, ModelError
+from gendataagent.backends.diffusion.keeping import (
+    LATENTS_BYTES,
+    TEXTS_BYTES,
+    Kept,
+    LatentsOnce,
+    TextsOnce,
+)
+from gendataagent.backends.diffusion.loading import load_pipeline, place, resolve_dtype
+from gendataagent.backends.diffusion.prompts import loses_its_class, token_counter_of
+from gendataagent.errors import GenerationError
 from gendataagent.protocols import Rendered, RenderRequest
 
 DRAWN_TOGETHER = 8
@@ -26,28 +34,41 @@ class DiffusionGenerator:
     otherwise for other batch sizes, so the pipeline always draws `DRAWN_TOGETHER` images at a time,
     the last ones repeated where fewer are asked for: an image is then the same to the bit whatever
     it is asked for with. Only on a device whose memory is too small for that are fewer drawn.
+
+    Sources and texts are encoded once and kept (`keeping`). A prompt that is cut before its class
+    is told is refused, since its image would show anything.
     """
 
     def __init__(self, factory: DiffusionFactory) -> None:
-        self.description = factory.describe()
-        self._device = torch.device(factory.device)
-        self._dtype = resolve_dtype(factory.dtype, self._device)
+        self._dtype = resolve_dtype(factory.dtype, factory.device)
         self._pipeline = load_pipeline(factory, self._dtype)
-        self._pipeline.to(self._device)
-        self._size_px = _size_px(factory, self._pipeline)
+        self._calling = Calling.of(self._pipeline, factory.model, factory.size_px)
+        place(self._pipeline, factory)
+        self.description = factory.describe()  # now it is known which mirror it came from
+        self._counter = token_counter_of(self._pipeline)
+        self.latents, self.texts = Kept(LATENTS_BYTES), Kept(TEXTS_BYTES)
+        self._pipeline.vae.encode = LatentsOnce(self._pipeline.vae, self.latents)
+        self._pipeline.encode_prompt = TextsOnce(self._pipeline, self.texts)
         self._drawn_together = DRAWN_TOGETHER
 
     @property
     def size_px(self) -> int:
         """Side of the square images made, in pixels."""
-        return int(self._size_px)
+        return self._calling.size_px
 
     def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        """Return one result per request; black or flagged images come with a reason."""
-        results: list[Rendered] = []
-        for _, group in groupby(requests, key=_shared_settings):
-            results.extend(self._render_alike(list(group)))
-        return results
+        """Return one result per request; what is no use comes with a reason.
+
+        Reasons: class-cut-off, flagged-by-safety-checker, black-image.
+        """
+        refused = Rendered(image=None, rejected_by="class-cut-off")
+        cut = [loses_its_class(request.prompt, self._counter) for request in requests]
+        whole = [request for request, is_cut in zip(requests, cut, strict=True) if not is_cut]
+        made: list[Rendered] = []
+        for _, group in groupby(whole, key=_shared_settings):
+            made.extend(self._render_alike(list(group)))
+        remaining = iter(made)
+        return [refused if is_cut else next(remaining) for is_cut in cut]
 
     def _render_alike(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         results = self._draw(requests)
@@ -62,37 +83,37 @@ class DiffusionGenerator:
         return results
 
     def _draw(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        """Draw in groups of one size, which is halved if the device runs out of memory."""
+        """Draw in groups of one size, which is made smaller if memory runs out."""
         results: list[Rendered] = []
         while len(results) < len(requests):
             group = requests[len(results) : len(results) + self._drawn_together]
             try:
                 results.extend(self._run_pipeline(group))
                 continue
-            except torch.OutOfMemoryError as error:
-                if self._drawn_together == 1:
-                    raise GenerationError(
-                        "the device has not enough memory for a single image; lower "
-                        "generation.size_px, set generation.dtype=float16, or name another device"
-                    ) from error
-            self._drawn_together //= 2
-            torch.cuda.empty_cache()
+            except torch.OutOfMemoryError:
+                pass  # while it is handled, its frames hold on to what was allocated
+            self._make_room()
         return results
+
+    def _make_room(self) -> None:
+        """Go on with less memory: first the VAE one image at a time, then half of the images."""
+        vae = self._pipeline.vae
+        if hasattr(vae, "enable_slicing") and not vae.use_slicing:
+            vae.enable_slicing()
+        elif self._drawn_together > 1:
+            self._drawn_together //= 2
+        else:
+            raise GenerationError(
+                "the device has not enough memory for a single image; lower generation.size_px, "
+                "set generation.dtype=float16, or name another device"
+            )
+        torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         missing = self._drawn_together - len(requests)
         padded = [*requests, *[requests[-1]] * missing]
-        first = padded[0]
-        output = self._pipeline(
-            prompt=[request.prompt for request in padded],
-            negative_prompt=[request.negative_prompt for request in padded],
-            image=[square(request.source, self._size_px) for request in padded],
-            strength=first.strength,
-            guidance_scale=first.guidance_scale,
-            num_inference_steps=first.num_inference_steps,
-            generator=[torch.Generator("cpu").manual_seed(request.seed) for request in padded],
-        )
+        output = self._pipeline(**self._calling.arguments(padded))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(padded)
         return [
             Rendered(image=image, rejected_by=_why_refused(image, bool(flag)))
@@ -108,19 +129,3 @@ def _why_refused(image: Image.Image, flagged: bool) -> str | None:
     if flagged:
         return "flagged-by-safety-checker"
     return "black-image" if int(np.asarray(image).max()) < _BLACK_BELOW else None
-
-
-def _size_px(factory: DiffusionFactory, pipeline: Any) -> int:
-    """Return the side of the images to make; raise for one that the pipeline would change."""
-    if not hasattr(pipeline, "unet"):
-        raise ModelError(
-            f"{factory.model!r} is a {type(pipeline).__name__}, which has no UNet; name a Stable "
-            "Diffusion with generation.generator"
-        )
-    scale = int(pipeline.vae_scale_factor)
-    size_px = factory.size_px or int(pipeline.unet.config.sample_size) * scale
-    if size_px % scale:
-        raise ConfigError(
-            f"generation.size_px must be a multiple of {scale} for this generator, got {size_px}"
-        )
-    return size_px

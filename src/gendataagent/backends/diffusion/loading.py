@@ -3,33 +3,64 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 import torch
 from PIL import Image
 
 from gendataagent import pretrained
+from gendataagent.backends.diffusion import known
 from gendataagent.backends.diffusion.factory import DiffusionFactory
+from gendataagent.backends.diffusion.lora import apply_lora
+from gendataagent.backends.diffusion.schedulers import choose_scheduler
 from gendataagent.config import AUTO
 from gendataagent.errors import ModelError
 
-DEFAULT_SCHEDULER = "UniPCMultistepScheduler"  # Real-Fake's code [C]
-
 
 def load_pipeline(factory: DiffusionFactory, dtype: torch.dtype) -> Any:
-    """Return the image-to-image pipeline of a factory, on the CPU.
+    """Return the image-to-image pipeline of a factory, its LoRA merged in, on the CPU.
+
+    Warns if another repository had to take the place of the one named.
 
     Raises:
         ModelError: with a sentence that says what to do.
     """
     diffusers = _quiet_diffusers()
     load = functools.partial(
-        diffusers.AutoPipelineForImage2Image.from_pretrained, dtype=dtype, use_safetensors=True
+        diffusers.AutoPipelineForImage2Image.from_pretrained,
+        dtype=dtype,
+        use_safetensors=True,
+        variant=factory.variant or None,
     )
-    pipeline = pretrained.load(factory.source, load)
-    pipeline.scheduler = _scheduler(factory.scheduler, pipeline.scheduler)
+    source, pipeline = pretrained.load_first(list(known.places(factory.source)), load)
+    if source.name != factory.model:
+        warnings.warn(
+            f"{factory.model} could not be found; {source.name}, which holds the same model, was "
+            "loaded instead",
+            stacklevel=2,
+        )
+    if factory.lora:
+        apply_lora(pipeline, factory.lora, factory.lora_scale)
+    pipeline.scheduler = choose_scheduler(factory.scheduler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def place(pipeline: Any, factory: DiffusionFactory) -> None:
+    """Move a pipeline to the device of its factory.
+
+    Raises:
+        ModelError: the device has not enough memory for it.
+    """
+    try:
+        pipeline.to(torch.device(factory.device))
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"generation.generator: {factory.model!r} does not fit into the memory of "
+            f"{factory.device}; set generation.dtype=float16, name a smaller generator or another "
+            "device, or end what else runs there"
+        ) from error
 
 
 def square(image: Image.Image, size_px: int) -> Image.Image:
@@ -48,19 +79,6 @@ def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
         return torch.float32 if torch.device(device).type == "cpu" else torch.float16
     dtype: torch.dtype = getattr(torch, name)
     return dtype
-
-
-def _scheduler(name: str, default: Any) -> Any:
-    import diffusers
-
-    wanted = DEFAULT_SCHEDULER if name == AUTO else name
-    cls = getattr(diffusers, wanted, None)
-    if cls is None or not wanted.endswith("Scheduler"):
-        raise ModelError(
-            f"generation.scheduler: diffusers has no scheduler {name!r}; for example "
-            "UniPCMultistepScheduler, DPMSolverMultistepScheduler, DDIMScheduler"
-        )
-    return cls.from_config(default.config)
 
 
 def _quiet_diffusers() -> Any:
