@@ -199,7 +199,8 @@ def save_diffusion(scale: Scale, folder: Path, *, device: str, dtype: torch.dtyp
     vocabulary.write_text(json.dumps(byte_vocabulary()), encoding="utf-8")
     merges.write_text("#version: 0.2\n", encoding="utf-8")
     tokenizer = CLIPTokenizer(str(vocabulary), str(merges), model_max_length=77)
-    vocabulary.unlink(), merges.unlink()
+    vocabulary.unlink()
+    merges.unlink()
     pipeline = StableDiffusionPipeline(
         unet=parts[0],
         vae=parts[1],

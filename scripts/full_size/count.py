@@ -3,8 +3,8 @@
     python scripts/full_size/count.py            # about two minutes, no GPU, little memory
 
 Everything is built on torch's meta device, which has shapes and no numbers. FLOPs are those of
-torch.utils.flop_counter (a multiply-add is two). A UNet's or autoencoder's FLOPs are a polynomial of
-second order in the number of its (latent) pixels n, since attention is quadratic and all the rest
+torch.utils.flop_counter (a multiply-add is two). A UNet's or autoencoder's FLOPs are a polynomial
+of second order in the number of its (latent) pixels n, since attention is quadratic and all the rest
 linear: c0 + c1 n + c2 n^2, from three sizes; a fourth size is printed as a check. Activation bytes
 are those alive at once in float16 with fused attention, beyond weights; for training, those alive
 when the backward pass begins.
@@ -35,7 +35,7 @@ class LiveBytes(TorchDispatchMode):
     """Bytes of the tensors made inside it that are still alive, and the most there ever were."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
@@ -77,7 +77,7 @@ class _FusedAttention(torch.autograd.Function):
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
-    return _FusedAttention.apply(query, key, value)  # type: ignore[no-any-return]
+    return _FusedAttention.apply(query, key, value)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def weights(module: Any) -> int:
@@ -108,7 +108,7 @@ def peak(call: Callable[[], Any]) -> int:
     """Return the most activation bytes alive during a call without gradients."""
     with LiveBytes() as live, torch.no_grad():
         call()
-    return live.peak
+    return int(live.peak)
 
 
 def kept(call: Callable[[], Any]) -> int:
@@ -117,7 +117,7 @@ def kept(call: Callable[[], Any]) -> int:
         result = call()
         alive = live.now()
     del result
-    return alive
+    return int(alive)
 
 
 def count_denoiser(unet: Any, text_width: int, sides: tuple[int, int, int, int]) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def sdxl_text_encoder() -> Any:
 def count_backbone(model: Any, size_px: int) -> dict[str, Any]:
     """Return the facts of an image classifier at its usual size, per picture."""
     model.eval()
-    facts = {"parameters": weights(model), "size_px": size_px}
+    facts: dict[str, Any] = {"parameters": weights(model), "size_px": size_px}
     picture = torch.empty(1, 3, size_px, size_px)
     facts["flops"] = flops(lambda: model(picture))
     attention, functional.scaled_dot_product_attention = (
@@ -215,6 +215,10 @@ def count_backbone(model: Any, size_px: int) -> dict[str, Any]:
     model.half().train()
     eight = torch.empty(8, 3, size_px, size_px).half()
     facts["training_bytes_per_px"] = kept(lambda: model(eight)) / 8 / size_px**2
+    # as the VoG filter does it: eval mode, float32, frozen weights, gradients of the pictures
+    model.float().eval().requires_grad_(False)
+    seen = torch.empty(8, 3, size_px, size_px, requires_grad=True)
+    facts["vog_bytes_per_px"] = kept(lambda: model(seen)) / 8 / size_px**2
     functional.scaled_dot_product_attention = attention
     return facts
 

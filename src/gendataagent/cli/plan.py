@@ -1,0 +1,148 @@
+"""`gendataagent presets` and `plan`: settings by name, and what a run will cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gendataagent.cli.shared import ConfigOption, PresetOption, SetOption, app, settings_from
+from gendataagent.presets import list_presets, preset_text
+
+if TYPE_CHECKING:
+    from gendataagent.planning import Plan
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(help="print this one, with its comments")] = None,
+) -> None:
+    """List the settings that go by a name, or print one as a file for --config."""
+    if name is not None:
+        print(preset_text(name), end="")
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for preset in list_presets():
+        table.add_row(Text(preset.name), Text(preset.about))
+    Console().print(table)
+
+
+@app.command()
+def plan(
+    data: Annotated[str | None, typer.Option(help="the pictures, to count; data.path")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=4, help="training pictures to plan with, without data")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help='plan for this GPU, such as "RTX 4090"; else what is here')
+    ] = None,
+    utilisation: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="share of the device's peak rate that is reached"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Tell what a run will download, make and cost; loads no model, asks no network."""
+    from gendataagent.planning import make_plan
+
+    given: dict[str, Any] = {} if data is None else {"data.path": data}
+    settings = settings_from(config, given, set_ or [], preset)
+    made = make_plan(settings, gpu=gpu, images=images, utilisation=utilisation, folder=Path("runs"))
+    if as_json:
+        print(json.dumps(made.to_json(), indent=2))
+        return
+    _print(made)
+
+
+def _print(plan: Plan) -> None:
+    console = Console()
+    console.print(_models(plan))
+    console.print(_stages(plan))
+    console.print(_sums(plan))
+    for note in plan.notes:
+        console.print(Text(f"! {note}", style="yellow"), soft_wrap=True)
+    console.print(Text("An estimate. It assumes:", style="dim"))
+    for assumption in plan.assumptions:
+        console.print(Text(f"- {assumption}", style="dim"), soft_wrap=True)
+
+
+def _models(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, title="models", title_justify="left")
+    for column in ("for", "name", "where", "to download"):
+        table.add_column(column, overflow="fold")
+    for model in plan.models:
+        where = f"{model.where}, gated" if model.gated else model.where
+        download = "" if model.download_bytes == 0 else _gb(model.download_bytes)
+        table.add_row(Text(model.setting), Text(model.name), Text(where), download)
+    return table
+
+
+def _stages(plan: Plan) -> Table:
+    table = Table(
+        box=None, pad_edge=False, title=f"work, on {plan.device.name}", title_justify="left"
+    )
+    for column in ("stage", "how much", "PFLOP", "time", "memory", "note"):
+        table.add_column(column, overflow="fold")
+    for stage in plan.stages:
+        memory = "" if stage.memory_bytes == 0 else _gib(stage.memory_bytes)
+        table.add_row(
+            stage.name, stage.amount, _pflop(stage.flops), _time(stage.seconds), memory,
+            Text(stage.note),
+        )  # fmt: skip
+    table.add_row("all", "", _pflop(plan.flops), _time(plan.seconds), "", "")
+    return table
+
+
+def _sums(plan: Plan) -> Table:
+    counts, real = plan.counts, plan.real
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row(
+        "real pictures",
+        f"{real.train:,} train, {real.validation:,} validation, {real.test:,} test: {real.source}",
+    )
+    if counts.rounds:
+        table.add_row(
+            "rounds",
+            f"{counts.rounds}, each {counts.images_per_round:,} images from "
+            f"{counts.selected_per_round:,} hard ones; about {counts.kept_per_round:,} kept once "
+            f"the filter acts ({counts.filtered_rounds} rounds)",
+        )
+    table.add_row(
+        "disk",
+        f"images {_gb(plan.disk.images)}, checkpoints {_gb(plan.disk.checkpoints)}, downloads "
+        f"{_gb(plan.disk.downloads)}",
+    )
+    return table
+
+
+def _gb(amount: float | None) -> str:
+    return "not known" if amount is None else f"{amount / 1e9:.1f} GB"
+
+
+def _gib(amount: float | None) -> str:
+    return "not known" if amount is None else f"{amount / 2**30:.1f} GiB"
+
+
+def _pflop(amount: float | None) -> str:
+    return "not known" if amount is None else f"{amount / 1e15:,.3g}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 100 else f"{hours / 24:.0f} days"
