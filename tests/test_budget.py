@@ -103,7 +103,7 @@ def test_the_share_moves_only_a_little() -> None:
     for generated in range(200, 3000, 37):
         matched = match_budget(apply(base(), "gendataagent"), FIFTY_EACH, generated)
         assert 0.14 <= matched.config.selection.share <= 0.284
-        assert abs(matched.difference) <= 5
+        assert abs(matched.difference) <= 8
 
 
 def test_a_budget_below_every_real_image_takes_some_of_them_once() -> None:
