@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -10,6 +11,30 @@ from collections.abc import Sequence
 # text encoders cut long prompts at the end.
 PROMPT_FORMAT = "A photo of {class_name}, which is {caption}"
 PROMPT_WITHOUT_CAPTION = "A photo of {class_name}"
+
+# Names of things that are far more often said as a colour: "orange, on a green background".
+_COLOURS = (
+    "amber apricot aqua chestnut chocolate copper coral cream emerald gold ivory khaki lavender "
+    "lemon lilac lime maroon mint mustard olive orange peach pink plum rose ruby rust salmon "
+    "sapphire silver turquoise violet"
+)
+COLOUR_NAMES = frozenset(_COLOURS.split())
+_IRREGULAR = {
+    "child": "children", "foot": "feet", "goose": "geese", "man": "men", "mouse": "mice",
+    "ox": "oxen", "person": "people", "tooth": "teeth", "woman": "women", "knife": "knives",
+    "leaf": "leaves", "wolf": "wolves", "calf": "calves", "loaf": "loaves", "shelf": "shelves",
+    "wife": "wives", "half": "halves", "cactus": "cacti",
+}  # fmt: skip
+_REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
+# Chinese, Japanese, Korean and Thai do not put spaces between all words.
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+# An article before it, adjectives between, no noun after it: the thing is meant, not the colour.
+_LINKS = "and|are|at|by|from|in|is|lying|near|next|of|on|or|that|under|which|with"
+_THING = (
+    rf"\b(?:a|an|another|one|the)\s+(?:(?!(?:{_LINKS})\b)\w+\s+){{0,2}}"
+    + "{name}"
+    + rf"(?=\s*(?:$|[^\w\s-])|\s+(?:{_LINKS})\b)"
+)
 
 
 def readable_class_name(name: str) -> str:
@@ -29,18 +54,66 @@ def compose_prompt(class_name: str, caption: str) -> str:
 def names_another_class(caption: str, class_name: str, class_names: Sequence[str]) -> str | None:
     """Return the name of another class that `caption` speaks of as a whole word, or None.
 
-    Names contained in the own class name do not count ("frog" inside "green frog").
+    The plural and singular of a name count as well. Names contained in the own class name do not
+    ("frog" inside "green frog"), nor colours that are also things, where the colour is meant
+    ("orange, on a green background"; but "an orange on a table" counts).
     """
     text = readable_class_name(caption).casefold()
     own = readable_class_name(class_name).casefold()
     for other in class_names:
         name = readable_class_name(other).casefold()
-        if name == own or _has_word(own, name):
+        if not name or name == own or _pattern(name, colours_count=True).search(own):
             continue
-        if _has_word(text, name):
+        if _pattern(name, colours_count=False).search(text):
             return other
     return None
 
 
-def _has_word(text: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+def word_forms(name: str) -> tuple[str, ...]:
+    """Return a name (lower case) with its last word as it stands, in the plural, the singular.
+
+    English only, by rule; a name of another language keeps its own form among the results.
+    """
+    start, space, last = name.rpartition(" ")
+    return tuple(
+        dict.fromkeys(start + space + word for word in (last, plural(last), singular(last)))
+    )
+
+
+def plural(word: str) -> str:
+    """Return the English plural of a word in lower case ("cat" -> "cats"), by rule."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if re.search(r"(s|x|z|ch|sh)$", word):
+        return word + "es"
+    if re.search(r"[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word + "s"
+
+
+def singular(word: str) -> str:
+    """Return the English singular of a word in lower case ("cats" -> "cat"), by rule.
+
+    A word that is no plural comes back as it is; "bus", "glass", "iris" too.
+    """
+    if word in _REGULAR:
+        return _REGULAR[word]
+    if re.search(r"[^aeiou]ies$", word) and len(word) > 4:
+        return word[:-3] + "y"
+    if re.search(r"(ss|x|z|ch|sh)es$", word):
+        return word[:-2]
+    if re.search(r"[^suiw]s$", word) and len(word) > 3:
+        return word[:-1]
+    return word
+
+
+@functools.lru_cache(maxsize=4096)
+def _pattern(name: str, *, colours_count: bool) -> re.Pattern[str]:
+    """Return what finds a name (lower case) in a text in lower case."""
+    forms = [re.escape(form).replace(r"\ ", r"[\s-]+") for form in word_forms(name)]
+    if _UNSPACED.search(name):
+        return re.compile("|".join(forms))
+    if name in COLOUR_NAMES and not colours_count:
+        several = rf"(?<!\w){re.escape(plural(name))}(?!\w)"
+        return re.compile(_THING.replace("{name}", re.escape(name)) + "|" + several)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(forms)})(?!\w)")

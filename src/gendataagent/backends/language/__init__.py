@@ -1,0 +1,1 @@
+"""Captions rewritten by a language model, here or behind an OpenAI-compatible server."""
