@@ -26,6 +26,7 @@ from gendataagent.components import (
 from gendataagent.config import RunConfig
 from gendataagent.errors import ConfigError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
+from gendataagent.render_cache import CachingExecutor
 
 
 def config_of(**sections: object) -> RunConfig:
@@ -178,3 +179,23 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     for name in ("quantum", "" if torch.cuda.is_available() else "cuda"):
         with pytest.raises(ConfigError, match=rf"device '{name}' cannot be used here: .*try auto"):
             resolve_device(name)
+
+
+def test_runs_share_the_images_of_one_generator_and_no_other(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    def executor_of(**generation: object) -> CachingExecutor:
+        executor = build_backends(config_of(device="cpu", generation=generation)).executor
+        assert isinstance(executor, CachingExecutor)
+        return executor
+
+    cache = str(tmp_path)
+    tiny = executor_of(generator=str(tiny_pipeline_folder), image_cache=cache)
+    same = executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, workers=2)
+    for other in (
+        executor_of(generator=TINY_SD, image_cache=cache),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, size_px=64),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, dtype="bfloat16"),
+    ):
+        assert other._stamp != tiny._stamp
+    assert same._stamp == tiny._stamp

@@ -27,6 +27,7 @@ SPEED_ONLY = {
     "adaptation.measure_images",
     "generation.batch_size",
     "generation.workers",
+    "generation.image_cache",
     "device",
     "threads",
 }

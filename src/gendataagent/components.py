@@ -15,12 +15,13 @@ from typing import Protocol, runtime_checkable
 
 from gendataagent import pretrained
 from gendataagent.caption_cache import CachedCaptioner, cache_folder
-from gendataagent.config import AUTO, RunConfig
+from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.errors import ConfigError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
 from gendataagent.filtering import FILTERS
 from gendataagent.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.records import ModelDescription
+from gendataagent.render_cache import CachingExecutor
 from gendataagent.selection import SELECTORS
 
 TINY_SD = "tiny-sd"
@@ -284,7 +285,7 @@ def build_backends(config: RunConfig) -> Backends:
     device = resolve_device(config.device)
     config = _with_backends_chosen(config, device)
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
-    generator, workers = config.generation.generator, config.generation.workers
+    generator = GENERATORS.get(config.generation.generator, _diffusion)(config, device)
     return Backends(
         captioner=(
             CAPTIONERS[captioner]() if captioner in CAPTIONERS else _image_to_text(config, device)
@@ -292,9 +293,17 @@ def build_backends(config: RunConfig) -> Backends:
         rewriter=(
             REWRITERS[rewriter]() if rewriter in REWRITERS else _language_model(config, device)
         ),
-        generator=GENERATORS.get(generator, _diffusion)(config, device),
-        executor=ProcessExecutor(workers) if workers else SerialExecutor(),
+        generator=generator,
+        executor=_executor(config.generation, generator, device),
     )
+
+
+def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: str) -> Executor:
+    executor = ProcessExecutor(settings.workers) if settings.workers else SerialExecutor()
+    if not settings.image_cache:
+        return executor
+    what = (generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device)
+    return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
 
 
 def resolve_device(name: str) -> str:

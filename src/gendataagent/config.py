@@ -404,6 +404,11 @@ class GenerationConfig:
         at_least=1,
         affects_results=False,
     )
+    image_cache: str = setting(
+        "",
+        "folder where images are kept for all runs that ask for the very same; empty = nowhere",
+        affects_results=False,
+    )
     workers: int = setting(
         0, "processes that make pictures; 0 = this one", at_least=0, affects_results=False
     )
