@@ -185,7 +185,7 @@ def _entries(lines: bytes) -> Iterator[tuple[str, str]]:
         try:
             row = json.loads(line)
             key, caption = row["picture"], row["caption"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             continue  # torn, or of another version: that caption is made again
         if isinstance(key, str) and isinstance(caption, str) and len(caption) <= _LONGEST_CAPTION:
             yield key, caption
