@@ -207,6 +207,18 @@ def test_symbolic_links_count_as_pictures(tmp_path: Path) -> None:
     assert len(load(tmp_path / "here").test) == 12
 
 
+def test_names_in_a_list_that_are_no_files(tmp_path: Path) -> None:
+    trees.pets(tmp_path)
+    for name in ("Abyssinian_100", "Maine_Coon_101"):
+        (tmp_path / f"images/{name}.jpg").unlink()
+    (tmp_path / "images/Abyssinian_100.jpg").mkdir()
+    (tmp_path / "images/Maine_Coon_101.jpg").symlink_to("nowhere.jpg")
+    assert [(bad.name, bad.reason) for bad in load(tmp_path).quarantined] == [
+        ("images/Maine_Coon_101.jpg", "named in the list, but there is no such file"),
+        ("images/Abyssinian_100.jpg", "not a regular file"),
+    ]
+
+
 @pytest.mark.parametrize("key", TREES)
 def test_the_folder_above_will_do_and_changes_nothing(tmp_path: Path, key: str) -> None:
     TREES[key](tmp_path / "above" / "archive")
@@ -331,6 +343,16 @@ def test_lists_without_any_picture(tmp_path: Path) -> None:
 def test_tables_do_not_care_for_the_layout_but_it_is_said() -> None:
     data = load(Path("bundled:cifar10"), "cub", train_per_class=1)
     assert note(data, "data.layout = cub means folders")
+
+
+def test_no_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trees.pets(tmp_path))
+    with pytest.raises(
+        DataError, match=r"data\.path is empty: give --data DIR, Oxford-IIIT Pets\. "
+    ):
+        load_data(DataConfig(path="", layout="pets"), seed=0)
+    with pytest.raises(DataError, match=r"data\.path is empty: .* a folder of pictures"):
+        load_data(DataConfig(path=""), seed=0)
 
 
 def test_names_of_imagenet() -> None:

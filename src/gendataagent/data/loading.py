@@ -21,7 +21,13 @@ from gendataagent.data.listing import (
     some,
 )
 from gendataagent.data.naming import with_readable_names
-from gendataagent.data.official import FOLDER, find_archive, list_archive, not_there
+from gendataagent.data.official import (
+    ARCHIVES,
+    FOLDER,
+    find_archive,
+    list_archive,
+    not_there,
+)
 from gendataagent.data.screening import Screened, screen
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
@@ -55,7 +61,7 @@ def load_data(
     Raises:
         DataError: nothing usable at the path, or classes, labels or ids that do not hold together.
     """
-    listing = _list(config)
+    listing = list_data(config)
     max_pixels = config.max_megapixels * 1e6
     screened = screen(listing.store, listing.items, max_pixels=max_pixels, progress=progress)
     quarantined = (*listing.quarantined, *screened.quarantined)
@@ -117,15 +123,32 @@ def _one_split(
     )
 
 
-def _list(config: DataConfig) -> Listing:
-    """Return what the path says it holds, its classes called by words."""
+def list_data(config: DataConfig) -> Listing:
+    """Return what the path says it holds, its classes called by words; no picture is decoded.
+
+    Raises:
+        DataError: nothing usable at the path.
+    """
     if config.path.startswith(HUB_PREFIX):
         return with_readable_names(list_hub(config))
+    if not config.path:
+        raise DataError(_no_path(config.layout))
     path = _resolve(config.path)
     listing = _list_tables(path, config)
     if listing is None and (archive := find_archive(path, config.layout)):
         return list_archive(*archive)
     return with_readable_names(listing or _list_folder(path, config))
+
+
+_list = list_data  # the name it had before others needed it
+
+
+def _no_path(layout: str) -> str:
+    """Return what to say where no data is named; an empty path would mean the current folder."""
+    if layout in ARCHIVES:
+        archive = ARCHIVES[layout]
+        return f"data.path is empty: give --data DIR, {archive.counts.title}. {archive.unpack}"
+    return "data.path is empty: give --data DIR, a folder of pictures with one folder a class"
 
 
 def _list_tables(path: Path, config: DataConfig) -> Listing | None:
