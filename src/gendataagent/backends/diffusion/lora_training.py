@@ -46,6 +46,7 @@ from gendataagent.records import derive_seed
 MIN_PICTURES = 2  # of one picture the distribution-matching term says nothing
 SMALL_GPU_BYTES = 16 * GIB
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each matrix
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -236,11 +237,12 @@ class LoraTrainer:
             {n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")}
         )
         moments: dict[int, dict[str, Tensor]] = {}
-        for position, name in enumerate(self.layers.parameters):
-            for moment in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors.get(f"adamw.{moment}.{name}")
-                if value is not None:
-                    moments.setdefault(position, {})[moment] = value.clone()
+        kept = {name for name in tensors if name.startswith("adamw.")}
+        whole = {f"adamw.{moment}.{name}" for moment in MOMENTS for name in self.layers.parameters}
+        if kept not in (set(), whole):  # fp16 may skip the first steps, then there are none yet
+            raise ModelError("the training state is not whole: moments of AdamW are missing")
+        for position, name in enumerate(self.layers.parameters if kept else ()):
+            moments[position] = {m: tensors[f"adamw.{m}.{name}"].clone() for m in MOMENTS}
         self._adamw.load_state_dict({**self._adamw.state_dict(), "state": moments})
         scaler = self._accelerator.scaler
         if scaler is not None and state["loss_scaler"]:
@@ -369,19 +371,17 @@ def _checkpoints_gradients(config: AdaptationConfig, device: torch.device) -> bo
 
 def _accelerator(device: torch.device, precision: str) -> Accelerator:
     """Return an Accelerator of this precision, whatever earlier ones in the process were."""
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f"adaptation.mixed_precision=fp16 needs a CUDA GPU, got {device.type}; use auto"
+        )
     settings = {"cpu": device.type == "cpu", "mixed_precision": precision}
     try:
         return Accelerator(**settings)
     except ValueError:
         # Accelerate keeps its settings once per process and refuses different ones.
         AcceleratorState._reset_state(reset_partial_state=True)
-    try:
         return Accelerator(**settings)
-    except ValueError as error:
-        raise ConfigError(
-            f"adaptation.mixed_precision={precision} cannot be used on {device.type}: {error}; "
-            "leave it at auto"
-        ) from error
 
 
 @contextlib.contextmanager
