@@ -177,6 +177,12 @@ def resnet(scale: Scale) -> Any:
     return ResNetForImageClassification(ResNetConfig(**scale.resnet, num_labels=1000))
 
 
+def vocabulary_of(size: int) -> dict[str, int]:
+    """Return the tokens of `byte_vocabulary`, filled up to the size of a model's table."""
+    known = byte_vocabulary()
+    return known | {f"\u0120word{n}": n for n in range(len(known), size)}
+
+
 def byte_vocabulary() -> dict[str, int]:
     """Return a token per byte, alone and at the end of a word, in CLIP's printable alphabet."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -196,7 +202,8 @@ def save_diffusion(scale: Scale, folder: Path, *, device: str, dtype: torch.dtyp
         parts = unet(scale), autoencoder(scale), clip_text_encoder(scale)
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary.write_text(json.dumps(byte_vocabulary()), encoding="utf-8")
+    words = vocabulary_of(scale.clip_text["vocab_size"])
+    vocabulary.write_text(json.dumps(words), encoding="utf-8")
     merges.write_text("#version: 0.2\n", encoding="utf-8")
     tokenizer = CLIPTokenizer(str(vocabulary), str(merges), model_max_length=77)
     vocabulary.unlink()
@@ -228,7 +235,9 @@ def save_captioner(scale: Scale, folder: Path, *, device: str, dtype: torch.dtyp
         blip2(scale).save_pretrained(folder)
     side = {"height": scale.captioner_px, "width": scale.captioner_px}
     processor = Blip2Processor(
-        BlipImageProcessorPil(size=side), _byte_tokenizer(), num_query_tokens=32
+        BlipImageProcessorPil(size=side),
+        _byte_tokenizer(scale.blip2_text["vocab_size"]),
+        num_query_tokens=32,
     )
     processor.save_pretrained(folder)
 
@@ -237,7 +246,7 @@ def save_language_model(scale: Scale, folder: Path, *, device: str, dtype: torch
     """Save Llama of this scale with a tokenizer that has a chat template."""
     with _created_on(device, dtype):
         llama(scale).save_pretrained(folder)
-    tokenizer = _byte_tokenizer()
+    tokenizer = _byte_tokenizer(scale.llama.get("vocab_size", 32_000))
     tokenizer.chat_template = LLAMA_CHAT
     tokenizer.save_pretrained(folder)
 
@@ -253,12 +262,12 @@ def save_classifier(scale: Scale, folder: Path, *, device: str, dtype: torch.dty
     ConvNextImageProcessorPil(size={"shortest_edge": scale.classifier_px}).save_pretrained(folder)
 
 
-def _byte_tokenizer() -> Any:
-    """Return a tokenizer with one token per byte, in the vocabulary of `byte_vocabulary`."""
+def _byte_tokenizer(size: int) -> Any:
+    """Return a tokenizer that reads bytes and can write `size` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE(vocab=byte_vocabulary(), merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary_of(size), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(

@@ -4,7 +4,7 @@
 
 Everything is built on torch's meta device, which has shapes and no numbers. FLOPs are those of
 torch.utils.flop_counter (a multiply-add is two). A UNet's or autoencoder's FLOPs are a polynomial
-of second order in the number of its (latent) pixels n, since attention is quadratic and all the rest
+of second order in the number of its (latent) pixels n, since attention is quadratic and all else
 linear: c0 + c1 n + c2 n^2, from three sizes; a fourth size is printed as a check. Activation bytes
 are those alive at once in float16 with fused attention, beyond weights; for training, those alive
 when the backward pass begins.

@@ -133,8 +133,9 @@ def _caption(config: RunConfig, counts: Counts, model: ModelNeeded, device: Devi
     facts = CAPTIONERS.get(model.name)
     if facts is None:
         memory = _weight_bytes(model.parameters, device) if model.parameters else None
+        note = f"{model.name}: FLOPs not known here"
         return StageCost(name="caption", amount=amount, flops=None, seconds=None,
-                         memory_bytes=memory, note=f"{model.name}: FLOPs not known here")  # fmt: skip
+                         memory_bytes=memory, note=note)  # fmt: skip
     tokens = facts.prompt_tokens + CAPTION_WORDS
     flops = most * (facts.vision_flops + 2 * facts.language_parameters * tokens)
     batches = math.ceil(most / config.prompting.batch_size)
