@@ -107,9 +107,13 @@ def transformers_backbone(
 
 def _read_config(source: ModelSource, config: ClassifierConfig, class_names: Sequence[str]) -> Any:
     from transformers import AutoConfig
+    from transformers.utils import logging
 
-    labels: dict[str, Any] = {
-        "num_labels": len(class_names),
+    # The new head is reported on over ten lines; what is really missing is an error of ours.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+    labels: dict[str, Any] = {  # their number follows from it
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: label for label, name in enumerate(class_names)},
     }
