@@ -1,12 +1,21 @@
-"""A real Stable Diffusion, only minimal: built from configs, random seeded weights, saved to disk.
+"""Real diffusion models, only minimal: built from configs, random seeded weights, saved to disk.
 
-Every class is the one a user's model has, so that the true `from_pretrained` path runs. It draws
+Every class is the one a user's model has, so that the true `from_pretrained` path runs. They draw
 coloured noise of 32 px in a few milliseconds an image.
+
+    save_tiny_pipeline         Stable Diffusion 1 and 2, with a tiny autoencoder
+    save_tiny_flagging_sd      the same with a KL autoencoder and a safety checker
+    save_tiny_sdxl             Stable Diffusion XL: two text encoders
+    save_tiny_lcm              a latent consistency model, in its own pipeline
+    save_tiny_sd3              Stable Diffusion 3: a transformer, flow matching
+    save_tiny_lora             LoRA weights for the first, as diffusers writes them
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +31,7 @@ def save_tiny_pipeline(folder: Path, *, seed: int = 0) -> Path:
     """Save a `StableDiffusionImg2ImgPipeline` of about 100,000 weights to `folder`; return it."""
     from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         vae, unet, text_encoder = _autoencoder(), _unet(), _text_encoder()
     pipeline = StableDiffusionImg2ImgPipeline(
         vae=vae,
@@ -37,6 +45,139 @@ def save_tiny_pipeline(folder: Path, *, seed: int = 0) -> Path:
     )
     pipeline.save_pretrained(folder)
     return folder
+
+
+def save_tiny_flagging_sd(folder: Path, *, seed: int = 0, flags: float = 0.8) -> Path:
+    """Save a Stable Diffusion whose safety checker flags what it likes.
+
+    Args:
+        flags: likeness to a bad concept from which it flags: 0 all pictures, 0.8 most, 2 none.
+    """
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
+
+    with seeded(seed):
+        pipeline = StableDiffusionPipeline(
+            vae=_kl_autoencoder(),
+            unet=_unet(),
+            text_encoder=_text_encoder(),
+            tokenizer=_tokenizer(),
+            scheduler=PNDMScheduler(steps_offset=1, skip_prk_steps=True),  # as in SD 1.5
+            safety_checker=_safety_checker(flags),
+            feature_extractor=_image_processor(),
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_sdxl(folder: Path, *, seed: int = 0) -> Path:
+    """Save a `StableDiffusionXLPipeline`: two text encoders, size conditions, a KL autoencoder."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    with seeded(seed):
+        pipeline = StableDiffusionXLPipeline(
+            vae=_kl_autoencoder(),
+            unet=_unet(
+                cross_attention_dim=2 * _TEXT_WIDTH,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=4,
+                # six numbers on sizes and crops, and the pooled text
+                projection_class_embeddings_input_dim=6 * 4 + _TEXT_WIDTH,
+            ),
+            text_encoder=_text_encoder(),
+            text_encoder_2=_text_encoder(projected=True),
+            tokenizer=_tokenizer(),
+            tokenizer_2=_tokenizer(),
+            scheduler=EulerDiscreteScheduler(steps_offset=1, timestep_spacing="leading"),
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_lcm(folder: Path, *, seed: int = 0) -> Path:
+    """Save a `LatentConsistencyModelPipeline`: guidance is an embedding, few steps are enough."""
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
+
+    with seeded(seed):
+        pipeline = LatentConsistencyModelPipeline(
+            vae=_autoencoder(),
+            unet=_unet(time_cond_proj_dim=8),
+            text_encoder=_text_encoder(),
+            tokenizer=_tokenizer(),
+            scheduler=LCMScheduler(clip_sample=False),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_sd3(folder: Path, *, seed: int = 0) -> Path:
+    """Save a `StableDiffusion3Pipeline` with its three text encoders, two CLIP and a T5."""
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    with seeded(seed):
+        transformer = SD3Transformer2DModel(
+            sample_size=SIZE_PX // 4,
+            patch_size=1,
+            in_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=2 * _TEXT_WIDTH,
+            caption_projection_dim=16,
+            pooled_projection_dim=2 * _TEXT_WIDTH,
+            out_channels=4,
+            pos_embed_max_size=16,
+        )
+        pipeline = StableDiffusion3Pipeline(
+            vae=_kl_autoencoder(shift_factor=0.06),
+            transformer=transformer,
+            text_encoder=_text_encoder(projected=True),
+            text_encoder_2=_text_encoder(projected=True),
+            text_encoder_3=_t5_encoder(),
+            tokenizer=_tokenizer(),
+            tokenizer_2=_tokenizer(),
+            tokenizer_3=_t5_tokenizer(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_lora(folder: Path, *, seed: int = 0, width: int = _TEXT_WIDTH) -> Path:
+    """Save LoRA weights for the attention of `save_tiny_pipeline`'s UNet; return the file.
+
+    Args:
+        width: of the text the UNet attends to; another than its own does not fit.
+    """
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    with seeded(seed):
+        unet = _unet(cross_attention_dim=width)
+        targets = ["to_q", "to_k", "to_v", "to_out.0"]
+        unet.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=targets))
+        for name, parameter in unet.named_parameters():
+            if "lora_B" in name:  # these start at zero
+                torch.nn.init.normal_(parameter, std=1.0)
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block, and leave its random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _autoencoder() -> Any:
@@ -54,37 +195,109 @@ def _autoencoder() -> Any:
     return autoencoder
 
 
-def _unet() -> Any:
+def _kl_autoencoder(**changes: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    autoencoder = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=SIZE_PX,
+        **changes,
+    )
+    torch.nn.init.constant_(autoencoder.decoder.conv_out.bias, 0.2)
+    return autoencoder
+
+
+def _unet(**changes: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(
-        sample_size=SIZE_PX // 4,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=2,
-        cross_attention_dim=_TEXT_WIDTH,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )
+    settings: dict[str, Any] = {
+        "sample_size": SIZE_PX // 4,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "attention_head_dim": 2,
+        "cross_attention_dim": _TEXT_WIDTH,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
+    return UNet2DConditionModel(**settings | changes)
 
 
-def _text_encoder() -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _text_encoder(*, projected: bool = False) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     vocabulary = _byte_vocabulary()
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(vocabulary),
-            hidden_size=_TEXT_WIDTH,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=77,
-            bos_token_id=vocabulary[_START],
-            eos_token_id=vocabulary[_END],
-        )
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=_TEXT_WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2 if projected else 1,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        projection_dim=_TEXT_WIDTH,
+        bos_token_id=vocabulary[_START],
+        eos_token_id=vocabulary[_END],
     )
+    return CLIPTextModelWithProjection(config) if projected else CLIPTextModel(config)
+
+
+def _t5_encoder() -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(_t5_vocabulary()),
+            d_model=2 * _TEXT_WIDTH,
+            d_kv=8,
+            d_ff=32,
+            num_layers=1,
+            num_heads=2,
+        )  # fmt: skip
+    )
+
+
+def _t5_tokenizer() -> Any:
+    from transformers import T5Tokenizer
+
+    return T5Tokenizer(vocab=_t5_vocabulary(), extra_ids=0, model_max_length=512)
+
+
+def _t5_vocabulary() -> list[tuple[str, float]]:
+    letters = ["▁", *map(chr, range(33, 127))]
+    return [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((one, -2.0) for one in letters)]
+
+
+def _safety_checker(flags: float) -> Any:
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    vision = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": SIZE_PX, "patch_size": 16, "projection_dim": 8,
+    }  # fmt: skip
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 600}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(vision_config=vision, text_config=text, projection_dim=8)
+    )
+    for name, value in checker.named_parameters():
+        if name == "concept_embeds":
+            torch.nn.init.normal_(value)
+        elif name == "concept_embeds_weights":
+            torch.nn.init.constant_(value, flags)
+        elif name == "special_care_embeds_weights":
+            torch.nn.init.constant_(value, 2.0)  # no cosine reaches it
+    return checker
+
+
+def _image_processor() -> Any:
+    from transformers import CLIPImageProcessor
+
+    side = {"height": SIZE_PX, "width": SIZE_PX}
+    return CLIPImageProcessor(size=side, crop_size=side)
 
 
 def _tokenizer() -> Any:

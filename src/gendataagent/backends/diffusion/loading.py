@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from typing import Any
 
@@ -82,13 +83,16 @@ def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
 
 
 def _quiet_diffusers() -> Any:
-    """Return diffusers, with its and transformers' chatter about loading switched off."""
+    """Return diffusers, with its and transformers' chatter switched off.
+
+    What matters of it is raised, or said once: diffusers warns of each prompt that is cut.
+    """
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     import diffusers
 
-    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)
     diffusers.utils.logging.disable_progress_bar()
     return diffusers
