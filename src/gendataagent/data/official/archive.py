@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from gendataagent.data.folder import FolderStore
 from gendataagent.data.listing import (
@@ -129,8 +129,8 @@ def list_archive(archive: Archive, base: Path) -> Listing:
 def _check_entries(entries: Sequence[Entry]) -> None:
     seen: dict[str, Entry] = {}
     for entry in entries:
-        path = PurePosixPath(entry.path)
-        if path.is_absolute() or ".." in path.parts or "\\" in entry.path or "\0" in entry.path:
+        parts = entry.path.split("/")
+        if "" in parts or ".." in parts or "\\" in entry.path or "\0" in entry.path:
             raise DataError(
                 f"{_where(entry)} names {entry.path!r}, which leads out of the archive; such a "
                 "list is not the official one, unpack that again"
@@ -150,7 +150,7 @@ def _where(entry: Entry) -> str:
 def _fault(base: Path, path: str) -> str | None:
     """Return why a listed picture cannot be opened, or None; its content is not looked at."""
     try:
-        regular = stat.S_ISREG(os.stat(base / path).st_mode)
+        regular = stat.S_ISREG(os.stat(os.path.join(base, path)).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return NOT_THERE
     except OSError as error:
