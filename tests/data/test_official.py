@@ -183,6 +183,7 @@ def test_flat_validation_set_with_the_list_of_kaggle(tmp_path: Path) -> None:
             "val/ILSVRC2012_val_00000002.JPEG": "Gila monster",
             "val/ILSVRC2012_val_00000003.JPEG": "American robin",
         }
+        assert not [text for text in data.notes if text.startswith("Left out")]
 
 
 def test_flat_validation_set_with_one_class_a_line(tmp_path: Path) -> None:
