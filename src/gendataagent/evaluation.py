@@ -1,11 +1,16 @@
-"""How a classifier does on one split: accuracy, its spread over classes, calibration."""
+"""How a classifier does: accuracy, its spread over classes, calibration; and on worse pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gendataagent import corruptions
 from gendataagent.classifier import Classifier
 from gendataagent.errors import DataError
 from gendataagent.pixels import Pixels
@@ -15,9 +20,17 @@ ECE_BINS = 15  # Guo et al., "On Calibration of Modern Neural Networks", ICML 20
 
 
 def evaluate(
-    classifier: Classifier, pixels: Pixels, split: str, batch_size: int = 256
+    classifier: Classifier,
+    pixels: Pixels,
+    split: str,
+    batch_size: int = 256,
+    *,
+    on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Return the measures of `classifier` on `pixels`, in eval mode; it is left as found.
+
+    Args:
+        on_batch: called with the number of pictures of each batch when it is done.
 
     Raises:
         DataError: no pictures, or a label that stands for no class.
@@ -25,7 +38,7 @@ def evaluate(
     """
     if len(pixels) == 0:
         raise DataError(f"the {split} split has no pictures to evaluate on")
-    logits_NC = classifier.predict_logits(pixels, batch_size).double()
+    logits_NC = classifier.predict_logits(pixels, batch_size, on_batch=on_batch).double()
     names, labels_N = classifier.class_names, pixels.labels
     predicted_N = logits_NC.argmax(dim=1)
     confusion_CC = confusion_matrix(labels_N, predicted_N, len(names))
@@ -74,3 +87,93 @@ def expected_calibration_error(
     gaps = torch.zeros(bins, dtype=torch.float64)
     gaps.index_add_(0, bin_N, correct_N.double() - confidence_N.double())
     return float(gaps.abs().sum() / len(confidence_N))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robustness:
+    """How a classifier does on pictures made worse, beside the same pictures as they are.
+
+    Args:
+        pictures_from: where the pictures were read.
+        size_px: side at which they were corrupted, which is what the classifier sees.
+        table_px: size whose constants were used.
+        noise_seed: of the noise; the same for every run, so that runs are measured alike.
+        corrupted: corruption -> severity -> measures.
+    """
+
+    pictures_from: str
+    size_px: int
+    table_px: int
+    noise_seed: int
+    clean: Evaluation
+    corrupted: Mapping[str, Mapping[int, Evaluation]]
+
+    def mean_top1(self, corruption: str) -> float:
+        """Return the mean over the severities measured."""
+        measured = self.corrupted[corruption].values()
+        return sum(evaluation.top1 for evaluation in measured) / len(measured)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; without the confusion matrices, which would be most of it."""
+        return {
+            "pictures_from": self.pictures_from,
+            "split": self.clean.split,
+            "images": self.clean.images,
+            "size_px": self.size_px,
+            "table_px": self.table_px,
+            "noise_seed": self.noise_seed,
+            "clean": _without_confusion(self.clean),
+            "corrupted": {
+                name: {
+                    "mean_top1": self.mean_top1(name),
+                    "severity": {
+                        str(severity): _without_confusion(evaluation)
+                        for severity, evaluation in by_severity.items()
+                    },
+                }
+                for name, by_severity in self.corrupted.items()
+            },
+        }
+
+
+def _without_confusion(evaluation: Evaluation) -> dict[str, Any]:
+    row = evaluation.to_json()
+    del row["confusion"]
+    return row
+
+
+def evaluate_robustness(
+    classifier: Classifier,
+    pixels: Pixels,
+    split: str,
+    *,
+    names: Sequence[str],
+    severities: Sequence[int],
+    pictures_from: str = "",
+    noise_seed: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+) -> Robustness:
+    """Return the measures of `classifier` on `pixels` under each corruption and severity.
+
+    Raises:
+        ConfigError: no such corruption or severity.
+        DataError, ScoreError: as `evaluate`.
+    """
+    corruptions.check(names, severities)
+    size_px = classifier.size_px
+    clean = evaluate(classifier, pixels, split, on_batch=on_batch)
+
+    def measure(name: str, severity: int) -> Evaluation:
+        worse = corruptions.corrupted(pixels, name, severity, size_px=size_px, seed=noise_seed)
+        return evaluate(classifier, worse, split, on_batch=on_batch)
+
+    return Robustness(
+        pictures_from=pictures_from,
+        size_px=size_px,
+        table_px=corruptions.table_px(size_px),
+        noise_seed=noise_seed,
+        clean=clean,
+        corrupted={
+            name: {severity: measure(name, severity) for severity in severities} for name in names
+        },
+    )

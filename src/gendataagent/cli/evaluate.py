@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from gendataagent.cli.shared import app, print_result
 from gendataagent.console import ConsoleProgress
+from gendataagent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gendataagent.evaluation import Robustness
+
+ALL_SEVERITIES = "1-5"
+HIGHEST = 5
 
 
 @app.command()
@@ -18,11 +26,27 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="other labelled pictures to measure the classifier on")
     ] = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(help="make the pictures worse first: gaussian_blur,speckle_noise"),
+    ] = None,
+    severity: Annotated[
+        str | None, typer.Option(help="how much worse, such as 1-5 (the default), 3, or 1,3")
+    ] = None,
 ) -> None:
     """Print how a run's classifier does on its test split, or on other pictures.
 
     The test split was measured once, when the run ended; this prints what was written down then.
+    Only for --corruptions it is read again, to report on the finished classifier.
     """
+    if corruptions is not None:
+        named = [name.strip() for name in corruptions.split(",")]
+        names = [name for name in dict.fromkeys(named) if name]
+        severities = parse_severities(severity or ALL_SEVERITIES)
+        _evaluate_corrupted(run_folder, names, severities, data)
+        return
+    if severity is not None:
+        raise ConfigError("--severity is for --corruptions gaussian_blur,speckle_noise; add it")
     from gendataagent.results import read_result
 
     result = read_result(run_folder)
@@ -39,3 +63,59 @@ def evaluate(
         markup=False,
         soft_wrap=True,
     )
+
+
+def parse_severities(text: str) -> list[int]:
+    """Return the severities of "1-5", "3" or "1,3-4", each once, in order.
+
+    Raises:
+        ConfigError: it is not of that form, or outside 1 to 5.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        last = last if dash else first
+        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+            raise ConfigError(f"--severity must be like 1-5, 3 or 1,3; got {text!r}")
+        low, high = int(first), int(last)
+        if not 1 <= low <= high <= HIGHEST:
+            raise ConfigError(f"--severity goes from 1 to {HIGHEST}; got {part.strip()!r}")
+        found.update(range(low, high + 1))
+    return sorted(found)
+
+
+def _evaluate_corrupted(
+    run_folder: Path, names: list[str], severities: list[int], data: str | None
+) -> None:
+    from gendataagent.inspection import ROBUSTNESS_FILE, TEST, evaluate_corrupted
+
+    robustness = evaluate_corrupted(
+        run_folder, names, severities, data=data, progress=ConsoleProgress()
+    )
+    console = Console()
+    console.print(_table(robustness, severities))
+    own = robustness.clean.split == TEST
+    console.print(
+        f"{robustness.clean.images} pictures of {'the test split' if own else 'all splits'}, read "
+        f"from {robustness.pictures_from}; seen at {robustness.size_px} px, constants for "
+        f"{robustness.table_px} px",
+        markup=False,
+        soft_wrap=True,
+    )
+    if own:
+        console.print(f"written: {run_folder / ROBUSTNESS_FILE}", markup=False, soft_wrap=True)
+    else:
+        console.print("not written down: these are not the run's test pictures", markup=False)
+
+
+def _table(robustness: Robustness, severities: list[int]) -> Table:
+    table = Table(box=None, pad_edge=False, title="top-1 by severity", title_justify="left")
+    table.add_column("")
+    for name in (*map(str, severities), "mean"):
+        table.add_column(name, justify="right")
+    clean = f"{robustness.clean.top1:.1%}"
+    table.add_row("clean", *[""] * len(severities), clean)
+    for name, by_severity in robustness.corrupted.items():
+        cells = [f"{by_severity[severity].top1:.1%}" for severity in severities]
+        table.add_row(name, *cells, f"{robustness.mean_top1(name):.1%}")
+    return table
