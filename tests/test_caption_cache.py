@@ -186,16 +186,18 @@ def test_a_full_disk_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_one_write_and_one_sync_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    synced: list[int] = []
+    synced_bytes: list[int] = []
     real = os.fsync
 
     def counting(handle: int) -> None:
-        synced.append(handle)
+        synced_bytes.append(os.fstat(handle).st_size)
         real(handle)
 
     monkeypatch.setattr(os, "fsync", counting)
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(*range(7)))
-    assert len(synced) == 4
+    assert len(set(synced_bytes)) == len(synced_bytes) == 4
+    assert synced_bytes[0] > 0
+    assert synced_bytes[-1] == only_file(tmp_path).stat().st_size
 
 
 def test_what_another_process_adds_is_seen(tmp_path: Path) -> None:
@@ -203,6 +205,8 @@ def test_what_another_process_adds_is_seen(tmp_path: Path) -> None:
     one.caption(requests_of(1))
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(2, 3))
     assert one.caption(requests_of(3, 2, 1)) == said(3, 2, 1)
+    CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(4))
+    assert one.caption(requests_of(4, 1)) == said(4, 1)
     assert one.made == 1
 
 

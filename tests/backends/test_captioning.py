@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.backends.conformance import CAPTIONER_CHECKS
+from tests.backends.conformance import CAPTIONER_CHECKS, caption_request
 from tests.tiny_captioners import CHATTING, FAMILIES, WORDS, save_tiny_captioner, tokenizer
 
 from gendataagent.backends.captioning import ImageToTextCaptioner, clean_caption
 from gendataagent.backends.captioning.cleaning import MAX_WORDS
 from gendataagent.backends.captioning.inputs import LEAST_SIDE_PX, presentable
+from gendataagent.caption_cache import CachedCaptioner
 from gendataagent.config import RunConfig
 from gendataagent.errors import GenerationError, ModelError
 from gendataagent.protocols import CaptionRequest
@@ -224,12 +225,12 @@ def small_memory(
 def test_a_batch_too_large_for_the_memory_is_halved(
     saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    captioner = captioner_of(saved("blip2"))
+    captioner = captioner_of(saved("blip2"), batch_size=4)
     requests = requests_of([noise(seed) for seed in range(5)])
     expected = captioner.caption(requests)
     worked_on = small_memory(captioner, 1, monkeypatch)
     assert captioner.caption(requests) == expected
-    assert worked_on == [3, 1, 1, 1, 1, 1]
+    assert worked_on == [4, 2, 1, 1, 1, 1, 1]
 
 
 def test_no_room_for_a_single_picture_says_what_to_do(
@@ -248,6 +249,18 @@ def test_what_a_caption_depends_on_is_told(saved: Saved) -> None:
     for change in ({"caption_prompt": "a"}, {"caption_tokens": 11}, {"dtype": "bfloat16"}):
         assert captioner_of(saved("git"), **change).cache_settings != one.cache_settings
     assert captioner_of(saved("git"), batch_size=2).cache_settings == one.cache_settings
+
+
+def test_with_a_cache_it_conforms_and_a_second_run_does_not_load_it(
+    saved: Saved, tmp_path: Path
+) -> None:
+    cached = CachedCaptioner(captioner_of(saved("blip2")), tmp_path)
+    for check in CAPTIONER_CHECKS:
+        check(cached, items=4)
+    inner = captioner_of(saved("blip2"))
+    requests = [caption_request(number) for number in range(4)]
+    assert CachedCaptioner(inner, tmp_path).caption(requests) == cached.caption(requests)
+    assert inner._loaded is None
 
 
 @pytest.mark.slow  # the heavy libraries once more, in a process of their own
