@@ -18,7 +18,7 @@ from torch import nn
 from gendataagent.checkpoint import list_weights, save_weights
 from gendataagent.classifier import Classifier
 from gendataagent.config import FilterConfig
-from gendataagent.errors import ScoreError
+from gendataagent.errors import GenDataAgentError, ScoreError
 from gendataagent.filtering import FILTERS, FilterContext, FilterScores, drop
 from gendataagent.gradients import variance_of_gradients
 from gendataagent.pixels import Pixels
@@ -198,3 +198,37 @@ def test_the_random_control_depends_on_seed_and_id_alone(context: FilterContext)
 
 def test_no_filter_keeps_everything_without_a_note(context: FilterContext) -> None:
     assert FILTERS["none"](context) == FilterScores(None)
+
+
+def test_the_nearest_real_images_of_any_class_speak_for_a_candidate(context: FilterContext) -> None:
+    pictures = [Image.new("RGB", (SIDE, SIDE), (9 * i, 250 - 30 * i, 40 + i)) for i in range(8)]
+    real = Pixels.from_pil(
+        pictures, [i % 2 for i in range(8)], ids=[f"r{i}" for i in range(8)], size_px=SIDE
+    )
+    scores = FILTERS["knn"](replace(context, real=real, config=FilterConfig(neighbours=3)))
+
+    def unit(pixels: Pixels) -> np.ndarray:
+        features = context.classifier.features(pixels).double().numpy()
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    similarity = np.sort(unit(context.pixels) @ unit(real).T, axis=1)
+    assert scores.scores_N is not None
+    np.testing.assert_allclose(scores.scores_N, similarity[:, -3:].mean(axis=1), rtol=1e-5)
+    assert not scores.is_vog
+    all_of_few = FILTERS["knn"](replace(context, real=real))  # 15 neighbours, but 8 images
+    assert all_of_few.scores_N is not None
+    np.testing.assert_allclose(all_of_few.scores_N, similarity.mean(axis=1), rtol=1e-5)
+
+
+def test_candidates_most_like_real_images_are_kept_by_knn(context: FilterContext) -> None:
+    like_x = [Image.new("RGB", (SIDE, SIDE), (2 * i, 9, 90)) for i in range(4)]
+    real = Pixels.from_pil(like_x, [0] * 4, ids=[f"r{i}" for i in range(4)], size_px=SIDE)
+    config = FilterConfig(by="knn", drop_share=0.5, neighbours=2)
+    context = replace(context, real=real, config=config)
+    judged = drop(context.candidates, FILTERS["knn"](context), config)
+    assert {c.source_id: c.rejected_by for c in judged} == {"x": None, "y": None, "z": "knn"}
+
+
+def test_knn_without_real_images_says_what_it_lacks(context: FilterContext) -> None:
+    with pytest.raises(GenDataAgentError, match=r"needs the real training images"):
+        FILTERS["knn"](context)

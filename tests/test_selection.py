@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gendataagent.config import SelectionConfig
 from gendataagent.errors import ScoreError
-from gendataagent.selection import SELECTORS, SelectionContext, choose
+from gendataagent.records import Scored
+from gendataagent.selection import (
+    SELECTORS,
+    SelectionContext,
+    choose,
+    class_errors,
+    count_selected,
+    select,
+)
 
 PROBABILITIES_NC = np.array(
     [[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [0.4, 0.35, 0.25]], dtype=np.float32
@@ -137,3 +148,105 @@ def test_the_choice_does_not_depend_on_the_order_of_the_images(
         for order in (rows, turned)
     )
     assert one == other
+
+
+def labelled(sizes: tuple[int, ...], p_true: tuple[float, ...]) -> SelectionContext:
+    """Return classes of these sizes, each of whose images has this probability of its class."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    rest = (1 - np.array(p_true)) / (len(sizes) - 1)
+    probabilities_NC = np.tile(rest[labels][:, None], (1, len(sizes)))
+    probabilities_NC[np.arange(len(labels)), labels] = np.array(p_true)[labels]
+    ids = tuple(f"{i:03d}" for i in range(len(labels)))
+    return context_of(ids, tuple(labels.tolist()), probabilities_NC)
+
+
+def per_class(chosen: list[Scored], classes: int) -> list[int]:
+    return [sum(scored.label == label for scored in chosen) for label in range(classes)]
+
+
+def test_class_errors_are_how_unlikely_the_true_class_is_on_average() -> None:
+    errors_C = class_errors(np.array([0, 0, 1]), PROBABILITIES_NC[:3])
+    np.testing.assert_allclose(errors_C, [(0.3 + 0.75) / 2, 1.0, (0.3 + 0.75 + 1.0) / 3], rtol=1e-6)
+    assert class_errors(np.zeros(0, int), np.zeros((0, 2))).tolist() == [1.0, 1.0]
+
+
+def test_a_budget_by_error_gives_weak_classes_more_and_the_same_in_all() -> None:
+    context = labelled((20, 20, 20), (0.9, 0.7, 0.4))  # errors 1 : 3 : 6
+    scores_N = np.arange(60.0)
+    chosen = choose(context, scores_N, 0.5, per_class=False, budget_by="training-error")
+    assert per_class(chosen, 3) == [3, 9, 18]
+    assert per_class(choose(context, scores_N, 0.5, per_class=True), 3) == [10, 10, 10]
+    assert [s.score for s in chosen] == sorted(s.score for s in chosen)
+    assert {s.score for s in chosen if s.label == 1} == set(range(20, 29))
+
+
+def test_what_a_class_cannot_take_goes_to_the_others_in_proportion() -> None:
+    context = labelled((20, 20, 20), (0.9, 0.7, 0.0))  # errors 1 : 3 : 10 of 40
+    chosen = choose(context, np.arange(60.0), 40 / 60, per_class=True, budget_by="training-error")
+    assert per_class(chosen, 3) == [5, 14, 20]  # 39 = three times 13; 19 left in 1 : 3
+
+
+def test_validation_speaks_where_asked_and_training_where_there_is_none() -> None:
+    context = labelled((20, 20), (0.5, 0.5))
+    of_validation = replace(context, validation_error_C=np.array([0.2, 0.6]))
+
+    def chosen(context: SelectionContext, by: str) -> list[int]:
+        scores_N = np.arange(40.0)
+        return per_class(choose(context, scores_N, 0.5, per_class=False, budget_by=by), 2)
+
+    assert chosen(of_validation, "validation-error") == [5, 15]
+    assert chosen(of_validation, "training-error") == [10, 10]
+    assert chosen(context, "validation-error") == [10, 10]
+
+
+def test_a_class_without_errors_is_not_wholly_forgotten_nor_divides_by_0() -> None:
+    context = labelled((20, 20), (1.0, 1.0))
+    chosen = choose(context, np.arange(40.0), 0.5, per_class=True, budget_by="training-error")
+    assert per_class(chosen, 2) == [10, 10]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.floats(0.0, 1.0)), min_size=2, max_size=5),
+    st.floats(0.01, 1.0),
+    st.floats(0.0, 0.9),
+    st.booleans(),
+    st.sampled_from(["size", "validation-error", "training-error"]),
+)
+def test_the_number_chosen_is_known_beforehand(
+    classes: list[tuple[int, float]], share: float, skip: float, by_class: bool, by: str
+) -> None:
+    sizes, p_true = (tuple(values) for values in zip(*classes, strict=True))
+    settings = SelectionConfig(share=share, skip_hardest=skip, per_class=by_class, budget_by=by)
+    chosen = select(labelled(sizes, p_true), settings)
+    assert len(chosen) == count_selected(sizes, settings)
+    assert len({s.source_id for s in chosen}) == len(chosen)
+
+
+def test_the_very_hardest_can_be_passed_over() -> None:
+    context = labelled((10, 10), (0.5, 0.5))
+    scores_N = np.arange(20.0)
+
+    def chosen(share: float, skip: float, **how: Any) -> list[float]:
+        found = choose(context, scores_N, share, skip_hardest=skip, **{"per_class": False, **how})
+        return [scored.score for scored in found]
+
+    assert chosen(0.2, 0.1) == [2, 3, 4, 5]
+    assert chosen(0.2, 0.29) == [5, 6, 7, 8]  # rounded down
+    assert chosen(0.2, 0.2, per_class=True) == [2, 3, 12, 13]
+    assert chosen(0.9, 0.5) == list(range(2, 20))  # as many are selected all the same
+    assert chosen(1.0, 0.9) == list(range(20))
+
+
+def test_select_obeys_every_setting() -> None:
+    context = labelled((20, 20), (0.9, 0.4))
+    settings = SelectionConfig(
+        by="uniform", share=0.35, budget_by="training-error", skip_hardest=0.1
+    )
+    scores_N = SELECTORS["uniform"](context)
+    expected = choose(
+        context, scores_N, 0.35, per_class=False, budget_by="training-error", skip_hardest=0.1
+    )
+    assert select(context, settings) == expected
+    assert select(context, SelectionConfig()) == choose(
+        context, SELECTORS["marginal"](context), 0.2, per_class=False
+    )

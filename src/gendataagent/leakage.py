@@ -106,14 +106,14 @@ def near_duplicates(
             here_BD = _flat(images.batch(batch))
             both_2BR = torch.stack([here_BD @ plain_RD.T, here_BD @ mirrored_RD.T])
             either_BR, way_BR = both_2BR.max(dim=0)
-            best_B, reference_B = either_BR.max(dim=1)
+            best_B, reference_B = either_BR.clamp(max=1).max(dim=1)  # rounding goes over 1
             for row in (best_B > threshold).nonzero().flatten().tolist():
                 reference = int(reference_B[row])
                 found.append(
                     Duplicate(
                         images.ids[int(batch[row])],
                         references.ids[reference],
-                        min(1.0, float(best_B[row])),
+                        float(best_B[row]),
                         bool(way_BR[row, reference]),
                     )
                 )
