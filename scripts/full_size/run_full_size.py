@@ -138,7 +138,7 @@ def _machine(device: str) -> dict[str, Any]:
 def _save_models(
     scale: Scale, scratch: Path, options: argparse.Namespace, device: str, report: dict[str, Any]
 ) -> dict[str, Path]:
-    """Save the wanted parts with random weights; return their folders. One that is there is kept."""
+    """Save the wanted parts with random weights, unless they are there; return their folders."""
     dtype = torch.float32 if options.scale == "tiny" else torch.float16
     folders = {}
     for name in options.parts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gendataagent.budget import generated_images
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item
-from gendataagent.data.loading import _list as list_data
+from gendataagent.data.loading import list_data
 from gendataagent.data.official import ARCHIVES, FOLDER, PAPER
 from gendataagent.data.splits import draw_missing_splits, draw_train_subset
 from gendataagent.errors import ConfigError

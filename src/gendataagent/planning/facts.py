@@ -255,18 +255,19 @@ class Device:
 GPU_UTILISATION = 0.2
 BANDWIDTH_UTILISATION = 0.6
 
-# name as the driver says it (in part) -> memory GiB, dense half TFLOP/s, GB/s
+# name as the driver says it (in part) -> memory GiB (with error correction on, where cards come so),
+# dense half-precision TFLOP/s, GB/s
 _GPUS: dict[str, tuple[float, float, float]] = {
-    "T4": (16, 65, 320),
+    "T4": (15, 65, 320),
     "V100 16GB": (16, 125, 900),
     "V100 32GB": (32, 125, 900),
     "V100": (16, 125, 900),
-    "A10": (24, 125, 600),
+    "A10": (22.5, 125, 600),
     "A100 40GB": (40, 312, 1555),
     "A100 80GB": (80, 312, 2039),
     "A100": (40, 312, 1555),
-    "L4": (24, 121, 300),
-    "L40S": (48, 362, 864),
+    "L4": (22.5, 121, 300),
+    "L40S": (45, 362, 864),
     "RTX 3090": (24, 71, 936),
     "RTX 4080": (16, 97.5, 717),
     "RTX 4090": (24, 165, 1008),
