@@ -50,6 +50,7 @@ class Yardstick:
     The kernel is Gaussian, exp(-|x - y|^2 / (2 s^2)), with s the median distance between the
     reference's own pictures (Gretton et al., JMLR 2012, section 8); the estimate is their
     unbiased U-statistic (Lemma 6), the form KID (Binkowski et al., ICLR 2018) and CMMD use too.
+    Sets that lie many s apart are all equally far: this kernel tells near from nearer.
     Standard errors are by leaving out one picture at a time (two-sample jackknife).
 
     Args:
