@@ -256,7 +256,7 @@ def _t5_encoder() -> Any:
             d_ff=32,
             num_layers=1,
             num_heads=2,
-        )  # fmt: skip
+        )
     )
 
 

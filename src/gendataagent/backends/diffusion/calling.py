@@ -58,7 +58,8 @@ class Calling:
         """Return what draws requests of one strength, guidance and number of steps.
 
         A pipeline that takes no negative prompt (LCM's own, models distilled from guidance) is
-        given none.
+        given none. Of the steps, strength * steps are executed: a part of one is left out by Stable
+        Diffusion with a UNet, and executed by flow matching (SD 3, Flux).
         """
         first = requests[0]
         arguments: dict[str, Any] = {
