@@ -144,6 +144,13 @@ def test_a_chat_is_asked_with_its_template(
     assert asked.endswith("assistant :")
 
 
+@pytest.mark.parametrize("family", ["blip2", *CHATTING])
+def test_what_the_model_was_given_is_no_part_of_the_caption(family: str, saved: Saved) -> None:
+    captioner = captioner_of(saved(family), caption_tokens=2, caption_prompt="red photo of")
+    captions = captioner.caption(requests_of([noise(seed) for seed in range(4)]))
+    assert max(len(text.split()) for text in captions) <= 2
+
+
 def test_the_longest_caption_is_a_setting(saved: Saved) -> None:
     requests = requests_of([noise(seed) for seed in range(4)])
     short = captioner_of(saved("blip2"), caption_tokens=2).caption(requests)
