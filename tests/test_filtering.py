@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from gendataagent.checkpoint import list_weights, save_weights
 from gendataagent.classifier import Classifier
@@ -207,11 +208,10 @@ def test_the_nearest_real_images_of_any_class_speak_for_a_candidate(context: Fil
     )
     scores = FILTERS["knn"](replace(context, real=real, config=FilterConfig(neighbours=3)))
 
-    def unit(pixels: Pixels) -> np.ndarray:
-        features = context.classifier.features(pixels).double().numpy()
-        return features / np.linalg.norm(features, axis=1, keepdims=True)
+    def unit(pixels: Pixels) -> Tensor:
+        return normalize(context.classifier.features(pixels).double())
 
-    similarity = np.sort(unit(context.pixels) @ unit(real).T, axis=1)
+    similarity = np.sort((unit(context.pixels) @ unit(real).T).numpy(), axis=1)
     assert scores.scores_N is not None
     np.testing.assert_allclose(scores.scores_N, similarity[:, -3:].mean(axis=1), rtol=1e-5)
     assert not scores.is_vog
