@@ -12,7 +12,7 @@ from gendataagent.cli import adapt, app
 from gendataagent.errors import ConfigError, RunFolderError
 from tests.adaptation.conftest import pictures
 
-assert adapt.adapt  # importing it is what puts the command there
+assert adapt.app is app  # importing it is what puts the command there
 
 
 def test_adapt_then_resume(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
