@@ -101,6 +101,35 @@ def test_free_memory_counts_what_the_system_would_give(
         assert (found.state, found.found) == expected
 
 
+def test_packages_for_some_settings_only_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "timm" else real(n))
+    found = finding("timm", tmp_path)
+    assert (found.state, found.mend) == ("note", "pip install timm")
+    assert "timm:NAME" in found.found
+
+
+def test_models_of_presets_count_once_their_weights_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert "0 of 6 that the presets name are here" in finding("models", tmp_path).found
+    cached = tmp_path / "models--microsoft--resnet-50"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc")
+    snapshot = cached / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert "0 of 6" in finding("models", tmp_path).found  # a config alone is what a check leaves
+    (snapshot / "model.safetensors").write_bytes(b"")
+    found = finding("models", tmp_path)
+    assert "1 of 6" in found.found
+    assert "microsoft/resnet-50" not in found.found
+    assert "meta-llama/Llama-2-7b-chat-hf" in found.found
+
+
 def test_a_missing_bundled_generator_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,9 @@ def test_pictures_are_counted_as_a_run_would_split_them() -> None:
     assert real.train_per_class == (30,) * 10
 
 
-@pytest.mark.parametrize(("layout", "train", "test"), [("pets", 3_680, 3_669), ("cub", 5_994, 5_794)])
+@pytest.mark.parametrize(
+    ("layout", "train", "test"), [("pets", 3_680, 3_669), ("cub", 5_994, 5_794)]
+)
 def test_without_data_the_papers_counts_stand_in(layout: str, train: int, test: int) -> None:
     real = count_real(settings(data={"path": "", "layout": layout, "validation_share": 0.1}))
     assert (real.train + real.validation, real.test) == (train, test)
@@ -82,6 +84,9 @@ def test_optimiser_steps_follow_the_images_of_each_epoch() -> None:
     assert counts.training_images == 2 * (80 + 120 + 160)
     replaced = replace(config, agent=replace(config.agent, pool="replace"))
     assert count_work(replaced, real).optimizer_steps == 2 * 5 + 4 * 8
+    # a last batch of one picture joins the one before: 80 = 79 + 1, 120 = 79 + 41, 160 = 2 * 79 + 2
+    odd = replace(config, training=replace(config.training, batch_size=79))
+    assert count_work(odd, real).optimizer_steps == 2 * 1 + 2 * 2 + 2 * 3
 
 
 def test_the_filter_acts_once_it_has_its_checkpoints() -> None:

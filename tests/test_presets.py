@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_rate_for_one_gpu_is_the_papers_for_its_eight(layout: str) -> None:
 @pytest.mark.parametrize("name", PAPER_PRESETS)
 def test_every_value_of_a_paper_preset_tells_its_source(name: str) -> None:
     lines = preset_text(name).splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if "=" not in line or line.startswith("#"):
             continue
         comment = line.partition("#")[2] or before

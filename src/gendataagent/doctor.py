@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.components import STABLE_DIFFUSION_15, is_cached
+from gendataagent.presets import list_presets, preset_settings
 
 _CORE = (
     "torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "pyarrow",
     "safetensors", "PIL",
 )  # fmt: skip
 _DISTRIBUTION = {"PIL": "Pillow"}
+_EXTRAS = {
+    "timm": "classifiers by timm:NAME",
+    "gguf": "language models from GGUF files",
+}
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 
@@ -37,11 +42,13 @@ def examine(folder: Path) -> list[Finding]:
     return [
         _python(),
         *_packages(),
+        *_extras(),
         _device(),
         _memory(),
         _disk(folder),
         _bundled_generator(),
         _stable_diffusion(),
+        _models_of_presets(),
         _browser(),
     ]
 
@@ -72,6 +79,15 @@ def _packages() -> Iterator[Finding]:
                 f"installed but broken ({type(error).__name__}), which breaks diffusers too",
                 "pip uninstall torchvision",
             )
+
+
+def _extras() -> Iterator[Finding]:
+    """Look at packages that are asked for only by some settings; their lack is no fault."""
+    for module, use in _EXTRAS.items():
+        if importlib.util.find_spec(module) is None:
+            yield Finding(module, "note", f"not installed; for {use}", f"pip install {module}")
+        else:
+            yield Finding(module, "ok", f"{importlib.metadata.version(module)}, for {use}")
 
 
 def _device() -> Finding:
@@ -137,6 +153,38 @@ def _stable_diffusion() -> Finding:
         "not on this machine",
         f"hf download {STABLE_DIFFUSION_15} (about 4 GB)",
     )
+
+
+def _models_of_presets() -> Finding:
+    """Say which of the models that presets name are in the hub's cache, weights included."""
+    names = sorted(set(_named_by_presets()))
+    here = [name for name in names if _has_weights(name)]
+    if len(here) == len(names):
+        return Finding("models", "ok", "all that the presets name are on this machine")
+    lacking = ", ".join(name for name in names if name not in here)
+    found = f"{len(here)} of {len(names)} that the presets name are here; not: {lacking}"
+    return Finding(
+        "models", "note", found, "gendataagent plan --preset NAME says what it will load"
+    )
+
+
+def _named_by_presets() -> Iterator[str]:
+    keys = (("generation", "generator"), ("prompting", "captioner"), ("prompting", "rewriter"),
+            ("classifier", "model"))  # fmt: skip
+    for preset in list_presets():
+        settings = preset_settings(preset.name)
+        named = (settings.get(section, {}).get(key, "") for section, key in keys)
+        yield from (name for name in named if "/" in name)
+
+
+def _has_weights(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    for index in ("model_index.json", "config.json"):
+        found = try_to_load_from_cache(hub_id, index)
+        if isinstance(found, str) and any(Path(found).parent.rglob("*.safetensors")):
+            return True
+    return False
 
 
 def _browser() -> Finding:

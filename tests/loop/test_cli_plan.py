@@ -15,7 +15,6 @@ from gendataagent.config import RunConfig
 from gendataagent.planning import make_plan
 from gendataagent.pool import Pool
 from gendataagent.presets import list_presets
-from gendataagent.results import read_result
 from gendataagent.run import run
 from gendataagent.runfolder import RunFolder
 from gendataagent.storage import read_jsonl
