@@ -103,6 +103,7 @@ def test_speckle_grows_with_the_pixel_and_has_the_right_spread() -> None:
 def test_values_are_clipped_and_come_in_256_levels() -> None:
     noisy = corrupt(torch.full((1, 3, 64, 64), 0.95), "speckle_noise", 5, ids=["p"])
     assert float(noisy.max()) == 1.0
+    assert float((noisy == 1).double().mean()) > 0.3  # beyond white stays white, not black again
     assert torch.equal(noisy, (noisy * 255).round() / 255)
 
 

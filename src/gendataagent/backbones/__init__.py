@@ -3,12 +3,7 @@
 Each library is imported in its own file, when a model of it is asked for.
 """
 
-from gendataagent.backbones.building import (
-    build_classifier,
-    check_model,
-    choose_model,
-    source_of,
-)
+from gendataagent.backbones.building import build_classifier, check_model, choose_model
 from gendataagent.backbones.timm_models import TIMM_PREFIX
 from gendataagent.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX
 
@@ -19,5 +14,4 @@ __all__ = [
     "build_classifier",
     "check_model",
     "choose_model",
-    "source_of",
 ]

@@ -12,12 +12,10 @@ from gendataagent.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX, tiny
 from gendataagent.backbones.transformers_models import (
     check_transformers_model,
     transformers_backbone,
-    transformers_source,
 )
 from gendataagent.classifier import Classifier
 from gendataagent.config import AUTO, ClassifierConfig
 from gendataagent.errors import ModelError
-from gendataagent.pretrained import ModelSource
 
 SMALL_PICTURES_PX = 64  # "auto" takes tiny-resnet up to this size
 RESNET_50 = "microsoft/resnet-50"  # [S]
@@ -84,13 +82,6 @@ def check_model(config: ClassifierConfig, *, trust_remote_code: bool = False) ->
         check_timm_model(config.model, config)
     elif config.model not in (AUTO, TINY_RESNET):
         check_transformers_model(config.model, config, trust_remote_code=trust_remote_code)
-
-
-def source_of(config: ClassifierConfig, trust_remote_code: bool = False) -> ModelSource | None:
-    """Return where the model lies; None for timm's and for what needs no files."""
-    if config.model in (AUTO, TINY_RESNET) or config.model.startswith(TIMM_PREFIX):
-        return None
-    return transformers_source(config.model, config, trust_remote_code=trust_remote_code)
 
 
 def choose_model(name: str, *, typical_side_px: int, device: torch.device | str) -> str:
