@@ -64,7 +64,7 @@ def read_numbers(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 def _inflate(data: bytes) -> bytes:
     inflater = zlib.decompressobj()
     content = inflater.decompress(data, _MOST_BYTES)
-    if inflater.unconsumed_tail or not inflater.eof:
+    if not inflater.eof:  # ends early, or not within _MOST_BYTES
         raise ValueError("a compressed part is cut off or far too large")
     return content
 
