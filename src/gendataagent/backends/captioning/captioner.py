@@ -159,11 +159,7 @@ class ImageToTextCaptioner:
     def _describe(self) -> ModelDescription:
         folder = self._source.folder
         name = self._source.name if folder is None else folder.resolve().name
-        try:
-            revision = pretrained.revision_of(self._source)
-        except ValueError as error:  # the hub's library, of a name that can be no id
-            raise ModelError(pretrained.advice(self._source, error)) from error
-        return ModelDescription(name=name, revision=revision)
+        return ModelDescription(name=name, revision=pretrained.revision_of(self._source))
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
