@@ -5,6 +5,7 @@ Both yield results in task order and give the same images, since a request carri
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -33,12 +34,15 @@ class SerialExecutor:
         """Yield the result of each task, in task order."""
         for task in tasks:
             if self._built is None or self._built[0] != factory:
+                self.release()  # two at once may be more than the memory holds
                 self._built = (factory, factory())
             yield _checked(self._built[1].render(task), task)
 
     def release(self) -> None:
-        """Let go of the generator, to free its memory."""
-        self._built = None
+        """Let go of the generator, to free its memory; nothing else may hold on to it."""
+        if self._built is not None:
+            self._built = None
+            free_memory()
 
 
 class ProcessExecutor:
@@ -86,6 +90,17 @@ class ProcessExecutor:
 
     def release(self) -> None:
         """Do nothing: workers end with each map."""
+
+
+def free_memory() -> None:
+    """Free what nobody holds on to any more, and give what torch keeps of a GPU back to it.
+
+    Pipelines are full of references in circles, so they go only with a garbage collection.
+    """
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _submit(pool: ProcessPoolExecutor, task: RenderTask) -> Future[list[Rendered]]:

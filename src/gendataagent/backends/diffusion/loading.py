@@ -93,6 +93,8 @@ def _quiet_diffusers() -> Any:
     transformers.utils.logging.disable_progress_bar()
     import diffusers
 
+    # Of each file that diffusers asks the hub for: it passes an argument nobody reads.
+    warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument")
     diffusers.utils.logging.set_verbosity(logging.CRITICAL)
     diffusers.utils.logging.disable_progress_bar()
     return diffusers

@@ -42,7 +42,7 @@ class TokenCounter:
 
     def __call__(self, text: str) -> int:
         """Return the number of tokens of `text`."""
-        return max((len(t(text)["input_ids"]) for t in self.tokenizers), default=0)
+        return max((len(t(text, verbose=False)["input_ids"]) for t in self.tokenizers), default=0)
 
 
 def token_counter_of(pipeline: Any) -> TokenCounter:
