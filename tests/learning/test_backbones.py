@@ -393,6 +393,11 @@ def test_a_network_that_wants_blue_first_sees_what_it_saw(tmp_path: Path) -> Non
     images = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     with loaded.inference(), torch.no_grad():
         torch.testing.assert_close(loaded.logits(images), model(images.flip(1)).logits)
+    # so small a random network hardly tells colours apart, hence its first convolution too
+    stem = "mobilevit.conv_stem.convolution"
+    saved, own = model.get_submodule(stem), loaded.module.get_submodule(stem)
+    torch.testing.assert_close(own(images), saved(images.flip(1)), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(own(images), saved(images), atol=1e-3)
 
 
 def test_batchnorm_does_not_forget_all_but_the_last_batch(tmp_path: Path) -> None:
