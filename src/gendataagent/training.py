@@ -172,7 +172,8 @@ class Trainer:
             if synthetic is None or not some_synthetic:
                 raise DataError(
                     "training.real_images is false, but there are no synthetic pictures yet; set "
-                    "agent.first_round_epoch=0 so that a round stands before the first epoch"
+                    "agent.enabled=true and agent.first_round_epoch=0, so that a round stands "
+                    "before the first epoch"
                 )
             pixels, reals = synthetic, 0
         elif synthetic is not None and some_synthetic:
@@ -194,7 +195,9 @@ class Trainer:
             strength_M1 = torch.as_tensor(strength, dtype=torch.float32).reshape(-1, 1)
             hard_MC = targets_NC[is_synthetic_N]
             if len(strength_M1) not in (1, len(hard_MC)):
-                raise DataError(f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic pictures")
+                raise DataError(
+                    f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic pictures"
+                )
             targets_NC[is_synthetic_N] = torch.lerp(
                 hard_MC, torch.full_like(hard_MC, 1 / hard_MC.shape[1]), smoothing * strength_M1
             )

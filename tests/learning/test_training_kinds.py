@@ -183,5 +183,5 @@ def test_synthetic_pictures_alone_are_trained_on_when_asked_for(
     assert real.batches == []
     assert (metrics.real_images, metrics.synthetic_images) == (0, 12)
     for nothing in (None, make_pixels(0)):
-        with pytest.raises(DataError, match=r"set agent\.first_round_epoch=0"):
+        with pytest.raises(DataError, match=r"enabled=true and agent\.first_round_epoch=0"):
             trainer.fit_epoch(2, real.pixels, nothing)
