@@ -313,3 +313,50 @@ def test_bad_input_costs_nothing(config: RunConfig, tmp_path: Path) -> None:
         with pytest.raises(kind, match=words):
             adapt(settings_, images, tmp_path / str(number), captioner=captioner)  # type: ignore[arg-type]
     assert captioner.seen == 0
+    # what was mended may be typed again with the same folder
+    mended = replace(small, adaptation=replace(config.adaptation, epochs=1, measure_images=0))
+    assert adapt(mended, TRAIN, tmp_path / "2").epochs == 1
+
+
+def test_half_precision_adapts_draws_and_loads(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    brief = settings(tiny_pipeline_folder, epochs=1, mixed_precision="bf16")
+    found = adapt(brief, pictures(4), tmp_path)
+    assert found.precision == "bf16"
+    assert found.distances is not None
+
+
+@pytest.mark.slow
+def test_the_bundled_model_comes_nearer_to_pictures_it_never_saw(tmp_path: Path) -> None:
+    """Grey photographs: the model has learnt colour, and must be told in pictures to leave it."""
+    from gendataagent.config import DataConfig
+    from gendataagent.data import load_data
+
+    splits = load_data(DataConfig(path="bundled:cifar10", train_per_class=10), seed=0)
+
+    def grey(images: LabelledImages, count: int) -> LabelledImages:
+        part = images.subset(range(0, len(images), len(images) // count)).subset(range(count))
+        return LabelledImages.from_images(
+            [part.image(i).convert("L").convert("RGB") for i in range(count)],
+            part.labels, class_names=part.class_names, ids=part.ids,
+        )  # fmt: skip
+
+    config = RunConfig.from_dict(
+        {
+            "device": "cpu",
+            "threads": 1,
+            "prompting": {"captioner": "none"},
+            "generation": {
+                "generator": "tiny-sd", "num_inference_steps": 12, "guidance_scale": 2.0,
+                "lora_scale": 1.0,
+            },
+            "adaptation": {
+                "epochs": 20, "batch_size": 32, "rank": 8, "learning_rate": 2e-3,
+                "measure_images": 48, "sample_every_epochs": 20,
+            },
+        }
+    )  # fmt: skip
+    found = adapt(config, grey(splits.train, 96), tmp_path, reference=grey(splits.validation, 200))
+    assert found.distances is not None
+    change = found.distances.change
+    assert change.mmd2 < -2 * change.standard_error
+    assert found.distances.after.mmd2 < 0.7 * found.distances.before.mmd2

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "settings.json"
 CONFIG_FILE = "config.toml"
+PROMPTS_FILE = "prompts.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def check_free(folder: Path) -> None:
 def claim(job: Job) -> None:
     """Write down what the adaptation is made of, or see that the folder is of the same one."""
     path, mine = job.folder / SETTINGS_FILE, made_of(job)
-    if not path.is_file():
+    if not (path.is_file() and (job.folder / PROMPTS_FILE).is_file()):  # nothing is made yet
         storage.write_json(path, mine)
         return
     theirs = storage.read_json(path)
@@ -95,7 +96,7 @@ def made_of(job: Job) -> dict[str, Any]:
 
 def full_prompts(job: Job) -> list[str]:
     """Return the full prompt of each picture, captioned once and written down."""
-    path = job.folder / "prompts.jsonl"
+    path = job.folder / PROMPTS_FILE
     if path.is_file():
         rows = storage.read_jsonl(path)
         if [row.get("id") for row in rows] == list(job.images.ids):
