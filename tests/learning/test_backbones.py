@@ -316,12 +316,18 @@ def test_a_fine_tuned_clip_classifier_stays_what_it_is(tmp_path: Path) -> None:
     assert torch.equal(loaded.head().weight, model.classifier.weight)
 
 
-def test_a_second_head_is_new_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("heads", ["of other width", "missing"])
+def test_a_second_head_is_new_too(tmp_path: Path, heads: str) -> None:
+    from safetensors.torch import load_file, save_file
     from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
     DeiTForImageClassificationWithTeacher(DeiTConfig(**VISION, num_labels=7)).save_pretrained(
         tmp_path
     )
+    if heads == "missing":
+        path = tmp_path / "model.safetensors"
+        kept = {key: value for key, value in load_file(path).items() if "classifier" not in key}
+        save_file(kept, path, metadata={"format": "pt"})
     assert tiny(model=str(tmp_path)).head().out_features == len(NAMES)
 
 
