@@ -255,7 +255,7 @@ class Device:
 GPU_UTILISATION = 0.2
 BANDWIDTH_UTILISATION = 0.6
 
-# name as the driver says it (in part) -> memory GiB (with error correction on, where cards come so),
+# name as the driver says it (in part) -> memory GiB (error correction on where cards come so),
 # dense half-precision TFLOP/s, GB/s
 _GPUS: dict[str, tuple[float, float, float]] = {
     "T4": (15, 65, 320),
