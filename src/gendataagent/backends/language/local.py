@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from gendataagent import pretrained
 from gendataagent.backends.language.conversation import Conversation, Message
@@ -93,6 +94,7 @@ class LocalChat:
         if self._source.folder is not None:
             tokenizer = pretrained.load(self._source, AutoTokenizer.from_pretrained)
             config = pretrained.load(self._source, AutoConfig.from_pretrained)
+            self._check_kind(config)
             self._check_tokenizer(tokenizer, config.get_text_config().vocab_size)
 
     def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
@@ -212,6 +214,15 @@ class LocalChat:
             do_sample=False, eos_token_id=ends, pad_token_id=filler
         )
         return _Loaded(tokenizer, model.to(self._device).eval())
+
+    def _check_kind(self, config: Any) -> None:
+        brings_code = getattr(config, "auto_map", None)  # of a kind that transformers does not know
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code:
+            raise ModelError(
+                f"{self._source.setting}: {self._source.name} is a {config.model_type}, which is "
+                f"not {KIND}; name one, such as HuggingFaceTB/SmolLM2-135M-Instruct. "
+                f"{self._source.instead}".rstrip()
+            )
 
     def _check_tokenizer(self, tokenizer: Any, embeddings: int) -> None:
         if len(tokenizer) > embeddings:

@@ -46,7 +46,7 @@ class LanguageModelRewriter:
     def __init__(
         self, chat: ChatModel, guard: Guard, *, template: PromptRewriter, tries: int
     ) -> None:
-        self._chat = chat
+        self.chat = chat
         self._guard = guard
         self._template = template
         self._tries = tries
@@ -54,15 +54,15 @@ class LanguageModelRewriter:
     @property
     def description(self) -> ModelDescription:
         """Which language model writes."""
-        return ModelDescription(name=self._chat.name, revision=self._chat.revision)
+        return ModelDescription(name=self.chat.name, revision=self.chat.revision)
 
     def check(self) -> None:
         """Raise `ModelError` for what can be known to be wrong before anything is asked."""
-        self._chat.check()
+        self.chat.check()
 
     def release(self) -> None:
         """Let go of the loaded model; it is loaded again when needed."""
-        self._chat.release()
+        self.chat.release()
         self._template.release()
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
@@ -89,7 +89,7 @@ class LanguageModelRewriter:
                 )
             )
             seeds.append(derive_seed(own[0], "answer"))
-        for one, answer in zip(asked, self._chat.complete(conversations, seeds), strict=True):
+        for one, answer in zip(asked, self.chat.complete(conversations, seeds), strict=True):
             self._take(one, replies_of(answer))
 
     def _take(self, one: _Open, replies: Sequence[str]) -> None:

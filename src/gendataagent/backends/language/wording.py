@@ -74,6 +74,8 @@ def subject_of(caption: str) -> str | None:
             phrase = []
         elif word == "up" and phrase == ["close"]:
             continue
+        elif re.search(r"['’]s$", word):  # "the dog's face" is about the dog
+            return singular(_stem(word))
         elif word in _BREAKS or (phrase and word.endswith("ing") and len(word) > 4):
             break
         elif word not in FUNCTION_WORDS:
