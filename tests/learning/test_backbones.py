@@ -447,7 +447,9 @@ class MyModel(ViTForImageClassification):
 def test_without_timm_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     for look in (build, check_model):
-        with pytest.raises(ModelError, match=r"pip install 'gendataagent\[timm\]'"):
+        with pytest.raises(
+            ModelError, match=r"which is not installed: pip install 'gendataagent\[timm\]'"
+        ):
             look(ClassifierConfig(model="timm:resnet50_clip.openai"))
 
 
