@@ -232,3 +232,15 @@ def test_candidates_most_like_real_images_are_kept_by_knn(context: FilterContext
 def test_knn_without_real_images_says_what_it_lacks(context: FilterContext) -> None:
     with pytest.raises(GenDataAgentError, match=r"needs the real training images"):
         FILTERS["knn"](context)
+
+
+def test_agreement_is_what_the_classifier_gives_the_class_it_was_made_for(
+    context: FilterContext,
+) -> None:
+    scores = FILTERS["agreement"](context)
+    probabilities_NC = context.classifier.predict_probabilities(context.pixels).numpy()
+    expected = [probabilities_NC[0, 0], probabilities_NC[1, 1], probabilities_NC[2, 0]]
+    assert scores.scores_N is not None
+    np.testing.assert_allclose(scores.scores_N, expected, rtol=1e-5)
+    assert not scores.is_vog
+    assert not scores.note

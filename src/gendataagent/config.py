@@ -481,7 +481,8 @@ class FilterConfig:
     by: str = setting(
         "vog",
         "vog: variance of gradients; knn: mean cosine similarity to the nearest real images in the "
-        "classifier's feature space; random: drawn by seed; none: keep all",
+        "classifier's feature space; agreement: how likely the classifier finds the class it was "
+        "made for; random: drawn by seed; none: keep all",
         source="vog [S]; knn as the paper compares it [R]",
     )
     drop_share: float = setting(

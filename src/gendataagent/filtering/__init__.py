@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gendataagent.filtering.agreement import agreement_scores
 from gendataagent.filtering.dropping import Filter, FilterContext, FilterScores, drop
 from gendataagent.filtering.gradient_variance import vog_scores
 from gendataagent.filtering.nearest_neighbours import nearest_neighbour_scores
@@ -16,6 +17,7 @@ from gendataagent.filtering.without_looking import no_scores, random_scores
 FILTERS: Mapping[str, Filter] = {
     "vog": vog_scores,
     "knn": nearest_neighbour_scores,
+    "agreement": agreement_scores,
     "random": random_scores,
     "none": no_scores,
 }
