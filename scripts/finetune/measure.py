@@ -123,8 +123,8 @@ def _page(results: dict[str, list[RunResult]], commands: list[str], seeds: list[
         "",
         "Settings were changed once. The first try dropped the learning rate before epochs 3, 4 "
         "and 5, and started the pretrained network at 0.02, where its training loss was above "
-        "chance for two epochs. It came to 41.6 %, 24.7 % and 32.9 % on test (seed 0, rows as below), so "
-        "the test figures below are not the first ones seen.",
+        "chance for two epochs. It came to 41.6 %, 24.7 % and 32.9 % on test (seed 0, rows as "
+        "below), so the test figures below are not the first ones seen.",
         "",
         "| network | test top-1 | of each seed | worst class | seconds of training |",
         "|---|---|---|---|---|",
