@@ -28,6 +28,9 @@ class ColourCaptioner:
         self.revision_when_loaded = revision
         self.released = 0
 
+    def check(self) -> None:
+        self.asked.append("check")
+
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         made = {k: v for batch in self.caption_batches(requests) for k, v in batch.items()}
         return [made[position] for position in range(len(requests))]
@@ -319,3 +322,9 @@ def test_nothing_heavy_comes_with_it() -> None:
     code = "import sys, gendataagent.caption_cache; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers"} & set(told.stdout.split())
+
+
+def test_the_captioner_inside_is_looked_at_before_anything_is_loaded(tmp_path: Path) -> None:
+    inner = ColourCaptioner()
+    CachedCaptioner(inner, tmp_path).check()
+    assert inner.asked == ["check"]

@@ -48,7 +48,7 @@ def test_every_wrong_name_is_told_at_once_with_what_is_allowed() -> None:
     found = list(problems(config))
     assert len(found) == 6
     assert "selection.by must be one of marginal, uniform, entropy, margin; got 'loss'" in found
-    assert "filter.by must be one of vog, knn, random, none; got 'VOG'" in found
+    assert "filter.by must be one of vog, knn, agreement, random, none; got 'VOG'" in found
     assert (
         "prompting.captioner must be auto, visible-attributes, none, a folder that is there, or a "
         "hub id such as Salesforce/blip2-opt-2.7b; got 'blip'" in found
@@ -104,7 +104,7 @@ def test_auto_names_models_by_what_is_at_hand(
     device: str, side_px: int, cached: bool, model: str, generator: str, notes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(components, "is_cached", lambda hub_id: cached)
+    monkeypatch.setattr(components, "stable_diffusion_is_here", lambda: cached)
     config, said = resolve_auto(RunConfig(), device=device, typical_side_px=side_px)
     assert (config.classifier.model, config.generation.generator) == (model, generator)
     assert (config.prompting.captioner, config.prompting.rewriter) == ("visible-attributes",) * 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gendataagent.costs import StageCosts
-from gendataagent.memory import PeakMemory, is_short, resident_mib
+from gendataagent.memory import PeakMemory, is_short, resident_mib, scoring_batch
 
 
 def test_memory_taken_and_given_back_inside_the_block_is_seen() -> None:
@@ -51,3 +51,8 @@ def test_memory_is_short_when_less_than_half_is_left(
     told = f"MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
     assert is_short("cpu") == short
+
+
+def test_larger_pictures_are_scored_fewer_at_a_time() -> None:
+    batches = {px: scoring_batch(px) for px in (32, 112, 224, 448, 5_000)}
+    assert batches == {32: 256, 112: 256, 224: 64, 448: 16, 5_000: 8}

@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from gendataagent import agent
 from gendataagent.config import RunConfig
 from gendataagent.data import load_data
 from gendataagent.errors import ConfigError, DataError
 from gendataagent.planning import find_device, make_plan
 from gendataagent.planning.costs import (
     DRAWN_TOGETHER,
-    SCORING_BATCH,
     architecture_of,
     image_flops,
 )
@@ -139,7 +137,6 @@ def test_facts_are_what_the_flop_counter_says() -> None:
 def test_what_is_copied_from_the_run_is_still_so() -> None:
     from gendataagent.backends.diffusion import generator
 
-    assert agent.SCORING_BATCH == SCORING_BATCH
     assert generator.DRAWN_TOGETHER == DRAWN_TOGETHER
 
 

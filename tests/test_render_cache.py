@@ -61,7 +61,9 @@ def tasks_of(*seeds: Sequence[int]) -> list[list[RenderRequest]]:
 
 
 def plain(results: Iterator[list[Rendered]]) -> list[list[tuple[bytes | None, str | None]]]:
-    return [[(r.image and r.image.tobytes(), r.rejected_by) for r in task] for task in results]
+    return [
+        [(r.image.tobytes() if r.image else None, r.rejected_by) for r in task] for task in results
+    ]
 
 
 TASKS = tasks_of([1, 2, 3], [4, 5, 6], [], [7], [8, 9, 10])

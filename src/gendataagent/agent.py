@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from gendataagent import generation, memory, storage
+from gendataagent.caption_cache import CachedCaptioner
 from gendataagent.checkpoint import list_weights, save_weights
 from gendataagent.classifier import Classifier
 from gendataagent.components import Backends, build_backends
@@ -38,7 +39,6 @@ from gendataagent.schedule import Schedule
 from gendataagent.selection import SELECTORS, SelectionContext, choose
 
 THUMBNAIL_PX = 160
-SCORING_BATCH = 256
 
 
 class Agent:
@@ -144,7 +144,7 @@ class Agent:
         if path.exists():
             return [Scored(**row) for row in storage.read_jsonl(path)]
         probabilities_NC = classifier.predict_probabilities(
-            self._real_pixels(classifier), SCORING_BATCH
+            self._real_pixels(classifier), memory.scoring_batch(classifier.size_px)
         ).numpy()
         context = SelectionContext(
             source_ids=tuple(self._images.ids),
@@ -176,6 +176,9 @@ class Agent:
                 known=self._known_captions(number),
                 progress=self._progress,
             )
+        if isinstance(backends.captioner, CachedCaptioner):
+            for note in backends.captioner.notes:
+                self._progress.say(note)
         self._release(backends.captioner.release, costs.device)
         journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
         with costs.measure("rewrite"):
@@ -245,7 +248,7 @@ class Agent:
             snapshots=snapshots,
             config=self.config.filter,
             seed=derive_seed(self.config.seed, "filter", number),
-            batch_size=SCORING_BATCH,
+            batch_size=memory.scoring_batch(classifier.size_px),
         )
         scores: FilterScores = FILTERS[self.config.filter.by](context)
         verdicts = {c.id: c for c in drop(usable, scores, self.config.filter)}

@@ -31,6 +31,10 @@ class CacheableCaptioner(Captioner, Protocol):
 
     cache_settings: Mapping[str, str | int]
 
+    def check(self) -> None:
+        """Raise `ModelError` for what can be known to be wrong without loading the model."""
+        ...
+
     def caption_batches(self, requests: Sequence[CaptionRequest]) -> Iterator[Mapping[int, str]]:
         """Yield position -> caption of the requests, batch by batch, as they are made."""
         ...
@@ -60,6 +64,10 @@ class CachedCaptioner:
         self.found = 0
         self.made = 0
         self.notes: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Look at the captioner inside before anything is loaded."""
+        self._inner.check()
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         """Return one caption per picture; the model inside is loaded only if one is not known."""

@@ -7,11 +7,10 @@ imported before a backend is built.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gendataagent import pretrained
 from gendataagent.caption_cache import CachedCaptioner, cache_folder
@@ -23,6 +22,9 @@ from gendataagent.protocols import Captioner, Executor, ImageGenerator, PromptRe
 from gendataagent.records import ModelDescription
 from gendataagent.render_cache import CachingExecutor
 from gendataagent.selection import SELECTORS
+
+if TYPE_CHECKING:
+    from gendataagent.backends.diffusion import DiffusionFactory
 
 TINY_SD = "tiny-sd"
 STABLE_DIFFUSION_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -86,7 +88,7 @@ def _same_caption() -> PromptRewriter:
     return SameCaption()
 
 
-def _diffusion(config: RunConfig, device: str) -> GeneratorFactory:
+def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
     from gendataagent.backends.diffusion import DiffusionFactory
     from gendataagent.backends.tiny.assets import model_folder
 
@@ -109,11 +111,11 @@ def _image_to_text(config: RunConfig, device: str) -> Captioner:
 
 
 def _language_model(config: RunConfig, device: str) -> PromptRewriter:
-    from gendataagent.backends.diffusion import token_limit
-    from gendataagent.backends.language import LanguageModelRewriter
+    from gendataagent.backends.diffusion.prompts import token_limit
+    from gendataagent.backends.language.building import from_config
 
     count_tokens, limit = token_limit(_diffusion(config, device))
-    return LanguageModelRewriter.from_config(
+    return from_config(
         config,
         device,
         template=_visible_attributes_rewriter(),
@@ -256,7 +258,7 @@ def _with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = config.generation.generator
     if generator == AUTO:
-        usable = device.startswith("cuda") and is_cached(STABLE_DIFFUSION_15)
+        usable = device.startswith("cuda") and stable_diffusion_is_here()
         generator = STABLE_DIFFUSION_15 if usable else TINY_SD
     dtype = config.generation.dtype
     if dtype == AUTO:
@@ -326,10 +328,9 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def is_cached(hub_id: str) -> bool:
-    """Return whether a diffusers pipeline of the hub is on this machine already."""
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return False
-    from huggingface_hub import try_to_load_from_cache
+def stable_diffusion_is_here() -> bool:
+    """Return whether SD 1.5, in the state that is asked for, is on this machine already."""
+    from gendataagent.backends.diffusion import DiffusionFactory, known
 
-    return isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str)
+    source = DiffusionFactory(model=STABLE_DIFFUSION_15).source
+    return any(pretrained.is_here(place) for place in known.places(source))

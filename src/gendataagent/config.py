@@ -364,7 +364,9 @@ class GenerationConfig:
     )
     variant: str = setting("", "file variant on the hub, such as fp16; empty = the plain files")
     lora: str = setting(
-        "", "LoRA weights to generate with: a safetensors file, a folder or a hub id; empty = none"
+        "",
+        "LoRA weights to generate with: a safetensors file, a folder, OWNER/NAME or "
+        "OWNER/NAME/FILE.safetensors of the hub; empty = none",
     )
     lora_scale: float = setting(
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
@@ -395,7 +397,9 @@ class GenerationConfig:
     )
     scheduler: str = setting(
         AUTO,
-        "name of a diffusers scheduler class; auto = UniPCMultistepScheduler",
+        "name of a diffusers scheduler class, with its step spacing if wanted "
+        "(DDIMScheduler:trailing); auto = UniPCMultistepScheduler, or the model's own where that "
+        "was made for few steps or flow matching",
         source="UniPC [C]",
     )
     batch_size: int = setting(

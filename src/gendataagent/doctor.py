@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gendataagent.components import STABLE_DIFFUSION_15, is_cached
+from gendataagent.components import STABLE_DIFFUSION_15, stable_diffusion_is_here
 from gendataagent.presets import list_presets, preset_settings
 
 _CORE = (
@@ -145,7 +145,7 @@ def _bundled_generator() -> Finding:
 
 
 def _stable_diffusion() -> Finding:
-    if is_cached(STABLE_DIFFUSION_15):
+    if stable_diffusion_is_here():
         return Finding("SD 1.5", "ok", f"{STABLE_DIFFUSION_15} is on this machine")
     return Finding(
         "SD 1.5",

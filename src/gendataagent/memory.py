@@ -8,6 +8,8 @@ from pathlib import Path
 
 MIB = 1 << 20
 SAMPLE_EVERY_S = 0.05
+SCORING_BATCH = 256
+SCORING_BATCH_PX = 112  # up to this side; of larger pictures fewer are scored at once
 
 
 class PeakMemory:
@@ -74,3 +76,8 @@ def is_short(device: str) -> bool:
         return kib["MemAvailable"] < kib["MemTotal"] / 2
     except (OSError, ValueError, LookupError):  # not Linux
         return False
+
+
+def scoring_batch(size_px: int) -> int:
+    """Return how many pictures are scored at once: the same memory whatever their size."""
+    return max(8, min(SCORING_BATCH, SCORING_BATCH * SCORING_BATCH_PX**2 // size_px**2))

@@ -121,6 +121,23 @@ def load_first(
     raise first_error or ModelError("there is no place to load the model from; name one")
 
 
+def check_first(sources: Sequence[ModelSource]) -> None:
+    """Raise `ModelError` if none of several places of one model can be used, as `load_first`."""
+    if any(source.folder is None and is_here(source) for source in sources):
+        return
+    first_error: ModelError | None = None
+    for source in sources:
+        try:
+            check(source)
+            return
+        except ModelError as error:
+            first_error = first_error or error
+            if not is_not_found(error):
+                raise first_error from error.__cause__
+    if first_error is not None:
+        raise first_error
+
+
 def is_here(source: ModelSource) -> bool:
     """Return whether a model lies on this machine, as far as its index file tells."""
     return source.folder is not None or cached_file(source, source.index_file) is not None
@@ -261,7 +278,7 @@ def advice(source: ModelSource, error: Exception) -> str:
     start = f"{source.setting}: cannot load {source.name!r} as {source.kind}"
     at = f" at revision {source.revision!r}" if source.revision else ""
     kinds = _kinds(error)
-    text = reason.casefold()
+    text = " ".join(str(error).split()).casefold()
     if "GatedRepoError" in kinds or "gated" in text:
         todo = (
             f"it is gated. Accept its terms at https://huggingface.co/{source.name}, then log in "

@@ -87,7 +87,10 @@ class Rendered:
 class Captioner(Protocol):
     """Says what is on a picture, in words a generator understands."""
 
-    description: ModelDescription
+    @property
+    def description(self) -> ModelDescription:
+        """Which model it is."""
+        ...
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         """Return one caption per picture, without class prefix, e.g. "brown, on green grass"."""
@@ -101,7 +104,10 @@ class Captioner(Protocol):
 class PromptRewriter(Protocol):
     """Makes short, subtle changes of a caption that keep the subject."""
 
-    description: ModelDescription
+    @property
+    def description(self) -> ModelDescription:
+        """Which model it is."""
+        ...
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         """Return, per request, one changed caption per seed in `request.seeds`."""
@@ -115,7 +121,10 @@ class PromptRewriter(Protocol):
 class ImageGenerator(Protocol):
     """Turns a real picture and a prompt into a new picture."""
 
-    description: ModelDescription
+    @property
+    def description(self) -> ModelDescription:
+        """Which model it is."""
+        ...
 
     def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         """Return one `Rendered` per request."""

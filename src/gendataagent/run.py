@@ -90,6 +90,21 @@ def resume(
     return _run(folder, folder.config(), backends, progress or SilentProgress())
 
 
+def run_until(
+    config: RunConfig, out: str | Path, epoch: int, *, progress: Progress | None = None
+) -> None:
+    """Train `epoch` epochs and stop there, before a round that is due then; `resume` goes on.
+
+    Runs that are the same up to that epoch can share it: their folders may begin as copies.
+
+    Raises:
+        GenDataAgentError: as `run`.
+    """
+    folder = RunFolder.create(out, config) if not Path(out).exists() else RunFolder.open(out)
+    with folder.lock():
+        _train(_prepare(folder, config, None, progress or SilentProgress()), epoch)
+
+
 def _run(
     folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
 ) -> RunResult:
@@ -149,6 +164,7 @@ def _prepare(
         splits.train.class_names,
         seed=derive_seed(config.seed, "classifier"),
         device=device,
+        trust_remote_code=config.trust_remote_code,
     )
     trainer = Trainer(classifier, config.training, seed=config.seed)
     with watch.measure("load data"):
@@ -287,7 +303,13 @@ def _restore(session: _Session) -> None:
 
 def _train_and_evaluate(session: _Session) -> None:
     """Train to the last epoch, asking the agent for images on the way; then measure, once."""
-    epochs = session.config.training.epochs
+    _train(session, session.config.training.epochs)
+    _evaluate(session)
+    session.folder.mark_done()
+
+
+def _train(session: _Session, epochs: int) -> None:
+    """Train until `epochs` epochs are done."""
     trainer, agent = session.trainer, session.agent
     with session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage:
         while trainer.epochs_done < epochs:
@@ -301,9 +323,7 @@ def _train_and_evaluate(session: _Session) -> None:
                 )
             if agent:
                 agent.tell(session.classifier, epoch=trainer.epochs_done)
-            _record_epoch(session, metrics)
-    _evaluate(session)
-    session.folder.mark_done()
+            _record_epoch(session, metrics, keep=trainer.epochs_done == epochs)
 
 
 def _synthetic_pixels(session: _Session, images: SyntheticImages | None) -> Pixels | None:
@@ -316,8 +336,8 @@ def _synthetic_pixels(session: _Session, images: SyntheticImages | None) -> Pixe
     return session.synthetic[1]
 
 
-def _record_epoch(session: _Session, metrics: EpochMetrics) -> None:
-    """Measure if it is time, write the epoch's line, and a checkpoint if it is time."""
+def _record_epoch(session: _Session, metrics: EpochMetrics, *, keep: bool) -> None:
+    """Measure if it is time, write the epoch's line, and a checkpoint if it is time or `keep`."""
     settings = session.config.training
     last = metrics.epoch == settings.epochs
     if last or metrics.epoch % settings.evaluate_every_epochs == 0:
@@ -328,7 +348,7 @@ def _record_epoch(session: _Session, metrics: EpochMetrics) -> None:
                 validation_accuracy=_validation_accuracy(session),
             )
     session.metrics.append(metrics)
-    if last or metrics.epoch % settings.checkpoint_every_epochs == 0:
+    if keep or metrics.epoch % settings.checkpoint_every_epochs == 0:
         storage.write_jsonl(session.folder.metrics_file, [m.to_json() for m in session.metrics])
         storage.write_json(session.folder.timing_file, session.watch.seconds)
         tensors, state = session.trainer.state()

@@ -13,6 +13,7 @@
     RUN/timing.json            stage -> seconds
     RUN/classifier/            final weights
     RUN/evaluation.json        written once, at the end
+    RUN/robustness.json        evaluate --corruptions; may be written again
     RUN/DONE                   the run is finished
 
 A `DONE` mark is written last; without it a round, or the run, goes on where it stopped.

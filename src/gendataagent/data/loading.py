@@ -140,7 +140,6 @@ def list_data(config: DataConfig) -> Listing:
     return with_readable_names(listing or _list_folder(path, config))
 
 
-_list = list_data  # the name it had before others needed it
 
 
 def _no_path(layout: str) -> str:

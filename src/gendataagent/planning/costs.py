@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.memory import scoring_batch
 from gendataagent.planning.counts import Counts
 from gendataagent.planning.downloads import BUNDLED, SERVER, ModelNeeded
 from gendataagent.planning.facts import (
@@ -39,7 +40,6 @@ DRAWN_TOGETHER = 8  # as backends.diffusion draws
 PNG_BYTES_PER_PX = {"small": 2.2, "large": 1.7}  # bundled CIFAR-10 measured; photographs assumed
 SMALL_PX = 64
 RUNTIME_BYTES = 1.5 * GIB  # CUDA context, kernels, workspaces, fragmentation
-SCORING_BATCH = 256  # the agent's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +246,7 @@ def _score_and_filter(config: RunConfig, counts: Counts, device: Device) -> Stag
     size_px = config.classifier.size_px or backbone.size_px
     # an input gradient costs as much as two forward passes
     flops = _forward(backbone, size_px) * (counts.scored_images + 2 * counts.vog_passes)
-    at_once = min(SCORING_BATCH, counts.images_per_round) if counts.vog_passes else 0
+    at_once = min(scoring_batch(size_px), counts.images_per_round) if counts.vog_passes else 0
     activations = at_once * backbone.vog_bytes * size_px**2
     return StageCost(
         name="score, filter",
@@ -254,7 +254,7 @@ def _score_and_filter(config: RunConfig, counts: Counts, device: Device) -> Stag
         flops=flops,
         seconds=_seconds(flops, device),
         memory_bytes=activations + 12 * backbone.parameters + RUNTIME_BYTES,
-        note=f"{SCORING_BATCH} pictures at once, float32",
+        note=f"{scoring_batch(size_px)} pictures at once, float32",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gendataagent import pretrained
 from gendataagent.backends.diffusion import known
-from gendataagent.backends.diffusion.lora import lora_revision
+from gendataagent.backends.diffusion.lora import find_lora, lora_revision
 from gendataagent.config import AUTO, GenerationConfig
 from gendataagent.pretrained import ModelSource
 from gendataagent.records import ModelDescription
@@ -88,6 +88,12 @@ class DiffusionFactory:
             revision += f"+lora:{lora_revision(self.lora)}@{self.lora_scale:g}"
         name = source.name if source.folder is None else source.folder.resolve().name
         return ModelDescription(name=name, revision=revision)
+
+    def check(self) -> None:
+        """Raise `ModelError` for what can be known to be wrong without loading the pipeline."""
+        pretrained.check_first(list(known.places(self.source)))
+        if self.lora:
+            find_lora(self.lora)
 
     def __call__(self) -> DiffusionGenerator:
         """Load the pipeline; raises `ModelError` with what to do."""

@@ -1,0 +1,159 @@
+"""From finished run folders to one row each: every measure that the tables show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gendataagent import storage
+from gendataagent.config import RunConfig
+from gendataagent.errors import RunFolderError
+from gendataagent.records import derive_seed
+from gendataagent.results import RunResult, read_result
+from gendataagent.runfolder import RunFolder
+
+CORRUPTIONS = ("gaussian_blur", "speckle_noise")
+SEVERITIES = (1, 3)
+EXTRAS_FILE = "measures.json"
+Row = Mapping[str, Any]
+
+
+def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
+    """Return the measures of a finished run.
+
+    Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is wall-clock time
+    of all stages as this run spent it (images shared with other runs cost it nothing);
+    `images_per_second` is of those it made itself, None where it made none.
+    """
+    result = read_result(folder)
+    test = result.evaluations["test"]
+    train, validation = result.evaluations["train"], result.evaluations.get("validation")
+    extras = storage.read_json(folder / EXTRAS_FILE) if (folder / EXTRAS_FILE).exists() else {}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "run": folder.name,
+        "top1": test.top1,
+        "worst_class": test.worst_class_accuracy,
+        "worst_class_name": test.worst_class,
+        "disparity": test.worst_case_disparity,
+        "train": train.top1,
+        "validation": validation.top1 if validation else None,
+        "gap": train.top1 - validation.top1 if validation else None,
+        "ece": test.ece,
+        "loss": test.loss,
+        "generated": result.images_made,
+        "kept": result.images_kept,
+        "optimizer_steps": result.optimizer_steps,
+        "train_seconds": result.seconds.get("train", 0.0),
+        "seconds": result.total_seconds,
+        **{name: extras.get(name) for name in _extra_names()},
+    }
+
+
+def _extra_names() -> list[str]:
+    corrupted = [f"{name}_{severity}" for name in CORRUPTIONS for severity in SEVERITIES]
+    return [*corrupted, "memorisation", "memorisation_without_source", "memorisation_control",
+            "test_repeats_in_train", "test_repeats_in_synthetic"]  # fmt: skip
+
+
+def measure_extras(folder: Path) -> None:
+    """Measure what a run does not measure itself, and write it into its folder; once.
+
+    Robustness to blur and noise, the memorisation ratio, and near-duplicates of test pictures.
+
+    Raises:
+        RunFolderError: the run is not finished, or its data is not where it was.
+    """
+    path = folder / EXTRAS_FILE
+    if path.exists():
+        return
+    from gendataagent.inspection import evaluate_corrupted
+
+    result = read_result(folder)
+    robustness = evaluate_corrupted(folder, CORRUPTIONS, SEVERITIES)
+    extras = {
+        f"{name}_{severity}": evaluation.top1
+        for name, by_severity in robustness.corrupted.items()
+        for severity, evaluation in by_severity.items()
+    }
+    storage.write_json(path, {**extras, **_copying(folder, result)})
+
+
+def _copying(folder: Path, result: RunResult) -> dict[str, Any]:
+    """Return the memorisation ratios and the counts of near-duplicates of test pictures."""
+    from gendataagent.data import load_data
+    from gendataagent.inspection import load_classifier
+    from gendataagent.leakage import near_duplicates
+    from gendataagent.memorisation import memorisation
+    from gendataagent.pixels import Pixels
+    from gendataagent.pool import Pool
+
+    config: RunConfig = RunFolder.open(folder).config()
+    splits = load_data(config.data, seed=config.seed)
+    classifier = load_classifier(folder, device="cpu")
+
+    def pixels_of(images: Any) -> Pixels:
+        return Pixels.from_images(images, classifier.size_px)
+
+    train, test = pixels_of(splits.train), pixels_of(splits.test)
+    found: dict[str, Any] = {"test_repeats_in_train": len(near_duplicates(train, test).ids)}
+    pool = Pool(RunFolder.open(folder), splits.class_names)
+    made = pool.kept([record.round for record in result.rounds])
+    if not len(made):
+        return found
+    synthetic = pixels_of(made)
+    found["test_repeats_in_synthetic"] = len(near_duplicates(synthetic, test).ids)
+    if len(splits.validation):
+        ratios = memorisation(
+            classifier,
+            synthetic,
+            [candidate.source_id for candidate in made.candidates],
+            train=train,
+            held_out=pixels_of(splits.validation),
+            control=test,
+            seed=derive_seed(config.seed, "memorisation"),
+        )
+        found["memorisation"] = ratios.ratio
+        found["memorisation_without_source"] = ratios.without_source
+        found["memorisation_control"] = ratios.control
+    return found
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as parquet, whole or not at all."""
+    with storage.atomic_writer(path) as stream:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), stream)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of `write_rows`; raise `RunFolderError` naming a file that holds none."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunFolderError(f"cannot read the results in {path}: {error}") from error
+    return rows
+
+
+def rows_of_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return a row for each finished run, named by what sets it apart.
+
+    Runs whose settings differ in nothing but the seed are one arm. Without a strategy's name to go
+    by, an arm is called after the folder of its first run.
+
+    Raises:
+        RunFolderError: a folder is no run, or not finished.
+    """
+    arms: dict[str, str] = {}
+    rows = []
+    for folder in folders:
+        config = RunFolder.open(folder).config()
+        kind = replace(config, seed=0).results_hash()
+        arm = arms.setdefault(kind, folder.name)
+        rows.append(row_of(folder, arm=arm, seed=config.seed))
+    return rows
