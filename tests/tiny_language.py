@@ -6,6 +6,7 @@ it must not contain there.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ def byte_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
 
 def save_as_gguf(folder: Path, file: Path) -> Path:
     """Write the Llama of `save_tiny_llama` as a GGUF file, as llama.cpp's converter does."""
-    import gguf
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    gguf = importlib.import_module("gguf")  # optional
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = model.config

@@ -285,7 +285,7 @@ def test_addresses_that_cannot_work_are_refused_without_repeating_secrets(
     changes: dict[str, str], problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
-        Endpoint(**{"url": "http://host/v1", "model": "tiny", **changes})
+        Endpoint(url=changes.get("url", "http://host/v1"), model=changes.get("model", "tiny"))
     assert "sesame" not in str(caught.value)
 
 

@@ -215,7 +215,7 @@ def test_data_never_becomes_a_control_token_or_a_line(data: str, model: str) -> 
     assert len(benign) > 2
     assert hostile == benign
     assert text.count("\n") == plain.count("\n")
-    # the same data, unquoted, would have been read as control tokens
+    assert not set(harmless(data)) & set("<>[]{}|\uff1c\uff1e\uff5c\u2581")
     assert harmless(data) == harmless(harmless(data))
 
 
