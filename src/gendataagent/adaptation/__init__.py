@@ -152,7 +152,18 @@ def _adapt(job: Job) -> Adaptation:
             "distances": None if distances is None else asdict(distances),
         },
     )
+    if distances is not None:
+        job.progress.say(_in_words(distances))
     return read_adaptation(job.folder)
+
+
+def _in_words(distances: Distances) -> str:
+    """Return one sentence on how near the generator was and is; MMD^2 x 1000."""
+    named = [
+        f"{name} {1000 * distance.mmd2:.2f} ± {1000 * distance.standard_error:.2f}"
+        for name, distance in rows_of(distances)
+    ]
+    return f"adapted; distance to real pictures (MMD² x 1000): {'; '.join(named)}"
 
 
 def _size_px(job: Job, pipeline: Any) -> int:
