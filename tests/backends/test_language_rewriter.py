@@ -103,7 +103,7 @@ def test_what_fails_every_time_is_written_by_the_template_and_counted() -> None:
 
 
 def test_spare_replies_fill_what_is_open_and_are_not_counted_against_it() -> None:
-    lines = ("a cat", GOOD[0], "a bird", GOOD[1], GOOD[2])
+    lines = ("a cat", GOOD[0], "a bird", "a bird", GOOD[1], GOOD[2])
     with serving(in_turn(numbered(*lines))) as server:
         (answer,) = rewriter(server).rewrite([request(1, 2, 3)])
     assert sorted(one.text for one in answer) == sorted(GOOD[:3])
