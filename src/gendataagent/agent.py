@@ -36,7 +36,8 @@ from gendataagent.records import Candidate, RoundRecord, Scored, derive_seed
 from gendataagent.rewrite_journal import RewriteJournal
 from gendataagent.runfolder import RunFolder
 from gendataagent.schedule import Schedule
-from gendataagent.selection import SELECTORS, SelectionContext, choose
+from gendataagent.selection import SelectionContext, class_errors, select
+from gendataagent.selection.choosing import FloatArray
 
 THUMBNAIL_PX = 160
 
@@ -59,6 +60,7 @@ class Agent:
         backends: Backends,
         *,
         pixels: Pixels | None = None,
+        validation: Pixels | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.config = config
@@ -66,6 +68,7 @@ class Agent:
         self.pool = Pool(folder, images.class_names)
         self._images, self._folder, self._backends = images, folder, backends
         self._pixels = pixels
+        self._validation = validation
         self._progress = progress or SilentProgress()
         self._active: tuple[list[int], SyntheticImages] | None = None
 
@@ -151,10 +154,9 @@ class Agent:
             labels_N=np.asarray(self._images.labels),
             probabilities_NC=probabilities_NC,
             seed=derive_seed(self.config.seed, "select", number),
+            validation_error_C=self._validation_error(classifier),
         )
-        settings = self.config.selection
-        scores_N = SELECTORS[settings.by](context)
-        selected = choose(context, scores_N, settings.share, per_class=settings.per_class)
+        selected = select(context, self.config.selection)
         rows = [{"source_id": s.source_id, "label": s.label, "score": s.score} for s in selected]
         storage.write_jsonl(path, rows)
         return selected
@@ -248,6 +250,7 @@ class Agent:
             snapshots=snapshots,
             config=self.config.filter,
             seed=derive_seed(self.config.seed, "filter", number),
+            real=self._real_pixels(classifier),
             batch_size=memory.scoring_batch(classifier.size_px),
         )
         scores: FilterScores = FILTERS[self.config.filter.by](context)
@@ -288,6 +291,18 @@ class Agent:
         wanted = self.config.agent.release_models
         if wanted == "always" or (wanted == AUTO and memory.is_short(device)):
             let_go()
+
+    def _validation_error(self, classifier: Classifier) -> FloatArray | None:
+        """Return how often each class is missed on the validation images, where that is used."""
+        validation = self._validation
+        if validation is None or not len(validation):
+            return None
+        if self.config.selection.budget_by != "validation-error":
+            return None
+        probabilities_NC = classifier.predict_probabilities(
+            validation, memory.scoring_batch(classifier.size_px)
+        ).numpy()
+        return class_errors(validation.labels.numpy(), probabilities_NC)
 
     def _real_pixels(self, classifier: Classifier) -> Pixels:
         if self._pixels is None or self._pixels.size_px < classifier.size_px:

@@ -120,7 +120,11 @@ def _run(
 
 def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
     """Train the same without the agent, in a run folder inside this one."""
-    without = replace(config, agent=replace(config.agent, enabled=False, baseline=False))
+    without = replace(
+        config,
+        agent=replace(config.agent, enabled=False, baseline=False),
+        training=replace(config.training, real_images=True),
+    )
     if folder.baseline.exists():
         inner = RunFolder.open(folder.baseline)
     else:
@@ -174,7 +178,15 @@ def _prepare(
     if config.agent.enabled:
         if backends is None:
             backends = _build_adapted_backends(folder, config, splits, device, watch, progress)
-        agent = Agent(config, splits.train, folder, backends, pixels=real, progress=progress)
+        agent = Agent(
+            config,
+            splits.train,
+            folder,
+            backends,
+            pixels=real,
+            validation=validation,
+            progress=progress,
+        )
     session = _Session(
         folder=folder,
         config=config,
@@ -319,6 +331,7 @@ def _train(session: _Session, epochs: int) -> None:
                     trainer.epochs_done + 1,
                     session.real,
                     _synthetic_pixels(session, synthetic),
+                    strength=[c.strength for c in synthetic.candidates] if synthetic else 1.0,
                     on_step=lambda _, steps, __: stage.advance(1 / steps),
                 )
             if agent:

@@ -43,7 +43,7 @@ def experiment(
     Stopped at any moment and started again with the same --out, it goes on where it was.
     """
     from gendataagent.experiments import all_benches, find_bench, plan_experiment, run_experiment
-    from gendataagent.experiments.report import write_results
+    from gendataagent.experiments.report import baselines_of, tables_of, write_results
 
     if name is None:
         _list([(bench.name, bench.about) for bench in all_benches()])
@@ -75,8 +75,8 @@ def experiment(
         )
         raise
     page = write_results(rows, folder, bench=bench)
-    _print_tables(page.tables)
-    Console().print(f"written: {page.path}", markup=False, soft_wrap=True)
+    _print_tables(tables_of(rows, baselines=baselines_of(bench)[:2], brief=True))
+    Console().print(f"all measures and comparisons: {page}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -91,11 +91,12 @@ def compare(
     rows = rows_of_runs(runs)
     if len(rows) < 2:
         raise ConfigError("compare needs at least two finished runs; name their folders")
-    tables = tables_of(rows, baselines=(rows[0]["arm"],))
-    _print_tables(tables)
+    baselines = (rows[0]["arm"],)
+    _print_tables(tables_of(rows, baselines=baselines, brief=True))
     if out is not None:
         from gendataagent.storage import write_bytes
 
+        tables = tables_of(rows, baselines=baselines)
         write_bytes(out, "\n".join(table.markdown() for table in tables).encode())
         Console().print(f"written: {out}", markup=False, soft_wrap=True)
 

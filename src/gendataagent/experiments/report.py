@@ -6,7 +6,6 @@ import datetime
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,31 +26,23 @@ CORPUS_NOTE = (
 MAIN_RIVALS = ("only-real", "randaugment", "real-fake", "internet-explorer", "random-drop")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """Where the page lies, and the tables on it."""
-
-    path: Path
-    tables: tuple[ResultTable, ...]
-
-
 def tables_of(
     rows: Sequence[Mapping[str, Any]],
     *,
     baselines: Sequence[str],
     paper: Mapping[str, str] | None = None,
+    brief: bool = False,
 ) -> tuple[ResultTable, ...]:
     """Return the table of measures, and one of differences for each compared measure."""
     return (
-        measures_table(rows, paper=paper),
+        measures_table(rows, paper=paper, brief=brief),
         *(differences_table(rows, key, baselines) for key in COMPARED),
     )
 
 
-def write_results(rows: Sequence[Mapping[str, Any]], out: Path, *, bench: Bench) -> Written:
-    """Write `out/results.md` and return where it lies and what is on it."""
-    baselines = list(dict.fromkeys([bench.baseline, *MAIN_RIVALS]))
-    tables = tables_of(rows, baselines=baselines, paper=bench.paper)
+def write_results(rows: Sequence[Mapping[str, Any]], out: Path, *, bench: Bench) -> Path:
+    """Write `out/results.md` and return where it lies."""
+    tables = tables_of(rows, baselines=baselines_of(bench), paper=bench.paper)
     first = next(iter(rows), {})
     facts = [
         f"Experiment `{bench.name}`: {bench.about}.",
@@ -73,4 +64,9 @@ def write_results(rows: Sequence[Mapping[str, Any]], out: Path, *, bench: Bench)
     )  # fmt: skip
     path = out / "results.md"
     write_bytes(path, text.encode())
-    return Written(path=path, tables=tables)
+    return path
+
+
+def baselines_of(bench: Bench) -> list[str]:
+    """Return the arms the others are compared with."""
+    return list(dict.fromkeys([bench.baseline, *MAIN_RIVALS]))

@@ -18,12 +18,14 @@ class Measure:
 
     Args:
         percent: shown as a share in per cent, differences in points.
+        brief: also in the table for a terminal, which has room for few.
     """
 
     key: str
     title: str
     percent: bool = True
     digits: int = 1
+    brief: bool = False
 
     def text(self, value: float) -> str:
         """Return a value as it is shown; a dash for NaN."""
@@ -33,9 +35,9 @@ class Measure:
 
 
 MEASURES = (
-    Measure(key="top1", title="top-1 %"),
-    Measure(key="worst_class", title="worst class %"),
-    Measure(key="disparity", title="disparity", percent=False, digits=3),
+    Measure(key="top1", title="top-1 %", brief=True),
+    Measure(key="worst_class", title="worst class %", brief=True),
+    Measure(key="disparity", title="disparity", percent=False, digits=3, brief=True),
     Measure(key="gap", title="train-val gap"),
     Measure(key="ece", title="ECE %"),
     Measure(key="gaussian_blur_1", title="blur 1 %"),
@@ -44,10 +46,10 @@ MEASURES = (
     Measure(key="speckle_noise_3", title="speckle 3 %"),
     Measure(key="memorisation_without_source", title="memorisation", percent=False, digits=2),
     Measure(key="memorisation_control", title="its control", percent=False, digits=2),
-    Measure(key="generated", title="generated", percent=False, digits=0),
+    Measure(key="generated", title="generated", percent=False, digits=0, brief=True),
     Measure(key="kept", title="kept", percent=False, digits=0),
     Measure(key="optimizer_steps", title="steps", percent=False, digits=0),
-    Measure(key="seconds", title="seconds", percent=False, digits=0),
+    Measure(key="seconds", title="seconds", percent=False, digits=0, brief=True),
 )
 COMPARED = ("top1", "worst_class")
 
@@ -80,10 +82,17 @@ def values_by_arm(rows: Iterable[Row], key: str) -> dict[str, dict[int, float]]:
     return found
 
 
-def measures_table(rows: Sequence[Row], *, paper: Mapping[str, str] | None = None) -> ResultTable:
-    """Return every measure of every arm as mean ± standard deviation over its seeds."""
+def measures_table(
+    rows: Sequence[Row], *, paper: Mapping[str, str] | None = None, brief: bool = False
+) -> ResultTable:
+    """Return the measures of every arm as mean ± standard deviation over its seeds.
+
+    Args:
+        paper: arm -> what the paper reports, for a last column.
+        brief: only the measures a terminal has room for.
+    """
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    columns = [(m, values_by_arm(rows, m.key)) for m in MEASURES]
+    columns = [(m, values_by_arm(rows, m.key)) for m in MEASURES if m.brief or not brief]
     columns = [(m, values) for m, values in columns if any(values.values())]
     lines = []
     for arm in arms:

@@ -1,0 +1,154 @@
+"""Experiments for real, as small as can be: run, stopped, gone on with, shared, written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gendataagent import storage
+from gendataagent.config import RunConfig
+from gendataagent.errors import GenerationError
+from gendataagent.experiments import Arm, Bench, plan_experiment, read_rows, run_experiment
+from gendataagent.experiments.report import write_results
+from gendataagent.experiments.running import folder_of, is_done, run_task
+from gendataagent.run import run
+from tests.loop.conftest import PER_CLASS, photo_folder, settings_for
+from tests.loop.test_resume import outcome
+
+__all__ = ["photo_folder"]
+ARMS = ("only-real", "vog-only", "random-drop")
+
+
+@pytest.fixture
+def bench(photo_folder: Path, tiny_pipeline_folder: Path) -> Bench:
+    tree = settings_for(photo_folder, tiny_pipeline_folder).to_dict()
+    tree["training"]["checkpoint_every_epochs"] = 3
+    arms = tuple(Arm(name=name, strategy=name) for name in ARMS[:2])
+    own = {"agent": {"first_round_epoch": 1}, "filter": {"drop_share": 0.4}}
+    arms = (arms[0], replace(arms[1], settings=own),
+            Arm(name="at-random", strategy="vog-only",
+                settings={**own, "filter": {"by": "random", "drop_share": 0.4}}))  # fmt: skip
+    return Bench(
+        name="small", about="a test", base=tree, arms=arms, baseline="only-real", seeds=(7,)
+    )
+
+
+def test_arms_run_and_share_what_is_the_same(bench: Bench, tmp_path: Path) -> None:
+    out = tmp_path / "exp"
+    rows = run_experiment(bench, out, jobs=1)
+    assert [row["arm"] for row in rows] == ["only-real", "vog-only", "at-random"]
+    assert read_rows(out / "results.parquet") == rows
+    real, vog, random = rows
+    assert (real["generated"], real["memorisation"]) == (0, None)
+    assert vog["generated"] == random["generated"] == 24 or vog["generated"] > 0
+    assert len({row["optimizer_steps"] for row in rows}) == 1
+    for row in rows:
+        assert 0 <= row["gaussian_blur_1"] <= 1
+        assert row["test_repeats_in_train"] == 0
+    assert 0 <= vog["memorisation_without_source"] <= 1
+
+    tasks = {task.arm: task for task in plan_experiment(bench)}
+    images = len(list((out / "shared" / "images").rglob("*.json")))
+    assert images == vog["generated"]  # the second arm asked for the same ones
+    assert len(list((out / "shared" / "warm-up").glob("*/WHOLE"))) == 1
+
+    # What was shared changed nothing: the same run by itself comes to the same.
+    alone = replace(tasks["vog-only"].config, threads=1)
+    run(alone, tmp_path / "alone")
+    assert outcome(folder_of(tasks["vog-only"], out)) == outcome(tmp_path / "alone")
+
+
+def test_started_again_only_what_is_missing_is_run(bench: Bench, tmp_path: Path) -> None:
+    run_experiment(bench, tmp_path, jobs=1)
+    tasks = plan_experiment(bench)
+    times = [(folder_of(task, tmp_path) / "DONE").stat().st_mtime_ns for task in tasks]
+    more = replace(bench, seeds=(7, 8))
+    (folder_of(tasks[0], tmp_path) / "measures.json").unlink()
+    rows = run_experiment(more, tmp_path, jobs=2)
+    assert len(rows) == 6
+    assert [(folder_of(t, tmp_path) / "DONE").stat().st_mtime_ns for t in tasks] == times
+
+
+def test_a_failing_arm_is_told_and_does_not_stop_the_others(bench: Bench, tmp_path: Path) -> None:
+    broken = {"training": {"learning_rate": 1e9, "warmup_epochs": 0}}
+    arms = (Arm(name="broken", strategy="only-real", settings=broken), bench.arms[0])
+    with pytest.raises(GenerationError, match="1 of 2 runs failed, the first: "):
+        run_experiment(replace(bench, arms=arms), tmp_path, jobs=1)
+    assert [row["arm"] for row in read_rows(tmp_path / "results.parquet")] == ["only-real"]
+
+
+def test_killed_it_goes_on_inside_the_run(bench: Bench, tmp_path: Path) -> None:
+    expected = tmp_path / "whole"
+    tasks = plan_experiment(bench)
+    for task in tasks:
+        run_task(task, expected)
+    script = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from gendataagent.experiments import Arm, Bench, run_experiment\n"
+        "row = json.loads(Path(sys.argv[1]).read_text())\n"
+        "arms = tuple(Arm(**arm) for arm in row.pop('arms'))\n"
+        "if __name__ == '__main__':\n"
+        "    run_experiment(Bench(arms=arms, seeds=(7,), **row), sys.argv[2], jobs=1)\n"
+    )
+    facts = {
+        "name": bench.name, "about": bench.about, "base": bench.base, "baseline": bench.baseline,
+        "arms": [{"name": a.name, "strategy": a.strategy, "settings": dict(a.settings)}
+                 for a in bench.arms],
+    }  # fmt: skip
+    (tmp_path / "bench.json").write_text(json.dumps(facts))
+    (tmp_path / "go.py").write_text(script)
+    out = tmp_path / "killed"
+    command = [sys.executable, str(tmp_path / "go.py"), str(tmp_path / "bench.json"), str(out)]
+    process = subprocess.Popen(command, start_new_session=True)
+    target = folder_of(tasks[1], out)
+    deadline = time.monotonic() + 120
+    while not list(target.glob("rounds/000/rendered.jsonl")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, timeout=200)
+    for task in tasks:
+        assert is_done(task, out)
+        assert outcome(folder_of(task, out)) == outcome(folder_of(task, expected))
+
+
+def test_the_generator_is_adapted_once_for_all_arms_of_a_seed(bench: Bench, tmp_path: Path) -> None:
+    adaptation = {"enabled": True, "epochs": 1, "measure_images": 0, "sample_every_epochs": 0}
+    run_experiment(bench, tmp_path, settings={"adaptation": adaptation}, jobs=1)
+    assert len(list((tmp_path / "shared" / "adapted").glob("*/adaptation.json"))) == 1
+    tasks = plan_experiment(bench, {"adaptation": adaptation})
+    for task in tasks[1:]:
+        rows = storage.read_jsonl(folder_of(task, tmp_path) / "rounds" / "000" / "judged.jsonl")
+        assert all("+lora:" in row["generator_revision"] for row in rows)
+
+
+def test_the_page_has_tables_and_how_they_were_made(bench: Bench, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"arm": arm, "seed": seed, "top1": 0.4 + seed / 100 + bonus, "worst_class": 0.1}
+        for arm, bonus in (("only-real", 0.0), ("vog-only", 0.1))
+        for seed in (0, 1)
+    ]
+    text = write_results(rows, tmp_path, bench=bench).read_text("utf-8")
+    for part in ("# small", "4 runs; seeds 0, 1", "| vog-only |", "+10.0 [+10.0, +10.0] *"):
+        assert part in text
+    assert "39,280" not in text  # its generator is not the bundled one
+
+
+def test_a_plan_counts_the_pictures_once_and_names_every_run(bench: Bench) -> None:
+    tasks = plan_experiment(replace(bench, seeds=(0, 1)))
+    assert [(task.seed, task.arm) for task in tasks] == [
+        (seed, arm.name) for seed in (0, 1) for arm in bench.arms
+    ]
+    assert sum(PER_CLASS.values()) == 16
+    assert isinstance(tasks[0].config, RunConfig)

@@ -1,0 +1,47 @@
+"""Rows of results as text, to the letter."""
+
+from __future__ import annotations
+
+from gendataagent.experiments.tables import differences_table, measures_table
+
+ROWS = [
+    {"arm": "only-real", "seed": 0, "top1": 0.40, "worst_class": 0.1, "seconds": 10.0, "ece": None},
+    {"arm": "only-real", "seed": 1, "top1": 0.42, "worst_class": 0.3, "seconds": 12.0, "ece": None},
+    {"arm": "agent", "seed": 0, "top1": 0.45, "worst_class": 0.2, "seconds": 30.0, "ece": 0.05},
+    {"arm": "agent", "seed": 1, "top1": 0.47, "worst_class": 0.2, "seconds": 34.0, "ece": 0.07},
+    {"arm": "once", "seed": 1, "top1": 0.50, "worst_class": 0.0, "seconds": 1.0, "ece": None},
+]
+
+
+def test_each_measure_is_a_mean_with_its_deviation() -> None:
+    table = measures_table(ROWS, paper={"agent": "94.6"})
+    assert table.head == ("arm", "seeds", "top-1 %", "worst class %", "ECE %", "seconds", "paper")
+    assert table.rows == (
+        ("only-real", "2", "41.0 ± 1.4", "20.0 ± 14.1", "", "11", ""),
+        ("agent", "2", "46.0 ± 1.4", "20.0 ± 0.0", "6.0 ± 1.4", "32", "94.6"),
+        ("once", "1", "50.0 ± –", "0.0 ± –", "", "1", ""),
+    )
+
+
+def test_differences_are_paired_and_a_star_marks_what_leaves_out_zero() -> None:
+    table = differences_table(ROWS, "top1", ["only-real", "nobody", "agent"])
+    assert table.head == ("arm", "minus only-real", "minus agent")
+    assert table.rows == (
+        ("only-real", "", "-5.0 [-5.0, -5.0] *"),
+        ("agent", "+5.0 [+5.0, +5.0] *", ""),
+        ("once", "+8.0 [?, ?]", "+3.0 [?, ?]"),
+    )
+    worst = differences_table(ROWS, "worst_class", ["only-real"])
+    assert worst.rows[1] == ("agent", "+0.0 [-127.1, +127.1]")
+
+
+def test_markdown_is_a_table() -> None:
+    lines = differences_table(ROWS, "top1", ["only-real"]).markdown().splitlines()
+    assert lines[0].startswith("**top-1 %: paired difference")
+    assert lines[2:5] == ["| arm | minus only-real |", "|---|---|", "| only-real |  |"]
+
+
+def test_the_brief_table_leaves_out_what_a_terminal_has_no_room_for() -> None:
+    table = measures_table(ROWS, brief=True)
+    assert table.head == ("arm", "seeds", "top-1 %", "worst class %", "seconds")
+    assert table.rows[1] == ("agent", "2", "46.0 ± 1.4", "20.0 ± 0.0", "32")
