@@ -128,7 +128,7 @@ _worker_generator: ImageGenerator | None = None
 
 def _start_worker(factory: GeneratorFactory, threads: int) -> None:
     global _worker_factory
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # Torch reads this when it is imported; a factory from a module that uses it has done so.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if torch := sys.modules.get("torch"):
@@ -136,8 +136,12 @@ def _start_worker(factory: GeneratorFactory, threads: int) -> None:
     _worker_factory = factory
 
 
-def _end_with_parent() -> None:
-    """End this worker when the main process is gone, however it went (kill -9 included)."""
+def end_with_parent() -> None:
+    """Let this worker end when the main process is gone, however it went (kill -9 included)."""
+    threading.Thread(target=_wait_for_parent_to_end, daemon=True).start()
+
+
+def _wait_for_parent_to_end() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -15,6 +15,7 @@ from typing import Any
 
 from gendataagent.errors import ConfigError
 
+AUTO = "auto"  # a setting that is decided when the run is made
 _HUGE = 2**62  # TOML knows no larger whole numbers than 2**63
 
 

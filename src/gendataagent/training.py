@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,6 +24,7 @@ from gendataagent.config import AUTO, TrainingConfig
 from gendataagent.errors import DataError, ModelError, TrainingDivergedError
 from gendataagent.mixing import Mixer
 from gendataagent.pixels import Pixels
+from gendataagent.precision import accelerator_of
 from gendataagent.records import EpochMetrics, derive_seed
 
 OnStep = Callable[[int, int, float], None]
@@ -52,7 +51,9 @@ class Trainer:
         self.seed = seed
         self.epochs_done = 0
         self.augmenter = Augmenter.from_config(config, classifier.size_px)
-        self._accelerator = _accelerator(classifier.device, config.mixed_precision)
+        self._accelerator = accelerator_of(
+            classifier.device, _precision(classifier.device, config.mixed_precision)
+        )
         # Only the optimizer is prepared: preparing the module would patch its forward for good.
         self._optimizer = self._accelerator.prepare_optimizer(
             torch.optim.SGD(
@@ -260,20 +261,14 @@ def _divergence(loss: float, epoch: int, step: int, rate: float) -> str:
     )
 
 
-def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
-    """Return an Accelerator of this precision, whatever earlier ones in the process were."""
+def _precision(device: torch.device, mixed_precision: str) -> str:
+    """Return the precision a setting stands for: auto = half where a GPU does it."""
     if mixed_precision == AUTO:
         if device.type == "cuda":
             mixed_precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         else:
             mixed_precision = "no"
-    settings = {"cpu": device.type == "cpu", "mixed_precision": mixed_precision}
-    try:
-        return Accelerator(**settings)
-    except ValueError:
-        # Accelerate keeps its settings once per process and refuses different ones.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return Accelerator(**settings)
+    return mixed_precision
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import logging
 import pickle
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,6 @@ from gendataagent.backends.diffusion.prompts import NO_LIMIT, TokenCounter, toke
 from gendataagent.errors import ModelError
 from gendataagent.executors import SerialExecutor
 from gendataagent.prompting import compose_prompt
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,14 +28,6 @@ from gendataagent.pretrained import content_hash
 
 REQUESTS = [render_request(number) for number in range(3)]
 MIRROR = known.STABLE_DIFFUSION_15_NAMES[1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

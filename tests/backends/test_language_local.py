@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,6 @@ from gendataagent.backends.language.quantised import quantised_file
 from gendataagent.backends.language.sampling import RowSampler, draw
 from gendataagent.errors import GenerationError, ModelError
 from gendataagent.pretrained import ModelSource
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

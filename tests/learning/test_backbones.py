@@ -426,7 +426,7 @@ def test_code_that_comes_with_a_model_runs_only_when_the_user_says_so(tmp_path: 
         "AutoModelForImageClassification": "own_code.MyModel",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="custom code"):
+    with pytest.raises(ModelError, match="set trust_remote_code=true"):
         tiny(model=str(tmp_path))
     settings = ClassifierConfig(model=str(tmp_path))
     loaded = build_classifier(settings, NAMES, seed=0, trust_remote_code=True)

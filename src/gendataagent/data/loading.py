@@ -140,8 +140,6 @@ def list_data(config: DataConfig) -> Listing:
     return with_readable_names(listing or _list_folder(path, config))
 
 
-
-
 def _no_path(layout: str) -> str:
     """Return what to say where no data is named; an empty path would mean the current folder."""
     if layout in ARCHIVES:

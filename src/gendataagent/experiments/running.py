@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from gendataagent.config import RunConfig
 from gendataagent.errors import GenDataAgentError
+from gendataagent.executors import end_with_parent
 from gendataagent.experiments.benches import Task
 from gendataagent.experiments.collecting import EXTRAS_FILE, measure_extras
 from gendataagent.runfolder import RunFolder
@@ -72,7 +72,7 @@ def run_tasks(
     # Torch reads it when it is imported, in the workers.
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(jobs, context, initializer=end_with_parent)
     waiting: set[Future[TaskOutcome]] = set()
     queue = iter(todo)
     try:
@@ -192,15 +192,3 @@ def _lock(path: Path) -> Iterator[None]:
             return
         fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
         yield
-
-
-def _start_worker() -> None:
-    """End this worker when the main process is gone, however it went (kill -9 included)."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from gendataagent.backends.diffusion.latents import (
@@ -40,6 +39,7 @@ from gendataagent.backends.diffusion.lora_text import PromptEmbeddings
 from gendataagent.config import AUTO, AdaptationConfig
 from gendataagent.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.pixels import GIB, LabelledImages
+from gendataagent.precision import accelerator_of
 from gendataagent.progress import Progress, SilentProgress
 from gendataagent.records import derive_seed
 
@@ -375,13 +375,7 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
         raise ConfigError(
             f"adaptation.mixed_precision=fp16 needs a CUDA GPU, got {device.type}; use auto"
         )
-    settings = {"cpu": device.type == "cpu", "mixed_precision": precision}
-    try:
-        return Accelerator(**settings)
-    except ValueError:
-        # Accelerate keeps its settings once per process and refuses different ones.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return Accelerator(**settings)
+    return accelerator_of(device, precision)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,159 @@
+"""Every setting of a run: a frozen dataclass tree, TOML in and out, all problems at once.
+
+Each setting carries its help text, unit, allowed values and source next to its default, so that
+`gendataagent config`, the checks and the docs can never disagree. Sources are tagged as in
+docs/method.md: [S] stated in the paper's supplementary, [R] reported second-hand, [C] read in cited
+code, [I] inferred, [?] open; no tag = ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, cast
+
+import tomli_w
+
+from gendataagent.config.acting import AgentConfig, FilterConfig, SelectionConfig
+from gendataagent.config.learning import ClassifierConfig, DataConfig, TrainingConfig
+from gendataagent.config.making import AdaptationConfig, GenerationConfig, PromptingConfig
+from gendataagent.errors import ConfigError
+from gendataagent.settings import (
+    AUTO,
+    apply_overrides,
+    build,
+    iterate_settings,
+    plain,
+    read_toml,
+    setting,
+)
+
+__all__ = [
+    "AUTO",
+    "AdaptationConfig",
+    "AgentConfig",
+    "ClassifierConfig",
+    "ConfigCheck",
+    "DataConfig",
+    "FilterConfig",
+    "GenerationConfig",
+    "PromptingConfig",
+    "RunConfig",
+    "SelectionConfig",
+    "TrainingConfig",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """All settings of a run."""
+
+    seed: int = setting(0, "everything random is derived from it", at_least=0)
+    device: str = setting(
+        AUTO, "cpu, cuda, cuda:1, mps; auto = the best there is", affects_results=False
+    )
+    threads: int = setting(
+        0, "CPU threads for torch; 0 = as torch decides", at_least=0, affects_results=False
+    )
+    trust_remote_code: bool = setting(
+        False, "run Python code that comes with a model from the hub; true only if you have read it"
+    )
+    data: DataConfig = field(default_factory=DataConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    prompting: PromptingConfig = field(default_factory=PromptingConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any], *checks: ConfigCheck) -> Self:
+        """Return the config of a nested mapping; raise `ConfigError` with every problem found.
+
+        Args:
+            checks: further checks (such as `components.problems`) whose findings are added.
+        """
+        problems: list[str] = []
+        config = cast(Self, build(cls, tree, "", problems))
+        for check in (_cross_checks, *checks):
+            problems.extend(check(config))
+        if problems:
+            raise ConfigError(problems)
+        return config
+
+    @classmethod
+    def from_toml(
+        cls, path: str | Path, overrides: Sequence[str] = (), *checks: ConfigCheck
+    ) -> Self:
+        """Return the config of a TOML file with `section.key=value` overrides on top."""
+        return cls.from_dict(apply_overrides(read_toml(path), overrides), *checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as nested plain values (tuples become lists)."""
+        return cast(dict[str, Any], plain(self))
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML that `from_toml` reads back to an equal config."""
+        return tomli_w.dumps(self.to_dict())
+
+    def results_hash(self) -> str:
+        """Return a hash of every setting that can change a result."""
+        tree = {
+            row.key: row.value if not isinstance(row.value, tuple) else list(row.value)
+            for row in iterate_settings(self)
+            if row.setting.affects_results
+        }
+        return hashlib.blake2b(
+            json.dumps(tree, sort_keys=True).encode(), digest_size=16
+        ).hexdigest()
+
+
+def _cross_checks(config: RunConfig) -> Iterator[str]:
+    """Yield problems that concern more than one setting."""
+    agent, training = config.agent, config.training
+    if agent.enabled and agent.first_round_epoch >= training.epochs:
+        yield (
+            f"agent.first_round_epoch ({agent.first_round_epoch}) must be below training.epochs "
+            f"({training.epochs}), or no round ever happens"
+        )
+    epochs_left = training.epochs - max(0, agent.first_round_epoch)
+    if agent.enabled and 0 < epochs_left < agent.rounds:
+        yield (
+            f"agent.rounds ({agent.rounds}) must be at most training.epochs - "
+            f"agent.first_round_epoch ({epochs_left}): at most one round stands before an epoch"
+        )
+    if config.adaptation.enabled and config.generation.lora:
+        yield (
+            "adaptation.enabled makes LoRA weights of its own, and generation.lora names others; "
+            "use one of the two"
+        )
+    prompting = config.prompting
+    if prompting.rewriter == "endpoint":
+        for key in ("endpoint_url", "endpoint_model"):
+            if not getattr(prompting, key):
+                yield f"prompting.{key} must be given for prompting.rewriter = endpoint"
+    if math.floor(config.generation.num_inference_steps * config.generation.strength) < 1:
+        yield (
+            "generation.num_inference_steps * generation.strength must be at least 1 executed step,"
+            f" got {config.generation.num_inference_steps} * {config.generation.strength:g}"
+        )
+    for key, marks in (
+        ("training.decay_milestones", training.decay_milestones),
+        ("filter.checkpoint_marks", config.filter.checkpoint_marks),
+    ):
+        if any(not 0 < mark <= 1 for mark in marks) or list(marks) != sorted(set(marks)):
+            yield f"{key} must be increasing shares of the epochs in (0, 1], got {list(marks)}"
+    if config.data.validation_share + config.data.test_share > 0.8:
+        yield (
+            "data.validation_share + data.test_share must leave at least 0.2 for training, got "
+            f"{config.data.validation_share:g} + {config.data.test_share:g}"
+        )
+
+
+ConfigCheck = Callable[[RunConfig], Iterable[str]]

@@ -1,0 +1,109 @@
+"""Settings of when the agent acts, whom it selects and what it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gendataagent.settings import AUTO, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """When the agent acts and what becomes of its images."""
+
+    enabled: bool = setting(True, "false = train on the real images only")
+    rounds: int = setting(20, "on-the-fly iterations", source="20 [S]", at_least=1)
+    first_round_epoch: int = setting(
+        -1,
+        "epochs trained before the first round; the others follow at equal distances. -1 = one "
+        "such distance (epochs / (rounds + 1))",
+        source="[?]; 20 rounds in 200 epochs = one every 10 [I]",
+        at_least=-1,
+    )
+    pool: str = setting(
+        "replace",
+        "replace: train on the newest round's images; accumulate: on those of all rounds",
+        source="[?]",
+        choices=("replace", "accumulate"),
+    )
+    baseline: bool = setting(
+        False,
+        "first train the same without the agent, into RUN/baseline, to compare with",
+        affects_results=False,
+    )
+    release_models: str = setting(
+        AUTO,
+        "whether captioner, rewriter and generator leave the memory after their stage: auto = when "
+        "less than half of the device's memory is left",
+        choices=(AUTO, "always", "never"),
+        affects_results=False,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionConfig:
+    """Which real images new ones are made from."""
+
+    by: str = setting(
+        "marginal",
+        "marginal: lowest softmax probability of the true class; entropy: highest; margin: "
+        "narrowest between the two likeliest classes; uniform: drawn by seed",
+        source="marginal [R]",
+    )
+    share: float = setting(
+        0.2, "share of the training set selected", source="1/5 of 1/5, 1/4, 1/2 swept [S, I]",
+        above=0, at_most=1,
+    )  # fmt: skip
+    per_class: bool = setting(
+        False, "take the share of each class instead of the whole set", source="whole set [I]"
+    )
+    budget_by: str = setting(
+        "size",
+        "what a class's part follows when it is taken per class: size = its number of images; "
+        "validation-error or training-error = that times how often the class is missed, so that "
+        "weak classes get more (implies per_class)",
+        choices=("size", "validation-error", "training-error"),
+    )
+    skip_hardest: float = setting(
+        0.0,
+        "share of the images passed over at the hard end, where wrong labels and outliers gather; "
+        "as many are selected all the same",
+        source="0 [I]",
+        at_least=0,
+        at_most=0.9,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterConfig:
+    """Which synthetic images go into training."""
+
+    by: str = setting(
+        "vog",
+        "vog: variance of gradients; knn: mean cosine similarity to the nearest real images in the "
+        "classifier's feature space; agreement: how likely the classifier finds the class it was "
+        "made for; random: drawn by seed; none: keep all",
+        source="vog [S]; knn as the paper compares it [R]",
+    )
+    drop_share: float = setting(
+        0.25,
+        "share of each class's synthetic images dropped",
+        source="25 / 50 / 75 % swept [S]",
+        at_least=0,
+        at_most=0.99,
+    )
+    keep: str = setting(
+        "high", "which end of the scores is kept", source="high [R]; see docs/method.md",
+        choices=("high", "low"),
+    )  # fmt: skip
+    checkpoint_marks: tuple[float, ...] = setting(
+        (0.05, 0.1, 0.15),
+        "shares of the epochs after which a checkpoint for VoG is kept",
+        source="epochs 10, 20, 30 of 200 [R]",
+    )
+    min_checkpoints: int = setting(
+        2, "with fewer checkpoints VoG keeps everything, and says so", source="[?]", at_least=2
+    )
+    neighbours: int = setting(
+        15, "nearest real images that knn looks at", source="15 [R]", at_least=1
+    )
