@@ -13,6 +13,7 @@ from gendataagent import storage
 from gendataagent.checkpoint import save_checkpoint, save_weights
 from gendataagent.components import Backends, check_models, resolve_device
 from gendataagent.config import RunConfig
+from gendataagent.data import check_path
 from gendataagent.errors import GenDataAgentError
 from gendataagent.evaluation import evaluate
 from gendataagent.pixels import Pixels
@@ -92,12 +93,19 @@ def _run(
 ) -> RunResult:
     with folder.lock():
         if not folder.is_done:
-            check_models(config, resolve_device(config.device), own_backends=backends is not None)
+            _look_before_leaping(config, backends, progress)
         if config.agent.baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
             _train_and_evaluate(prepare(folder, config, backends, progress))
     return read_result(folder.path)
+
+
+def _look_before_leaping(config: RunConfig, backends: Backends | None, progress: Progress) -> None:
+    """Raise for what can be seen to be wrong before the run has cost anything."""
+    check_path(config.data)
+    with progress.stage("look at models"):
+        check_models(config, resolve_device(config.device), own_backends=backends is not None)
 
 
 def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> None:

@@ -17,7 +17,7 @@ from gendataagent.adaptation import read_adaptation
 from gendataagent.backends.captioning import ImageToTextCaptioner
 from gendataagent.components import build_backends
 from gendataagent.config import RunConfig
-from gendataagent.errors import ConfigError, ModelError
+from gendataagent.errors import ConfigError, DataError, ModelError
 from gendataagent.report import write_report
 from gendataagent.results import read_result
 from gendataagent.run import resume, run
@@ -159,3 +159,13 @@ def test_a_baseline_needs_no_adaptation(
     assert result.baseline is not None
     assert not (tmp_path / "run" / "baseline" / "adaptation").exists()
     assert read_result(tmp_path / "run").images_made > 0
+
+
+def test_pictures_that_are_not_there_are_told_before_any_model_is_looked_at(
+    small_config: RunConfig, models: dict[str, str], tmp_path: Path
+) -> None:
+    nowhere = {"data": {"path": str(tmp_path / "nowhere")}, "classifier": {"model": "no/such"}}
+    config = paper_config(small_config, models, tmp_path / "cache", **nowhere)
+    with pytest.raises(DataError, match="does not exist"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands that need them, so that --help 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -32,6 +33,8 @@ def _version(
 
 def main() -> None:
     """Run the command line; errors made for users are printed without a traceback."""
+    # What the hub's library says while it tries again would stand between user and message.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         app()
     except GenDataAgentError as error:

@@ -2,7 +2,7 @@
 
 from gendataagent.data.images import open_picture, to_rgb
 from gendataagent.data.listing import Quarantined
-from gendataagent.data.loading import load_data
+from gendataagent.data.loading import check_path, load_data
 from gendataagent.data.sets import LabelledImages, MemoryStore, PictureStore, median_side_px
 from gendataagent.data.splits import ImageSplits
 
@@ -12,6 +12,7 @@ __all__ = [
     "MemoryStore",
     "PictureStore",
     "Quarantined",
+    "check_path",
     "load_data",
     "median_side_px",
     "open_picture",

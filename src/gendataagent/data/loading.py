@@ -131,13 +131,20 @@ def list_data(config: DataConfig) -> Listing:
     """
     if config.path.startswith(HUB_PREFIX):
         return with_readable_names(list_hub(config))
-    if not config.path:
-        raise DataError(_no_path(config.layout))
+    check_path(config)
     path = _resolve(config.path)
     listing = _list_tables(path, config)
     if listing is None and (archive := find_archive(path, config.layout)):
         return list_archive(*archive)
     return with_readable_names(listing or _list_folder(path, config))
+
+
+def check_path(config: DataConfig) -> None:
+    """Raise `DataError` if nothing lies at the path; reads nothing and asks no network."""
+    if not config.path:
+        raise DataError(_no_path(config.layout))
+    if not config.path.startswith(HUB_PREFIX):
+        _resolve(config.path)
 
 
 def _no_path(layout: str) -> str:
