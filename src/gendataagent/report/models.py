@@ -18,10 +18,11 @@ def _rewriting(run: RunView) -> str:
     if written == sum(counts.values()) and len(counts) < 2:
         return ""  # every reply was taken: nothing to tell
     rows = [[name(what), count(n), percent(n / max(written, 1))] for what, n in counts.items()]
-    return table(
-        ["the rewriter's replies", "captions", "of those written"], rows,
+    return "<h3>Replies of the rewriter</h3>" + table(
+        ["what became of them", "captions", "of those written"],
+        rows,
         caption="Rewritten captions: taken, replaced, and why replies were refused",
-    )  # fmt: skip
+    )
 
 
 def _adaptation(run: RunView) -> str:
@@ -31,15 +32,22 @@ def _adaptation(run: RunView) -> str:
     ]
     if not rows:
         return ""
-    return table(
-        ["pictures against held-out real ones", "MMD² × 1000", "standard error"],
-        rows,
-        caption="Distance of the adapted generator's pictures to the real ones; lower is nearer",
+    explained = (
+        '<p class="quiet">Squared MMD of pictures drawn from the prompts of the training pictures, '
+        "in the latents of the generator itself; lower is nearer. It can be below zero by chance, "
+        "and no generator comes nearer than the real training pictures do.</p>"
     )
+    return "<h3>The adapted generator</h3>" + table(
+        ["distance to held-out real pictures", "MMD² × 1000", "standard error"],
+        rows,
+        caption="Distance of the generator's pictures to the real ones",
+    ) + explained  # fmt: skip
 
 
 def _memory(run: RunView) -> str:
     rows = [[name(stage), f"{count(round(mib))} MiB"] for stage, mib in run.peak_memory_mib.items()]
     if not rows:
         return ""
-    return table(["stage", "most memory in use"], rows, caption="Peak memory of each stage")
+    return "<h3>Peak memory of each stage</h3>" + table(
+        ["stage", "most memory in use"], rows, caption="Peak memory of each stage"
+    )
