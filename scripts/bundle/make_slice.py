@@ -54,14 +54,24 @@ def main() -> None:
         ("validation", "train", data.train_NHWC, data.train_labels, validation),
         ("test", "test", data.test_NHWC, data.test_labels, test),
     ):
-        path = arguments.to / f"{name}.parquet"
-        table = {
-            "id": [f"cifar10-{part}-{row}" for row in rows],
-            "image": [{"bytes": png_bytes(images[row]), "path": None} for row in rows],
-            "label": labels[rows].tolist(),
-        }
-        Dataset.from_dict(table, features=FEATURES).to_parquet(path)
-        print(f"{path.name}: {len(rows)} images, {path.stat().st_size / 2**20:.2f} MiB")
+        write_table(arguments.to / f"{name}.parquet", part, images, labels, rows)
+
+
+def write_table(
+    path: Path,
+    part: str,
+    images: cifar10.Uint8Array,
+    labels: cifar10.IntArray,
+    rows: cifar10.IntArray,
+) -> None:
+    """Write pictures with ids, labels and class names as parquet; `part` is train or test."""
+    table = {
+        "id": [f"cifar10-{part}-{row}" for row in rows],
+        "image": [{"bytes": png_bytes(images[row]), "path": None} for row in rows],
+        "label": labels[rows].tolist(),
+    }
+    Dataset.from_dict(table, features=FEATURES).to_parquet(path)
+    print(f"{path.name}: {len(rows)} images, {path.stat().st_size / 2**20:.2f} MiB")
 
 
 def first_rows_a_class(
