@@ -168,7 +168,7 @@ class Agent:
         path = self._folder.round(number) / "candidates.jsonl"
         if path.exists():
             return [Candidate.from_json(row) for row in storage.read_jsonl(path)]
-        backends = self._backends
+        backends, settings = self._backends, self.config.prompting
         with costs.measure("caption"):
             captioned = generation.caption(
                 planned,
@@ -190,6 +190,7 @@ class Agent:
                 class_names=self._images.class_names,
                 known=journal.read(),
                 on_batch=journal.add,
+                batch_size=2 * max(settings.batch_size, settings.endpoint_concurrency),
                 progress=self._progress,
             )
         self._release(backends.rewriter.release, costs.device)

@@ -119,6 +119,7 @@ def rewrite(
     class_names: Sequence[str],
     known: Mapping[str, Rewrite] | None = None,
     on_batch: Callable[[Mapping[str, Rewrite]], None] | None = None,
+    batch_size: int = REWRITE_BATCH,
     progress: Progress | None = None,
 ) -> list[Candidate]:
     """Return the candidates with `caption`, `prompt` and who wrote them.
@@ -129,6 +130,7 @@ def rewrite(
     Args:
         known: candidate id -> rewrite, from an interrupted attempt.
         on_batch: called with each batch's new rewrites, to write them down.
+        batch_size: sources a batch; what an interruption loses at most.
     """
     rewrites = dict(known or {})
     groups: dict[str, list[Candidate]] = {}
@@ -139,7 +141,7 @@ def rewrite(
     with (progress or SilentProgress()).stage(
         "rewrite", len(candidates), "captions", len(candidates) - to_do
     ) as stage:
-        for batch in _batches(missing, REWRITE_BATCH):
+        for batch in _batches(missing, batch_size):
             answers = rewriter.rewrite([_rewrite_request(group, class_names) for group in batch])
             _check_count("rewriter", len(answers), len(batch))
             new: dict[str, Rewrite] = {}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gendataagent import generation, storage
+from gendataagent import storage
 from gendataagent.agent import Agent
 from gendataagent.classifier import Classifier
 from gendataagent.components import build_backends
@@ -175,10 +175,10 @@ class Counting:
 
 
 def test_an_interrupted_rewriting_asks_for_nothing_twice(
-    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(generation, "REWRITE_BATCH", 2)
+    small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    prompting = replace(small_config.prompting, batch_size=1, endpoint_concurrency=1)
+    small_config = replace(small_config, prompting=prompting)  # two sources a batch
     backends = build_backends(small_config)
     first, second = Counting(fail_after=4), Counting()
     out = tmp_path / "run"

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @app.command()
 def adapt(
     data: Annotated[
-        str | None, typer.Option(help="image folder, parquet, or saved data set; data.path")
+        str | None,
+        typer.Option(help="image folder, official archive, parquet, hub:NAME; data.path"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the LoRA")] = None,
     resume: Annotated[

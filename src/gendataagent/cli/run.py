@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     data: Annotated[
-        str | None, typer.Option(help="image folder, parquet, or saved data set; data.path")
+        str | None,
+        typer.Option(help="image folder, official archive, parquet, hub:NAME; data.path"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with the run in this folder")] = None,
