@@ -44,7 +44,6 @@ ARMS = (
     variant("guidance 7.5", generation={"guidance_scale": 7.5}),
     variant("guidance 7.5, agreement", generation={"guidance_scale": 7.5},
             filter={"by": "agreement"}),
-    variant("guidance 7.5, all kept", generation={"guidance_scale": 7.5}, filter={"by": "none"}),
 )  # fmt: skip
 
 
