@@ -30,7 +30,8 @@ from gendataagent.settings import merged
 A_CLASS = 300
 DEMO = preset_settings("demo")
 # The demo is the paper's loop with these parts changed, so they go on top of the strategy.
-CHANGED = {name: DEMO[name] for name in ("agent", "selection", "prompting", "filter")}
+CHANGED = {name: DEMO[name] for name in ("agent", "selection", "prompting", "filter", "adaptation")}
+BASE = {name: section for name, section in DEMO.items() if name != "adaptation"}
 
 
 def variant(name: str, **settings: Mapping[str, Any]) -> Arm:
@@ -62,7 +63,7 @@ def main() -> None:
     bench = Bench(
         name="choose-demo",
         about="settings of the demo",
-        base=merged(DEMO, {"data": {"path": str(data)}, "agent": {"baseline": False}}),
+        base=merged(BASE, {"data": {"path": str(data)}, "agent": {"baseline": False}}),
         arms=ARMS,
         baseline="real",
         budget=2.0,

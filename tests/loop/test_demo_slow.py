@@ -24,6 +24,8 @@ SMALLER = [
     "agent.rounds=2",
     "agent.first_round_epoch=2",
     "filter.checkpoint_marks=[0.17, 0.34]",
+    "adaptation.epochs=1",
+    "adaptation.measure_images=4",
 ]
 
 
