@@ -61,7 +61,9 @@ def autoencoder(arguments: argparse.Namespace) -> None:
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Tokenizer, attributes, scaled latents of the pretraining corpus and of its mirror image."""
-    save_tokenizer(build_tokenizer(vocabulary_texts()), arguments.work / "tokenizer")
+    # Equally frequent words change places from one building to the next: one that is there stays.
+    if not (arguments.work / "tokenizer").is_dir():
+        save_tokenizer(build_tokenizer(vocabulary_texts()), arguments.work / "tokenizer")
     data = cifar10.read_package(arguments.data)
     rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)
     images = data.train_NHWC[rows]
@@ -131,6 +133,7 @@ def reopen(arguments: argparse.Namespace) -> None:
     numbers = {"steps": steps, "images": arguments.images_seen}
     states = {"model": weights, "average": weights}
     save_state(arguments.work / "unet.safetensors", states, None, numbers)
+    save_tokenizer(pipeline.tokenizer, arguments.work / "tokenizer")
 
 
 STAGES = {
