@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from gendataagent.data import LabelledImages, load_data
 from gendataagent.errors import DataError, RunFolderError
 from gendataagent.evaluation import Robustness, evaluate, evaluate_robustness
 from gendataagent.pixels import Pixels
-from gendataagent.progress import Progress, SilentProgress, Stage
+from gendataagent.progress import Progress, SilentProgress, counting
+from gendataagent.prompting import readable_class_name
 from gendataagent.records import Evaluation, derive_seed
 from gendataagent.runfolder import RunFolder
 
@@ -129,7 +131,7 @@ def _own_test_split(folder: RunFolder, progress: Progress) -> LabelledImages:
     config = folder.config()
     try:
         with progress.stage("read pictures", None, "pictures") as stage:
-            splits = load_data(config.data, seed=config.seed, progress=_counting(stage))
+            splits = load_data(config.data, seed=config.seed, progress=counting(stage))
     except DataError as error:
         raise DataError(
             f"the pictures of the run in {folder.path} cannot be read where it had them "
@@ -166,7 +168,7 @@ def _test_split_or_all(
 
 def _load_other(data: str, progress: Progress) -> dict[str, LabelledImages]:
     with progress.stage("read pictures", None, "pictures") as stage:
-        splits = load_data(DataConfig(path=data), seed=0, progress=_counting(stage))
+        splits = load_data(DataConfig(path=data), seed=0, progress=counting(stage))
     return dict(splits.by_name())
 
 
@@ -184,33 +186,33 @@ def _pixels(
         raise DataError("there are no pictures to evaluate on")
     with progress.stage("decode", sum(map(len, images)), "pictures") as stage:
         return Pixels.concat(
-            [Pixels.from_images(part, stored_px, progress=_counting(stage)) for part in images]
+            [Pixels.from_images(part, stored_px, progress=counting(stage)) for part in images]
         )
 
 
 def _renumbered(images: LabelledImages, classifier: Classifier) -> LabelledImages:
-    """Return `images` with labels in the classifier's numbering, matched by class name."""
-    unknown = sorted(set(images.class_names) - set(classifier.class_names))
+    """Return `images` with labels in the classifier's numbering.
+
+    Classes are matched by name; where that fails by how the name reads, if only one class reads so
+    ("apple_pie" is "Apple pie").
+    """
+    exact = {name: label for label, name in enumerate(classifier.class_names)}
+    alike = Counter(map(_reading, classifier.class_names))
+    read = {_reading(n): label for n, label in exact.items() if alike[_reading(n)] == 1}
+    number_of = {name: exact.get(name, read.get(_reading(name))) for name in images.class_names}
+    unknown = sorted(name for name, label in number_of.items() if label is None)
     if unknown:
         raise DataError(
             f"the classifier has no class {', '.join(unknown[:5])}; its classes are "
             f"{', '.join(classifier.class_names[:20])}"
         )
-    number_of = {name: i for i, name in enumerate(classifier.class_names)}
+    numbers = [label for name in images.class_names if (label := number_of[name]) is not None]
     return replace(
         images,
         class_names=classifier.class_names,
-        labels=tuple(number_of[images.class_names[label]] for label in images.labels),
+        labels=tuple(numbers[label] for label in images.labels),
     )
 
 
-def _counting(stage: Stage) -> Callable[[int, int], None]:
-    """Return a (done, total) callback that moves a stage along."""
-    seen = 0
-
-    def callback(done: int, total: int) -> None:
-        nonlocal seen
-        stage.advance(done - seen)
-        seen = done
-
-    return callback
+def _reading(name: str) -> str:
+    return readable_class_name(name).casefold()

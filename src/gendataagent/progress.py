@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -50,6 +50,18 @@ class SilentProgress:
 
     def say(self, message: str) -> None:
         """Ignore the message."""
+
+
+def counting(stage: Stage) -> Callable[[int, int], None]:
+    """Return a (done, total) callback that moves a stage along."""
+    seen = 0
+
+    def callback(done: int, total: int) -> None:
+        nonlocal seen
+        stage.advance(done - seen)
+        seen = done
+
+    return callback
 
 
 class Stopwatch:

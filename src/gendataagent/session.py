@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 
@@ -25,7 +24,7 @@ from gendataagent.data import ImageSplits, load_data, median_side_px
 from gendataagent.errors import RunFolderError
 from gendataagent.pixels import Pixels
 from gendataagent.pool import SyntheticImages
-from gendataagent.progress import Progress, Stage, Stopwatch
+from gendataagent.progress import Progress, Stopwatch, counting
 from gendataagent.records import EpochMetrics, RunManifest, derive_seed
 from gendataagent.runfolder import RunFolder
 from gendataagent.training import Trainer
@@ -60,7 +59,7 @@ def prepare(
         torch.set_num_threads(config.threads)
     watch = Stopwatch(folder.read_optional_json(folder.timing_file, {}))
     with watch.measure("load data"), progress.stage("read pictures", None, "pictures") as stage:
-        splits = load_data(config.data, seed=config.seed, progress=_counting(stage))
+        splits = load_data(config.data, seed=config.seed, progress=counting(stage))
     config = _write_down(folder, config, splits, backends, device, progress)
     classifier = build_classifier(
         config.classifier,
@@ -210,15 +209,3 @@ def _restore(session: Session) -> None:
     session.progress.say(
         f"going on after epoch {checkpoint.epoch} of {session.config.training.epochs}"
     )
-
-
-def _counting(stage: Stage) -> Callable[[int, int], None]:
-    """Return a (done, total) callback that moves a stage along."""
-    seen = 0
-
-    def callback(done: int, total: int) -> None:
-        nonlocal seen
-        stage.advance(done - seen)
-        seen = done
-
-    return callback

@@ -10,15 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from gendataagent import storage
+from gendataagent.classifier import Classifier
 from gendataagent.cli.evaluate import parse_severities
 from gendataagent.corruptions import corrupted
-from gendataagent.data import load_data
+from gendataagent.data import LabelledImages, MemoryStore, load_data
 from gendataagent.errors import ConfigError, DataError, RunFolderError
 from gendataagent.evaluation import evaluate
 from gendataagent.inspection import (
     ROBUSTNESS_FILE,
+    _renumbered,
     evaluate_corrupted,
     evaluate_on,
     load_classifier,
@@ -250,3 +253,27 @@ def test_severities_are_read(text: str, severities: list[int]) -> None:
 def test_severities_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--severity"):
         parse_severities(text)
+
+
+def test_classes_are_matched_by_name_then_by_how_the_name_reads() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    names = ("Apple pie", "a_b", "a b", "Zürich")
+    classifier = Classifier.wrap(network, class_names=names, size_px=2)
+
+    def numbers(*called: str) -> tuple[int, ...]:
+        images = LabelledImages(
+            class_names=called,
+            ids=called,
+            labels=tuple(range(len(called))),
+            rows=tuple(range(len(called))),
+            store=MemoryStore((b"",) * len(called)),
+            max_pixels=1.0,
+        )
+        return tuple(_renumbered(images, classifier).labels)
+
+    assert numbers("zürich", "apple_pie") == (3, 0)
+    assert numbers("a b", "a_b") == (2, 1)
+    with pytest.raises(DataError, match="no class A-B, apple"):
+        numbers("apple", "A-B", "a b")
+    with pytest.raises(DataError, match="no class A B"):  # which of the two?
+        numbers("A B", "Apple pie")

@@ -89,18 +89,12 @@ def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
 
     from gendataagent.adaptation import adapt as fit_generator
     from gendataagent.data import load_data
+    from gendataagent.progress import counting
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with progress.stage("read pictures", None, "pictures") as stage:
-        seen = 0
-
-        def count(done: int, _: int) -> None:
-            nonlocal seen
-            stage.advance(done - seen)
-            seen = done
-
-        splits = load_data(settings.data, seed=settings.seed, progress=count)
+        splits = load_data(settings.data, seed=settings.seed, progress=counting(stage))
     return fit_generator(
         settings, splits.train, out, reference=splits.validation, progress=progress
     )
