@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two cores share one machine's caches; torch spins badly when several processes take all threads.
 TEST_THREADS ?= 2
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow bench check format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ check: test ## what CI runs
 
 test-slow: $(VENV)/.installed-dev ## the tests that take minutes: the demo killed at random moments, the trainer of tiny-sd
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m slow --timeout=1800
+
+bench: $(VENV)/.installed ## every compared system on few photographs, hours; started again it goes on
+	$(BIN)/gendataagent experiment fewshot-cifar10 --out runs/bench
 
 format: $(VENV)/.installed-dev ## let ruff put the code in shape
 	$(BIN)/ruff check --fix .

@@ -123,7 +123,7 @@ def _no_such(what: str, name: str, known: Sequence[str]) -> str:
     return f"there is no {what} {name!r}; {hint}"
 
 
-# Few-shot CIFAR-10 with the bundled generator; chosen on validation, see docs/results.
+# Few-shot CIFAR-10 with the bundled generator; guidance as docs/results/choose-demo.md found.
 FEWSHOT: Mapping[str, Any] = {
     "data": {"path": "bundled:cifar10", "train_per_class": 50},
     "classifier": {"model": "tiny-resnet"},
@@ -134,7 +134,7 @@ FEWSHOT: Mapping[str, Any] = {
     },
     "agent": {"rounds": 2, "first_round_epoch": 6},
     "generation": {
-        "generator": "tiny-sd", "num_inference_steps": 12, "strength": 0.8, "guidance_scale": 3.0,
+        "generator": "tiny-sd", "num_inference_steps": 12, "strength": 0.8, "guidance_scale": 7.5,
         "batch_size": 32,
     },
     "filter": {"checkpoint_marks": [0.1, 0.15, 0.2]},
