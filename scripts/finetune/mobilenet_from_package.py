@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from gendataagent.backbones import build_classifier
 from gendataagent.classifier import Classifier
@@ -33,7 +33,7 @@ SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
 CLASSES = 1000
 RESIZE_PX, CROP_PX = 256, 224  # what these weights were tested with
 TOLERANCE = 1e-4  # of logits that go from about -8 to 20
-LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # undone when it is collected
+LIBRARY = library.Library("torchvision", "FRAGMENT")  # undone when it is collected
 BLOCKS = 17  # inverted residuals, the first without expansion
 
 # Where transformers' port departs from torchvision unless told: TensorFlow's padding, BatchNorm's

@@ -60,7 +60,7 @@ class RenderRequest:
     Args:
         source: the real picture, RGB, any size; the generator brings it to its own size.
         strength: share of the noise schedule put on the source latent, in (0, 1]; a scheduler
-            executes floor(num_inference_steps * strength) steps.
+            executes floor(num_inference_steps * strength) steps (SD 3 and Flux round up).
     """
 
     source: Image.Image

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 
 from gendataagent import storage
-from gendataagent.config import RunConfig
 from gendataagent.errors import GenerationError
 from gendataagent.experiments import Arm, Bench, plan_experiment, read_rows, run_experiment
 from gendataagent.experiments.report import write_results
 from gendataagent.experiments.running import folder_of, is_done, run_task
 from gendataagent.run import run
-from tests.loop.conftest import PER_CLASS, photo_folder, settings_for
+from tests.loop.conftest import photo_folder, settings_for
 from tests.loop.test_resume import outcome
 
 __all__ = ["photo_folder"]
@@ -49,7 +48,7 @@ def test_arms_run_and_share_what_is_the_same(bench: Bench, tmp_path: Path) -> No
     assert read_rows(out / "results.parquet") == rows
     real, vog, random = rows
     assert (real["generated"], real["memorisation"]) == (0, None)
-    assert vog["generated"] == random["generated"] == 24 or vog["generated"] > 0
+    assert vog["generated"] == random["generated"] == 24  # as many as training pictures
     assert len({row["optimizer_steps"] for row in rows}) == 1
     for row in rows:
         assert 0 <= row["gaussian_blur_1"] <= 1
@@ -150,5 +149,3 @@ def test_a_plan_counts_the_pictures_once_and_names_every_run(bench: Bench) -> No
     assert [(task.seed, task.arm) for task in tasks] == [
         (seed, arm.name) for seed in (0, 1) for arm in bench.arms
     ]
-    assert sum(PER_CLASS.values()) == 16
-    assert isinstance(tasks[0].config, RunConfig)

@@ -11,7 +11,10 @@ from rich.table import Table
 
 from gendataagent.cli.shared import (
     ConfigOption,
+    DataOption,
+    GeneratorOption,
     PresetOption,
+    SeedOption,
     SetOption,
     app,
     settings_from,
@@ -27,19 +30,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def adapt(
-    data: Annotated[
-        str | None,
-        typer.Option(help="image folder, official archive, parquet, hub:NAME; data.path"),
-    ] = None,
+    data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the LoRA")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="go on with the adaptation in this folder")
     ] = None,
-    generator: Annotated[
-        str | None, typer.Option(help="hub id or path of a Stable Diffusion, or tiny-sd")
-    ] = None,
+    generator: GeneratorOption = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the training pictures")] = None,
-    seed: Annotated[int | None, typer.Option(help="everything random derives from it")] = None,
+    seed: SeedOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,

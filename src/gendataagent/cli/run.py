@@ -10,7 +10,10 @@ from rich.console import Console
 
 from gendataagent.cli.shared import (
     ConfigOption,
+    DataOption,
+    GeneratorOption,
     PresetOption,
+    SeedOption,
     SetOption,
     app,
     print_result,
@@ -26,18 +29,13 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    data: Annotated[
-        str | None,
-        typer.Option(help="image folder, official archive, parquet, hub:NAME; data.path"),
-    ] = None,
+    data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with the run in this folder")] = None,
-    generator: Annotated[
-        str | None, typer.Option(help="hub id or path of a Stable Diffusion, or tiny-sd")
-    ] = None,
+    generator: GeneratorOption = None,
     rounds: Annotated[int | None, typer.Option(help="on-the-fly iterations")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of training")] = None,
-    seed: Annotated[int | None, typer.Option(help="everything random derives from it")] = None,
+    seed: SeedOption = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="train without the agent too, to compare")
     ] = False,

@@ -25,6 +25,14 @@ app = typer.Typer(
     add_completion=False,
 )
 
+DataOption = Annotated[
+    str | None, typer.Option(help="image folder, official archive, parquet, hub:NAME; data.path")
+]
+GeneratorOption = Annotated[
+    str | None,
+    typer.Option(help="hub id or path of an image-to-image pipeline of diffusers, or tiny-sd"),
+]
+SeedOption = Annotated[int | None, typer.Option(help="everything random derives from it")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="settings as a TOML file")]
 PresetOption = Annotated[
     str | None, typer.Option("--preset", help="settings by name; see: gendataagent presets")

@@ -102,7 +102,7 @@ def _orientation(picture: Image.Image) -> int:
     """
     try:
         return int(picture.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:
+    except Exception:  # struct.error, OverflowError and others, by how the tag is broken
         return 1
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gendataagent import storage
 from gendataagent.config import RunConfig
 from gendataagent.errors import GenerationError
 from gendataagent.experiments.benches import Arm, Bench, Task, all_benches, find_bench, tasks_of
@@ -92,7 +91,6 @@ def run_experiment(
     rows = collect(tasks, out)
     if rows:
         write_rows(rows, out / RESULTS_FILE)
-    storage.write_json(out / "experiment.json", {"bench": bench.name, "baseline": bench.baseline})
     if failures:
         raise GenerationError(
             f"{len(failures)} of {len(tasks)} runs failed, the first: {failures[0].failure}. The "
