@@ -1,4 +1,4 @@
-"""SVG charts. Colours come from the classes of style.css; every chart has a text alternative.
+"""SVG charts. Colours come from style.css and palette.css; every chart has a text alternative.
 
 Bars and tracks place their marks in per cent of their own width, so they fit any screen without
 scaling the text next to them, which is plain HTML.

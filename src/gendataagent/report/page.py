@@ -1,17 +1,15 @@
-"""The page as a whole: sections in order, the style sheet inline, nothing loaded from anywhere."""
+"""The page of a run as a whole: what stands on it, in which order."""
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from gendataagent.report import facts, figures, models, pictures, summary
 from gendataagent.report.markup import esc, name
 from gendataagent.report.reading import RunView, read_run
+from gendataagent.report.skeleton import document
 from gendataagent.report.thumbnails import Thumbnails
 from gendataagent.storage import write_bytes
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _NAVIGATION = (
     ("comparison", "Figures"),
@@ -48,7 +46,6 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 
 def render(run: RunView) -> str:
     """Return the page of a run as HTML."""
-    style = resources.files("gendataagent.report").joinpath("style.css").read_text("utf-8")
     headline, explanation = summary.verdict(run)
     thumbnails = Thumbnails()
     body = "".join(
@@ -69,23 +66,14 @@ def render(run: RunView) -> str:
             facts.going_on(run),
         )
     )
-    links = "".join(
-        f'<a href="#{anchor}">{title}</a>'
-        for anchor, title in _NAVIGATION
-        if f'<section id="{anchor}"' in body
-    )
     title = run.folder.resolve().name
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{esc(_POLICY)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
-        f"<title>{esc(title)} · GenDataAgent</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"{summary.banner(run)}"
-        f'<header><p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
-        f'<p class="lead">{explanation}</p>{summary.cards(run)}</header>'
-        f'<nav aria-label="Parts of this page">{links}</nav>\n<main>{body}</main>\n'
-        f"<footer>Begun {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything on "
-        "this page is read from the files of the run folder.</footer>\n</body>\n</html>\n"
+    return document(
+        title=title,
+        header=f'<p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
+        f'<p class="lead">{explanation}</p>{summary.cards(run)}',
+        body=body,
+        navigation=_NAVIGATION,
+        footer=f"Begun {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything on "
+        "this page is read from the files of the run folder.",
+        banner=summary.banner(run),
     )

@@ -1,0 +1,56 @@
+"""What every page has: head, style sheet inline, navigation; nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+from gendataagent.report.markup import esc
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def palette() -> str:
+    """Return the CSS that names the colours, for a light and a dark theme."""
+    return _own_file("palette.css")
+
+
+def document(
+    *,
+    title: str,
+    header: str,
+    body: str,
+    navigation: Sequence[tuple[str, str]],
+    footer: str,
+    banner: str = "",
+    style: str = "",
+) -> str:
+    """Return a whole page that works offline and without scripts.
+
+    Args:
+        title: plain text; all other parts are HTML.
+        navigation: anchor and title of each section of `body`; those that are not there are left
+            out.
+        style: CSS after that of every page.
+    """
+    links = "".join(
+        f'<a href="#{anchor}">{text}</a>'
+        for anchor, text in navigation
+        if f'<section id="{anchor}"' in body
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{esc(_POLICY)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
+        f"<title>{esc(title)} · GenDataAgent</title>\n"
+        f"<style>\n{palette()}{_own_file('style.css')}{style}</style>\n</head>\n<body>\n"
+        f"{banner}<header>{header}</header>"
+        f'<nav aria-label="Parts of this page">{links}</nav>\n<main>{body}</main>\n'
+        f"<footer>{footer}</footer>\n</body>\n</html>\n"
+    )
+
+
+def _own_file(name: str) -> str:
+    return resources.files("gendataagent.report").joinpath(name).read_text("utf-8")
