@@ -18,6 +18,7 @@ from gendataagent.pixels import Pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IDS_NAMED = 5
+BATCH_SIZE = 64  # a third faster on a CPU than 256: what a layer makes stays in its cache
 
 
 class Classifier:
@@ -115,7 +116,7 @@ class Classifier:
     def predict_logits(
         self,
         pixels: Pixels,
-        batch_size: int = 256,
+        batch_size: int = BATCH_SIZE,
         *,
         on_batch: Callable[[int], None] | None = None,
     ) -> Tensor:
@@ -138,11 +139,11 @@ class Classifier:
         raise_if_not_finite(logits_NC.isfinite().all(dim=1), pixels.ids, "the classifier's output")
         return logits_NC
 
-    def predict_probabilities(self, pixels: Pixels, batch_size: int = 256) -> Tensor:
+    def predict_probabilities(self, pixels: Pixels, batch_size: int = BATCH_SIZE) -> Tensor:
         """Return softmax probabilities [N, C], float32 on the CPU; raise like `predict_logits`."""
         return self.predict_logits(pixels, batch_size).softmax(dim=1)
 
-    def features(self, pixels: Pixels, batch_size: int = 256) -> Tensor:
+    def features(self, pixels: Pixels, batch_size: int = BATCH_SIZE) -> Tensor:
         """Return what the last linear layer sees of each picture, [N, D], float32 on the CPU.
 
         Raises:

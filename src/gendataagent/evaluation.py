@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gendataagent import corruptions
-from gendataagent.classifier import Classifier
+from gendataagent.classifier import BATCH_SIZE, Classifier
 from gendataagent.errors import DataError
 from gendataagent.pixels import Pixels
 from gendataagent.records import Evaluation
@@ -23,7 +23,7 @@ def evaluate(
     classifier: Classifier,
     pixels: Pixels,
     split: str,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     *,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:

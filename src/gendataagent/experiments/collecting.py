@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +18,14 @@ from gendataagent.records import derive_seed
 from gendataagent.results import RunResult, read_result
 from gendataagent.runfolder import RunFolder
 
+if TYPE_CHECKING:
+    from gendataagent.classifier import Classifier
+    from gendataagent.data import ImageSplits, LabelledImages
+
 CORRUPTIONS = ("gaussian_blur", "speckle_noise")
 SEVERITIES = (1, 3)
 EXTRAS_FILE = "measures.json"
+EXTRA_PICTURES = 2000  # of the test set; more would take longer than the smallest runs themselves
 Row = Mapping[str, Any]
 
 
@@ -27,8 +33,7 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
     """Return the measures of a finished run.
 
     Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is wall-clock time
-    of all stages as this run spent it (images shared with other runs cost it nothing);
-    `images_per_second` is of those it made itself, None where it made none.
+    of all stages as this run spent it (images shared with other runs cost it nothing).
     """
     result = read_result(folder)
     test = result.evaluations["test"]
@@ -58,14 +63,16 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
 
 def _extra_names() -> list[str]:
     corrupted = [f"{name}_{severity}" for name in CORRUPTIONS for severity in SEVERITIES]
-    return [*corrupted, "memorisation", "memorisation_without_source", "memorisation_control",
-            "test_repeats_in_train", "test_repeats_in_synthetic"]  # fmt: skip
+    return ["not_corrupted", *corrupted, "memorisation", "memorisation_without_source",
+            "memorisation_control", "test_repeats_in_train",
+            "test_repeats_in_synthetic"]  # fmt: skip
 
 
 def measure_extras(folder: Path) -> None:
     """Measure what a run does not measure itself, and write it into its folder; once.
 
-    Robustness to blur and noise, the memorisation ratio, and near-duplicates of test pictures.
+    Robustness to blur and noise and the control of the memorisation ratio on at most
+    `EXTRA_PICTURES` test pictures, as many of each class; near-duplicates of all test pictures.
 
     Raises:
         RunFolderError: the run is not finished, or its data is not where it was.
@@ -73,38 +80,72 @@ def measure_extras(folder: Path) -> None:
     path = folder / EXTRAS_FILE
     if path.exists():
         return
-    from gendataagent.inspection import evaluate_corrupted
-
-    result = read_result(folder)
-    robustness = evaluate_corrupted(folder, CORRUPTIONS, SEVERITIES)
-    extras = {
-        f"{name}_{severity}": evaluation.top1
-        for name, by_severity in robustness.corrupted.items()
-        for severity, evaluation in by_severity.items()
-    }
-    storage.write_json(path, {**extras, **_copying(folder, result)})
-
-
-def _copying(folder: Path, result: RunResult) -> dict[str, Any]:
-    """Return the memorisation ratios and the counts of near-duplicates of test pictures."""
     from gendataagent.data import load_data
     from gendataagent.inspection import load_classifier
+
+    config: RunConfig = RunFolder.open(folder).config()
+    result = read_result(folder)
+    splits = load_data(config.data, seed=config.seed)
+    classifier = load_classifier(folder, device="cpu")
+    some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_PICTURES))
+    extras = {
+        **_robustness(classifier, some),
+        **_copying(folder, result, splits, classifier, some),
+    }
+    storage.write_json(path, extras)
+
+
+def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:
+    """Return indices of the first pictures of every class, as many of each, at most `count`."""
+    each = max(1, count // max(1, len(set(labels))))
+    met: Counter[int] = Counter()
+    chosen = []
+    for index, label in enumerate(labels):
+        met[label] += 1
+        if met[label] <= each:
+            chosen.append(index)
+    return chosen
+
+
+def _robustness(classifier: Classifier, images: LabelledImages) -> dict[str, float]:
+    """Return top-1 on the pictures as they are and under each corruption and severity."""
+    from gendataagent.evaluation import evaluate_robustness
+    from gendataagent.pixels import Pixels
+
+    robustness = evaluate_robustness(
+        classifier,
+        Pixels.from_images(images, classifier.size_px),
+        "test",
+        names=CORRUPTIONS,
+        severities=SEVERITIES,
+    )
+    found = {"not_corrupted": robustness.clean.top1}
+    for name, by_severity in robustness.corrupted.items():
+        for severity, evaluation in by_severity.items():
+            found[f"{name}_{severity}"] = evaluation.top1
+    return found
+
+
+def _copying(
+    folder: Path,
+    result: RunResult,
+    splits: ImageSplits,
+    classifier: Classifier,
+    some_test: LabelledImages,
+) -> dict[str, Any]:
+    """Return the memorisation ratios and the counts of near-duplicates of test pictures."""
     from gendataagent.leakage import near_duplicates
     from gendataagent.memorisation import memorisation
     from gendataagent.pixels import Pixels
     from gendataagent.pool import Pool
-
-    config: RunConfig = RunFolder.open(folder).config()
-    splits = load_data(config.data, seed=config.seed)
-    classifier = load_classifier(folder, device="cpu")
 
     def pixels_of(images: Any) -> Pixels:
         return Pixels.from_images(images, classifier.size_px)
 
     train, test = pixels_of(splits.train), pixels_of(splits.test)
     found: dict[str, Any] = {"test_repeats_in_train": len(near_duplicates(train, test).ids)}
-    pool = Pool(RunFolder.open(folder), splits.class_names)
-    made = pool.kept([record.round for record in result.rounds])
+    run_folder = RunFolder.open(folder)
+    made = Pool(run_folder, splits.class_names).kept([record.round for record in result.rounds])
     if not len(made):
         return found
     synthetic = pixels_of(made)
@@ -116,8 +157,8 @@ def _copying(folder: Path, result: RunResult) -> dict[str, Any]:
             [candidate.source_id for candidate in made.candidates],
             train=train,
             held_out=pixels_of(splits.validation),
-            control=test,
-            seed=derive_seed(config.seed, "memorisation"),
+            control=pixels_of(some_test),
+            seed=derive_seed(RunFolder.open(folder).config().seed, "memorisation"),
         )
         found["memorisation"] = ratios.ratio
         found["memorisation_without_source"] = ratios.without_source
