@@ -168,7 +168,9 @@ def _test_split_or_all(
 
 def _load_other(data: str, progress: Progress) -> dict[str, LabelledImages]:
     with progress.stage("read pictures", None, "pictures") as stage:
-        splits = load_data(DataConfig(path=data), seed=0, progress=counting(stage))
+        splits = load_data(
+            DataConfig(path=data, near_duplicates="off"), seed=0, progress=counting(stage)
+        )
     return dict(splits.by_name())
 
 

@@ -3,26 +3,42 @@
 Two pictures repeat each other when the correlation of their 16 x 16 RGB thumbnails (mean taken
 out, length 1) exceeds a threshold, also when one is mirrored. The threshold was chosen by eye on
 CIFAR-10 pairs sorted by correlation: above 0.94 nearly every pair is the same photograph, between
-0.90 and 0.92 about a third. Pictures of one colour have no correlation and repeat nothing.
+0.90 and 0.92 about a third. Pictures of one colour repeat nothing. The search is that of
+`data.repeats`.
 
-Letters in tensor names: N pictures, B pictures of a batch, R references, D thumbnail values.
+Letters in tensor names: N pictures, B pictures of a batch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from gendataagent.pixels import Pixels
+from gendataagent.config import DataConfig
+from gendataagent.data import ImageSplits
+from gendataagent.data.repeats import (
+    DUPLICATE_CORRELATION,
+    THUMBNAIL_PX,
+    THUMBNAIL_SHAPE,
+    Repeat,
+    Uint8Array,
+    find_repeats,
+    thumbnail,
+)
+from gendataagent.pixels import LabelledImages, Pixels, Progress
+from gendataagent.records import Candidate
 
-DUPLICATE_CORRELATION = 0.90
-THUMBNAIL_PX = 16
+HELD_OUT = ("test", "validation")
 _BATCH = 1024
+_DECODE_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,34 +112,83 @@ def near_duplicates(
     """Return the pictures of `images` that repeat one of `references`, each with the closest.
 
     Also shows copies by the generator: `near_duplicates(synthetic, train)`. The sets may be of
-    different picture sizes; memory grows with the references alone (6 kB each).
+    different picture sizes; memory grows by 3 kB a picture of either.
     """
-    found: list[Duplicate] = []
-    if len(images) and len(references):
-        plain_RD = _thumbnails(references, mirrored=False)
-        mirrored_RD = _thumbnails(references, mirrored=True)
-        for batch in torch.arange(len(images)).split(_BATCH):
-            here_BD = _flat(images.batch(batch))
-            both_2BR = torch.stack([here_BD @ plain_RD.T, here_BD @ mirrored_RD.T])
-            either_BR, way_BR = both_2BR.max(dim=0)
-            best_B, reference_B = either_BR.clamp(max=1).max(dim=1)  # rounding goes over 1
-            for row in (best_B > threshold).nonzero().flatten().tolist():
-                reference = int(reference_B[row])
-                found.append(
-                    Duplicate(
-                        images.ids[int(batch[row])],
-                        references.ids[reference],
-                        float(best_B[row]),
-                        bool(way_BR[row, reference]),
-                    )
-                )
-    found.sort(key=lambda duplicate: (-duplicate.correlation, duplicate.id))
-    return LeakageReport(
-        images=len(images),
-        references=len(references),
-        threshold=threshold,
-        duplicates=tuple(found),
+    repeats = find_repeats(_flat(images), _flat(references), threshold=threshold)
+    return _report(images.ids, references.ids, threshold, repeats)
+
+
+def thumbnails_of(images: LabelledImages, progress: Progress | None = None) -> Uint8Array:
+    """Return the thumbnails [N, 16, 16, 3] of pictures, decoded in threads and let go at once."""
+    thumbnails_N = np.empty((len(images), *THUMBNAIL_SHAPE), dtype=np.uint8)
+    with ThreadPoolExecutor(_DECODE_THREADS) as threads:
+        small = threads.map(lambda index: thumbnail(images.image(index)), range(len(images)))
+        for index, one in enumerate(small):
+            thumbnails_N[index] = one
+            if progress is not None:
+                progress(index + 1, len(images))
+    return thumbnails_N
+
+
+def compare(
+    ids: Sequence[str],
+    thumbnails_N: Uint8Array,
+    reference_ids: Sequence[str],
+    reference_thumbnails_R: Uint8Array,
+    *,
+    threshold: float = DUPLICATE_CORRELATION,
+    on_rows: Progress | None = None,
+) -> LeakageReport:
+    """Return what `near_duplicates` does, from thumbnails that are at hand."""
+    repeats = find_repeats(
+        thumbnails_N, reference_thumbnails_R, threshold=threshold, on_rows=on_rows
     )
+    return _report(ids, reference_ids, threshold, repeats)
+
+
+class HeldOut:
+    """Recognises validation and test pictures among new ones; holds thumbnails, no labels.
+
+    The classifier never sees what is in here, nor does whoever makes images: it only drops copies.
+    """
+
+    def __init__(
+        self,
+        ids: Mapping[str, Sequence[str]],
+        thumbnails: Mapping[str, Uint8Array],
+        threshold: float = DUPLICATE_CORRELATION,
+    ) -> None:
+        self._ids, self._thumbnails, self._threshold = ids, thumbnails, threshold
+
+    @classmethod
+    def of(cls, splits: ImageSplits, config: DataConfig) -> HeldOut | None:
+        """Return the held-out pictures of a run; None where data.near_duplicates is off."""
+        if config.near_duplicates == "off":
+            return None
+        ids = {split: images.ids for split, images in splits.by_name().items()}
+        return cls(ids, splits.thumbnails, config.near_duplicate_correlation)
+
+    def judge(self, candidates: Sequence[Candidate], images: LabelledImages) -> list[Candidate]:
+        """Return the candidates; those whose image repeats a held-out picture say so.
+
+        Args:
+            images: one per candidate, with the candidates' ids.
+        """
+        thumbnails_N = thumbnails_of(images)
+        judged = {candidate.id: candidate for candidate in candidates}
+        for split in reversed(HELD_OUT):  # what repeats both is said to repeat test
+            if split not in self._thumbnails:
+                continue
+            report = compare(
+                images.ids,
+                thumbnails_N,
+                self._ids[split],
+                self._thumbnails[split],
+                threshold=self._threshold,
+            )
+            for id_ in report.ids:
+                judged[id_] = replace(judged[id_], rejected_by=f"repeats-{split}-picture")
+        return list(judged.values())
 
 
 def say(reports: Mapping[str, LeakageReport], what: str = "test pictures") -> Sequence[str]:
@@ -136,14 +201,28 @@ def say(reports: Mapping[str, LeakageReport], what: str = "test pictures") -> Se
     ]
 
 
-def _thumbnails(pixels: Pixels, *, mirrored: bool) -> Tensor:
-    batches = torch.arange(len(pixels)).split(_BATCH)
-    images = (pixels.batch(batch) for batch in batches)
-    return torch.cat([_flat(batch.flip(-1) if mirrored else batch) for batch in images])
+def _report(
+    ids: Sequence[str], reference_ids: Sequence[str], threshold: float, repeats: Sequence[Repeat]
+) -> LeakageReport:
+    found = [
+        Duplicate(ids[r.row], reference_ids[r.reference], r.correlation, r.mirrored)
+        for r in repeats
+    ]
+    found.sort(key=lambda duplicate: (-duplicate.correlation, duplicate.id))
+    return LeakageReport(
+        images=len(ids),
+        references=len(reference_ids),
+        threshold=threshold,
+        duplicates=tuple(found),
+    )
 
 
-def _flat(images_B3SS: Tensor) -> Tensor:
-    """Return thumbnails [B, D] with their mean taken out and of length 1 (0 where all is alike)."""
-    small = functional.adaptive_avg_pool2d(images_B3SS.float(), THUMBNAIL_PX)
-    flat_BD = small.flatten(start_dim=1)
-    return functional.normalize(flat_BD - flat_BD.mean(dim=1, keepdim=True), eps=1e-3)
+def _flat(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return thumbnails [N, 16, 16, 3], means of squares of pixels, not rounded."""
+    parts = [
+        functional.adaptive_avg_pool2d(pixels.batch(batch_B).float(), THUMBNAIL_PX)
+        .permute(0, 2, 3, 1)
+        .numpy()
+        for batch_B in torch.arange(len(pixels)).split(_BATCH)
+    ]
+    return np.concatenate([np.empty((0, *THUMBNAIL_SHAPE), dtype=np.float32), *parts])

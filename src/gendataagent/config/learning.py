@@ -45,6 +45,22 @@ class DataConfig:
         above=0,
         at_most=178,
     )
+    near_duplicates: str = setting(
+        "remove",
+        "training pictures that repeat a validation or test picture, and validation pictures that "
+        "repeat a test picture: remove takes them out, report only counts them; both list them in "
+        "data/near_duplicates.jsonl and keep synthetic repeats of held-out pictures out of "
+        "training. Test is never changed",
+        choices=("remove", "report", "off"),
+    )
+    near_duplicate_correlation: float = setting(
+        0.9,
+        "two pictures repeat each other when their 16 x 16 thumbnails correlate more than this, "
+        "mirrored or not",
+        source="chosen by eye on CIFAR-10; above 0.94 nearly all pairs are one photograph",
+        at_least=0.5,
+        at_most=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,13 @@ from gendataagent.data.listing import Quarantined
 from gendataagent.data.loading import check_path, load_data
 from gendataagent.data.sets import LabelledImages, MemoryStore, PictureStore, median_side_px
 from gendataagent.data.splits import ImageSplits
+from gendataagent.data.weeding import NearDuplicate
 
 __all__ = [
     "ImageSplits",
     "LabelledImages",
     "MemoryStore",
+    "NearDuplicate",
     "PictureStore",
     "Quarantined",
     "check_path",

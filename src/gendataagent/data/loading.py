@@ -28,6 +28,7 @@ from gendataagent.data.official import (
     list_archive,
     not_there,
 )
+from gendataagent.data.repeats import Search
 from gendataagent.data.screening import Screened, screen
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
@@ -39,6 +40,7 @@ from gendataagent.data.splits import (
     fingerprint_of,
 )
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
+from gendataagent.data.weeding import weed
 from gendataagent.errors import DataError
 
 BUNDLED_PREFIX = "bundled:"
@@ -47,16 +49,23 @@ _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def load_data(
-    config: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None
+    config: DataConfig,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    on_search: Search | None = None,
 ) -> ImageSplits:
     """Return the pictures of `config.path`, every one of them decoded once to see that it can be.
 
     Missing splits are drawn from train, stratified, by `seed`; what cannot be read is left out and
-    listed in `quarantined`, never replaced. Order within a split: by id for folders, by file and
-    row for tables.
+    listed in `quarantined`, never replaced. Near-duplicates across splits are dealt with as
+    `data.near_duplicates` says, before a training subset is drawn, so that it is not the smaller
+    for them. Order within a split: by id for folders, by file and row for tables.
 
     Args:
         progress: called with (pictures checked, pictures in all), from the calling thread.
+        on_search: called with (pictures compared, pictures to compare) while near-duplicates
+            across splits are looked for.
 
     Raises:
         DataError: nothing usable at the path, or classes, labels or ids that do not hold together.
@@ -67,10 +76,13 @@ def load_data(
     quarantined = (*listing.quarantined, *screened.quarantined)
     _require_readable(config, listing, screened)
     items, split_notes = draw_missing_splits(screened.items, screened.digests, config, seed=seed)
+    weeded = weed(items, screened.thumbnails_N, config, on_search=on_search)
+    thumbnail_of = {item.id: i for i, item in enumerate(items)}
+    items = weeded.items
     paper_notes = _paper_notes(screened.items, items, listing.paper) if listing.paper else []
     items, subset_notes = draw_train_subset(items, config.train_per_class, seed=seed)
     class_names, class_notes = check_classes(items, listing.class_names)
-    notes = [*listing.notes, *split_notes, *paper_notes, *subset_notes, *class_notes]
+    notes = [*listing.notes, *split_notes, *weeded.notes, *paper_notes, *subset_notes, *class_notes]
     notes += duplicate_notes(items, screened.digests)
     if quarantined:
         notes.append(f"Refused {len(quarantined)} files, folders or rows that cannot be used.")
@@ -82,6 +94,12 @@ def load_data(
         quarantined=quarantined,
         notes=tuple(notes),
         fingerprint=fingerprint_of(items),
+        near_duplicates=weeded.found,
+        thumbnails={
+            split: screened.thumbnails_N[[thumbnail_of[i] for i in sets[split].ids]]
+            for split in (VALIDATION, TEST)
+            if len(sets[split])
+        },
     )
 
 

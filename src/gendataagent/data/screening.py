@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
 
 from gendataagent.data.images import open_picture, to_rgb
 from gendataagent.data.listing import Item, Quarantined
+from gendataagent.data.repeats import DECODED_PX, THUMBNAIL_SHAPE, Uint8Array, thumbnail
 from gendataagent.data.sets import PictureStore
 from gendataagent.data.verdicts import Verdicts
 from gendataagent.errors import ImageUnreadableError
@@ -24,13 +28,24 @@ _LARGE_PX = 24_000_000
 _one_large_picture = threading.Lock()  # bounds memory to a few small pictures and one large one
 
 
-@dataclass(frozen=True, slots=True)
+class Good(NamedTuple):
+    """What is kept of a picture that decodes: the hash of its bytes, and its thumbnail."""
+
+    digest: bytes
+    thumbnail: Uint8Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Screened:
-    """The items whose pictures decode, the others with the reason, and id -> hash of the bytes."""
+    """The items whose pictures decode, the others with the reason, and id -> hash of the bytes.
+
+    `thumbnails_N` holds those of the items, [N, 16, 16, 3].
+    """
 
     items: tuple[Item, ...]
     quarantined: tuple[Quarantined, ...]
     digests: dict[str, bytes] = field(repr=False)
+    thumbnails_N: Uint8Array = field(repr=False)
 
 
 def screen(
@@ -50,6 +65,7 @@ def screen(
     good: list[Item] = []
     quarantined: list[Quarantined] = []
     digests: dict[str, bytes] = {}
+    thumbnails: list[Uint8Array] = []
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
     try:
@@ -57,9 +73,10 @@ def screen(
             lambda task: [_recheck(store, i, max_pixels, remembered) for i in task], tasks
         ):
             for item, verdict in zip(items[done : done + len(verdicts)], verdicts, strict=True):
-                if isinstance(verdict, bytes):
+                if isinstance(verdict, Good):
                     good.append(item)
-                    digests[item.id] = verdict
+                    digests[item.id] = verdict.digest
+                    thumbnails.append(verdict.thumbnail)
                 else:
                     quarantined.append(Quarantined(store.name(item.row), verdict))
             done += len(verdicts)
@@ -69,12 +86,13 @@ def screen(
         pool.shutdown(wait=True, cancel_futures=True)
         if remembered:
             remembered.save()
-    return Screened(tuple(good), tuple(quarantined), digests)
+    thumbnails_N = np.array(thumbnails, dtype=np.uint8).reshape(-1, *THUMBNAIL_SHAPE)
+    return Screened(tuple(good), tuple(quarantined), digests, thumbnails_N)
 
 
 def _recheck(
     store: PictureStore, item: Item, max_pixels: float, remembered: Verdicts | None
-) -> bytes | str:
+) -> Good | str:
     """Return what `_check` does, from memory if the file is as it was when it was found good."""
     if remembered is None:
         return _check(store, item, max_pixels)
@@ -82,28 +100,30 @@ def _recheck(
         state = remembered.state(item.row)
     except OSError:  # gone, or no permission: `_check` says so
         state = ""
-    verdict: bytes | str | None = remembered.digest(item.id, state)
-    if verdict is None:
-        verdict = _check(store, item, max_pixels)
-        if isinstance(verdict, bytes):
-            remembered.add(item.id, state, verdict)
+    known = remembered.good(item.id, state)
+    if known is not None:
+        return Good(*known)
+    verdict = _check(store, item, max_pixels)
+    if isinstance(verdict, Good):
+        remembered.add(item.id, state, verdict.digest, verdict.thumbnail)
     return verdict
 
 
-def _check(store: PictureStore, item: Item, max_pixels: float) -> bytes | str:
-    """Return the hash of the encoded picture, or the reason why it cannot be used."""
+def _check(store: PictureStore, item: Item, max_pixels: float) -> Good | str:
+    """Return the hash and the thumbnail of a picture, or the reason why it cannot be used."""
     try:
         with store.open(item.row) as stream:
             picture = open_picture(stream, max_pixels)
             large = picture.width * picture.height > _LARGE_PX
-            picture.draft(None, (1, 1))  # JPEG at 1/8: all its data is still read, in half the time
+            # JPEG at down to 1/8: all its data is still read, in half the time.
+            picture.draft(None, (DECODED_PX, DECODED_PX))
             with _one_large_picture if large else nullcontext():
-                to_rgb(picture)
+                small = thumbnail(to_rgb(picture))
             stream.seek(0)
             digest = hashlib.blake2b(digest_size=16)
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
-            return digest.digest()
+            return Good(digest.digest(), small)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ImageUnreadableError as error:

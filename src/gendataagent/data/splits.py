@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, some
+from gendataagent.data.repeats import Uint8Array
 from gendataagent.data.sets import LabelledImages
+from gendataagent.data.weeding import NearDuplicate
 from gendataagent.errors import DataError
 from gendataagent.records import derive_seed
 
@@ -25,6 +27,9 @@ class ImageSplits:
         notes: sentences a reader of the run should see.
         fingerprint: hash over split, id and class of all pictures; the same wherever the data
             lies and in whatever order the system lists the files.
+        near_duplicates: pictures that repeat one of another split, taken out or not.
+        thumbnails: split -> [N, 16, 16, 3] of its pictures in order, for validation and test:
+            enough to recognise a copy, without any label.
     """
 
     train: LabelledImages
@@ -33,6 +38,8 @@ class ImageSplits:
     quarantined: tuple[Quarantined, ...]
     notes: tuple[str, ...]
     fingerprint: str
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    thumbnails: Mapping[str, Uint8Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:
