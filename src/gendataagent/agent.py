@@ -21,6 +21,8 @@ import numpy as np
 from PIL import Image
 
 from gendataagent import generation, memory, storage
+from gendataagent.adaptive.choosing import Choice
+from gendataagent.adaptive.rounds import AdaptiveRounds
 from gendataagent.caption_cache import CachedCaptioner
 from gendataagent.checkpoint import list_weights, save_weights
 from gendataagent.classifier import Classifier
@@ -28,7 +30,9 @@ from gendataagent.components import Backends, build_backends
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.costs import StageCosts
 from gendataagent.data import LabelledImages
+from gendataagent.errors import ConfigError
 from gendataagent.filtering import FILTERS, FilterContext, FilterScores, drop
+from gendataagent.leakage import HeldOut
 from gendataagent.pixels import Pixels
 from gendataagent.pool import Pool, SyntheticImages
 from gendataagent.progress import Progress, SilentProgress
@@ -38,6 +42,7 @@ from gendataagent.runfolder import RunFolder
 from gendataagent.schedule import Schedule
 from gendataagent.selection import SelectionContext, class_errors, select
 from gendataagent.selection.choosing import FloatArray
+from gendataagent.training import Trainer
 
 THUMBNAIL_PX = 160
 
@@ -50,6 +55,12 @@ class Agent:
         folder: where every round is written down; a round that is done is never made again.
         backends: captioner, rewriter, generator and executor.
         pixels: `images` at the classifier's size, when the caller has them; else read at need.
+        validation: pictures to choose by, where settings do so; at the trainer's stored size.
+        trainer: the training under way; [adaptive] tries images on copies of it.
+        held_out: recognises copies of validation and test pictures, which are dropped.
+
+    Raises:
+        ConfigError, DataError: adaptive.enabled without a trainer, or without validation images.
     """
 
     def __init__(
@@ -61,6 +72,8 @@ class Agent:
         *,
         pixels: Pixels | None = None,
         validation: Pixels | None = None,
+        trainer: Trainer | None = None,
+        held_out: HeldOut | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.config = config
@@ -69,6 +82,10 @@ class Agent:
         self._images, self._folder, self._backends = images, folder, backends
         self._pixels = pixels
         self._validation = validation
+        self._held_out = held_out
+        self._adaptive: AdaptiveRounds | None = None
+        if config.adaptive.enabled:
+            self._adaptive = AdaptiveRounds(config, folder, trainer, validation)
         self._progress = progress or SilentProgress()
         self._active: tuple[list[int], SyntheticImages] | None = None
 
@@ -80,19 +97,36 @@ class Agent:
         out: str | Path,
         *,
         backends: Backends | None = None,
+        validation: Pixels | None = None,
+        trainer: Trainer | None = None,
         progress: Progress | None = None,
     ) -> Agent:
         """Return an agent that writes to `out`, going on with what an earlier one did there.
 
         Raises:
             RunFolderError: `out` holds a run with other settings.
+            ConfigError: agent.guard, which takes a whole run; or as the class.
+            DataError: as the class.
         """
+        if config.agent.guard:
+            raise ConfigError(
+                "agent.guard compares with a whole training without the agent, which only "
+                "gendataagent.run(config, out) does; set agent.guard=false to ask and tell"
+            )
         if (Path(out) / "config.toml").is_file():
             folder = RunFolder.open(out)
             folder.check_same_settings(config)
         else:
             folder = RunFolder.create(out, config)
-        return cls(config, images, folder, backends or build_backends(config), progress=progress)
+        return cls(
+            config,
+            images,
+            folder,
+            backends or build_backends(config),
+            validation=validation,
+            trainer=trainer,
+            progress=progress,
+        )
 
     def ask(self, classifier: Classifier, *, epoch: int) -> SyntheticImages:
         """Return the synthetic images to train on after `epoch` epochs.
@@ -124,22 +158,16 @@ class Agent:
         costs = StageCosts(str(classifier.device))
         with costs.measure("select"):
             selected = self._select(number, classifier)
-        planned = generation.plan(
-            selected,
-            round_number=number,
-            rewrites=self.config.prompting.rewrites,
-            class_names=self._images.class_names,
-            settings=self.config.generation,
-            run_seed=self.config.seed,
-        )
-        prompted = self._prompt(number, planned, costs)
+        prompted = self._prompt(number, self._plan(number, selected), costs)
         with costs.measure("render", clock=False):
             rendered = self._render(number, prompted, costs)
         self._release(self._backends.executor.release, costs.device)
-        with costs.measure("filter"):
-            judged, note = self._judge(number, rendered, classifier)
+        rendered = self._without_repeats(rendered)
+        choice = self._judge(number, rendered, selected, classifier, costs)
+        verdicts = {candidate.id: candidate for candidate in choice.judged}
+        judged = [verdicts.get(candidate.id, candidate) for candidate in rendered]
         self.pool.close_round(number, judged)
-        return self._write_record(number, selected, judged, note, costs)
+        return self._write_record(number, selected, judged, choice, costs)
 
     def _select(self, number: int, classifier: Classifier) -> list[Scored]:
         """Score every real training image with the classifier and take the hardest."""
@@ -156,10 +184,27 @@ class Agent:
             seed=derive_seed(self.config.seed, "select", number),
             validation_error_C=self._validation_error(classifier),
         )
-        selected = select(context, self.config.selection)
-        rows = [{"source_id": s.source_id, "label": s.label, "score": s.score} for s in selected]
-        storage.write_jsonl(path, rows)
+        if self._adaptive is not None:
+            selected = self._adaptive.select(context)
+        else:
+            selected = select(context, self.config.selection)
+        storage.write_jsonl(path, [s.to_json() for s in selected])
         return selected
+
+    def _plan(self, number: int, selected: Sequence[Scored]) -> list[Candidate]:
+        """Return the candidates of a round, not yet captioned."""
+        class_names = self._images.class_names
+        if self._adaptive is not None:
+            per_class = list(Counter(self._images.labels).values())
+            return self._adaptive.plan(number, selected, class_names, per_class)
+        return generation.plan(
+            selected,
+            round_number=number,
+            rewrites=self.config.prompting.rewrites,
+            class_names=class_names,
+            settings=self.config.generation,
+            run_seed=self.config.seed,
+        )
 
     def _prompt(
         self, number: int, planned: Sequence[Candidate], costs: StageCosts
@@ -226,13 +271,47 @@ class Agent:
                 start = time.perf_counter()
         return [done[candidate.id] for candidate in prompted]
 
+    def _without_repeats(self, rendered: Sequence[Candidate]) -> list[Candidate]:
+        """Refuse what repeats a held-out picture, before anything else looks at the images."""
+        usable = [candidate for candidate in rendered if candidate.kept]
+        if self._held_out is None or not usable:
+            return list(rendered)
+        judged = {c.id: c for c in self._held_out.judge(usable, self.pool.images_of(usable))}
+        return [judged.get(candidate.id, candidate) for candidate in rendered]
+
     def _judge(
-        self, number: int, rendered: Sequence[Candidate], classifier: Classifier
-    ) -> tuple[list[Candidate], str]:
-        """Let the filter say which images go into training; return a note, empty if none."""
+        self,
+        number: int,
+        rendered: Sequence[Candidate],
+        selected: Sequence[Scored],
+        classifier: Classifier,
+        costs: StageCosts,
+    ) -> Choice:
+        """Let the filter, and what is tried on validation, say which images go into training."""
         usable = [candidate for candidate in rendered if candidate.kept]
         if not usable:
-            return list(rendered), "Every image of this round was refused before the filter."
+            return Choice(notes=("Every image of this round was refused before the filter.",))
+        with costs.measure("filter"):
+            scores = self._filter_scores(number, usable, classifier)
+        if self._adaptive is None:
+            judged = tuple(drop(usable, scores, self.config.filter))
+            return Choice(judged=judged, notes=(scores.note,) if scores.note else ())
+        with costs.measure("probe", clock=False):
+            choice = self._adaptive.judge(
+                number,
+                scores,
+                self.pool.images_of(usable),
+                selected=selected,
+                real=self._real_pixels(classifier),
+                standing=self._standing(number),
+                progress=self._progress,
+            )
+        costs.seconds["probe"] = self._adaptive.seconds(number)
+        return choice
+
+    def _filter_scores(
+        self, number: int, usable: Sequence[Candidate], classifier: Classifier
+    ) -> FilterScores:
         pixels = Pixels.from_pil(
             [self.pool.image(candidate) for candidate in usable],
             [candidate.label for candidate in usable],
@@ -254,16 +333,20 @@ class Agent:
             real=self._real_pixels(classifier),
             batch_size=memory.scoring_batch(classifier.size_px),
         )
-        scores: FilterScores = FILTERS[self.config.filter.by](context)
-        verdicts = {c.id: c for c in drop(usable, scores, self.config.filter)}
-        return [verdicts.get(c.id, c) for c in rendered], scores.note
+        return FILTERS[self.config.filter.by](context)
+
+    def _standing(self, number: int) -> SyntheticImages | None:
+        """Return the images of earlier rounds that a round leaves in training."""
+        if self.config.agent.pool == "replace":
+            return None
+        return self.pool.kept(i for i in range(number) if self._folder.round_is_done(i))
 
     def _write_record(
         self,
         number: int,
         selected: Sequence[Scored],
         judged: Sequence[Candidate],
-        note: str,
+        choice: Choice,
         costs: StageCosts,
     ) -> RoundRecord:
         journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
@@ -277,13 +360,14 @@ class Agent:
             rewriting=journal.counts(),
             seconds=costs.seconds,
             peak_memory_mib=costs.peak_memory_mib,
-            notes=(note,) if note else (),
+            notes=choice.notes,
+            choices=choice.values,
         )
         storage.write_json(self._folder.round(number) / "record.json", record.to_json())
         self._folder.mark_round_done(number)
         self._progress.say(
             f"round {number + 1} of {len(self.schedule.round_epochs)}: {record.selected} hard "
-            f"images, {record.made} made, {record.kept} kept" + (f". {note}" if note else "")
+            f"images, {record.made} made, {record.kept} kept" + ". ".join(["", *record.notes])
         )
         return record
 
@@ -306,8 +390,11 @@ class Agent:
         return class_errors(validation.labels.numpy(), probabilities_NC)
 
     def _real_pixels(self, classifier: Classifier) -> Pixels:
-        if self._pixels is None or self._pixels.size_px < classifier.size_px:
-            self._pixels = Pixels.from_images(self._images, classifier.size_px)
+        size_px = classifier.size_px
+        if self._adaptive is not None:
+            size_px = self._adaptive.trainer.augmenter.stored_px
+        if self._pixels is None or self._pixels.size_px < size_px:
+            self._pixels = Pixels.from_images(self._images, size_px)
         return self._pixels
 
     def _picture(self, source_id: str) -> Image.Image:

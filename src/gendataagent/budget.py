@@ -22,12 +22,18 @@ SHARE_CHANGE = 1.415
 def generated_images(config: RunConfig, images_per_class: Sequence[int]) -> int:
     """Return how many images a run will make, those dropped later included.
 
+    With agent.guard it is the most: rounds that the guard calls off are not made.
+
     Args:
         images_per_class: of the real training set; classes in any order.
     """
     rounds = len(Schedule.from_config(config).round_epochs)
-    selected = count_selected(images_per_class, config.selection)
-    return rounds * selected * config.prompting.rewrites
+    return rounds * images_of_a_round(config, images_per_class)
+
+
+def images_of_a_round(config: RunConfig, images_per_class: Sequence[int]) -> int:
+    """Return how many images each round makes; the same with [adaptive], whatever it tries."""
+    return count_selected(images_per_class, config.selection) * config.prompting.rewrites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,12 +51,17 @@ def plan(
     selected: Sequence[Scored],
     *,
     round_number: int,
-    rewrites: int,
+    rewrites: int | Sequence[int],
     class_names: Sequence[str],
     settings: GenerationConfig,
     run_seed: int,
 ) -> list[Candidate]:
-    """Return `rewrites` candidates for each selected image, hardest first; pure, no model."""
+    """Return `rewrites` candidates for each selected image, hardest first; pure, no model.
+
+    Args:
+        rewrites: one number for all, or one for each selected image.
+    """
+    numbers = [rewrites] * len(selected) if isinstance(rewrites, int) else rewrites
     return [
         Candidate(
             id=candidate_id(round_number, scored.source_id, variant),
@@ -72,8 +77,8 @@ def plan(
             negative_prompt=settings.negative_prompt,
             marginal_score=scored.score,
         )
-        for scored in selected
-        for variant in range(rewrites)
+        for scored, number in zip(selected, numbers, strict=True)
+        for variant in range(number)
     ]
 
 

@@ -140,7 +140,10 @@ class Pool:
 
     def kept(self, rounds: Iterable[int]) -> SyntheticImages:
         """Return the kept images of the given closed rounds, in order."""
-        candidates = [c for number in rounds for c in self.candidates(number) if c.kept]
+        return self.images_of([c for number in rounds for c in self.candidates(number) if c.kept])
+
+    def images_of(self, candidates: Sequence[Candidate]) -> SyntheticImages:
+        """Return the images of candidates that were rendered, in order."""
         return SyntheticImages(self._class_names, [(c, self.image_path(c)) for c in candidates])
 
 

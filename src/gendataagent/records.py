@@ -44,11 +44,18 @@ class Scored:
         source_id: id of the image in the training set.
         label: index of its class.
         score: the selector's score; lower is chosen first (for the marginal score: p(true class)).
+        share: the least of adaptive.shares at which it is selected; None where none are tried.
     """
 
     source_id: str
     label: int
     score: float
+    share: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values; `share` only where it is known."""
+        row = asdict(self)
+        return row if self.share is not None else {k: v for k, v in row.items() if k != "share"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +119,14 @@ class RoundRecord:
         rejected: reason -> count.
         rewriting: what became of the rewriter's replies -> count: "taken", "replaced by NAME",
             "refused: REASON".
-        seconds: stage -> wall-clock seconds (select, caption, rewrite, render, filter), summed over
-            interrupted attempts.
+        seconds: stage -> wall-clock seconds (select, caption, rewrite, render, filter, probe),
+            summed over interrupted attempts.
         peak_memory_mib: stage -> most memory in use while it ran: of the GPU as torch counts it,
             else of this process.
         notes: sentences a reader should see (for example: the filter had too few checkpoints).
+        choices: what was chosen on validation, with [adaptive]: strength (None = all of them
+            mixed), share, drop_share, and gain and standard_error of what was kept, see
+            `adaptive.Probe`.
     """
 
     round: int
@@ -129,6 +139,7 @@ class RoundRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mib: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    choices: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -139,12 +150,51 @@ class RoundRecord:
             "seconds": dict(self.seconds),
             "peak_memory_mib": dict(self.peak_memory_mib),
             "notes": list(self.notes),
+            "choices": dict(self.choices),
         }
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """Return the record of a `to_json` row."""
         return cls(**{**row, "notes": tuple(row["notes"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardRecord:
+    """How a guarded run ended.
+
+    Args:
+        chosen: "agent" or "baseline": whose classifier became the run's.
+        agent_top1, agent_loss: validation accuracy and log-loss of the classifier trained with the
+            agent; baseline_top1, baseline_loss: of the one trained without.
+        stopped_epoch: epochs after which synthetic images were given up; None = never.
+    """
+
+    chosen: str
+    agent_top1: float
+    agent_loss: float
+    baseline_top1: float
+    baseline_loss: float
+    stopped_epoch: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What a reader should know of it."""
+        which = "with the agent" if self.chosen == "agent" else "without the agent"
+        stopped = (
+            f" Synthetic images were given up after epoch {self.stopped_epoch}."
+            if self.stopped_epoch is not None
+            else ""
+        )
+        return (
+            f"The guard took the classifier trained {which}: {self.agent_top1:.1%} of the "
+            f"validation images right with it, {self.baseline_top1:.1%} without (log-loss "
+            f"{self.agent_loss:.3f} and {self.baseline_loss:.3f}).{stopped}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

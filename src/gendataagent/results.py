@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gendataagent import storage
 from gendataagent.errors import RunFolderError
-from gendataagent.records import Evaluation, RoundRecord
+from gendataagent.records import Evaluation, GuardRecord, RoundRecord
 from gendataagent.runfolder import RunFolder
 
 
@@ -17,10 +17,12 @@ class RunResult:
     """What a finished run came to.
 
     Args:
-        evaluations: split ("train", "validation", "test") -> how the final classifier does on it.
+        evaluations: split ("train", "validation", "test") -> how the final classifier does on it;
+            where the guard took the baseline's, that is the baseline's.
         rounds: one record a round, in order.
         seconds: stage -> wall-clock seconds, over all attempts.
         baseline: the same training without the agent, if it was asked for.
+        guard: which classifier the guard took, if it was on.
     """
 
     path: Path
@@ -29,6 +31,7 @@ class RunResult:
     seconds: Mapping[str, float]
     optimizer_steps: int
     baseline: RunResult | None = None
+    guard: GuardRecord | None = None
 
     @property
     def images_made(self) -> int:
@@ -58,6 +61,7 @@ def read_result(out: str | Path) -> RunResult:
         split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})
         for split, row in storage.read_json(folder.evaluation_file).items()
     }
+    agent, outcome = folder.config().agent, folder.read_optional_json(folder.guard_file, None)
     rounds = sorted((folder.path / "rounds").glob("*/record.json"))
     return RunResult(
         path=folder.path,
@@ -67,5 +71,6 @@ def read_result(out: str | Path) -> RunResult:
         optimizer_steps=sum(
             row["optimizer_steps"] for row in storage.read_jsonl(folder.metrics_file)
         ),
-        baseline=read_result(folder.baseline) if folder.config().agent.baseline else None,
+        baseline=read_result(folder.baseline) if agent.trains_baseline else None,
+        guard=GuardRecord(**outcome) if outcome else None,
     )

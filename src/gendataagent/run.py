@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gendataagent import storage
+from gendataagent.agent import Agent
 from gendataagent.checkpoint import save_checkpoint, save_weights
 from gendataagent.components import Backends, check_models, resolve_device
 from gendataagent.config import RunConfig
 from gendataagent.data import check_path
 from gendataagent.errors import GenDataAgentError
 from gendataagent.evaluation import evaluate
+from gendataagent.guard import BASELINE
 from gendataagent.pixels import Pixels
 from gendataagent.pool import SyntheticImages
 from gendataagent.progress import Progress, SilentProgress
@@ -94,7 +99,7 @@ def _run(
     with folder.lock():
         if not folder.is_done:
             _look_before_leaping(config, backends, progress)
-        if config.agent.baseline:
+        if config.agent.trains_baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
             _train_and_evaluate(prepare(folder, config, backends, progress))
@@ -136,7 +141,7 @@ def _train(session: Session, epochs: int) -> None:
     trainer, agent = session.trainer, session.agent
     with session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage:
         while trainer.epochs_done < epochs:
-            synthetic = agent.ask(session.classifier, epoch=trainer.epochs_done) if agent else None
+            synthetic = _ask(session, agent) if agent else None
             with session.watch.measure("train"):
                 metrics = trainer.fit_epoch(
                     trainer.epochs_done + 1,
@@ -147,7 +152,22 @@ def _train(session: Session, epochs: int) -> None:
                 )
             if agent:
                 agent.tell(session.classifier, epoch=trainer.epochs_done)
+            elif session.guard:
+                session.guard.note(session.classifier, trainer.epochs_done)
             _record_epoch(session, metrics, keep=trainer.epochs_done == epochs)
+
+
+def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
+    """Return the images to train on, made first if a round is due; None where the guard gave up."""
+    epoch, guard = session.trainer.epochs_done, session.guard
+    if guard is not None:
+        with session.watch.measure("evaluate"):
+            check = guard.check(session.classifier, epoch)
+        if check is not None and check.worse:
+            session.progress.say(check.sentence)
+        if guard.gave_up(epoch):
+            return None
+    return agent.ask(session.classifier, epoch=epoch)
 
 
 def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixels | None:
@@ -186,18 +206,32 @@ def _validation_accuracy(session: Session) -> float | None:
 
 
 def _evaluate(session: Session) -> None:
-    """Measure the final classifier; the only place where the test split is read."""
-    classifier, size_px = session.classifier, session.trainer.augmenter.stored_px
-    save_weights(session.folder.classifier, session.config.training.epochs,
-                 classifier.module.state_dict())  # fmt: skip
+    """Measure the final classifier, or take over the baseline's where the guard prefers that."""
+    folder, guard = session.folder, session.guard if session.agent else None
+    weights: Mapping[str, Tensor] = session.classifier.module.state_dict()
     with session.watch.measure("evaluate"):
-        evaluations: dict[str, Any] = {}
-        for split, pixels in (
-            ("train", session.real),
-            ("validation", session.validation),
-            ("test", Pixels.from_images(session.splits.test, size_px)),
-        ):
-            if len(pixels):
-                evaluations[split] = evaluate(classifier, pixels, split).to_json()
-    storage.write_json(session.folder.timing_file, session.watch.seconds)
-    storage.write_json(session.folder.evaluation_file, evaluations)
+        record = guard.conclude(session.classifier) if guard else None
+        if guard and record and record.chosen == BASELINE:
+            weights, evaluations = guard.baseline_weights(), guard.baseline_evaluations()
+        else:
+            evaluations = _measure(session)
+    if record:
+        session.progress.say(record.sentence)
+    save_weights(folder.classifier, session.config.training.epochs, weights)
+    storage.write_json(folder.timing_file, session.watch.seconds)
+    storage.write_json(folder.evaluation_file, evaluations)
+
+
+def _measure(session: Session) -> dict[str, Any]:
+    """Return how the classifier does on each split; the only place where the test split is read."""
+    size_px = session.trainer.augmenter.stored_px
+    splits = {
+        "train": session.real,
+        "validation": session.validation,
+        "test": Pixels.from_images(session.splits.test, size_px),
+    }
+    return {
+        split: evaluate(session.classifier, pixels, split).to_json()
+        for split, pixels in splits.items()
+        if len(pixels)
+    }

@@ -2,7 +2,7 @@
 
     RUN/config.toml            every setting, resolved
     RUN/manifest.json          RunManifest
-    RUN/data/                  splits.jsonl, quarantine.jsonl
+    RUN/data/                  splits.jsonl, quarantine.jsonl, near_duplicates.jsonl
     RUN/rounds/003/            selected, rewrites, candidates, rendered, judged .jsonl; sources/,
                                record.json
     RUN/adaptation/            LoRA weights and record, where the generator was adapted
@@ -13,6 +13,7 @@
     RUN/timing.json            stage -> seconds
     RUN/classifier/            final weights
     RUN/evaluation.json        written once, at the end
+    RUN/guard/                 how a guarded run compares with its baseline, see `guard`
     RUN/robustness.json        evaluate --corruptions; may be written again
     RUN/DONE                   the run is finished
 
@@ -164,6 +165,10 @@ class RunFolder:
         return self.path / "data" / "quarantine.jsonl"
 
     @property
+    def near_duplicates_file(self) -> Path:
+        return self.path / "data" / "near_duplicates.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -177,13 +182,18 @@ class RunFolder:
 
     @property
     def baseline(self) -> Path:
-        """Where `--baseline` puts the same training without the agent: a run folder of its own."""
+        """Where the same training without the agent lies, a run folder of its own."""
         return self.path / "baseline"
 
     @property
     def adaptation(self) -> Path:
         """Where the LoRA weights of an adapted generator lie, with the record of the training."""
         return self.path / "adaptation"
+
+    @property
+    def guard_file(self) -> Path:
+        """Where a guarded run says which classifier it ended with."""
+        return self.path / "guard" / "outcome.json"
 
     def baseline_notes(self) -> list[str]:
         """Return the notes the user has read already, about the same data, from the baseline."""

@@ -1,4 +1,4 @@
-"""At which epochs the agent acts and at which a checkpoint for the VoG filter is kept."""
+"""At which epochs the agent acts, is looked after, and a checkpoint for VoG is kept."""
 
 from __future__ import annotations
 
@@ -25,18 +25,30 @@ class Schedule:
         """Return the schedule of a run; without the agent it is empty."""
         if not config.agent.enabled:
             return cls((), ())
-        epochs, rounds = config.training.epochs, config.agent.rounds
-        first = config.agent.first_round_epoch
-        if first < 0:
-            first = epochs // (rounds + 1)
         return cls(
-            tuple(first + i * (epochs - first) // rounds for i in range(rounds)),
-            tuple(marked_epochs(epochs, config.filter.checkpoint_marks)),
+            _round_epochs(config),
+            tuple(marked_epochs(config.training.epochs, config.filter.checkpoint_marks)),
         )
 
     def rounds_until(self, epoch: int) -> list[int]:
         """Return the rounds that stand at or before `epoch`."""
         return [i for i, at in enumerate(self.round_epochs) if at <= epoch]
+
+
+def guard_epochs(config: RunConfig) -> tuple[int, ...]:
+    """Return the epochs trained at which a guarded run is compared with its baseline.
+
+    They end the spans between rounds. The baseline, without the agent, has the same ones.
+    """
+    return _round_epochs(config)[1:] if config.agent.guard else ()
+
+
+def _round_epochs(config: RunConfig) -> tuple[int, ...]:
+    epochs, rounds = config.training.epochs, config.agent.rounds
+    first = config.agent.first_round_epoch
+    if first < 0:
+        first = epochs // (rounds + 1)
+    return tuple(first + i * (epochs - first) // rounds for i in range(rounds))
 
 
 def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:

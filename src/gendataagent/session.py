@@ -22,6 +22,8 @@ from gendataagent.components import Backends, build_backends, resolve_auto, reso
 from gendataagent.config import RunConfig
 from gendataagent.data import ImageSplits, load_data, median_side_px
 from gendataagent.errors import RunFolderError
+from gendataagent.guard import Guard
+from gendataagent.leakage import HeldOut
 from gendataagent.pixels import Pixels
 from gendataagent.pool import SyntheticImages
 from gendataagent.progress import Progress, Stopwatch, counting
@@ -44,6 +46,7 @@ class Session:
     agent: Agent | None
     real: Pixels
     validation: Pixels
+    guard: Guard | None
     progress: Progress
     watch: Stopwatch
     metrics: list[EpochMetrics] = field(default_factory=list)
@@ -58,8 +61,17 @@ def prepare(
     if config.threads:
         torch.set_num_threads(config.threads)
     watch = Stopwatch(folder.read_optional_json(folder.timing_file, {}))
-    with watch.measure("load data"), progress.stage("read pictures", None, "pictures") as stage:
-        splits = load_data(config.data, seed=config.seed, progress=counting(stage))
+    with (
+        watch.measure("load data"),
+        progress.stage("read pictures", None, "pictures") as stage,
+        progress.stage("near-duplicates", None, "pictures") as search,
+    ):
+        splits = load_data(
+            config.data,
+            seed=config.seed,
+            progress=counting(stage),
+            on_search=counting(search),
+        )
     config = _write_down(folder, config, splits, backends, device, progress)
     classifier = build_classifier(
         config.classifier,
@@ -72,6 +84,7 @@ def prepare(
     with watch.measure("load data"):
         real = Pixels.from_images(splits.train, trainer.augmenter.stored_px)
         validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
+    guard = Guard(folder, config, validation) if config.agent.guard else None
     agent = None
     if config.agent.enabled:
         if backends is None:
@@ -83,6 +96,8 @@ def prepare(
             backends,
             pixels=real,
             validation=validation,
+            trainer=trainer,
+            held_out=HeldOut.of(splits, config.data),
             progress=progress,
         )
     session = Session(
@@ -94,6 +109,7 @@ def prepare(
         agent=agent,
         real=real,
         validation=validation,
+        guard=guard,
         progress=progress,
         watch=watch,
     )
@@ -151,12 +167,17 @@ def _write_down(
     notes += splits.notes
     if splits.quarantined:
         notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
+    if splits.near_duplicates:
+        notes.append("Which pictures repeat which: data/near_duplicates.jsonl in the run folder.")
     said = folder.baseline_notes()
     for note in notes:
         if note not in said:
             progress.say(note)
     storage.write_jsonl(
         folder.quarantine_file, [{"name": q.name, "reason": q.reason} for q in splits.quarantined]
+    )
+    storage.write_jsonl(
+        folder.near_duplicates_file, [pair.to_json() for pair in splits.near_duplicates]
     )
     storage.write_jsonl(folder.splits_file, splits.to_rows())
     folder.write_config(config)

@@ -77,6 +77,8 @@ def print_result(result: RunResult) -> None:
     for name, cell in _RESULT_ROWS.items():
         table.add_row(name, *(cell(finished) for finished in runs.values()))
     Console().print(table)
+    if result.guard is not None:
+        Console().print(result.guard.sentence, soft_wrap=True)
 
 
 _RESULT_ROWS: dict[str, Callable[[RunResult], str]] = {

@@ -18,7 +18,12 @@ from typing import Any, Self, cast
 
 import tomli_w
 
-from gendataagent.config.acting import AgentConfig, FilterConfig, SelectionConfig
+from gendataagent.config.acting import (
+    AdaptiveConfig,
+    AgentConfig,
+    FilterConfig,
+    SelectionConfig,
+)
 from gendataagent.config.learning import ClassifierConfig, DataConfig, TrainingConfig
 from gendataagent.config.making import AdaptationConfig, GenerationConfig, PromptingConfig
 from gendataagent.errors import ConfigError
@@ -35,6 +40,7 @@ from gendataagent.settings import (
 __all__ = [
     "AUTO",
     "AdaptationConfig",
+    "AdaptiveConfig",
     "AgentConfig",
     "ClassifierConfig",
     "ConfigCheck",
@@ -71,6 +77,7 @@ class RunConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], *checks: ConfigCheck) -> Self:
@@ -81,7 +88,7 @@ class RunConfig:
         """
         problems: list[str] = []
         config = cast(Self, build(cls, tree, "", problems))
-        for check in (_cross_checks, *checks):
+        for check in (_cross_checks, _adaptive_checks, *checks):
             problems.extend(check(config))
         if problems:
             raise ConfigError(problems)
@@ -133,6 +140,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             "adaptation.enabled makes LoRA weights of its own, and generation.lora names others; "
             "use one of the two"
         )
+    if agent.enabled and agent.guard and not training.real_images:
+        yield (
+            "agent.guard goes on without synthetic images where they hurt, which "
+            "training.real_images = false does not allow; set one of the two differently"
+        )
     prompting = config.prompting
     if prompting.rewriter == "endpoint":
         for key in ("endpoint_url", "endpoint_model"):
@@ -153,6 +165,45 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         yield (
             "data.validation_share + data.test_share must leave at least 0.2 for training, got "
             f"{config.data.validation_share:g} + {config.data.test_share:g}"
+        )
+
+
+def _adaptive_checks(config: RunConfig) -> Iterator[str]:
+    """Yield problems of the values that are tried while training."""
+    adaptive = config.adaptive
+    for key, values, least, most in (
+        ("strengths", adaptive.strengths, 0.01, 1.0),
+        ("shares", adaptive.shares, 0.001, 1.0),
+        ("drop_shares", adaptive.drop_shares, 0.0, 0.99),
+    ):
+        in_range = all(least <= value <= most for value in values)
+        if len(values) == 1 or not in_range or list(values) != sorted(set(values)):
+            yield (
+                f"adaptive.{key} must be two or more increasing values from {least:g} to {most:g}, "
+                f"or empty to leave the setting as it is; got {list(values)}"
+            )
+    if not (adaptive.enabled and config.agent.enabled):
+        return
+    if not config.training.real_images:
+        yield (
+            "adaptive.enabled compares with training on the real images alone, so "
+            "training.real_images must be true"
+        )
+    steps = config.generation.num_inference_steps
+    if adaptive.strengths and math.floor(steps * min(adaptive.strengths)) < 1:
+        yield (
+            "generation.num_inference_steps * the least of adaptive.strengths must be at least 1 "
+            f"executed step, got {steps} * {min(adaptive.strengths):g}"
+        )
+    images, widest = (
+        config.selection.share * config.prompting.rewrites,
+        max(adaptive.shares, default=0),
+    )
+    if widest > images + 1e-9:
+        yield (
+            f"the largest of adaptive.shares ({widest:g}) selects more sources than a round makes "
+            f"images (selection.share * prompting.rewrites = {images:g} of the training set); "
+            "lower it, or raise prompting.rewrites"
         )
 
 

@@ -1,4 +1,4 @@
-"""Settings of when the agent acts, whom it selects and what it keeps."""
+"""Settings of when the agent acts, whom it selects, what it keeps, and what it finds out itself."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ class AgentConfig:
         "first train the same without the agent, into RUN/baseline, to compare with",
         affects_results=False,
     )
+    guard: bool = setting(
+        False,
+        "the run must not end worse than without the agent: first train the same without it "
+        "(as baseline does), stop using synthetic images where they do worse on validation twice "
+        "in a row, and end with the better classifier of the two; see docs/adaptive.md",
+    )
     release_models: str = setting(
         AUTO,
         "whether captioner, rewriter and generator leave the memory after their stage: auto = when "
@@ -38,6 +44,11 @@ class AgentConfig:
         choices=(AUTO, "always", "never"),
         affects_results=False,
     )
+
+    @property
+    def trains_baseline(self) -> bool:
+        """Whether the same training without the agent is done first, into RUN/baseline."""
+        return self.baseline or (self.guard and self.enabled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,3 +118,34 @@ class FilterConfig:
     neighbours: int = setting(
         15, "nearest real images that knn looks at", source="15 [R]", at_least=1
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveConfig:
+    """What is chosen by validation gain while training, instead of by hand.
+
+    A list holds the values that are tried; an empty one leaves its setting as it is.
+    """
+
+    enabled: bool = setting(
+        False,
+        "in each round, train a copy of the classifier for a few steps with the images of each "
+        "option, and keep those of the options that do best on validation; see docs/adaptive.md",
+    )
+    strengths: tuple[float, ...] = setting(
+        (0.5, 0.75, 0.9),
+        "tried for generation.strength; all of them mixed is tried too",
+        source="swept [S]",
+    )
+    shares: tuple[float, ...] = setting(
+        (0.2, 0.25, 0.5),
+        "tried for selection.share; selection.share * prompting.rewrites still says how many "
+        "images a round makes",
+        source="swept [S]",
+    )
+    drop_shares: tuple[float, ...] = setting(
+        (0.0, 0.25, 0.5, 0.75),
+        "tried for filter.drop_share",
+        source="25 / 50 / 75 % swept [S]",
+    )
+    probe_steps: int = setting(20, "optimiser steps of the copy for each option", at_least=1)

@@ -1,0 +1,96 @@
+"""What trying an option came to, on disk and over rounds; no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+NONE, STRENGTH, SHARE, DROP_SHARE = "none", "strength", "share", "drop_share"
+PROBES_FILE = "probes.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a few steps of training with the images of one option come to on validation.
+
+    Args:
+        knob: "none" (no images of this round at all), "strength", "share" or "drop_share".
+        option: the value tried; None for "none", and for all strengths mixed.
+        images: synthetic images of this round that it trains on.
+        loss: mean log-loss on the validation images; None where the training diverged.
+        gain: how much lower that is than with "none"; None likewise.
+        standard_error: of the gain, over the validation images (paired); None likewise.
+        seconds: wall-clock; 0 where the same images were tried before.
+    """
+
+    knob: str
+    option: float | None
+    images: int
+    loss: float | None
+    gain: float | None
+    standard_error: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+def read_probes(path: Path) -> list[Probe]:
+    """Return the probes of a round so far; a last line torn by a crash is not counted."""
+    probes = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        probes.append(Probe(**row))
+    return probes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanGain:
+    """The mean of an option's gains over rounds, and the standard error of that mean."""
+
+    gain: float
+    standard_error: float
+
+
+def mean_gains(probes: Iterable[Probe], knob: str) -> dict[float | None, MeanGain]:
+    """Return option -> mean gain over the rounds in which it was tried and did not diverge.
+
+    Each gain is against "none" of the same round, so what a round has in common falls out.
+    """
+    gains: dict[float | None, list[tuple[float, float]]] = defaultdict(list)
+    for probe in probes:
+        if probe.knob == knob and probe.gain is not None:
+            gains[probe.option].append((probe.gain, probe.standard_error or 0.0))
+    return {
+        option: MeanGain(
+            gain=sum(gain for gain, _ in values) / len(values),
+            standard_error=math.sqrt(sum(error**2 for _, error in values)) / len(values),
+        )
+        for option, values in gains.items()
+    }
+
+
+def best_option(earlier: Iterable[Probe], now: Iterable[Probe], knob: str) -> Probe | None:
+    """Return the probe of the best option of those tried now; None where all of them diverged.
+
+    Of the options whose mean gain over the rounds is within one standard error of the best one's,
+    that with most images (the one-standard-error rule: Breiman et al., "Classification and
+    Regression Trees", 1984): a few steps hardly show what many different images are good for, so
+    they are only given up for what is more than noise.
+    """
+    tried = [probe for probe in now if probe.knob == knob and probe.gain is not None]
+    if not tried:
+        return None
+    means = mean_gains([*earlier, *tried], knob)
+    best = max((means[probe.option] for probe in tried), key=lambda mean: mean.gain)
+    as_good = [p for p in tried if means[p.option].gain >= best.gain - best.standard_error]
+    return max(as_good, key=lambda probe: (probe.images, means[probe.option].gain))
