@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gendataagent.experiments.tables import differences_table, measures_table
 
 ROWS = [
@@ -19,29 +21,54 @@ def test_each_measure_is_a_mean_with_its_deviation() -> None:
     assert table.rows == (
         ("only-real", "2", "41.0 ± 1.4", "20.0 ± 14.1", "", "11", ""),
         ("agent", "2", "46.0 ± 1.4", "20.0 ± 0.0", "6.0 ± 1.4", "32", "94.6"),
-        ("once", "1", "50.0 ± –", "0.0 ± –", "", "1", ""),
+        ("once", "1", "50.0", "0.0", "", "1", ""),
     )
 
 
 def test_differences_are_paired_and_a_star_marks_what_leaves_out_zero() -> None:
     table = differences_table(ROWS, "top1", ["only-real", "nobody", "agent"])
-    assert table.head == ("arm", "minus only-real", "minus agent")
+    assert table.head == ("arm", "seeds", "minus only-real", "minus agent")
     assert table.rows == (
-        ("only-real", "", "-5.0 [-5.0, -5.0] *"),
-        ("agent", "+5.0 [+5.0, +5.0] *", ""),
-        ("once", "+8.0 [?, ?]", "+3.0 [?, ?]"),
+        ("only-real", "2", "", "-5.0 [-5.0, -5.0] *"),
+        ("agent", "2", "+5.0 [+5.0, +5.0] *", ""),
+        ("once", "1", "+8.0 (n 1, no interval)", "+3.0 (n 1, no interval)"),
     )
     worst = differences_table(ROWS, "worst_class", ["only-real"])
-    assert worst.rows[1] == ("agent", "+0.0 [-127.1, +127.1]")
+    assert worst.rows[1] == ("agent", "2", "+0.0 [-127.1, +127.1]")
 
 
 def test_markdown_is_a_table() -> None:
     lines = differences_table(ROWS, "top1", ["only-real"]).markdown().splitlines()
     assert lines[0].startswith("**top-1 %: paired difference")
-    assert lines[2:5] == ["| arm | minus only-real |", "|---|---|", "| only-real |  |"]
+    assert lines[2:5] == [
+        "| arm | seeds | minus only-real |", "|---|---|---|", "| only-real | 2 |  |"
+    ]  # fmt: skip
 
 
 def test_the_brief_table_leaves_out_what_a_terminal_has_no_room_for() -> None:
     table = measures_table(ROWS, brief=True)
     assert table.head == ("arm", "seeds", "top-1 %", "worst class %", "seconds")
     assert table.rows[1] == ("agent", "2", "46.0 ± 1.4", "20.0 ± 0.0", "32")
+
+
+def test_a_figure_of_fewer_seeds_than_its_row_says_so() -> None:
+    rows = [
+        {"arm": arm, "seed": seed, "top1": 0.4 + seed / 100, "ece": value}
+        for arm, seeds in (("a", (0, 1, 2)), ("b", (1, 2, 3)), ("c", (8, 9)))
+        for seed, value in zip(seeds, (0.1, math.nan, 0.3), strict=False)
+    ]
+    measures = measures_table(rows)
+    assert measures.rows[0] == ("a", "3", "41.0 ± 1.0", "20.0 ± 14.1 (n 2)")
+    assert measures.rows[2] == ("c", "2", "48.5 ± 0.7", "10.0 (n 1)")
+    differences = differences_table(rows, "top1", ["a"])
+    assert differences.rows[1] == ("b", "3", "+0.0 [+0.0, +0.0] (n 2)")
+    assert differences.rows[2] == ("c", "2", "no shared seed")
+
+
+def test_the_same_seed_twice_counts_once() -> None:
+    assert measures_table([ROWS[0], ROWS[0]]).rows[0][1] == "1"
+
+
+def test_names_do_not_break_the_markdown() -> None:
+    rows = [{"arm": "a|<b>", "seed": 0, "top1": 0.5}]
+    assert "| a\\|&lt;b> | 1 | 50.0 |" in measures_table(rows).markdown()

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gendataagent.cli.shared import SetOption, app
 from gendataagent.console import ConsoleProgress
-from gendataagent.errors import ConfigError
+from gendataagent.errors import ConfigError, GenerationError
 from gendataagent.settings import apply_overrides
 
 if TYPE_CHECKING:
+    from gendataagent.experiments import Bench
+    from gendataagent.experiments.report import Report
     from gendataagent.experiments.tables import ResultTable
 
 
@@ -38,7 +41,7 @@ def experiment(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs, run none")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Run arms x seeds at equal budget and print means, deviations and paired differences.
+    """Run arms x seeds at equal budget; print and plot means, deviations and paired differences.
 
     Stopped at any moment and started again with the same --out, it goes on where it was.
     """
@@ -70,35 +73,68 @@ def experiment(
             progress=ConsoleProgress(),
         )
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"stopped; the same command with --out {folder} goes on", markup=False, soft_wrap=True
-        )
+        _say(f"stopped; the same command with --out {folder} goes on", to_error=True)
         raise
-    page = write_results(rows, folder, bench=bench)
+    except GenerationError:
+        _show_finished(folder, bench)
+        raise
+    write_results(rows, folder, bench=bench)
     _print_tables(tables_of(rows, baselines=baselines_of(bench)[:2], brief=True))
-    Console().print(f"all measures and comparisons: {page}", markup=False, soft_wrap=True)
+    _say(f"all measures, comparisons and plots: {folder / 'results.html'}, also as results.md")
+
+
+def _show_finished(folder: Path, bench: Bench) -> None:
+    """Write the results of the runs that did finish, where others failed."""
+    from gendataagent.experiments import read_rows
+    from gendataagent.experiments.comparing import RESULTS_FILE
+    from gendataagent.experiments.report import write_results
+
+    if (folder / RESULTS_FILE).is_file():
+        write_results(read_rows(folder / RESULTS_FILE), folder, bench=bench)
+        _say(f"what is finished: {folder / 'results.html'}", to_error=True)
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs")],
-    out: Annotated[Path | None, typer.Option(help="write the tables here, as Markdown")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(help="folders of finished runs, or of experiments with all runs")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="write tables and plots: PAGE.html, TEXT.md, or a folder for both"),
+    ] = None,
 ) -> None:
-    """Print any finished runs side by side; runs that share a seed are paired."""
-    from gendataagent.experiments.collecting import rows_of_runs
-    from gendataagent.experiments.report import tables_of
+    """Print any finished runs side by side; runs that share a seed are paired.
 
-    rows = rows_of_runs(runs)
+    What is named first is what the others are compared with.
+    """
+    from gendataagent.experiments.comparing import rows_to_compare
+    from gendataagent.experiments.report import report_of_runs, tables_of
+
+    if out is not None and out.suffix not in ("", ".html", ".md") and not out.is_dir():
+        raise ConfigError(f"--out must be a folder or end in .html or .md; got {out}")
+    rows = rows_to_compare(runs)
     if len(rows) < 2:
         raise ConfigError("compare needs at least two finished runs; name their folders")
-    baselines = (rows[0]["arm"],)
-    _print_tables(tables_of(rows, baselines=baselines, brief=True))
+    _print_tables(tables_of(rows, baselines=(rows[0]["arm"],), brief=True))
     if out is not None:
-        from gendataagent.storage import write_bytes
+        _say(f"written: {_write(report_of_runs(rows), out)}")
 
-        tables = tables_of(rows, baselines=baselines)
-        write_bytes(out, "\n".join(table.markdown() for table in tables).encode())
-        Console().print(f"written: {out}", markup=False, soft_wrap=True)
+
+def _write(report: Report, out: Path) -> Path:
+    """Write a report in the form that the name of `out` asks for; return the file to look at."""
+    from gendataagent.experiments.report import write_folder, write_html, write_markdown
+
+    if out.suffix == ".html" and not out.is_dir():
+        return write_html(report, out)
+    if out.suffix == ".md" and not out.is_dir():
+        return write_markdown(report, out, plots_folder=f"{out.stem}-plots")
+    write_folder(report, out)
+    return out / "results.html"
+
+
+def _say(sentence: str, *, to_error: bool = False) -> None:
+    Console(stderr=to_error).print(sentence, markup=False, soft_wrap=True)
 
 
 def _list(rows: Sequence[tuple[str, str]]) -> None:
@@ -114,8 +150,8 @@ def _print_tables(tables: Sequence[ResultTable]) -> None:
     for result in tables:
         table: Any = Table(box=None, pad_edge=False, title=result.title, title_justify="left")
         for number, title in enumerate(result.head):
-            table.add_column(title, justify="right" if number else "left", overflow="fold")
+            table.add_column(Text(title), justify="right" if number else "left", overflow="fold")
         for row in result.rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         Console().print(table)
         Console().print()

@@ -1,21 +1,37 @@
-"""The results of an experiment as Markdown: tables, how they were made, what to keep in mind."""
+"""The results of an experiment for people: tables, plots, how they were made, what to keep in mind.
+
+OUT/results.md      tables, plots as images
+OUT/results.html    the same as one page
+OUT/plots/*.svg
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gendataagent.errors import ConfigError
 from gendataagent.experiments.benches import Bench
+from gendataagent.experiments.plots import (
+    Plot,
+    cost_plots,
+    difference_plots,
+    mean_plots,
+    sweep_plots_of,
+)
 from gendataagent.experiments.tables import (
     COMPARED,
     ResultTable,
     differences_table,
     measures_table,
+    seeds_by_arm,
+    values_by_arm,
 )
 from gendataagent.storage import write_bytes
 
@@ -23,11 +39,45 @@ CORPUS_NOTE = (
     "The bundled generator has seen 39,280 other CIFAR-10 photographs, as Stable Diffusion has "
     "seen the web."
 )
+HOW_TO_READ = (
+    "A star marks a difference whose 95 % interval (Student's t, paired by seed) leaves out "
+    "zero. Nothing is corrected for the number of comparisons.",
+    "`seconds` counts what a run spent itself; images it shares with another run cost it nothing.",
+    "n is the number of seeds; it stands behind a figure where it is not that of the row.",
+)
 MAIN_RIVALS = ("only-real", "randaugment", "real-fake", "internet-explorer", "random-drop")
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is to be shown, in whatever form.
+
+    Args:
+        about: one line on what was compared.
+        facts: sentences on how it was made and what to keep in mind; words in `code`.
+        figures: a few figures at a glance, each with what it is.
+        measures: the table of all measures.
+        differences: a table of differences for each compared measure.
+        sections: heading -> plots.
+    """
+
+    title: str
+    about: str
+    facts: tuple[str, ...]
+    figures: tuple[tuple[str, str], ...]
+    measures: ResultTable
+    differences: tuple[ResultTable, ...]
+    sections: Mapping[str, tuple[Plot, ...]]
+
+    @property
+    def plots(self) -> tuple[Plot, ...]:
+        """All plots, in order."""
+        return tuple(plot for plots in self.sections.values() for plot in plots)
 
 
 def tables_of(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     *,
     baselines: Sequence[str],
     paper: Mapping[str, str] | None = None,
@@ -40,33 +90,164 @@ def tables_of(
     )
 
 
-def write_results(rows: Sequence[Mapping[str, Any]], out: Path, *, bench: Bench) -> Path:
-    """Write `out/results.md` and return where it lies."""
-    tables = tables_of(rows, baselines=baselines_of(bench), paper=bench.paper)
-    first = next(iter(rows), {})
-    facts = [
-        f"Experiment `{bench.name}`: {bench.about}.",
-        f"{len(rows)} runs; seeds {', '.join(map(str, sorted({r['seed'] for r in rows})))}.",
-        f"Made on {datetime.date.today().isoformat()} with gendataagent "
-        f"{metadata.version('gendataagent')}, torch {metadata.version('torch')}, on "
-        f"{platform.machine()} with {os.cpu_count()} CPU cores, one thread a run.",
-        f"Optimiser steps: {first.get('optimizer_steps', '?')} in every arm.",
-        "`seconds` counts what a run spent itself; images it shares with another run cost it "
-        "nothing.",
-        "A star marks a difference whose 95 % interval (Student's t, paired by seed) leaves out "
-        "zero. Nothing is corrected for the number of comparisons.",
-    ]
-    if bench.base["generation"]["generator"] == "tiny-sd":
-        facts.append(CORPUS_NOTE)
-    text = "\n".join(
-        [f"# {bench.name}", "", *(f"- {fact}" for fact in facts), "",
-         *(table.markdown() for table in tables)]
-    )  # fmt: skip
-    path = out / "results.md"
-    write_bytes(path, text.encode())
-    return path
-
-
 def baselines_of(bench: Bench) -> list[str]:
     """Return the arms the others are compared with."""
     return list(dict.fromkeys([bench.baseline, *MAIN_RIVALS]))
+
+
+def report_of_bench(rows: Rows, bench: Bench) -> Report:
+    """Return the report of an experiment's rows; raise `ConfigError` where there are none."""
+    made_with = (
+        f"Made on {datetime.date.today().isoformat()} with gendataagent "
+        f"{metadata.version('gendataagent')}, torch {metadata.version('torch')}, on "
+        f"{platform.machine()} with {os.cpu_count()} CPU cores, one thread a run."
+    )
+    corpus = (CORPUS_NOTE,) if bench.base["generation"]["generator"] == "tiny-sd" else ()
+    return _report(
+        rows,
+        title=bench.name,
+        about=f"Experiment `{bench.name}`: {bench.about}.",
+        facts=(made_with, *corpus),
+        baselines=baselines_of(bench),
+        paper=bench.paper,
+    )
+
+
+def report_of_runs(rows: Rows) -> Report:
+    """Return the report of any finished runs, compared with the first of them.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    return _report(
+        rows,
+        title="comparison",
+        about="Finished runs side by side; runs that share a seed are paired.",
+        facts=("Runs whose settings differ in nothing but the seed are one arm.",),
+        baselines=[rows[0]["arm"]] if rows else [],
+        paper={},
+    )
+
+
+def _report(
+    rows: Rows,
+    *,
+    title: str,
+    about: str,
+    facts: tuple[str, ...],
+    baselines: Sequence[str],
+    paper: Mapping[str, str],
+) -> Report:
+    if not rows:
+        raise ConfigError("there is no finished run to show; run the experiment first")
+    present = [name for name in baselines if name in seeds_by_arm(rows)]
+    present = present or [rows[0]["arm"]]
+    measures, *differences = tables_of(rows, baselines=present, paper=paper)
+    sections = {
+        "Differences": difference_plots(rows, present[0]),
+        "Means": mean_plots(rows),
+        "Sweeps": sweep_plots_of(rows, present[0]),
+        "Cost": cost_plots(rows),
+    }
+    return Report(
+        title=title,
+        about=about,
+        facts=(*_facts(rows), *facts, *HOW_TO_READ),
+        figures=_figures(rows),
+        measures=measures,
+        differences=tuple(differences),
+        sections={heading: plots for heading, plots in sections.items() if plots},
+    )
+
+
+def _facts(rows: Rows) -> Iterator[str]:
+    seeds = seeds_by_arm(rows)
+    every = sorted(set().union(*seeds.values()))
+    yield f"{len(rows)} runs; seeds {', '.join(map(str, every))}."
+    if len(every) == 1:
+        yield (
+            "**One seed: there are no intervals, and chance is not told from effect.** Run more "
+            "seeds before you conclude anything."
+        )
+    lacking = [f"`{arm}` ({len(of)})" for arm, of in seeds.items() if len(of) < len(every)]
+    if len(lacking) == len(seeds):
+        yield "No arm has all seeds; a difference is over the seeds that its two arms share."
+    elif lacking:
+        yield f"Not all {len(every)} seeds are there for {', '.join(lacking)}."
+    steps = sorted(_whole_numbers(rows, "optimizer_steps"))
+    if len(steps) == 1:
+        yield f"Optimiser steps: {steps[0]:,} in every arm."
+    elif steps:
+        yield (
+            f"Optimiser steps differ, from {steps[0]:,} to {steps[-1]:,}: part of a difference may "
+            "come from that."
+        )
+
+
+def _figures(rows: Rows) -> tuple[tuple[str, str], ...]:
+    seeds = seeds_by_arm(rows)
+    counts = sorted({len(of_arm) for of_arm in seeds.values()})
+    figures = [(str(len(seeds)), "arms" if len(seeds) > 1 else "arm")]
+    figures.append((" to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))), "seeds an arm"))
+    figures.append((str(len(rows)), "finished runs"))
+    for key, what in (("generated", "images generated a run"), ("optimizer_steps", "steps a run")):
+        found = sorted(_whole_numbers(rows, key) - {0})
+        if found:
+            ends = dict.fromkeys((found[0], found[-1]))
+            figures.append((" to ".join(f"{value:,}" for value in ends), what))
+    return tuple(figures)
+
+
+def _whole_numbers(rows: Rows, key: str) -> set[int]:
+    by_arm = values_by_arm(rows, key)
+    return {round(value) for values in by_arm.values() for value in values.values()}
+
+
+def markdown(report: Report, plots_folder: str) -> str:
+    """Return the report as Markdown that shows the plots of a folder beside it."""
+    parts = [f"# {report.title}", ""]
+    parts += [f"- {fact}" for fact in (report.about, *report.facts)]
+    parts += ["", report.measures.markdown()]
+    parts += [table.markdown() for table in report.differences]
+    for heading, plots in report.sections.items():
+        parts += [f"## {heading}", ""]
+        for plot in plots:
+            parts += [f"![{_alternative(plot)}]({plots_folder}/{plot.name}.svg)", ""]
+            parts += [f"- {note}" for note in plot.notes] + [""] * bool(plot.notes)
+    return "\n".join(parts)
+
+
+def _alternative(plot: Plot) -> str:
+    """Return the text in place of a picture, safe between square brackets."""
+    return "".join(f"\\{letter}" if letter in "[]\\" else letter for letter in plot.title)
+
+
+def write_results(rows: Rows, out: Path, *, bench: Bench) -> Path:
+    """Write `results.md`, `results.html` and `plots` of an experiment into `out`.
+
+    Returns:
+        Where the Markdown lies.
+    """
+    return write_folder(report_of_bench(rows, bench), out)
+
+
+def write_folder(report: Report, out: Path) -> Path:
+    """Write a report in all its forms into a folder and return where the Markdown lies."""
+    write_html(report, out / "results.html")
+    return write_markdown(report, out / "results.md", plots_folder="plots")
+
+
+def write_markdown(report: Report, path: Path, *, plots_folder: str) -> Path:
+    """Write a report as Markdown, its plots into a folder beside it; return `path`."""
+    for plot in report.plots:
+        write_bytes(path.parent / plots_folder / f"{plot.name}.svg", plot.file().encode())
+    write_bytes(path, markdown(report, plots_folder).encode())
+    return path
+
+
+def write_html(report: Report, path: Path) -> Path:
+    """Write a report as one self-contained page; return `path`."""
+    from gendataagent.experiments.page import page
+
+    write_bytes(path, page(report).encode())
+    return path

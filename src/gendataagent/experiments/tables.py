@@ -27,6 +27,12 @@ class Measure:
     digits: int = 1
     brief: bool = False
 
+    @property
+    def name(self) -> str:
+        """The title without its unit, as a heading begins: "Top-1" of "top-1 %"."""
+        title = self.title.removesuffix(" %")
+        return title[:1].upper() + title[1:]
+
     def text(self, value: float) -> str:
         """Return a value as it is shown; a dash for NaN."""
         if math.isnan(value):
@@ -52,11 +58,12 @@ MEASURES = (
     Measure(key="seconds", title="seconds", percent=False, digits=0, brief=True),
 )
 COMPARED = ("top1", "worst_class")
+COUNTS = ("generated", "kept", "optimizer_steps", "seconds")  # shown without their deviation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultTable:
-    """A table as text cells; the first row is the head."""
+    """A table as text cells; the first cell of a row names what the row is of."""
 
     title: str
     head: tuple[str, ...]
@@ -64,20 +71,29 @@ class ResultTable:
 
     def markdown(self) -> str:
         """Return it as a Markdown table under its title."""
+        head, *rows = (list(map(_markdown_cell, row)) for row in (self.head, *self.rows))
         lines = [
-            f"| {' | '.join(self.head)} |",
-            "|" + "---|" * len(self.head),
-            *(f"| {' | '.join(row)} |" for row in self.rows),
+            f"| {' | '.join(head)} |",
+            "|" + "---|" * len(head),
+            *(f"| {' | '.join(row)} |" for row in rows),
         ]
         return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
 
 
+def _markdown_cell(text: str) -> str:
+    """Return a cell that ends neither itself nor begins HTML."""
+    return text.replace("|", r"\|").replace("<", "&lt;")
+
+
 def values_by_arm(rows: Iterable[Row], key: str) -> dict[str, dict[int, float]]:
-    """Return arm -> seed -> value of a measure, arms in order of appearance."""
+    """Return arm -> seed -> value of a measure, arms in order of appearance.
+
+    What is missing or no finite number is left out, and counts as no seed.
+    """
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         value = row.get(key)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and math.isfinite(value):
             found.setdefault(row["arm"], {})[row["seed"]] = float(value)
     return found
 
@@ -91,62 +107,87 @@ def measures_table(
         paper: arm -> what the paper reports, for a last column.
         brief: only the measures a terminal has room for.
     """
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    seeds = seeds_by_arm(rows)
     columns = [(m, values_by_arm(rows, m.key)) for m in MEASURES if m.brief or not brief]
     columns = [(m, values) for m, values in columns if any(values.values())]
     lines = []
-    for arm in arms:
-        cells = [_mean_cell(measure, values.get(arm, {})) for measure, values in columns]
-        seeds = sum(row["arm"] == arm for row in rows)
-        lines.append((arm, str(seeds), *cells, *([(paper or {}).get(arm, "")] if paper else [])))
+    for arm, of_arm in seeds.items():
+        cells = [_mean_cell(m, values.get(arm, {}), len(of_arm)) for m, values in columns]
+        reported = [(paper or {}).get(arm, "")] if paper else []
+        lines.append((arm, str(len(of_arm)), *cells, *reported))
     head = ("arm", "seeds", *(m.title for m, _ in columns), *(["paper"] if paper else []))
-    return ResultTable(title="Mean ± standard deviation", head=head, rows=tuple(lines))
+    return ResultTable(title="Mean ± standard deviation over seeds", head=head, rows=tuple(lines))
 
 
-def _mean_cell(measure: Measure, values: Mapping[int, float]) -> str:
+def seeds_by_arm(rows: Iterable[Row]) -> dict[str, set[int]]:
+    """Return arm -> its seeds, arms in order of appearance."""
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        found.setdefault(row["arm"], set()).add(row["seed"])
+    return found
+
+
+def _mean_cell(measure: Measure, values: Mapping[int, float], seeds: int) -> str:
+    """Return "46.0 ± 1.4"; the deviation of one value is none, and a smaller count is said."""
     if not values:
         return ""
     summary = summarise(list(values.values()))
-    if measure.key in ("generated", "kept", "optimizer_steps", "seconds"):
-        return measure.text(summary.mean)
-    return f"{measure.text(summary.mean)} ± {measure.text(summary.deviation)}"
+    text = measure.text(summary.mean)
+    if measure.key not in COUNTS and summary.count > 1:
+        text += f" ± {measure.text(summary.deviation)}"
+    return text if summary.count == seeds else f"{text} (n {summary.count})"
 
 
 def differences_table(rows: Sequence[Row], key: str, baselines: Sequence[str]) -> ResultTable:
     """Return each arm's paired difference to each baseline, with its 95 % interval.
 
-    A star marks an interval that lies on one side of zero.
+    A star marks an interval that lies on one side of zero. Where fewer seeds are shared with a
+    baseline than the arm has, their number stands behind.
     """
-    measure = next(m for m in MEASURES if m.key == key)
+    measure = measure_of(key)
     values = values_by_arm(rows, key)
     present = [baseline for baseline in baselines if baseline in values]
     lines = [
-        (arm, *(_difference_cell(measure, values[arm], values[b], arm == b) for b in present))
-        for arm in values
+        (
+            arm,
+            str(len(own)),
+            *("" if arm == b else _difference_cell(measure, own, values[b]) for b in present),
+        )
+        for arm, own in values.items()
     ]
     return ResultTable(
         title=f"{measure.title}: paired difference over shared seeds, with 95 % interval",
-        head=("arm", *(f"minus {baseline}" for baseline in present)),
+        head=("arm", "seeds", *(f"minus {baseline}" for baseline in present)),
         rows=tuple(lines),
     )
 
 
+def measure_of(key: str) -> Measure:
+    """Return the measure of a key of the rows."""
+    return next(measure for measure in MEASURES if measure.key == key)
+
+
 def _difference_cell(
-    measure: Measure, values: Mapping[int, float], baseline: Mapping[int, float], same: bool
+    measure: Measure, values: Mapping[int, float], baseline: Mapping[int, float]
 ) -> str:
-    if same or not values.keys() & baseline.keys():
-        return ""
-    return difference_text(measure, paired_difference(values, baseline))
+    if not values.keys() & baseline.keys():
+        return "no shared seed"
+    difference = paired_difference(values, baseline)
+    text = difference_text(measure, difference)
+    return text if difference.count in (1, len(values)) else f"{text} (n {difference.count})"
 
 
 def difference_text(measure: Measure, difference: Difference) -> str:
-    """Return "+1.2 [+0.3, +2.1] *": mean, interval, and a star if zero lies outside."""
+    """Return "+1.2 [+0.3, +2.1] *": mean, interval, and a star if zero lies outside.
+
+    A single pair has no interval, which is said.
+    """
 
     def signed(value: float) -> str:
-        if math.isinf(value):
-            return "?"
         return f"{100 * value if measure.percent else value:+.{measure.digits}f}"
 
+    if difference.count == 1:
+        return f"{signed(difference.mean)} (n 1, no interval)"
     star = " *" if difference.is_above_zero or difference.is_below_zero else ""
     interval = f"[{signed(difference.low)}, {signed(difference.high)}]"
     return f"{signed(difference.mean)} {interval}{star}"

@@ -1,0 +1,89 @@
+"""The results of an experiment as one self-contained page, in the dress of a run's report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+
+from gendataagent.experiments.plots import Plot, plots_style
+from gendataagent.experiments.plots.canvas import typographic
+from gendataagent.experiments.report import Report
+from gendataagent.experiments.tables import ResultTable
+from gendataagent.report.markup import esc, name, section, table
+from gendataagent.report.skeleton import document
+
+_LEADS = {
+    "Differences": "Every arm against the first baseline, seed by seed; then against all of them "
+    "in figures.",
+    "Means": "Where each arm lands, with every seed.",
+    "Sweeps": "The same thing at several values.",
+    "Cost": "What an accuracy took.",
+}
+
+
+def page(report: Report) -> str:
+    """Return a report as HTML that works offline and without scripts."""
+    style = resources.files("gendataagent.experiments").joinpath("page.css").read_text("utf-8")
+    body = section("facts", "Before you trust this", _notes(report.facts))
+    anchors = [("facts", "Facts")]
+    for heading, plots in report.sections.items():
+        content = _figures(plots)
+        if heading == "Differences":
+            content += "".join(_table(t) for t in report.differences)
+        anchors.append((heading.lower(), heading))
+        body += section(heading.lower(), heading, content, lead=_LEADS[heading])
+    if "Differences" not in report.sections:
+        body += section("differences", "Differences", "".join(map(_table, report.differences)))
+        anchors.append(("differences", "Differences"))
+    body += section("measures", "All measures", _table(report.measures, is_titled=False),
+                    lead=f"{esc(report.measures.title)}.")  # fmt: skip
+    anchors.append(("measures", "All measures"))
+    cards = "".join(
+        f'<li class="card"><b>{esc(figure)}</b><span>{esc(what)}</span></li>'
+        for figure, what in report.figures
+    )
+    return document(
+        title=report.title,
+        header=f'<p class="eyebrow">GenDataAgent · experiment</p><h1>{name(report.title)}</h1>'
+        f'<p class="lead">{_coded(report.about)}</p><ul class="cards">{cards}</ul>',
+        body=body,
+        navigation=anchors,
+        footer="Everything on this page is computed from one row of measures a run.",
+        style=plots_style() + style,
+    )
+
+
+def _figures(plots: Sequence[Plot]) -> str:
+    figures = "".join(
+        f"<figure>{plot.inline()}<figcaption>{''.join(f'<p>{esc(n)}</p>' for n in plot.notes)}"
+        "</figcaption></figure>"
+        for plot in plots
+    )
+    return f'<div class="plots">{figures}</div>'
+
+
+def _notes(facts: Sequence[str]) -> str:
+    items = "".join(f"<li>{_coded(fact)}</li>" for fact in facts)
+    return f'<ul class="notes">{items}</ul>'
+
+
+def _coded(sentence: str) -> str:
+    """Return Markdown's `code` and **strong** as HTML; all else is text."""
+    text = re.sub(r"`([^`]*)`", r"<code>\1</code>", esc(sentence))
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+
+
+def _table(result: ResultTable, *, is_titled: bool = True) -> str:
+    rows = [[name(row[0]), *map(_cell, row[1:])] for row in result.rows]
+    title = f"<h3>{esc(result.title[:1].upper() + result.title[1:])}</h3>" if is_titled else ""
+    head = [esc(cell) for cell in result.head]
+    return title + table(head, rows, caption=esc(result.title))
+
+
+def _cell(cell: str) -> str:
+    """Return a cell as HTML: what is starred is strong, what is words may be broken into lines."""
+    if len(cell) > 40:
+        return f'<span class="words">{esc(cell)}</span>'
+    text = esc(typographic(cell))
+    return f"<b>{text}</b>" if " *" in cell else text
