@@ -102,6 +102,12 @@ def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
     )
 
 
+def image_column(file: TableFile, wanted: str = AUTO) -> str:
+    """Return the picture column of one table; raise `DataError` if it cannot be told."""
+    schema = file.schema()
+    return _pick(schema.names, wanted, "image", _image_columns(schema, _features(schema)))
+
+
 def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str]) -> str:
     """Return the column set in the config, or the only candidate."""
     if wanted != AUTO:

@@ -10,7 +10,6 @@ thumbnail.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gendataagent.data.images import open_picture, to_rgb
-from gendataagent.errors import ImageUnreadableError
+from gendataagent.errors import DataError
 
 DUPLICATE_CORRELATION = 0.90
 THUMBNAIL_PX = 16
@@ -59,13 +57,6 @@ def thumbnail(picture: Image.Image) -> Uint8Array:
     return np.asarray(small, dtype=np.uint8)
 
 
-def thumbnail_of_file(content: bytes, max_pixels: float = float("inf")) -> Uint8Array:
-    """Return the thumbnail of an encoded picture; raise `ImageUnreadableError` if it is none."""
-    picture = open_picture(io.BytesIO(content), max_pixels)
-    picture.draft(None, (DECODED_PX, DECODED_PX))
-    return thumbnail(to_rgb(picture))
-
-
 def find_repeats(
     images_N: npt.NDArray[np.generic],
     references_R: npt.NDArray[np.generic],
@@ -85,11 +76,11 @@ def find_repeats(
             likewise. Memory grows with both: 3 kB a reference, the pictures block by block.
 
     Raises:
-        ImageUnreadableError: thumbnails of another shape.
+        DataError: thumbnails of another shape.
     """
     for array in (images_N, references_R):
         if array.shape[1:] != THUMBNAIL_SHAPE:
-            raise ImageUnreadableError(
+            raise DataError(
                 f"thumbnails must have the shape {THUMBNAIL_SHAPE}, got {array.shape[1:]}"
             )
     found: list[Repeat] = []
@@ -201,7 +192,8 @@ def _halves(thumbnails_N: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArr
 
 def _contrast(thumbnails_N: FloatArray) -> FloatArray:
     """Return [N]: the standard deviation over the pixels, root of the mean square over colours."""
-    return np.sqrt(thumbnails_N.var(axis=(1, 2)).mean(axis=-1))
+    contrast_N: FloatArray = np.sqrt(thumbnails_N.var(axis=(1, 2)).mean(axis=-1))
+    return contrast_N
 
 
 def _exactly(

@@ -1,0 +1,115 @@
+"""`gendataagent audit`: which pictures repeat test or validation pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gendataagent.cli.shared import (
+    ConfigOption,
+    DataOption,
+    PresetOption,
+    SeedOption,
+    SetOption,
+    app,
+    settings_from,
+)
+from gendataagent.console import ConsoleProgress
+from gendataagent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gendataagent.auditing import Audit, AuditedSet
+
+EXAMPLES = 2
+
+
+@app.command()
+def audit(
+    data: DataOption = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="pictures a generator was trained on: folder or parquet")
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--run", help="a run, for its data and its synthetic images")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file for the pairs: .html with pictures, or .jsonl")
+    ] = None,
+    seed: SeedOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Count pictures that repeat test or validation pictures: in train, a corpus, a run.
+
+    It only reports; what a run removes from its training is the setting data.near_duplicates.
+    """
+    from gendataagent.auditing import audit_data, check_out, write_audit
+    from gendataagent.runfolder import RunFolder
+
+    if out is not None:
+        check_out(out)
+    if data is None and run_folder is None and config is None and preset is None:
+        raise ConfigError("name what to look through: --data DIR, or --run RUN")
+    given = {"data.path": data, "seed": seed}
+    given = {key: value for key, value in given.items() if value is not None}
+    settings = settings_from(config, given, set_ or [], preset)
+    if run_folder is not None:
+        own = RunFolder.open(run_folder).config()
+        where = own.data if data is None else replace(own.data, path=data)
+        settings = replace(own, data=where)
+    found = audit_data(
+        settings.data,
+        seed=settings.seed,
+        corpus=corpus,
+        run=run_folder,
+        progress=ConsoleProgress(),
+    )
+    console = Console(highlight=False)
+    console.print(_table(found))
+    for note in found.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    if out is not None:
+        write_audit(found, out)
+        console.print(f"written: {out}", markup=False, soft_wrap=True)
+
+
+def _table(audit: Audit) -> Table:
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title="pictures that repeat held-out ones (thumbnails correlate more than "
+        f"{audit.threshold:g}, mirrored or not)",
+        title_justify="left",
+    )
+    table.add_column("set")
+    for heading in ("pictures", "repeat test", "repeat validation"):
+        table.add_column(heading, justify="right")
+    table.add_column("closest", overflow="fold")
+    for one in audit.sets:
+        table.add_row(
+            one.title,
+            f"{len(one.images):,}",
+            *(_count(one, split) for split in ("test", "validation")),
+            _examples(one),
+        )
+    return table
+
+
+def _count(one: AuditedSet, split: str) -> str:
+    return f"{len(one.reports[split].ids):,}" if split in one.reports else ""
+
+
+def _examples(one: AuditedSet) -> str:
+    pairs = [pair for report in one.reports.values() for pair in report.duplicates]
+    pairs.sort(key=lambda pair: -pair.correlation)
+    return "\n".join(
+        f"{pair.id} = {pair.reference_id} ({pair.correlation:.3f}"
+        f"{', mirrored' if pair.mirrored else ''})"
+        for pair in pairs[:EXAMPLES]
+    )
