@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,37 +18,21 @@ from typing import Any
 import pytest
 
 from gendataagent import storage
-from gendataagent.errors import GenerationError
+from gendataagent.backends.diffusion import DiffusionFactory
+from gendataagent.errors import GenerationError, RunFolderError
 from gendataagent.experiments import Arm, Bench, plan_experiment, read_rows, run_experiment
 from gendataagent.experiments.report import write_results
-from gendataagent.experiments.running import folder_of, is_done, run_task
+from gendataagent.experiments.running import check_generators, folder_of, is_done, run_task
 from gendataagent.run import run
-from tests.loop.conftest import photo_folder, settings_for
+from gendataagent.settings import merged
 from tests.loop.test_resume import outcome
-
-__all__ = ["photo_folder"]
-ARMS = ("only-real", "vog-only", "random-drop")
+from tests.tiny_models import save_tiny_pipeline
 
 
-@pytest.fixture
-def bench(photo_folder: Path, tiny_pipeline_folder: Path) -> Bench:
-    tree = settings_for(photo_folder, tiny_pipeline_folder).to_dict()
-    tree["training"]["checkpoint_every_epochs"] = 3
-    arms = tuple(Arm(name=name, strategy=name) for name in ARMS[:2])
-    own = {"agent": {"first_round_epoch": 1}, "filter": {"drop_share": 0.4}}
-    arms = (arms[0], replace(arms[1], settings=own),
-            Arm(name="at-random", strategy="vog-only",
-                settings={**own, "filter": {"by": "random", "drop_share": 0.4}}))  # fmt: skip
-    return Bench(
-        name="small", about="a test", base=tree, arms=arms, baseline="only-real", seeds=(7,)
-    )
-
-
-def test_arms_run_and_share_what_is_the_same(bench: Bench, tmp_path: Path) -> None:
-    out = tmp_path / "exp"
-    rows = run_experiment(bench, out, jobs=1)
+def test_arms_run_and_share_what_is_the_same(bench: Bench, finished: Path, tmp_path: Path) -> None:
+    out = finished
+    rows = read_rows(out / "results.parquet")
     assert [row["arm"] for row in rows] == ["only-real", "vog-only", "at-random"]
-    assert read_rows(out / "results.parquet") == rows
     real, vog, random = rows
     assert (real["generated"], real["memorisation"]) == (0, None)
     assert vog["generated"] == random["generated"] == 24  # as many as training pictures
@@ -66,15 +53,94 @@ def test_arms_run_and_share_what_is_the_same(bench: Bench, tmp_path: Path) -> No
     assert outcome(folder_of(tasks["vog-only"], out)) == outcome(tmp_path / "alone")
 
 
-def test_started_again_only_what_is_missing_is_run(bench: Bench, tmp_path: Path) -> None:
-    run_experiment(bench, tmp_path, jobs=1)
+def test_started_again_only_what_is_missing_is_run(bench: Bench, out: Path) -> None:
     tasks = plan_experiment(bench)
-    times = [(folder_of(task, tmp_path) / "DONE").stat().st_mtime_ns for task in tasks]
-    more = replace(bench, seeds=(7, 8))
-    (folder_of(tasks[0], tmp_path) / "measures.json").unlink()
-    rows = run_experiment(more, tmp_path, jobs=2)
-    assert len(rows) == 6
-    assert [(folder_of(t, tmp_path) / "DONE").stat().st_mtime_ns for t in tasks] == times
+    times = [(folder_of(task, out) / "DONE").stat().st_mtime_ns for task in tasks]
+    more = replace(bench, arms=bench.arms[:2], seeds=(7, 8))
+    (folder_of(tasks[0], out) / "measures.json").unlink()
+    rows = run_experiment(more, out, jobs=2)
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        (arm, seed) for arm in ("only-real", "vog-only") for seed in (7, 8)
+    ]
+    assert [(folder_of(t, out) / "DONE").stat().st_mtime_ns for t in tasks] == times
+
+
+def test_another_experiment_in_the_same_folder_uses_the_runs_that_are_its_own_too(
+    bench: Bench, out: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*")}
+    arms = (bench.arms[1], replace(bench.arms[2], name="another-name"), bench.arms[0])
+    other = replace(bench, name="other", baseline="vog-only", arms=arms)
+    rows = run_experiment(other, out, jobs=1)
+    assert [row["arm"] for row in rows] == ["vog-only", "another-name", "only-real"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    new = {path.parent.name for path in out.glob("runs/*/*")} - {p.parent.name for p in before}
+    assert [name.rpartition("-seed")[0] for name in new] == ["another-name"]
+    assert rows[1]["top1"] == read_rows(out / "results.parquet")[1]["top1"]
+
+
+def test_runs_of_another_generator_are_refused(
+    bench: Bench, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_pipeline_folder, weights)
+    of_weights = merged(bench.base, {"generation": {"generator": str(weights)}})
+    bench = replace(bench, base=of_weights, arms=bench.arms[:2])
+    out = tmp_path / "exp"
+    (task,) = [task for task in plan_experiment(bench) if task.arm == "vog-only"]
+    run_task(task, out)
+    check_generators([task], out)
+    then = storage.read_json(folder_of(task, out) / "manifest.json")["generator"]["revision"]
+    shutil.rmtree(weights)
+    save_tiny_pipeline(weights, seed=1)
+    with pytest.raises(RunFolderError) as caught:
+        run_experiment(bench, out, jobs=1)
+    now = DiffusionFactory(model=str(weights)).describe().revision
+    assert now != then
+    for part in (f"generator weights, revision {then};", f"weights, revision {now}, now", "--out"):
+        assert part in str(caught.value)
+    assert folder_of(task, out).name in str(caught.value)
+    assert len(list((out / "runs").iterdir())) == 1  # nothing was begun
+    run_experiment(replace(bench, arms=bench.arms[:1]), out, jobs=1)  # needs no generator
+
+
+def test_a_worker_that_is_killed_is_told_and_its_run_goes_on(
+    bench: Bench, finished: Path, tmp_path: Path
+) -> None:
+    bench = replace(bench, arms=bench.arms[1:2])
+    (task,) = plan_experiment(bench)
+    rendered = folder_of(task, tmp_path) / "rounds" / "000" / "rendered.jsonl"
+
+    def kill() -> None:
+        while not rendered.exists():
+            time.sleep(0.01)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    with pytest.raises(GenerationError, match="a process that did a run died"):
+        run_experiment(bench, tmp_path, jobs=1)
+    thread.join()
+    assert not is_done(task, tmp_path)
+    begun = rendered.read_bytes()
+    run_experiment(bench, tmp_path, jobs=1)
+    assert rendered.read_bytes().startswith(begun)
+    assert outcome(folder_of(task, tmp_path)) == outcome(folder_of(task, finished))
+
+
+def test_a_copy_that_a_killed_process_left_half_made_is_in_nobodys_way(
+    bench: Bench, finished: Path, tmp_path: Path
+) -> None:
+    """Process numbers come again, in containers even the same ones each time."""
+    (task,) = plan_experiment(replace(bench, arms=bench.arms[1:2]))
+    folder = folder_of(task, tmp_path)
+    left = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.copytree(folder_of(task, finished) / "checkpoints", left / "checkpoints")
+    (left / "config.toml").touch()
+    assert run_task(task, tmp_path).failure == ""
+    assert not left.exists()
+    assert outcome(folder) == outcome(folder_of(task, finished))
 
 
 def test_a_failing_arm_is_told_and_does_not_stop_the_others(bench: Bench, tmp_path: Path) -> None:
@@ -85,11 +151,8 @@ def test_a_failing_arm_is_told_and_does_not_stop_the_others(bench: Bench, tmp_pa
     assert [row["arm"] for row in read_rows(tmp_path / "results.parquet")] == ["only-real"]
 
 
-def test_killed_it_goes_on_inside_the_run(bench: Bench, tmp_path: Path) -> None:
-    expected = tmp_path / "whole"
+def test_killed_it_goes_on_inside_the_run(bench: Bench, finished: Path, tmp_path: Path) -> None:
     tasks = plan_experiment(bench)
-    for task in tasks:
-        run_task(task, expected)
     script = (
         "import json, sys\n"
         "from pathlib import Path\n"
@@ -119,7 +182,7 @@ def test_killed_it_goes_on_inside_the_run(bench: Bench, tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=200)
     for task in tasks:
         assert is_done(task, out)
-        assert outcome(folder_of(task, out)) == outcome(folder_of(task, expected))
+        assert outcome(folder_of(task, out)) == outcome(folder_of(task, finished))
 
 
 def test_the_generator_is_adapted_once_for_all_arms_of_a_seed(bench: Bench, tmp_path: Path) -> None:

@@ -21,14 +21,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gendataagent.config import RunConfig
-from gendataagent.errors import GenDataAgentError
+from gendataagent.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.executors import end_with_parent
 from gendataagent.experiments.benches import Task
 from gendataagent.experiments.collecting import EXTRAS_FILE, measure_extras
+from gendataagent.records import ModelDescription
 from gendataagent.runfolder import RunFolder
 from gendataagent.schedule import Schedule
 
@@ -53,6 +55,48 @@ def is_done(task: Task, out: Path) -> bool:
     return (folder / "DONE").exists() and (folder / EXTRAS_FILE).exists()
 
 
+def check_generators(tasks: Sequence[Task], out: Path) -> None:
+    """Raise if a run in `out` was made with another generator than its settings stand for now.
+
+    A task's name tells its settings, not the weights behind them: those of a bundled model change
+    with the package, those in a folder with whoever writes there.
+
+    Raises:
+        RunFolderError: naming the run, its generator and the present one.
+        ModelError: LoRA weights that a run used are gone.
+    """
+    known: dict[tuple[object, ...], ModelDescription] = {}
+    for task in tasks:
+        folder = RunFolder(folder_of(task, out))
+        manifest = folder.read_optional_json(folder.manifest_file, {})
+        if not manifest.get("generator"):
+            continue
+        then = ModelDescription(**manifest["generator"])
+        config = folder.config()
+        generation = config.generation
+        key = (generation.generator, generation.revision, generation.lora, generation.lora_scale)
+        if key not in known:
+            known[key] = _generator_of(config)
+        now = known[key]
+        # A model that had yet to be downloaded was written down without its revision.
+        if then.revision and now.revision and then != now:
+            raise RunFolderError(
+                f"the run in {folder.path} was made with the generator {then.name}, revision "
+                f"{then.revision}; its settings stand for {now.name}, revision {now.revision}, "
+                "now. Runs of the two cannot be compared: name a new folder with --out, or put "
+                "the earlier weights back"
+            )
+
+
+def _generator_of(config: RunConfig) -> ModelDescription:
+    """Return which generator the settings stand for now; loads nothing."""
+    from gendataagent.components import build_backends
+
+    # Of the other parts nothing is asked, and some look at models when they are built.
+    plain = replace(config.prompting, captioner="none", rewriter="none")
+    return build_backends(replace(config, prompting=plain)).generator.describe()
+
+
 def run_tasks(
     tasks: Sequence[Task],
     out: Path,
@@ -66,6 +110,9 @@ def run_tasks(
 
     Args:
         on_done: called with each outcome as it comes.
+
+    Raises:
+        GenerationError: a worker died; what was running goes on where it was when started again.
     """
     todo = [task for task in tasks if not is_done(task, out)]
     outcomes: list[TaskOutcome] = []
@@ -87,9 +134,15 @@ def run_tasks(
         for future in list(waiting):
             outcomes.append(future.result())
             on_done(outcomes[-1])
-    except BaseException:
+    except BaseException as error:
         for process in list((pool._processes or {}).values()):
             process.terminate()  # a run that is cut off goes on where it was
+        if isinstance(error, BrokenProcessPool):
+            raise GenerationError(
+                "a process that did a run died, most often for lack of memory; start the "
+                "experiment again with the same --out, with fewer --jobs if it happens again: "
+                "every run goes on where it was"
+            ) from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -166,6 +219,7 @@ def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
             run_until(config, warm, rounds[0])
             (warm / "WHOLE").touch()
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed and had this number
     RunFolder.create(aside, config)
     for name in ("checkpoints", "snapshots"):
         if (warm / name).exists():

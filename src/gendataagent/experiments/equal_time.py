@@ -1,0 +1,214 @@
+"""An experiment again, at equal wall-clock time: what an arm does not spend on images, it trains.
+
+Every arm gets the seconds that the reference arm takes for its epochs. What that comes to in epochs
+tells a cost model (`time_costs`) fitted to the finished experiment at equal steps, in the same OUT,
+and frozen there in `equal-time.json`, so that the experiment goes on as it began. Learning-rate
+drops, rounds and VoG checkpoints stay at the same shares of the training.
+
+    OUT/equal-time.json              costs, by arm
+    OUT/runs/ARM@time-seedN-HASH/    one run folder a task; an arm that keeps its epochs keeps its
+                                     runs at equal steps
+    OUT/results-equal-time.parquet, OUT/results-equal-time.md
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gendataagent import storage
+from gendataagent.config import RunConfig
+from gendataagent.errors import ConfigError, RunFolderError
+from gendataagent.experiments.benches import Bench, Task
+from gendataagent.experiments.collecting import write_rows
+from gendataagent.experiments.conducting import plan_experiment, run_planned
+from gendataagent.experiments.equal_time_page import write_equal_time
+from gendataagent.experiments.running import folder_of, is_done
+from gendataagent.experiments.time_costs import (
+    ArmCost,
+    arm_cost,
+    caption_prices,
+    image_prices,
+    read_timed,
+)
+from gendataagent.progress import Progress, SilentProgress
+
+COSTS_FILE = "equal-time.json"
+RESULTS_FILE = "results-equal-time.parquet"
+SUFFIX = "@time"
+REFERENCE = "gendataagent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedArm:
+    """An arm brought to the reference's time.
+
+    Args:
+        epochs: of the training, which make it cost about as much as the reference.
+        seconds: what it then costs, after the model.
+    """
+
+    cost: ArmCost
+    epochs: int
+    seconds: float
+
+
+def run_equal_time(
+    bench: Bench,
+    out: str | Path,
+    *,
+    reference: str = REFERENCE,
+    settings: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Run every arm for the time the reference takes; return a row for every finished run.
+
+    The experiment at equal steps must be finished in `out`. Stopped at any moment and called again,
+    it goes on. Besides the parquet, `out/results-equal-time.md` is written.
+
+    Args:
+        reference: the arm whose seconds all get.
+        settings, jobs: as `run_experiment`; the settings must be those of the finished experiment.
+
+    Raises:
+        ConfigError: there is no such arm, or steps_per_epoch is not fixed.
+        RunFolderError: runs at equal steps are missing, or were made with another generator.
+        GenerationError: runs failed; all others were finished first, and their rows written.
+    """
+    out, progress = Path(out), progress or SilentProgress()
+    tasks = plan_experiment(bench, settings)
+    _check(tasks, out, bench, reference)
+    arms = timed_arms(tasks, frozen_costs(tasks, out), reference)
+    for name, arm in arms.items():
+        progress.say(f"{name}: {arm.epochs} epochs for {arm.seconds:.0f} s")
+    timed = [timed_task(task, arms[task.arm].epochs) for task in tasks]
+    found = run_planned(timed, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
+    rows = [_row(row, arms, out) for row in found]
+    write_rows(rows, out / RESULTS_FILE)
+    costs = {name: arm.cost for name, arm in arms.items()}
+    write_equal_time(rows, out, bench=bench, reference=reference, costs=costs)
+    return rows
+
+
+def timed_arms(
+    tasks: Sequence[Task], costs: Mapping[str, ArmCost], reference: str
+) -> dict[str, TimedArm]:
+    """Return arm -> how long it trains to cost what the reference costs at its own epochs."""
+    configs = {task.arm: task.config for task in reversed(tasks)}
+    budget = costs[reference].seconds(_steps(configs[reference]))
+    arms = {}
+    for arm in dict.fromkeys(task.arm for task in tasks):
+        cost, config = costs[arm], configs[arm]
+        left = budget - cost.beside_training
+        wanted = round(left / (cost.step_seconds * config.training.steps_per_epoch))
+        longer = with_epochs(config, max(1, wanted))
+        arms[arm] = TimedArm(
+            cost=cost, epochs=longer.training.epochs, seconds=cost.seconds(_steps(longer))
+        )
+    return arms
+
+
+def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
+    """Return the settings with so many epochs, the rounds at the same shares of the training.
+
+    Where the rounds need more epochs than that, as few more as can be. A first round before
+    training, or at a distance that follows from the rounds, stays what it is.
+    """
+    if not config.agent.enabled:
+        return replace(config, training=replace(config.training, epochs=epochs))
+    first, rounds = config.agent.first_round_epoch, config.agent.rounds
+    share = first / config.training.epochs
+    # -1: each of rounds + 1 stretches needs an epoch
+    epochs = max(epochs, rounds + 1 if first else rounds)
+    if first > 0:
+        first = min(max(1, round(share * epochs)), epochs - rounds)
+    return replace(
+        config,
+        training=replace(config.training, epochs=epochs),
+        agent=replace(config.agent, first_round_epoch=first),
+    )
+
+
+def timed_task(task: Task, epochs: int) -> Task:
+    """Return the task with so many epochs; one that keeps its epochs is the task itself."""
+    if epochs == task.config.training.epochs:
+        return task
+    return replace(task, arm=task.arm + SUFFIX, config=with_epochs(task.config, epochs))
+
+
+def frozen_costs(tasks: Sequence[Task], out: Path) -> dict[str, ArmCost]:
+    """Return arm -> cost: what is written in `out`, and for arms new there, fitted and written.
+
+    An arm goes by its settings, whatever the seed, so that several experiments may share `out`.
+    """
+    path = out / COSTS_FILE
+    kept: dict[str, Any] = {"images": {}, "captions": {}, "arms": {}}
+    if path.exists():
+        kept = storage.read_json(path)
+    of_arm: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        of_arm[task.arm].append(task)
+    kinds = {arm: replace(own[0].config, seed=0).results_hash() for arm, own in of_arm.items()}
+    new = [arm for arm, kind in kinds.items() if kind not in kept["arms"]]
+    if new:
+        # Also runs of other experiments: they may be who made an image that these found.
+        folders = sorted(path.parent for path in (out / "runs").glob("*/manifest.json"))
+        runs = {folder: read_timed(folder) for folder in folders}
+        images = {**image_prices(runs.values()), **kept["images"]}
+        captions = {**caption_prices(runs.values()), **kept["captions"]}
+        for arm in new:
+            own = [runs[folder_of(task, out)] for task in of_arm[arm]]
+            cost = arm_cost(own, images=images, captions=captions)
+            kept["arms"][kinds[arm]] = {"arm": arm, "seeds": len(own), **cost.to_json()}
+        storage.write_json(path, {**kept, "images": images, "captions": captions})
+    return {
+        arm: ArmCost(**{name: kept["arms"][kind][name] for name in ArmCost.__dataclass_fields__})
+        for arm, kind in kinds.items()
+    }
+
+
+def _steps(config: RunConfig) -> int:
+    return config.training.epochs * config.training.steps_per_epoch
+
+
+def _check(tasks: Sequence[Task], out: Path, bench: Bench, reference: str) -> None:
+    """Raise for what keeps the arms from being brought to one time."""
+    arms = list(dict.fromkeys(task.arm for task in tasks))
+    if reference not in arms:
+        raise ConfigError(
+            f"the experiment {bench.name} has no arm {reference!r} to take the time of; it has "
+            f"{', '.join(arms)}"
+        )
+    if any(task.config.training.steps_per_epoch < 1 for task in tasks):
+        raise ConfigError(
+            "equal time needs training.steps_per_epoch to be a fixed number, got 0 (one pass over "
+            "real and kept images); set it to 1 or more and run the experiment with it first"
+        )
+    missing = [task for task in tasks if not is_done(task, out)]
+    if missing:
+        names = ", ".join(f"{task.arm} seed {task.seed}" for task in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise RunFolderError(
+            f"equal time is worked out from the finished experiment at equal steps, but {out} "
+            f"lacks {len(missing)} of its {len(tasks)} runs: {names}{more}. Run it first, with "
+            f"the same arms, seeds and settings: gendataagent experiment {bench.name} --out {out}"
+        )
+
+
+def _row(row: Mapping[str, Any], arms: Mapping[str, TimedArm], out: Path) -> dict[str, Any]:
+    """Return a row under the arm's own name, with predicted and measured seconds."""
+    name = row["arm"].removesuffix(SUFFIX)
+    timed = read_timed(out / "runs" / row["run"])
+    metrics = storage.read_jsonl(out / "runs" / row["run"] / "metrics.jsonl")
+    return {
+        **row,
+        "arm": name,
+        "epochs": len(metrics),
+        "predicted_seconds": arms[name].seconds,
+        "epoch_seconds": sum(line["seconds"] for line in metrics),
+        "round_seconds": sum(sum(record.seconds.values()) for record in timed.rounds),
+    }

@@ -1,0 +1,119 @@
+"""The results at equal wall-clock time as Markdown, with what the time was worked out from."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from gendataagent.experiments.benches import Bench
+from gendataagent.experiments.report import CORPUS_NOTE, baselines_of, tables_of
+from gendataagent.experiments.tables import ResultTable
+from gendataagent.experiments.time_costs import ArmCost
+from gendataagent.storage import write_bytes
+
+PAGE_FILE = "results-equal-time.md"
+
+
+def write_equal_time(
+    rows: Sequence[Mapping[str, Any]],
+    out: Path,
+    *,
+    bench: Bench,
+    reference: str,
+    costs: Mapping[str, ArmCost],
+) -> Path:
+    """Write `out/results-equal-time.md` and return where it lies.
+
+    Args:
+        rows: of `run_equal_time`.
+        costs: arm -> what the seconds were worked out from.
+    """
+    tables = (
+        *tables_of(rows, baselines=baselines_of(bench), paper=bench.paper),
+        prices_table(costs),
+        seconds_table(rows),
+    )
+    facts = _facts(rows, bench=bench, reference=reference)
+    text = "\n".join(
+        [f"# {bench.name}, equal wall-clock time", "", *(f"- {fact}" for fact in facts), "",
+         *(table.markdown() for table in tables)]
+    )  # fmt: skip
+    path = out / PAGE_FILE
+    write_bytes(path, text.encode())
+    return path
+
+
+def _facts(rows: Sequence[Mapping[str, Any]], *, bench: Bench, reference: str) -> list[str]:
+    """Return how it was made, a sentence or two each."""
+    ours = next((row for row in rows if row["arm"] == reference), None)
+    budget = f"{ours['predicted_seconds']:.0f} seconds" if ours else "seconds"
+    length = f" {ours['epochs']} epochs, {ours['optimizer_steps']} optimiser steps," if ours else ""
+    facts = [
+        f"Experiment `{bench.name}`: {bench.about}.",
+        f"{len(rows)} runs; seeds {', '.join(map(str, sorted({r['seed'] for r in rows})))}.",
+        f"Made on {datetime.date.today().isoformat()} with gendataagent "
+        f"{metadata.version('gendataagent')}, torch {metadata.version('torch')}, on "
+        f"{platform.machine()} with {os.cpu_count()} CPU cores, one thread a run.",
+        f"Every arm got the {budget} that `{reference}` takes for its own training,{length} with "
+        "all it does beside it. What an arm does not spend on captions, rewriting, images, "
+        "selecting, filtering and adapting the generator, it trains longer, in whole epochs; an "
+        "arm that spends more trains shorter.",
+        "Learning-rate drops, rounds and VoG checkpoints stand at the same shares of the training "
+        "as at equal steps; so many epochs of warm-up as there.",
+        "The seconds are those of an arm as if it stood alone, one thread: prices fitted to the "
+        "finished runs at equal steps (medians over seeds; of images and captions those that were "
+        "made, not found) times counts, frozen in `equal-time.json`. Reading the data and "
+        "measuring accuracy are left out.",
+        "`seconds` in the first table counts what a run spent itself, measuring included; images "
+        "and captions it shares with another run cost it nothing.",
+        "A star marks a difference whose 95 % interval (Student's t, paired by seed) leaves out "
+        "zero. Nothing is corrected for the number of comparisons.",
+    ]
+    if bench.base["generation"]["generator"] == "tiny-sd":
+        facts.append(CORPUS_NOTE)
+    return facts
+
+
+def prices_table(costs: Mapping[str, ArmCost]) -> ResultTable:
+    """Return what each arm's seconds were worked out from."""
+    lines = [
+        (
+            arm, f"{1000 * cost.step_seconds:.1f}", str(cost.images),
+            f"{1000 * cost.image_seconds:.1f}", str(cost.captions),
+            f"{1000 * cost.caption_seconds:.2f}", f"{cost.rewrite_seconds:.1f}",
+            f"{cost.select_seconds:.1f}", f"{cost.filter_seconds:.1f}",
+            f"{cost.adapt_seconds:.1f}", f"{cost.beside_training:.1f}",
+        )
+        for arm, cost in costs.items()
+    ]  # fmt: skip
+    return ResultTable(
+        title="What a run costs",
+        head=("arm", "ms a step", "images", "ms an image", "captions", "ms a caption",
+              "rewriting s", "selecting s", "filtering s", "adapting s", "all but steps s"),
+        rows=tuple(lines),
+    )  # fmt: skip
+
+
+def seconds_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:
+    """Return predicted beside measured seconds, means over seeds."""
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+
+        def mean(key: str, own: Sequence[Mapping[str, Any]] = own) -> str:
+            return f"{fmean(row[key] for row in own):.0f}"
+
+        lines.append((arm, mean("epochs"), mean("optimizer_steps"), mean("predicted_seconds"),
+                      mean("epoch_seconds"), mean("round_seconds")))  # fmt: skip
+    return ResultTable(
+        title="Predicted and measured seconds; measured are the run's own, so rounds that found "
+        "their images on disk are short",
+        head=("arm", "epochs", "steps", "predicted s", "training s", "rounds s"),
+        rows=tuple(lines),
+    )

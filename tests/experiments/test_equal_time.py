@@ -1,0 +1,218 @@
+"""Every arm at the reference's wall-clock time: epochs by hand, and a small experiment for real."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from gendataagent import storage
+from gendataagent.config import RunConfig
+from gendataagent.errors import ConfigError, RunFolderError
+from gendataagent.experiments import (
+    Bench,
+    plan_experiment,
+    read_rows,
+    run_equal_time,
+)
+from gendataagent.experiments.benches import Task
+from gendataagent.experiments.equal_time import frozen_costs, timed_arms, timed_task, with_epochs
+from gendataagent.experiments.running import folder_of
+from gendataagent.experiments.time_costs import ArmCost
+from gendataagent.schedule import Schedule
+
+FREE = ArmCost(
+    step_seconds=0.5, images=0, image_seconds=0.0, captions=0, caption_seconds=0.0,
+    rewrite_seconds=0.0, select_seconds=0.0, filter_seconds=0.0, adapt_seconds=0.0,
+)  # fmt: skip
+
+
+def settings(first_round_epoch: int, *, epochs: int = 30, rounds: int = 2) -> RunConfig:
+    return RunConfig.from_dict(
+        {
+            "training": {"epochs": epochs, "steps_per_epoch": 4},
+            "agent": {"rounds": rounds, "first_round_epoch": first_round_epoch},
+            "filter": {"checkpoint_marks": [0.1, 0.15, 0.2]},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "epochs", "rounds", "checkpoints"),
+    [
+        (6, 60, (12, 36), (6, 9, 12)),
+        (6, 30, (6, 18), (3, 4, 6)),
+        (6, 25, (5, 15), (2, 4, 5)),
+        (0, 60, (0, 30), (6, 9, 12)),
+        (-1, 60, (20, 40), (6, 9, 12)),
+    ],
+)
+def test_rounds_and_checkpoints_stay_at_their_shares_of_the_training(
+    first: int, epochs: int, rounds: tuple[int, ...], checkpoints: tuple[int, ...]
+) -> None:
+    changed = with_epochs(settings(first), epochs)
+    assert changed.training.epochs == epochs
+    assert Schedule.from_config(changed) == Schedule(rounds, checkpoints)
+    assert RunConfig.from_dict(changed.to_dict()) == changed
+    assert with_epochs(changed, 30) == settings(first)
+
+
+@pytest.mark.parametrize(("first", "least"), [(6, 4), (0, 3), (-1, 4), (29, 4)])
+def test_there_are_always_epochs_enough_for_the_rounds(first: int, least: int) -> None:
+    config = with_epochs(settings(first, rounds=3, epochs=40), 1)
+    assert config.training.epochs == least
+    assert RunConfig.from_dict(config.to_dict()) == config
+    rounds = Schedule.from_config(config).round_epochs
+    assert len(set(rounds)) == 3
+    assert (rounds[0] == 0) == (first == 0)
+
+
+def test_without_rounds_one_epoch_is_enough() -> None:
+    config = replace(settings(6), agent=replace(settings(6).agent, enabled=False))
+    assert with_epochs(config, 1).training.epochs == 1
+    assert with_epochs(config, 90).agent == config.agent
+
+
+def test_what_is_not_spent_on_images_goes_into_training() -> None:
+    config = settings(6)  # 30 epochs of 4 steps
+    tasks = [
+        Task(arm=arm, seed=seed, config=replace(config, seed=seed))
+        for seed in (0, 1)
+        for arm in ("agent", "free", "slow", "dear")
+    ]
+    costs = {
+        "agent": replace(FREE, images=100, image_seconds=0.3, filter_seconds=8.0),  # 38 + 60
+        "free": FREE,
+        "slow": replace(FREE, step_seconds=1.0, captions=10, caption_seconds=0.1),
+        "dear": replace(FREE, images=100, image_seconds=0.5),
+    }
+    arms = timed_arms(tasks, costs, "agent")
+    # 98 s / 2 s; (98 - 1) / 4; (98 - 50) / 2
+    assert {name: arm.epochs for name, arm in arms.items()} == {
+        "agent": 30, "free": 49, "slow": 24, "dear": 24,
+    }  # fmt: skip
+    assert {name: arm.seconds for name, arm in arms.items()} == {
+        "agent": 98, "free": 98, "slow": 97, "dear": 98,
+    }  # fmt: skip
+    nothing_left = timed_arms(tasks, {**costs, "dear": replace(FREE, adapt_seconds=500.0)}, "agent")
+    assert nothing_left["dear"].epochs == 3  # two rounds after the first epoch
+
+    assert timed_task(tasks[0], 30) is tasks[0]
+    longer = timed_task(tasks[1], 49)
+    assert (longer.arm, longer.seed, longer.config.training.epochs) == ("free@time", 0, 49)
+    assert longer.name.startswith("free@time-seed0-")
+
+
+def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
+    tasks = {task.arm: task for task in plan_experiment(bench)}
+    folder = folder_of(tasks["vog-only"], out)
+    rows = [row for number in "01" for row in
+            storage.read_jsonl(folder / "rounds" / f"00{number}" / "rendered.jsonl")]  # fmt: skip
+    metrics = storage.read_jsonl(folder / "metrics.jsonl")
+    costs = frozen_costs(list(tasks.values()), out)
+    vog, at_random = costs["vog-only"], costs["at-random"]
+    # The first arm made the images, the other one found them.
+    each = [row["seconds"] / len(row["candidates"]) for row in rows for _ in row["candidates"]]
+    assert vog.image_seconds == at_random.image_seconds == pytest.approx(median(each))
+    assert vog.images == at_random.images == 24
+    judged = [storage.read_jsonl(folder / "rounds" / f"00{n}" / "judged.jsonl") for n in "01"]
+    assert vog.captions == len({row["source_id"] for rows in judged for row in rows})
+    records = [storage.read_json(folder / "rounds" / f"00{n}" / "record.json") for n in "01"]
+    assert vog.filter_seconds == sum(record["seconds"]["filter"] for record in records)
+    # The first of its four epochs is a copy of what the arms share.
+    assert vog.step_seconds == median(row["seconds"] / 2 for row in metrics[1:])
+    assert costs["only-real"].beside_training == 0
+
+    for row in metrics:
+        row["seconds"] *= 100
+    storage.write_jsonl(folder / "metrics.jsonl", metrics)
+    assert frozen_costs(list(tasks.values()), out) == costs
+    # An arm that is new there is fitted; those that were stay what they were.
+    written = storage.read_json(out / "equal-time.json")
+    one = next(kind for kind, row in written["arms"].items() if row["arm"] == "at-random")
+    row = written["arms"].pop(one)
+    written["images"] = dict.fromkeys(written["images"], 77.0)
+    storage.write_json(out / "equal-time.json", written)
+    again = frozen_costs(list(tasks.values()), out)
+    assert again["vog-only"] == vog
+    assert again["at-random"] == replace(at_random, image_seconds=77.0)
+    assert row["seeds"] == 1
+
+
+def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
+    tasks = plan_experiment(bench)
+    frozen_costs(tasks, out)
+    written = storage.read_json(out / "equal-time.json")
+    for row in written["arms"].values():
+        with_images = {"images": 24, "image_seconds": 0.25, "filter_seconds": 2.0}
+        own = {"only-real": {}, "vog-only": with_images,
+               "at-random": {**with_images, "filter_seconds": 0.0}}[row["arm"]]  # fmt: skip
+        row.update({**FREE.to_json(), **own})
+    storage.write_json(out / "equal-time.json", written)
+    before = _marks(out)
+
+    rows = run_equal_time(bench, out, reference="vog-only", jobs=1)
+    # 4 epochs of 2 steps of 0.5 s, and 8 s beside it: 12 epochs, or 6 and 6 s of images
+    assert [(row["arm"], row["epochs"], row["optimizer_steps"]) for row in rows] == [
+        ("only-real", 12, 24), ("vog-only", 4, 8), ("at-random", 6, 12),
+    ]  # fmt: skip
+    assert [row["predicted_seconds"] for row in rows] == [12, 12, 12]
+    assert read_rows(out / "results-equal-time.parquet") == rows
+    assert len(read_rows(out / "results.parquet")) == 3
+    names = sorted(path.name.rpartition("-")[0] for path in (out / "runs").iterdir())
+    assert names == ["at-random-seed7", "at-random@time-seed7", "only-real-seed7",
+                     "only-real@time-seed7", "vog-only-seed7"]  # fmt: skip
+    at_random = next(path for path in (out / "runs").glob("at-random@time*"))
+    records = sorted(at_random.glob("rounds/*/record.json"))
+    assert [storage.read_json(path)["epoch"] for path in records] == [2, 4]
+    text = (out / "results-equal-time.md").read_text("utf-8")
+    for part in (
+        "# small, equal wall-clock time", "Every arm got the 12 seconds that `vog-only` takes for "
+        "its own training, 4 epochs, 8 optimiser steps,", "`equal-time.json`",
+        "| vog-only | 500.0 | 24 | 250.0 | 0 | 0.00 | 0.0 | 0.0 | 2.0 | 0.0 | 8.0 |",
+        "| only-real | 12 | 24 | 12 |",
+    ):  # fmt: skip
+        assert part in text
+
+    # A second time nothing is run and nothing changes; what was there before was not touched.
+    after = _marks(out)
+    assert after.items() >= before.items()
+    assert run_equal_time(bench, out, reference="vog-only", jobs=1) == rows
+    assert _marks(out) == after
+
+
+def _marks(out: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/DONE")}
+
+
+def test_the_experiment_at_equal_steps_must_be_there(bench: Bench, out: Path) -> None:
+    more = replace(bench, seeds=(7, 8))
+    with pytest.raises(
+        RunFolderError,
+        match=r"lacks 3 of its 6 runs: only-real seed 8, vog-only seed 8, at-random seed 8\. Run "
+        r"it first.*: gendataagent experiment small --out ",
+    ):
+        run_equal_time(more, out, reference="vog-only")
+    assert not (out / "equal-time.json").exists()
+
+
+def test_a_reference_that_is_no_arm_and_epochs_of_no_fixed_length_are_told(
+    bench: Bench, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"has no arm 'gendataagent' .* only-real, vog-only, at-"):
+        run_equal_time(bench, tmp_path)
+    loose: dict[str, Any] = {"training": {"steps_per_epoch": 0}}
+    with pytest.raises(ConfigError, match="steps_per_epoch to be a fixed number, got 0"):
+        run_equal_time(bench, tmp_path, reference="vog-only", settings=loose)
+
+
+def test_a_torn_line_of_rendered_images_counts_nothing(bench: Bench, out: Path) -> None:
+    tasks = plan_experiment(bench)
+    (first, *_) = (out / "runs").glob("vog-only*/rounds/000/rendered.jsonl")
+    line = json.dumps({"seconds": 1e6, "candidates": []})
+    first.write_bytes(first.read_bytes() + line[:-4].encode())
+    assert frozen_costs(tasks, out)["vog-only"].image_seconds < 1e3
