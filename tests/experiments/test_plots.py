@@ -131,7 +131,7 @@ def test_what_is_no_number_is_never_drawn() -> None:
 def test_all_values_the_same_are_drawn() -> None:
     rows = rows_of({"base": [0.4, 0.4], "a": [0.4, 0.4]})
     for plot in (*difference_plots(rows, "base"), *mean_plots(rows), *cost_plots(rows)):
-        ElementTree.fromstring(plot.file())
+        assert len({line.get("x1") for line in elements(plot, "line", "grid")}) >= 2
 
 
 def test_series_are_told_by_the_names_of_arms() -> None:
@@ -146,7 +146,8 @@ def test_series_are_told_by_the_names_of_arms() -> None:
 
 
 def test_series_by_images_lie_at_their_generated_images() -> None:
-    (group,) = series_groups(efficiency_rows(), "top1")
+    nothing = rows_of({"none-x1": [0.5], "none-x2": [0.5]}, generated={"none-x1": 0, "none-x2": 9})
+    (group,) = series_groups([*efficiency_rows(), *nothing], "top1")
     assert [series.name for series in group] == ["a", "b"]
     assert [point.at for point in group[0].points] == [200, 400, 800, 1600]
     plot = sweep_plots_of(efficiency_rows(), "real")[0]
@@ -157,6 +158,9 @@ def test_series_by_images_lie_at_their_generated_images() -> None:
     assert steps == pytest.approx([steps[0]] * 3, abs=0.2)  # doubling is a step: logarithmic
     assert len(elements(plot, "polygon", "band")) == 2
     assert len(elements(plot, "line", "baseline")) == 2  # in the legend and in the drawing
+    assert not any("goes on" in note for note in plot.notes)
+    wide = sweep_plots_of(rows_of({"s-1": [0.40, 0.41], "s-2": [0.40, 0.48]}), "real")[0]
+    assert wide.notes == ("A band that ends at an edge goes on.",)
 
 
 def test_where_a_series_reaches_the_best_of_another() -> None:
@@ -182,7 +186,7 @@ def test_a_curve_of_one_seed_has_no_band() -> None:
 
 
 def test_the_numbers_of_a_crowd_do_not_cover_each_other() -> None:
-    rows = rows_of({f"arm{n:02}": [0.5 + n / 1000] for n in range(15)})
+    rows = rows_of({f"arm{n:02}": [0.5 + n / 1000] for n in range(14)} | {"alone": [0.6]})
     plot = cost_plots(rows)[0]
     numbers = [
         (float(e.attrib["x"]), float(e.attrib["y"]))
@@ -219,6 +223,8 @@ def test_names_fit_and_are_escaped() -> None:
     texts = [e.text or "" for e in elements(plot, "text") if "…" in (e.text or "")]
     assert len(texts) == 1
     assert text_width(texts[0], 13) < WIDTH / 2
+    named = mean_plots(rows_of({"<a & b>": [0.5]}))[0]
+    assert "<a & b>" in words(named).replace(named.description, "")
     assert fitted("short", 100) == "short"
     assert fitted("abcdefghij", 50) == "abc…ij"
     assert fitted("abc", 1) == "…"
@@ -235,7 +241,7 @@ def test_scales_and_ranges() -> None:
     assert enclosing([1, 2], [1.5, 2.5]) == (1, 2.5)
     assert enclosing([1, 2], [-99, 99]) == (-0.5, 3.5)
     assert enclosing([0.1, 0.9], [-0.3, 1.4], limits=(0, 1)) == (0, 1)
-    assert enclosing([1, math.nan], [math.inf, -math.inf]) == (1, 1)
+    assert enclosing([math.nan, 1], [math.inf, -math.inf]) == (1, 1)
 
 
 def colours(theme: str) -> dict[str, str]:

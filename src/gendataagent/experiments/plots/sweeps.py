@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gendataagent.experiments.plots.canvas import (
@@ -48,7 +48,7 @@ def _plot(
     base = () if in_group else base
     axis = "generated images, logarithmic" if by_images else _axis_name(group)
     unit = " in per cent" if measure.percent else ""
-    title = f"{measure.name} by {axis.partition(',')[0]}"
+    title = f"{measure.name} by {'generated images' if by_images else axis}"
     subtitle = (
         f"Mean{unit}; band: its 95 % interval; small dots: seeds. Across: {axis}. Seeds are paired "
         "between arms, so differences are surer than the bands look."
@@ -74,7 +74,7 @@ def _plot(
         name=f"sweep-{number}-{key.replace('_', '-')}",
         title=title,
         description=f"{subtitle} " + " ".join(_spoken(series, key) for series in group),
-        notes=tuple(_notes(group, key)),
+        notes=tuple(_notes(group, key, y_scale)),
         height=bottom + 44,
         body=body,
     )
@@ -84,7 +84,10 @@ def _axis_name(group: Sequence[Series]) -> str:
     return group[0].name if len(group) == 1 else "the value in the arm's name"
 
 
-def _notes(group: Sequence[Series], key: str) -> Iterable[str]:
+def _notes(group: Sequence[Series], key: str, scale: Scale) -> Iterator[str]:
+    intervals = [p.interval for series in group for p in series.points if len(p.values) > 1]
+    if any(low < scale.low or high > scale.high for low, high in intervals):
+        yield "A band that ends at an edge goes on."
     single = [p.arm for series in group for p in series.points if len(p.values) == 1]
     if single:
         every = len(single) == sum(len(series.points) for series in group)
@@ -189,7 +192,7 @@ def _drawn(series: Series, place: int, across: Scale, up: Scale, clip: str) -> s
     )
 
 
-def _with_intervals(points: Sequence[Point]) -> Iterable[list[Point]]:
+def _with_intervals(points: Sequence[Point]) -> Iterator[list[Point]]:
     """Yield the stretches of two or more neighbours that have an interval."""
     stretch: list[Point] = []
     for point in points:
