@@ -27,7 +27,8 @@ from gendataagent.schedule import Schedule
 
 FREE = ArmCost(
     step_seconds=0.5, images=0, image_seconds=0.0, captions=0, caption_seconds=0.0,
-    rewrite_seconds=0.0, select_seconds=0.0, filter_seconds=0.0, adapt_seconds=0.0,
+    rewrite_seconds=0.0, select_seconds=0.0, filter_seconds=0.0, probe_seconds=0.0,
+    adapt_seconds=0.0,
 )  # fmt: skip
 
 
@@ -173,10 +174,14 @@ def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
     for part in (
         "# small, equal wall-clock time", "Every arm got the 12 seconds that `vog-only` takes for "
         "its own training, 4 epochs, 8 optimiser steps,", "`equal-time.json`",
-        "| vog-only | 500.0 | 24 | 250.0 | 0 | 0.00 | 0.0 | 0.0 | 2.0 | 0.0 | 8.0 |",
+        "| vog-only | 500.0 | 24 | 250.0 | 0 | 0.00 | 0.0 | 0.0 | 2.0 | 0.0 | 0.0 | 8.0 |",
         "| only-real | 12 | 24 | 12 |",
     ):  # fmt: skip
         assert part in text
+
+    assert "## Differences" in text
+    assert "Every arm got the 12 seconds" in (out / "results-equal-time.html").read_text("utf-8")
+    assert list((out / "plots-equal-time").glob("*.svg"))
 
     # A second time nothing is run and nothing changes; what was there before was not touched.
     after = _marks(out)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gendataagent.config import RunConfig
+from gendataagent.config.acting import AdaptiveConfig
 from gendataagent.experiments.time_costs import (
     ArmCost,
     Timed,
@@ -35,6 +36,7 @@ def timed(
     *batches: tuple[str, float],
     captions: tuple[tuple[str, float], ...] = (),
     steps: tuple[float, ...] = (1.0,),
+    baseline_steps: tuple[float, ...] = (),
     adapt_seconds: float = 0.0,
     rounds: tuple[Mapping[str, float], ...] = (),
 ) -> Timed:
@@ -42,6 +44,7 @@ def timed(
     return Timed(
         config=settings,
         steps=steps,
+        baseline_steps=baseline_steps,
         batches=tuple((tuple(names), seconds) for names, seconds in batches),
         captions=tuple((tuple(names), seconds) for names, seconds in captions),
         rounds=tuple(
@@ -75,6 +78,8 @@ def test_images_that_take_more_work_have_a_price_of_their_own() -> None:
         ALIKE: 0.3, "tiny-sd, 6 steps, guided": 0.2, "tiny-sd, 9 steps, not guided": 0.15,
         "tiny-sd, 9 steps, guided, 64 px": 1.2,
     }  # fmt: skip
+    adaptive = replace(config(), adaptive=AdaptiveConfig(enabled=True))
+    assert images_alike(adaptive) == f"{ALIKE}, adaptive"
     # 0.29 of 100 steps are 28.999999999999996: as many as the generator runs
     assert images_alike(config(num_inference_steps=100, strength=0.29)) == (
         "tiny-sd, 28 steps, guided"
@@ -103,7 +108,12 @@ def test_an_arm_costs_medians_over_its_seeds() -> None:
             steps=(0.1 * slowness, 0.2 * slowness, 0.2 * slowness),
             rounds=(
                 {"select": 1.0 * slowness, "rewrite": 2.0 * slowness, "render": 99.0},
-                {"select": 1.5 * slowness, "rewrite": 2.0 * slowness, "filter": 4.0 * slowness},
+                {
+                    "select": 1.5 * slowness,
+                    "rewrite": 2.0 * slowness,
+                    "filter": 4.0 * slowness,
+                    "probe": 0.5 * slowness,
+                },
             ),
             adapt_seconds=20.0 * slowness,
         )
@@ -119,10 +129,16 @@ def test_an_arm_costs_medians_over_its_seeds() -> None:
         rewrite_seconds=8.0,
         select_seconds=5.0,
         filter_seconds=8.0,
+        probe_seconds=1.0,
         adapt_seconds=40.0,
     )
-    assert cost.beside_training == pytest.approx(20 * 0.5 + 6 * 0.25 + 8 + 5 + 8 + 40)
+    assert cost.beside_training == pytest.approx(20 * 0.5 + 6 * 0.25 + 8 + 5 + 8 + 1 + 40)
     assert cost.seconds(100) == pytest.approx(cost.beside_training + 40)
+
+
+def test_a_guarded_run_trains_its_baseline_too() -> None:
+    run = timed(config(), steps=(0.3, 0.5, 0.4), baseline_steps=(0.1, 0.2, 0.3))
+    assert arm_cost([run], images={}, captions={}).step_seconds == pytest.approx(0.6)
 
 
 def test_an_arm_without_images_costs_its_steps() -> None:

@@ -38,6 +38,10 @@ def experiment(
     jobs: Annotated[
         int, typer.Option(help="runs at a time, one thread each; 0 = one a core", min=0)
     ] = 0,
+    equal_time: Annotated[
+        str | None,
+        typer.Option(metavar="ARM", help="once it is finished: again, each for the time of ARM"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs, run none")] = False,
     set_: SetOption = None,
 ) -> None:
@@ -59,11 +63,14 @@ def experiment(
     settings = apply_overrides({}, set_ or [])
     if data is not None:
         settings.setdefault("data", {})["path"] = data
+    folder = out or Path("runs") / f"experiment-{bench.name}"
+    if equal_time is not None:
+        _at_equal_time(bench, folder, equal_time, settings, jobs=jobs, dry_run=dry_run)
+        return
     if dry_run:
         tasks = plan_experiment(bench, settings)
         _list([(f"{task.arm}, seed {task.seed}", task.name) for task in tasks])
         return
-    folder = out or Path("runs") / f"experiment-{bench.name}"
     try:
         rows = run_experiment(
             bench,
@@ -83,10 +90,44 @@ def experiment(
     _say(f"all measures, comparisons and plots: {folder / 'results.html'}, also as results.md")
 
 
+def _at_equal_time(
+    bench: Bench,
+    folder: Path,
+    reference: str,
+    settings: dict[str, Any],
+    *,
+    jobs: int,
+    dry_run: bool,
+) -> None:
+    """Run a finished experiment again, every arm for the wall-clock time of one."""
+    from gendataagent.experiments import plan_equal_time, run_equal_time
+    from gendataagent.experiments.report import baselines_of, tables_of
+
+    if dry_run:
+        tasks, _ = plan_equal_time(bench, folder, reference=reference, settings=settings)
+        _list([(f"{task.arm}, seed {task.seed}", task.name) for task in tasks])
+        return
+    try:
+        rows = run_equal_time(
+            bench,
+            folder,
+            reference=reference,
+            settings=settings,
+            jobs=jobs or os.cpu_count() or 1,
+            progress=ConsoleProgress(),
+        )
+    except KeyboardInterrupt:
+        _say(f"stopped; the same command with --out {folder} goes on", to_error=True)
+        raise
+    _print_tables(tables_of(rows, baselines=baselines_of(bench)[:2], brief=True))
+    page = folder / "results-equal-time.html"
+    _say(f"all measures, comparisons, plots and what the time was worked out from: {page}")
+
+
 def _show_finished(folder: Path, bench: Bench) -> None:
     """Write the results of the runs that did finish, where others failed."""
     from gendataagent.experiments import read_rows
-    from gendataagent.experiments.comparing import RESULTS_FILE
+    from gendataagent.experiments.conducting import RESULTS_FILE
     from gendataagent.experiments.report import write_results
 
     if (folder / RESULTS_FILE).is_file():

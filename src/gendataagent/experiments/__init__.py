@@ -11,13 +11,14 @@ from __future__ import annotations
 from gendataagent.experiments.benches import Arm, Bench, all_benches, find_bench
 from gendataagent.experiments.collecting import read_rows
 from gendataagent.experiments.conducting import plan_experiment, run_experiment
-from gendataagent.experiments.equal_time import run_equal_time
+from gendataagent.experiments.equal_time import plan_equal_time, run_equal_time
 
 __all__ = [
     "Arm",
     "Bench",
     "all_benches",
     "find_bench",
+    "plan_equal_time",
     "plan_experiment",
     "read_rows",
     "run_equal_time",

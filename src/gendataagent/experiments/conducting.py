@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,27 @@ def run_experiment(
     return run_planned(tasks, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
 
 
+def collect(tasks: Sequence[Task], out: Path) -> list[dict[str, Any]]:
+    """Return the rows of the finished runs among `tasks`, in order of arm and seed."""
+    order = {arm: place for place, arm in enumerate(dict.fromkeys(task.arm for task in tasks))}
+    finished = [task for task in tasks if is_done(task, out)]
+    finished.sort(key=lambda task: (order[task.arm], task.seed))
+    return [row_of(folder_of(task, out), arm=task.arm, seed=task.seed) for task in finished]
+
+
 def run_planned(
-    tasks: Sequence[Task], out: Path, results: Path, *, jobs: int, progress: Progress
+    tasks: Sequence[Task],
+    out: Path,
+    results: Path,
+    *,
+    jobs: int,
+    progress: Progress,
+    rows_of: Callable[[Sequence[Task], Path], list[dict[str, Any]]] = collect,
 ) -> list[dict[str, Any]]:
     """Run those of `tasks` that are not done; return the rows of all, and keep them in `results`.
+
+    Args:
+        rows_of: makes the rows of the finished ones among tasks, in `out`.
 
     Raises:
         GenerationError, RunFolderError: as `run_experiment`.
@@ -89,10 +106,10 @@ def run_planned(
                 f"{task.arm}, seed {task.seed}: top-1 {row['top1']:.1%}, worst class "
                 f"{row['worst_class']:.1%}, {outcome.seconds:.0f} s"
             )
-            write_rows(collect(tasks, out), results)
+            write_rows(rows_of(tasks, out), results)
 
         run_tasks(tasks, out, jobs=jobs, on_done=report)
-    rows = collect(tasks, out)
+    rows = rows_of(tasks, out)
     if rows:
         write_rows(rows, results)
     if failures:
@@ -101,11 +118,3 @@ def run_planned(
             "others are finished; start it again with the same --out to try those again"
         )
     return rows
-
-
-def collect(tasks: Sequence[Task], out: Path) -> list[dict[str, Any]]:
-    """Return the rows of the finished runs among `tasks`, in order of arm and seed."""
-    order = {arm: place for place, arm in enumerate(dict.fromkeys(task.arm for task in tasks))}
-    finished = [task for task in tasks if is_done(task, out)]
-    finished.sort(key=lambda task: (order[task.arm], task.seed))
-    return [row_of(folder_of(task, out), arm=task.arm, seed=task.seed) for task in finished]

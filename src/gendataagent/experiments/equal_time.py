@@ -8,7 +8,7 @@ drops, rounds and VoG checkpoints stay at the same shares of the training.
     OUT/equal-time.json              costs, by arm
     OUT/runs/ARM@time-seedN-HASH/    one run folder a task; an arm that keeps its epochs keeps its
                                      runs at equal steps
-    OUT/results-equal-time.parquet, OUT/results-equal-time.md
+    OUT/results-equal-time.parquet, .md, .html
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from typing import Any
 
 from gendataagent import storage
 from gendataagent.config import RunConfig
-from gendataagent.errors import ConfigError, RunFolderError
+from gendataagent.errors import ConfigError, GenerationError, RunFolderError
 from gendataagent.experiments.benches import Bench, Task
-from gendataagent.experiments.collecting import write_rows
-from gendataagent.experiments.conducting import plan_experiment, run_planned
+from gendataagent.experiments.conducting import collect, plan_experiment, run_planned
 from gendataagent.experiments.equal_time_page import write_equal_time
 from gendataagent.experiments.running import folder_of, is_done
 from gendataagent.experiments.time_costs import (
@@ -68,7 +67,7 @@ def run_equal_time(
     """Run every arm for the time the reference takes; return a row for every finished run.
 
     The experiment at equal steps must be finished in `out`. Stopped at any moment and called again,
-    it goes on. Besides the parquet, `out/results-equal-time.md` is written.
+    it goes on. Besides the parquet, `out/results-equal-time.md` and `.html` are written.
 
     Args:
         reference: the arm whose seconds all get.
@@ -80,18 +79,45 @@ def run_equal_time(
         GenerationError: runs failed; all others were finished first, and their rows written.
     """
     out, progress = Path(out), progress or SilentProgress()
-    tasks = plan_experiment(bench, settings)
-    _check(tasks, out, bench, reference)
-    arms = timed_arms(tasks, frozen_costs(tasks, out), reference)
+    timed, arms = plan_equal_time(bench, out, reference=reference, settings=settings)
     for name, arm in arms.items():
         progress.say(f"{name}: {arm.epochs} epochs for {arm.seconds:.0f} s")
-    timed = [timed_task(task, arms[task.arm].epochs) for task in tasks]
-    found = run_planned(timed, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
-    rows = [_row(row, arms, out) for row in found]
-    write_rows(rows, out / RESULTS_FILE)
-    costs = {name: arm.cost for name, arm in arms.items()}
-    write_equal_time(rows, out, bench=bench, reference=reference, costs=costs)
+
+    def rows_of(tasks: Sequence[Task], out: Path) -> list[dict[str, Any]]:
+        return [_row(row, arms, out) for row in collect(tasks, out)]
+
+    def write(rows: Sequence[Mapping[str, Any]]) -> None:
+        costs = {name: arm.cost for name, arm in arms.items()}
+        write_equal_time(rows, out, bench=bench, reference=reference, costs=costs)
+
+    try:
+        rows = run_planned(
+            timed, out, out / RESULTS_FILE, jobs=jobs, progress=progress, rows_of=rows_of
+        )
+    except GenerationError:
+        if finished := rows_of(timed, out):
+            write(finished)
+        raise
+    write(rows)
     return rows
+
+
+def plan_equal_time(
+    bench: Bench,
+    out: str | Path,
+    *,
+    reference: str = REFERENCE,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[list[Task], dict[str, TimedArm]]:
+    """Return the runs of `run_equal_time`, and arm -> how long it trains; freezes the costs.
+
+    Raises:
+        ConfigError, RunFolderError: as `run_equal_time`.
+    """
+    tasks = plan_experiment(bench, settings)
+    _check(tasks, Path(out), bench, reference)
+    arms = timed_arms(tasks, frozen_costs(tasks, Path(out)), reference)
+    return [timed_task(task, arms[task.arm].epochs) for task in tasks], arms
 
 
 def timed_arms(
@@ -201,14 +227,16 @@ def _check(tasks: Sequence[Task], out: Path, bench: Bench, reference: str) -> No
 
 def _row(row: Mapping[str, Any], arms: Mapping[str, TimedArm], out: Path) -> dict[str, Any]:
     """Return a row under the arm's own name, with predicted and measured seconds."""
-    name = row["arm"].removesuffix(SUFFIX)
-    timed = read_timed(out / "runs" / row["run"])
-    metrics = storage.read_jsonl(out / "runs" / row["run"] / "metrics.jsonl")
+    name, folder = row["arm"].removesuffix(SUFFIX), out / "runs" / row["run"]
+    timed = read_timed(folder)
+    metrics = storage.read_jsonl(folder / "metrics.jsonl")
+    of_baseline = folder / "baseline" / "metrics.jsonl"
+    baseline = storage.read_jsonl(of_baseline) if timed.config.agent.guard else []
     return {
         **row,
         "arm": name,
         "epochs": len(metrics),
         "predicted_seconds": arms[name].seconds,
-        "epoch_seconds": sum(line["seconds"] for line in metrics),
+        "epoch_seconds": sum(line["seconds"] for line in (*metrics, *baseline)),
         "round_seconds": sum(sum(record.seconds.values()) for record in timed.rounds),
     }

@@ -1,21 +1,21 @@
-"""The results at equal wall-clock time as Markdown, with what the time was worked out from."""
+"""The results at equal wall-clock time for people, with what the time was worked out from.
+
+OUT/results-equal-time.md, .html    as `report`, and two tables of seconds
+OUT/plots-equal-time/*.svg
+"""
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from gendataagent.experiments.benches import Bench
-from gendataagent.experiments.report import CORPUS_NOTE, baselines_of, tables_of
+from gendataagent.experiments.report import report_of_bench, write_html, write_markdown
 from gendataagent.experiments.tables import ResultTable
 from gendataagent.experiments.time_costs import ArmCost
-from gendataagent.storage import write_bytes
 
 PAGE_FILE = "results-equal-time.md"
 
@@ -28,56 +28,41 @@ def write_equal_time(
     reference: str,
     costs: Mapping[str, ArmCost],
 ) -> Path:
-    """Write `out/results-equal-time.md` and return where it lies.
+    """Write the report as Markdown, page and plots; return where the Markdown lies.
 
     Args:
         rows: of `run_equal_time`.
         costs: arm -> what the seconds were worked out from.
     """
-    tables = (
-        *tables_of(rows, baselines=baselines_of(bench), paper=bench.paper),
-        prices_table(costs),
-        seconds_table(rows),
+    report = report_of_bench(rows, bench)
+    report = replace(
+        report,
+        title=f"{bench.name}, equal wall-clock time",
+        facts=(*_facts(rows, reference=reference), *report.facts),
+        differences=(*report.differences, prices_table(costs), seconds_table(rows)),
     )
-    facts = _facts(rows, bench=bench, reference=reference)
-    text = "\n".join(
-        [f"# {bench.name}, equal wall-clock time", "", *(f"- {fact}" for fact in facts), "",
-         *(table.markdown() for table in tables)]
-    )  # fmt: skip
     path = out / PAGE_FILE
-    write_bytes(path, text.encode())
-    return path
+    write_html(report, path.with_suffix(".html"))
+    return write_markdown(report, path, plots_folder="plots-equal-time")
 
 
-def _facts(rows: Sequence[Mapping[str, Any]], *, bench: Bench, reference: str) -> list[str]:
-    """Return how it was made, a sentence or two each."""
+def _facts(rows: Sequence[Mapping[str, Any]], *, reference: str) -> tuple[str, ...]:
+    """Return how the time was made equal, a sentence or two each."""
     ours = next((row for row in rows if row["arm"] == reference), None)
     budget = f"{ours['predicted_seconds']:.0f} seconds" if ours else "seconds"
     length = f" {ours['epochs']} epochs, {ours['optimizer_steps']} optimiser steps," if ours else ""
-    facts = [
-        f"Experiment `{bench.name}`: {bench.about}.",
-        f"{len(rows)} runs; seeds {', '.join(map(str, sorted({r['seed'] for r in rows})))}.",
-        f"Made on {datetime.date.today().isoformat()} with gendataagent "
-        f"{metadata.version('gendataagent')}, torch {metadata.version('torch')}, on "
-        f"{platform.machine()} with {os.cpu_count()} CPU cores, one thread a run.",
+    return (
         f"Every arm got the {budget} that `{reference}` takes for its own training,{length} with "
         "all it does beside it. What an arm does not spend on captions, rewriting, images, "
-        "selecting, filtering and adapting the generator, it trains longer, in whole epochs; an "
-        "arm that spends more trains shorter.",
+        "selecting, filtering, probing and adapting the generator, it trains longer, in whole "
+        "epochs; an arm that spends more trains shorter.",
         "Learning-rate drops, rounds and VoG checkpoints stand at the same shares of the training "
-        "as at equal steps; so many epochs of warm-up as there.",
+        "as at equal steps; the warm-up is as many epochs as there.",
         "The seconds are those of an arm as if it stood alone, one thread: prices fitted to the "
-        "finished runs at equal steps (medians over seeds; of images and captions those that were "
-        "made, not found) times counts, frozen in `equal-time.json`. Reading the data and "
-        "measuring accuracy are left out.",
-        "`seconds` in the first table counts what a run spent itself, measuring included; images "
-        "and captions it shares with another run cost it nothing.",
-        "A star marks a difference whose 95 % interval (Student's t, paired by seed) leaves out "
-        "zero. Nothing is corrected for the number of comparisons.",
-    ]
-    if bench.base["generation"]["generator"] == "tiny-sd":
-        facts.append(CORPUS_NOTE)
-    return facts
+        "finished runs at equal steps (medians over seeds; of images and shared captions those "
+        "that were made, not found) times counts, frozen in `equal-time.json`. Reading the data "
+        "and measuring accuracy are left out.",
+    )
 
 
 def prices_table(costs: Mapping[str, ArmCost]) -> ResultTable:
@@ -88,14 +73,16 @@ def prices_table(costs: Mapping[str, ArmCost]) -> ResultTable:
             f"{1000 * cost.image_seconds:.1f}", str(cost.captions),
             f"{1000 * cost.caption_seconds:.2f}", f"{cost.rewrite_seconds:.1f}",
             f"{cost.select_seconds:.1f}", f"{cost.filter_seconds:.1f}",
-            f"{cost.adapt_seconds:.1f}", f"{cost.beside_training:.1f}",
+            f"{cost.probe_seconds:.1f}", f"{cost.adapt_seconds:.1f}",
+            f"{cost.beside_training:.1f}",
         )
         for arm, cost in costs.items()
     ]  # fmt: skip
     return ResultTable(
         title="What a run costs",
         head=("arm", "ms a step", "images", "ms an image", "captions", "ms a caption",
-              "rewriting s", "selecting s", "filtering s", "adapting s", "all but steps s"),
+              "rewriting s", "selecting s", "filtering s", "probing s", "adapting s",
+              "all but steps s"),
         rows=tuple(lines),
     )  # fmt: skip
 

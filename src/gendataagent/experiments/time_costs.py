@@ -4,11 +4,12 @@ Runs of an experiment share images, captions and the training before the first r
 is not always equally fast, so the clock of one run says little. A cost is put together from prices:
 
     training         the arm's median seconds an optimiser step, over all seeds and all epochs that
-                     its runs trained themselves (those before the first round are copies)
+                     its runs trained themselves (those before the first round are copies); of a
+                     guarded run, its baseline's with them
     images           the median over all images made alike, whichever arm made them. What several
                      runs asked for costs what it cost the slowest: the others found it on disk
     captions         likewise; where captions are not shared, the median over rounds
-    rewriting, selecting, filtering, adapting the generator
+    rewriting, selecting, filtering, probing, adapting the generator
                      the arm's median over seeds of a whole run's
 
 Reading the data and measuring accuracy are left out; they belong to the experiment, not to an arm.
@@ -43,7 +44,8 @@ class ArmCost:
     Args:
         step_seconds: an optimiser step; image_seconds, caption_seconds: one image, one caption.
         images, captions: made in a run.
-        rewrite_seconds, select_seconds, filter_seconds, adapt_seconds: a whole run's.
+        rewrite_seconds, select_seconds, filter_seconds, probe_seconds, adapt_seconds: a whole
+            run's.
     """
 
     step_seconds: float
@@ -54,15 +56,16 @@ class ArmCost:
     rewrite_seconds: float
     select_seconds: float
     filter_seconds: float
+    probe_seconds: float
     adapt_seconds: float
 
     @property
     def beside_training(self) -> float:
         """Seconds of everything but optimiser steps; the same however long it trains."""
-        return (
-            self.images * self.image_seconds + self.captions * self.caption_seconds
-            + self.rewrite_seconds + self.select_seconds + self.filter_seconds + self.adapt_seconds
-        )  # fmt: skip
+        whole = (self.rewrite_seconds, self.select_seconds, self.filter_seconds,
+                 self.probe_seconds, self.adapt_seconds)  # fmt: skip
+        made = self.images * self.image_seconds + self.captions * self.caption_seconds
+        return made + sum(whole)
 
     def seconds(self, steps: float) -> float:
         """Return what a run with so many optimiser steps costs."""
@@ -79,6 +82,7 @@ class Timed:
 
     Args:
         steps: seconds an optimiser step of each epoch the run trained itself.
+        baseline_steps: the same of the training without the agent that a guarded run does first.
         batches: what was asked for in each batch of images, and seconds an image.
         captions: what was captioned for the first time in each round, and seconds a caption.
         rounds: those that are done.
@@ -87,6 +91,7 @@ class Timed:
 
     config: RunConfig
     steps: tuple[float, ...]
+    baseline_steps: tuple[float, ...]
     batches: tuple[tuple[tuple[str, ...], float], ...]
     captions: tuple[tuple[tuple[str, ...], float], ...]
     rounds: tuple[RoundRecord, ...]
@@ -105,7 +110,6 @@ def read_timed(folder: Path) -> Timed:
         RoundRecord.from_json(storage.read_json(path))
         for path in sorted((folder / "rounds").glob("*/record.json"))
     ]
-    metrics = storage.read_jsonl(run.metrics_file) if run.metrics_file.exists() else []
     copied = next(iter(Schedule.from_config(config).round_epochs), 0)
     batches: list[tuple[tuple[str, ...], float]] = []
     captions: list[tuple[tuple[str, ...], float]] = []
@@ -121,14 +125,19 @@ def read_timed(folder: Path) -> Timed:
             captions.append((new, record.seconds["caption"] / len(new)))
     return Timed(
         config=config,
-        steps=tuple(
-            row["seconds"] / row["optimizer_steps"] for row in metrics if row["epoch"] > copied
-        ),
+        steps=_steps(run, after=copied),
+        baseline_steps=_steps(RunFolder(run.baseline)) if config.agent.guard else (),
         batches=tuple(batches),
         captions=tuple(captions),
         rounds=tuple(rounds),
         adapt_seconds=_adapt_seconds(config),
     )
+
+
+def _steps(run: RunFolder, after: int = 0) -> tuple[float, ...]:
+    """Return the seconds an optimiser step of each epoch after the given one."""
+    rows = storage.read_jsonl(run.metrics_file) if run.metrics_file.exists() else []
+    return tuple(row["seconds"] / row["optimizer_steps"] for row in rows if row["epoch"] > after)
 
 
 def _batches(path: Path) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -157,12 +166,16 @@ def _adapt_seconds(config: RunConfig) -> float:
 
 
 def images_alike(config: RunConfig) -> str:
-    """Return what tells images that cost the same from others: generator, steps, guidance, size."""
+    """Return what tells images that cost the same from others: generator, steps, guidance, size.
+
+    An adaptive run makes them at several strengths; its images have a price of their own.
+    """
     generation = config.generation
     steps = math.floor(generation.num_inference_steps * generation.strength)
     guided = "guided" if generation.guidance_scale > 1 else "not guided"
     size = f", {generation.size_px} px" if generation.size_px else ""
-    return f"{Path(generation.generator).name}, {steps} steps, {guided}{size}"
+    tried = ", adaptive" if config.adaptive.enabled else ""
+    return f"{Path(generation.generator).name}, {steps} steps, {guided}{size}{tried}"
 
 
 def image_prices(runs: Iterable[Timed]) -> dict[str, float]:
@@ -201,8 +214,10 @@ def arm_cost(
     config = runs[0].config
     made = round(median(sum(record.made for record in run.rounds) for run in runs))
     captioned = round(median(sum(len(new) for new, _ in run.captions) for run in runs))
+    baseline = [seconds for run in runs for seconds in run.baseline_steps]
     return ArmCost(
-        step_seconds=median(seconds for run in runs for seconds in run.steps),
+        step_seconds=median(seconds for run in runs for seconds in run.steps)
+        + (median(baseline) if baseline else 0.0),
         images=made,
         image_seconds=images[images_alike(config)] if made else 0.0,
         captions=captioned,
@@ -210,5 +225,6 @@ def arm_cost(
         rewrite_seconds=median(run.stage_seconds("rewrite") for run in runs),
         select_seconds=median(run.stage_seconds("select") for run in runs),
         filter_seconds=median(run.stage_seconds("filter") for run in runs),
+        probe_seconds=median(run.stage_seconds("probe") for run in runs),
         adapt_seconds=median(run.adapt_seconds for run in runs),
     )
