@@ -76,6 +76,17 @@ def test_pictures_of_one_colour_repeat_nothing_whatever_the_colour() -> None:
     assert find_repeats(thumbnails(1, 2)[:0], plain) == []
 
 
+def test_a_plain_reference_does_not_hide_the_copy_beside_it() -> None:
+    draw = np.random.default_rng(0)
+    tint = np.full((16, 16, 3), [200, 100, 40])
+    image = tint + draw.integers(-9, 10, tint.shape)
+    copy = image + draw.integers(-12, 13, tint.shape)
+    images, references = (np.stack(s).astype(np.uint8) for s in ([image], [tint, copy]))
+    (found,) = find_repeats(images, references)
+    assert found.reference == 1
+    assert found.correlation < by_hand(images[0], references[0])
+
+
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(DataError, match="shape"):
         find_repeats(np.zeros((2, 32, 32, 3)), thumbnails(1))
