@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gendataagent.budget import generated_images
+from gendataagent.adaptive import most_probes, widest
+from gendataagent.budget import generated_images, images_of_a_round
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.loading import list_data
@@ -116,8 +117,9 @@ class Counts:
         captions_least, captions_most: without adaptation a picture is captioned when it is first
             selected, and which are selected is not known.
         drawn_for_adaptation: pictures drawn from text, to look at and to measure the distance.
+        probe_steps: optimiser steps of copies, to try options of [adaptive], at most.
         training_images, scored_images: passes of a picture through the classifier, with and without
-            gradients.
+            gradients; those of probe_steps included.
         baseline: whether the same training is done without the agent first; counted in the above.
     """
 
@@ -136,6 +138,7 @@ class Counts:
     adaptation_images: int
     drawn_for_adaptation: int
     optimizer_steps: int
+    probe_steps: int
     training_images: int
     scored_images: int
     baseline: bool
@@ -145,27 +148,30 @@ def count_work(config: RunConfig, real: RealPictures) -> Counts:
     """Return what a run of these settings on these pictures does."""
     schedule = Schedule.from_config(config)
     rounds = len(schedule.round_epochs)
-    selected = count_selected(real.train_per_class, config.selection) if rounds else 0
-    made = selected * config.prompting.rewrites
+    made = images_of_a_round(config, real.train_per_class) if rounds else 0
+    selected = min(
+        made, count_selected(real.train_per_class, widest(config.selection, config.adaptive))
+    )
     ready = [_snapshots(config, schedule, epoch) for epoch in schedule.round_epochs]
     is_vog, filters = config.filter.by == "vog", config.filter.by != "none"
     acts = [filters and (not is_vog or n >= config.filter.min_checkpoints) for n in ready]
-    kept = [made - (math.floor(config.filter.drop_share * made) if act else 0) for act in acts]
+    drops = 0.0 if config.adaptive.enabled else config.filter.drop_share  # not known beforehand
+    kept = [made - (math.floor(drops * made) if act else 0) for act in acts]
     steps, passes = _training(config, real.train, schedule, kept)
     adapted = config.adaptation.enabled and config.agent.enabled
     measured = 0
-    if config.agent.baseline and config.agent.enabled:
+    with_baseline = config.agent.enabled and config.agent.trains_baseline
+    if with_baseline:
         alone = _training(config, real.train, Schedule((), ()), [])
         steps, passes = steps + alone[0], passes + alone[1]
         measured = _measured(config, real)
+    probes = rounds * most_probes(config.adaptive) if config.adaptive.enabled else 0
     return Counts(
         rounds=rounds,
         selected_per_round=selected,
         images_per_round=made,
         images=generated_images(config, real.train_per_class) if rounds else 0,
-        steps_per_image=math.floor(
-            config.generation.num_inference_steps * config.generation.strength
-        ),
+        steps_per_image=_steps_per_image(config),
         filtered_rounds=sum(acts),
         kept_per_round=kept[-1] if kept else 0,
         vog_passes=sum(n * made for n, act in zip(ready, acts, strict=True) if act and is_vog),
@@ -176,10 +182,22 @@ def count_work(config: RunConfig, real: RealPictures) -> Counts:
         adaptation_images=real.train * config.adaptation.epochs if adapted else 0,
         drawn_for_adaptation=_drawn_for_adaptation(config, real.train) if adapted else 0,
         optimizer_steps=steps,
-        training_images=passes,
-        scored_images=rounds * real.train + _measured(config, real) + measured,
-        baseline=config.agent.baseline and config.agent.enabled,
+        probe_steps=probes * config.adaptive.probe_steps,
+        training_images=passes + probes * config.adaptive.probe_steps * config.training.batch_size,
+        scored_images=(
+            rounds * real.train + probes * real.validation + _measured(config, real) + measured
+        ),
+        baseline=with_baseline,
     )
+
+
+def _steps_per_image(config: RunConfig) -> int:
+    """Return the executed denoising steps of an image; the mean, where strengths are tried."""
+    strengths: tuple[float, ...] = (config.generation.strength,)
+    if config.adaptive.enabled and config.adaptive.strengths:
+        strengths = config.adaptive.strengths
+    steps = [math.floor(config.generation.num_inference_steps * s) for s in strengths]
+    return math.ceil(sum(steps) / len(steps))
 
 
 def _snapshots(config: RunConfig, schedule: Schedule, epoch: int) -> int:
