@@ -66,7 +66,7 @@ def test_a_figure_of_fewer_seeds_than_its_row_says_so() -> None:
 
 
 def test_the_same_seed_twice_counts_once() -> None:
-    assert measures_table([ROWS[0], ROWS[0]]).rows[0][1] == "1"
+    assert measures_table([ROWS[0], dict(ROWS[0])]).rows[0][1] == "1"
 
 
 def test_names_do_not_break_the_markdown() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from gendataagent.errors import ConfigError
 from gendataagent.experiments.collecting import read_rows, rows_of_runs
+from gendataagent.experiments.conducting import RESULTS_FILE
 
-RESULTS_FILE = "results.parquet"
 Rows = list[dict[str, Any]]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.errors import ConfigError
+from gendataagent.experiments.alone import with_seconds_alone
 from gendataagent.experiments.benches import Bench
 from gendataagent.experiments.plots import (
     Plot,
@@ -42,7 +43,9 @@ CORPUS_NOTE = (
 HOW_TO_READ = (
     "A star marks a difference whose 95 % interval (Student's t, paired by seed) leaves out "
     "zero. Nothing is corrected for the number of comparisons.",
-    "`seconds` counts what a run spent itself; images it shares with another run cost it nothing.",
+    "`seconds` counts what a run spent itself; images it shares with another run cost it nothing. "
+    "`seconds alone`, where it is known, is what it costs by itself: prices of steps, images and "
+    "captions, medians over these runs, times their numbers.",
     "n is the number of seeds; it stands behind a figure where it is not that of the row.",
 )
 MAIN_RIVALS = ("only-real", "randaugment", "real-fake", "internet-explorer", "random-drop")
@@ -228,7 +231,7 @@ def write_results(rows: Rows, out: Path, *, bench: Bench) -> Path:
     Returns:
         Where the Markdown lies.
     """
-    return write_folder(report_of_bench(rows, bench), out)
+    return write_folder(report_of_bench(with_seconds_alone(rows, out), bench), out)
 
 
 def write_folder(report: Report, out: Path) -> Path:

@@ -56,9 +56,16 @@ MEASURES = (
     Measure(key="kept", title="kept", percent=False, digits=0),
     Measure(key="optimizer_steps", title="steps", percent=False, digits=0),
     Measure(key="seconds", title="seconds", percent=False, digits=0, brief=True),
+    Measure(key="seconds_alone", title="seconds alone", percent=False, digits=0),
 )
 COMPARED = ("top1", "worst_class")
-COUNTS = ("generated", "kept", "optimizer_steps", "seconds")  # shown without their deviation
+COUNTS = (
+    "generated",
+    "kept",
+    "optimizer_steps",
+    "seconds",
+    "seconds_alone",
+)  # shown without their deviation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

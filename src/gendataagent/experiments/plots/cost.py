@@ -1,4 +1,8 @@
-"""Accuracy against seconds: a numbered dot an arm, the numbers explained under it."""
+"""Accuracy against seconds: a numbered dot an arm, the numbers explained under it.
+
+The seconds are those of a run by itself where all arms have them (`seconds_alone`), else those that
+runs spent, which flatter whoever came late.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +33,19 @@ LEFT, AREA, KEY_LINE = 52, 250.0, 20.0
 _RINGS, _ANGLES = (12, 24, 36, 48, 62, 78), 12
 
 
-def cost_plot(
-    rows: Sequence[Mapping[str, Any]], key: str, seconds_key: str = "seconds"
-) -> Plot | None:
+ALONE, SPENT = "seconds_alone", "seconds"
+_NOTES = {
+    ALONE: "Seconds are those of a run by itself, one thread: medians of what a step, an image and "
+    "a caption took in these runs, times their numbers. Measuring accuracy is left out.",
+    SPENT: "Seconds are those a run spent itself on a machine that may have run others beside it; "
+    "images, captions or a warm-up that another run had made already cost it nothing.",
+}
+
+
+def cost_plot(rows: Sequence[Mapping[str, Any]], key: str) -> Plot | None:
     """Return the mean of a measure against mean seconds; None with fewer than two arms of both."""
     measure, values = measure_of(key), values_by_arm(rows, key)
+    seconds_key = ALONE if values.keys() <= values_by_arm(rows, ALONE).keys() else SPENT
     seconds = values_by_arm(rows, seconds_key)
     arms = [
         (arm, fmean(seconds[arm].values()), fmean(own.values()), len(own))
@@ -71,10 +83,7 @@ def cost_plot(
         description=f"{subtitle} "
         + "; ".join(f"{arm} {words}" for (arm, *_), words in zip(arms, said, strict=True))
         + ".",
-        notes=(
-            "Seconds are those a run spent itself on a machine that may have run others beside it; "
-            "images, captions or a warm-up that another run had made already cost it nothing.",
-        ),
+        notes=(_NOTES[seconds_key],),
         height=bottom + 36 + KEY_LINE * len(arms) + 4,
         body=body + _key([arm for arm, *_ in arms], said, bottom + 36),
     )
