@@ -101,6 +101,10 @@ def test_what_is_not_spent_on_images_goes_into_training() -> None:
     }  # fmt: skip
     nothing_left = timed_arms(tasks, {**costs, "dear": replace(FREE, adapt_seconds=500.0)}, "agent")
     assert nothing_left["dear"].epochs == 3  # two rounds after the first epoch
+    alone = replace(config, agent=replace(config.agent, enabled=False))
+    without_rounds = [*tasks, Task(arm="real", seed=0, config=alone)]
+    costs["real"] = replace(FREE, step_seconds=1000.0)
+    assert timed_arms(without_rounds, costs, "agent")["real"].epochs == 1
 
     assert timed_task(tasks[0], 30) is tasks[0]
     longer = timed_task(tasks[1], 49)
