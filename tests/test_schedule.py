@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendataagent.config import RunConfig
-from gendataagent.schedule import Schedule, marked_epochs
+from gendataagent.errors import ConfigError
+from gendataagent.schedule import Schedule, guard_epochs, marked_epochs
 
 
 def schedule_of(epochs: int, rounds: int, first: int = -1, enabled: bool = True) -> Schedule:
@@ -89,3 +90,32 @@ def test_marks_are_epochs_from_1_each_its_own(
     epochs: int, marks: tuple[float, ...], found: list[int]
 ) -> None:
     assert marked_epochs(epochs, marks) == found
+
+
+@pytest.mark.parametrize(
+    ("rounds", "last", "epochs"),
+    [(2, 6, (0, 6)), (3, 7, (0, 3, 7)), (4, 3, (0, 1, 2, 3)), (1, 6, (0,)), (2, -1, (0, 12))],
+)
+def test_the_rounds_can_be_over_early(rounds: int, last: int, epochs: tuple[int, ...]) -> None:
+    agent = {"rounds": rounds, "first_round_epoch": 0, "last_round_epoch": last}
+    config = RunConfig.from_dict({"training": {"epochs": 24}, "agent": agent})
+    assert Schedule.from_config(config).round_epochs == epochs
+
+
+@pytest.mark.parametrize(("first", "last", "least"), [(0, 1, 2), (2, 3, 4), (2, 24, 4), (-1, 2, 3)])
+def test_a_last_round_too_early_or_after_the_training_is_refused(
+    first: int, last: int, least: int
+) -> None:
+    agent = {"rounds": 3, "first_round_epoch": first, "last_round_epoch": last}
+    with pytest.raises(ConfigError, match=rf"last_round_epoch \({last}\).*at least {least}, so"):
+        RunConfig.from_dict({"training": {"epochs": 24}, "agent": agent})
+
+
+@pytest.mark.parametrize("enabled", [True, False])  # the run, and its baseline
+def test_a_guarded_run_and_its_baseline_are_compared_where_spans_between_rounds_end(
+    enabled: bool,
+) -> None:
+    agent = {"rounds": 4, "first_round_epoch": 2, "enabled": enabled}
+    tree = {"training": {"epochs": 10}, "agent": {**agent, "guard": True}}
+    assert guard_epochs(RunConfig.from_dict(tree)) == (4, 6, 8)
+    assert guard_epochs(RunConfig.from_dict({**tree, "agent": agent})) == ()

@@ -269,3 +269,18 @@ def test_ask_and_tell_need_the_training_and_pictures_to_choose_by(
     record = storage.read_json(tmp_path / "d" / "rounds" / "000" / "record.json")
     assert record["kept"] == len(images)
     assert {"strength", "share", "drop_share", "gain"} <= set(record["choices"])
+
+
+def test_the_page_says_which_classifier_the_guard_took_and_what_was_chosen(
+    reference: tuple[Path, int],
+) -> None:
+    from gendataagent.report import write_report
+
+    page = write_report(reference[0]).read_text(encoding="utf-8")
+    result = read_result(reference[0])
+    assert result.guard is not None
+    assert (
+        f"The guard took the classifier trained with{'out' * (result.guard.chosen != 'agent')} the"
+        in page
+    )
+    assert "validation log-loss" in page

@@ -66,8 +66,7 @@ class Prober:
         journal: Path,
         on_probe: Callable[[], None],
     ) -> None:
-        tensors, self._state = trainer.state()
-        self._tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._tensors, self._state = trainer.state()
         config = replace(trainer.config, steps_per_epoch=steps)
         self._copy = Trainer(copy.deepcopy(trainer.classifier), config, seed=seed)
         self._material, self._journal, self._on_probe = material, journal, on_probe
@@ -123,7 +122,8 @@ class Prober:
         return self._losses[key]
 
     def _train_and_measure(self, candidates: Sequence[Candidate]) -> Tensor:
-        # Loading does not copy momentum, and training changes it in place.
+        # These are the tensors of the training under way; loading does not copy momentum, and
+        # training changes it in place.
         self._copy.load_state(
             {name: tensor.clone() for name, tensor in self._tensors.items()}, self._state
         )

@@ -21,6 +21,7 @@ from gendataagent.records import (
     Candidate,
     EpochMetrics,
     Evaluation,
+    GuardRecord,
     ModelDescription,
     RoundRecord,
     RunManifest,
@@ -32,7 +33,7 @@ from gendataagent.storage import read_json
 
 Record = TypeVar("Record")
 
-ROUND_STAGES = ("select", "caption", "rewrite", "render", "filter")
+ROUND_STAGES = ("select", "caption", "rewrite", "render", "filter", "probe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class RunView:
         unknown_settings: keys of config.toml that this version does not know, with their values.
         class_counts: class name -> split -> images.
         evaluations: split -> how the final classifier does on it.
+        guard: which classifier the guard took at the end, if it was on.
         adaptation_distances: name, MMD^2 and standard error, where the generator was adapted.
         problems: sentences about files that could not be read.
     """
@@ -79,6 +81,7 @@ class RunView:
     metrics: tuple[EpochMetrics, ...]
     evaluations: Mapping[str, Evaluation]
     timing: Mapping[str, float]
+    guard: GuardRecord | None
     adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
@@ -169,6 +172,8 @@ def read_run(folder: Path) -> RunView:
     metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
     evaluations = reader.mapping(folder / "evaluation.json")
     timing = reader.mapping(folder / "timing.json")
+    outcome_file = folder / "guard" / "outcome.json"
+    outcome = reader.mapping(outcome_file)
     return RunView(
         folder=folder,
         manifest=manifest,
@@ -188,6 +193,7 @@ def read_run(folder: Path) -> RunView:
             if (evaluation := reader.record(Evaluation, row, folder / "evaluation.json"))
         },
         timing={k: float(v) for k, v in timing.items() if isinstance(v, int | float)},
+        guard=reader.record(GuardRecord, outcome, outcome_file) if outcome else None,
         adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),

@@ -138,6 +138,8 @@ def caveats(run: RunView) -> str:
         sentences.append("The agent was switched off: this run trained on the real images only.")
     elif run.finished and not run.rounds:
         sentences.append("No round was finished, so no synthetic image took part in training.")
+    if run.guard is not None:
+        sentences.append(esc(run.guard.sentence))
     if run.baseline is not None:
         sentences += _baseline_caveats(run, run.baseline)
     if run.finished and run.final and run.final.split != "test":
