@@ -250,3 +250,21 @@ def test_select_obeys_every_setting() -> None:
     assert select(context, SelectionConfig()) == choose(
         context, SELECTORS["marginal"](context), 0.2, per_class=False
     )
+
+
+@pytest.mark.parametrize("by", ["marginal", "entropy", "margin"])
+def test_before_any_training_sources_are_drawn_by_seed_not_by_whole_classes(by: str) -> None:
+    ids, labels = tuple(f"{i:03}" for i in range(90)), (0, 1, 2) * 30
+    favours_0_NC = np.tile(np.array([[0.8, 0.15, 0.05]], dtype=np.float32), (90, 1))
+    context = replace(context_of(ids, labels, favours_0_NC), untrained=True)
+    settings = SelectionConfig(by=by, share=0.5)
+    drawn = select(context, settings)
+    assert {s.source_id for s in drawn} == {
+        s.source_id for s in select(context, replace(settings, by="uniform"))
+    }
+    of_each = [sum(s.label == label for s in drawn) for label in range(3)]
+    assert len(drawn) == count_selected([30, 30, 30], settings) == 45
+    assert min(of_each) > 5
+    by_error = replace(settings, budget_by="training-error")
+    of_each = [sum(s.label == label for s in select(context, by_error)) for label in range(3)]
+    assert of_each == [15, 15, 15]

@@ -183,6 +183,7 @@ class Agent:
             probabilities_NC=probabilities_NC,
             seed=derive_seed(self.config.seed, "select", number),
             validation_error_C=self._validation_error(classifier),
+            untrained=self.schedule.round_epochs[number] == 0,
         )
         if self._adaptive is not None:
             selected = self._adaptive.select(context)

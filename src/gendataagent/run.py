@@ -208,6 +208,9 @@ def _validation_accuracy(session: Session) -> float | None:
 def _evaluate(session: Session) -> None:
     """Measure the final classifier, or take over the baseline's where the guard prefers that."""
     folder, guard = session.folder, session.guard if session.agent else None
+    if session.config.training.batchnorm_from_real:
+        with session.watch.measure("train"):
+            session.trainer.take_batchnorm_from(session.real)
     weights: Mapping[str, Tensor] = session.classifier.module.state_dict()
     with session.watch.measure("evaluate"):
         record = guard.conclude(session.classifier) if guard else None

@@ -48,7 +48,10 @@ def _round_epochs(config: RunConfig) -> tuple[int, ...]:
     first = config.agent.first_round_epoch
     if first < 0:
         first = epochs // (rounds + 1)
-    return tuple(first + i * (epochs - first) // rounds for i in range(rounds))
+    last = config.agent.last_round_epoch
+    if last < 0 or rounds == 1:
+        return tuple(first + i * (epochs - first) // rounds for i in range(rounds))
+    return tuple(first + i * (last - first) // (rounds - 1) for i in range(rounds))
 
 
 def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gendataagent.augmentation import Augmenter
@@ -31,6 +31,7 @@ OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps of the epoch, loss of the last step)."""
 
 MIN_BATCH = 2  # of a single picture BatchNorm cannot take statistics
+BATCHNORM_PASSES = 4
 
 
 class Trainer:
@@ -120,6 +121,49 @@ class Trainer:
             synthetic_images=len(pixels) - reals,
             seconds=time.perf_counter() - started,
         )
+
+    def take_batchnorm_from(self, real: Pixels) -> bool:
+        """Take the running statistics of batch normalisation anew, from real pictures alone.
+
+        They are the plain means over `BATCHNORM_PASSES` passes, augmented as in training; weights
+        stay as they are. Return False, and change nothing, where there is no such layer. Source:
+        ours; AdvProp (Xie et al., CVPR 2020) keeps statistics apart while training.
+
+        Raises:
+            DataError: fewer than two pictures.
+        """
+        module = self.classifier.module
+        layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        layers = [layer for layer in layers if layer.track_running_stats]
+        if not layers:
+            return False
+        if len(real) < MIN_BATCH:
+            raise DataError(
+                f"batch normalisation needs at least {MIN_BATCH} pictures, got {len(real)}"
+            )
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
+        augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "batchnorm"))
+        modes = [(layer, layer.training) for layer in module.modules()]
+        size = min(self.config.batch_size, len(real))
+        order = _endless(torch.arange(len(real)), BATCHNORM_PASSES * len(real), augmentation)
+        try:
+            module.eval()  # dropout stays off
+            for layer in layers:
+                layer.train()
+            with torch.no_grad(), self._accelerator.autocast():
+                for batch in order.split(size):
+                    if len(batch) == size:
+                        images_B3SS = real.batch(batch).to(self.classifier.device)
+                        self.classifier.logits(self.augmenter(images_B3SS, augmentation))
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+            for layer, training in modes:
+                layer.training = training
+        return True
 
     def learning_rate(self, epoch: int, progress: float = 0.0) -> float:
         """Return the learning rate in epoch number `epoch` (from 1), `progress` of it done."""

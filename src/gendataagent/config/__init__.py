@@ -135,6 +135,15 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"agent.rounds ({agent.rounds}) must be at most training.epochs - "
             f"agent.first_round_epoch ({epochs_left}): at most one round stands before an epoch"
         )
+    last, least = agent.last_round_epoch, max(1, agent.first_round_epoch) + agent.rounds - 1
+    if agent.first_round_epoch >= 0:
+        least = agent.first_round_epoch + agent.rounds - 1
+    if agent.enabled and last >= 0 and agent.rounds > 1 and not least <= last < training.epochs:
+        yield (
+            f"agent.last_round_epoch ({last}) must be -1, or at least {least}, so that each of "
+            f"{agent.rounds} rounds has an epoch of its own, and below training.epochs "
+            f"({training.epochs})"
+        )
     if config.adaptation.enabled and config.generation.lora:
         yield (
             "adaptation.enabled makes LoRA weights of its own, and generation.lora names others; "

@@ -20,6 +20,13 @@ class AgentConfig:
         source="[?]; 20 rounds in 200 epochs = one every 10 [I]",
         at_least=-1,
     )
+    last_round_epoch: int = setting(
+        -1,
+        "epochs trained before the last round, the others at equal distances between the first and "
+        "it; -1 = the distances reach to the end of training",
+        source="-1 [I]",
+        at_least=-1,
+    )
     pool: str = setting(
         "replace",
         "replace: train on the newest round's images; accumulate: on those of all rounds",

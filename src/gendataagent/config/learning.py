@@ -180,6 +180,12 @@ class TrainingConfig:
         at_least=0,
         at_most=0.9,
     )
+    batchnorm_from_real: bool = setting(
+        False,
+        "when training is over, take the statistics of batch normalisation from the real images "
+        "alone: synthetic ones have other colours and contrasts, and what is classified is real",
+        source="none [S]",
+    )
     mixed_precision: str = setting(
         AUTO,
         "auto = bf16 or fp16 on a GPU, none on a CPU",

@@ -152,10 +152,14 @@ def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
     epochs = max(epochs, rounds + 1 if first else rounds)
     if first > 0:
         first = min(max(1, round(share * epochs)), epochs - rounds)
+    last = config.agent.last_round_epoch
+    if last >= 0 and rounds > 1:
+        earliest = max(first, 0) + rounds - 1
+        last = max(earliest, min(round(last / config.training.epochs * epochs), epochs - 1))
     return replace(
         config,
         training=replace(config.training, epochs=epochs),
-        agent=replace(config.agent, first_round_epoch=first),
+        agent=replace(config.agent, first_round_epoch=first, last_round_epoch=last),
     )
 
 

@@ -7,9 +7,11 @@ this folder and add one line to `SELECTORS`; its name then works as `selection.b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gendataagent.selection.choosing import (
+    BY_SIZE,
     SelectionContext,
     Selector,
     choose,
@@ -33,7 +35,14 @@ SELECTORS: Mapping[str, Selector] = {
 
 
 def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]:
-    """Return the images that `settings` choose, lowest score first; see `choose`."""
+    """Return the images that `settings` choose, lowest score first; see `choose`.
+
+    Before any training they are drawn by seed: an untrained classifier prefers a few classes for
+    all pictures alike, so its scores would choose whole classes.
+    """
+    if context.untrained:
+        per_class = settings.per_class or settings.budget_by != BY_SIZE
+        settings = replace(settings, by="uniform", per_class=per_class, budget_by=BY_SIZE)
     return choose(
         context,
         SELECTORS[settings.by](context),

@@ -29,6 +29,7 @@ class SelectionContext:
     Args:
         probabilities_NC: softmax output in eval mode, without augmentation.
         seed: seed of this round's selection, for selectors that draw.
+        untrained: whether the classifier has not been trained at all.
         validation_error_C: see `class_errors`; None where there are no validation images.
     """
 
@@ -37,6 +38,7 @@ class SelectionContext:
     probabilities_NC: FloatArray
     seed: int
     validation_error_C: FloatArray | None = None
+    untrained: bool = False
 
 
 Selector = Callable[[SelectionContext], FloatArray]
