@@ -146,7 +146,7 @@ class Trainer:
             layer.reset_running_stats()
             layer.momentum = None  # the mean over all batches
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "batchnorm"))
-        modes = [(layer, layer.training) for layer in module.modules()]
+        modes = [(part, part.training) for part in module.modules()]
         size = min(self.config.batch_size, len(real))
         order = _endless(torch.arange(len(real)), BATCHNORM_PASSES * len(real), augmentation)
         try:
@@ -161,8 +161,8 @@ class Trainer:
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
-            for layer, training in modes:
-                layer.training = training
+            for part, training in modes:
+                part.training = training
         return True
 
     def learning_rate(self, epoch: int, progress: float = 0.0) -> float:
