@@ -255,6 +255,7 @@ class Agent:
         """Make one image per candidate; what an interrupted attempt made is not made again."""
         done, costs.seconds["render"] = self.pool.rendered(number)
         todo = [candidate for candidate in prompted if candidate.id not in done]
+        todo.sort(key=lambda candidate: candidate.strength)  # a generator draws one at a time
         with self._progress.stage("render", len(prompted), "images", len(done)) as stage:
             start = time.perf_counter()
             for batch in generation.render(

@@ -80,7 +80,10 @@ def test_a_round_makes_what_the_budget_says_and_keeps_what_was_chosen(
     for record in result.rounds:
         assert (record.selected, record.made) == (12, 18)  # half of 24; a quarter of 24, thrice
         rows = storage.read_jsonl(path / "rounds" / f"{record.round:03d}" / "judged.jsonl")
-        assert {row["strength"] for row in rows} == {0.25, 0.75}
+        batches = storage.read_jsonl(path / "rounds" / f"{record.round:03d}" / "rendered.jsonl")
+        drawn = [c["strength"] for batch in batches for c in batch["candidates"]]
+        assert drawn == sorted(row["strength"] for row in rows)  # one strength after the other
+        assert set(drawn) == {0.25, 0.75}
         assert {row["num_inference_steps"] for row in rows} == {4}
         reasons = Counter(row["rejected_by"] for row in rows)
         assert dict(record.rejected) == {k: v for k, v in reasons.items() if k is not None}
