@@ -52,6 +52,7 @@ def test_runs_and_experiments_together(
     run(apply(settings_for(photo_folder, Path("tiny-sd")), "only-real"), run_folder)
     rows = rows_to_compare([run_folder, experiment])
     assert [row["arm"] for row in rows] == ["mine", "base", "base", "[red]agent", "[red]agent"]
+    assert len(rows_to_compare([run_folder, run_folder])) == 1
     again = tmp_path / "again"
     again.symlink_to(run_folder)
     with pytest.raises(ConfigError, match="mine and again have the same settings and seed 7"):

@@ -99,6 +99,7 @@ def test_one_seed_is_drawn_without_interval_and_says_so() -> None:
     plot = difference_plots(rows_of({"base": [0.4], "a": [0.5], "b": [0.3]}), "base")[0]
     assert elements(plot, "line", "whisker") == []
     assert len(elements(plot, "circle", "middle")) == 2
+    assert elements(plot, "circle", "seed") == []
     assert "One shared seed: there are no intervals" in plot.notes[0]
     assert "no interval" in words(plot)
     assert "95 %" not in words(plot)

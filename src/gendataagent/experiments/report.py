@@ -191,13 +191,14 @@ def _figures(rows: Rows) -> tuple[tuple[str, str], ...]:
     seeds = seeds_by_arm(rows)
     counts = sorted({len(of_arm) for of_arm in seeds.values()})
     figures = [(str(len(seeds)), "arms" if len(seeds) > 1 else "arm")]
-    figures.append((" to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))), "seeds an arm"))
+    ends = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    figures.append((ends, "seed an arm" if counts[-1] == 1 else "seeds an arm"))
     figures.append((str(len(rows)), "finished runs"))
     for key, what in (("generated", "images generated a run"), ("optimizer_steps", "steps a run")):
         found = sorted(_whole_numbers(rows, key) - {0})
         if found:
-            ends = dict.fromkeys((found[0], found[-1]))
-            figures.append((" to ".join(f"{value:,}" for value in ends), what))
+            values = dict.fromkeys((found[0], found[-1]))
+            figures.append((" to ".join(f"{value:,}" for value in values), what))
     return tuple(figures)
 
 

@@ -202,6 +202,7 @@ def _drawn(row: _Row, y: float, scale: Scale) -> str:
     dots = "".join(
         f'<circle class="seed" cx="{scale.at(dot):g}" cy="{y + _SEEDS:g}" r="2.8"/>'
         for dot in row.dots
+        if len(row.dots) > 1
     )
     x = scale.at(row.middle)
     return (
