@@ -171,8 +171,8 @@ def test_where_a_series_reaches_the_best_of_another() -> None:
     assert images_to_reach(points, 0.3) == 200
     assert images_to_reach(points, 0.71) is None
     notes = " ".join(sweep_plots_of(efficiency_rows(), "real")[0].notes)
-    assert "a does not reach the best mean of b (70.0 at 1,600 images, n 3)" in notes
-    assert "b reaches the best mean of a (50.0 at 1,600 images, n 3) at about 400 images" in notes
+    assert "a does not reach the best mean of b (70.0 % at 1,600 images, n 3)" in notes
+    assert "b reaches the best mean of a (50.0 % at 1,600 images, n 3) at about 400 images" in notes
     assert "25% as many; at 400 images its paired difference to that best is " in notes
     assert "partly chance" in notes
 

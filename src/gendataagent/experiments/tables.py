@@ -33,6 +33,11 @@ class Measure:
         title = self.title.removesuffix(" %")
         return title[:1].upper() + title[1:]
 
+    @property
+    def unit(self) -> str:
+        """What stands behind a value of it in a sentence."""
+        return " %" if self.percent else ""
+
     def text(self, value: float) -> str:
         """Return a value as it is shown; a dash for NaN."""
         if math.isnan(value):

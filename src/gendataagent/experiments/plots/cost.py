@@ -74,7 +74,7 @@ def cost_plot(rows: Sequence[Mapping[str, Any]], key: str) -> Plot | None:
         + "".join(_numbered([(across.at(spent), up.at(mean)) for _, spent, mean, _ in arms]))
     )
     said = [
-        f"{measure.text(mean)}{' %' if measure.percent else ''} in {spent:,.0f} s (n {count})"
+        f"{measure.text(mean)}{measure.unit} in {spent:,.0f} s (n {count})"
         for _, spent, mean, count in arms
     ]
     return Plot(

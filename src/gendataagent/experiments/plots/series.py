@@ -111,15 +111,16 @@ def _reaching(own: Series, other: Series, key: str) -> str:
     measure = measure_of(key)
     best = max(other.points, key=lambda point: point.mean)
     goal = (
-        f"the best mean of {other.name} ({measure.text(best.mean)} at {best.at:,.0f} images, "
-        f"n {len(best.values)})"
+        f"the best mean of {other.name} ({measure.text(best.mean)}{measure.unit} at "
+        f"{best.at:,.0f} images, n {len(best.values)})"
     )
     reached = images_to_reach(own.points, best.mean)
     if reached is None:
         top = max(own.points, key=lambda point: point.mean)
         return (
             f"{own.name} does not reach {goal} with up to {own.points[-1].at:,.0f} images; it "
-            f"comes to {measure.text(top.mean)} at {top.at:,.0f} (n {len(top.values)})."
+            f"comes to {measure.text(top.mean)}{measure.unit} at {top.at:,.0f} "
+            f"(n {len(top.values)})."
         )
     met = next(point for point in own.points if point.mean >= best.mean)
     first = met is own.points[0]
