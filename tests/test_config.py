@@ -47,6 +47,8 @@ def problems_of(tree: dict[str, Any]) -> tuple[str, ...]:
 def another_value(row: SettingRow) -> Any:
     """Return an allowed value that is not the default."""
     value, facts = row.value, row.setting
+    if row.key == "agent.last_round_epoch":
+        return 150  # 20 rounds by default: the last stands no earlier than that allows
     if facts.choices:
         return next(choice for choice in facts.choices if choice != value)
     if isinstance(value, bool):

@@ -98,14 +98,20 @@ def test_what_each_changes_of_the_paper_s_own(name: str, changed: dict[str, Any]
 def test_the_paper_s_own_switches_off_ideas_that_are_not_in_it() -> None:
     base = RunConfig.from_dict(
         {
-            "agent": {"pool": "accumulate", "first_round_epoch": 3},
-            "training": {"synthetic_weight": 0.5, "synthetic_label_smoothing": 0.2,
+            "agent": {"pool": "accumulate", "last_round_epoch": 99, "guard": True},
+            "adaptive": {"enabled": True},
+            "training": {"batchnorm_from_real": True, "synthetic_weight": 0.5, "synthetic_label_smoothing": 0.2,
                          "synthetic_share_of_batch": 0.5},
             "selection": {"per_class": True, "budget_by": "training-error", "skip_hardest": 0.1},
             "filter": {"keep": "low"},
         }
     )  # fmt: skip
     assert apply(base, "gendataagent") == RunConfig()
+
+
+def test_when_the_paper_s_rounds_stand_is_the_base_s() -> None:
+    base = RunConfig.from_dict({"agent": {"first_round_epoch": 3, "rounds": 4}})
+    assert apply(base, "gendataagent") == base
 
 
 def test_laying_one_over_another_leaves_nothing_of_the_first_that_counts(demo: RunConfig) -> None:

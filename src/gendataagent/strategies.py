@@ -41,30 +41,38 @@ class Strategy:
 OwnStrategy = Callable[[RunConfig], RunConfig]
 """A strategy as a function: the base config in, the config to run out."""
 
-_NO_AGENT = {"agent": {"enabled": False, "baseline": False}, "training": {"real_images": True}}
+_NO_AGENT = {
+    "agent": {"enabled": False, "baseline": False, "guard": False},
+    "training": {"real_images": True, "batchnorm_from_real": False},
+    "adaptive": {"enabled": False},
+}
 
 # Ideas that are not in the paper, switched off where its own way is asked for.
+_PLAIN_AGENT = {"enabled": True, "pool": "replace", "last_round_epoch": -1, "guard": False}
 _PLAIN_TRAINING = {
     "real_images": True,
     "synthetic_weight": 1.0,
     "synthetic_label_smoothing": 0.0,
     "synthetic_share_of_batch": 0.0,
+    "batchnorm_from_real": False,
 }
 _PLAIN_SELECTION = {"per_class": False, "budget_by": "size", "skip_hardest": 0.0}
 
 _PAPER = {
-    "agent": {"enabled": True, "first_round_epoch": -1, "pool": "replace"},
+    "agent": _PLAIN_AGENT,  # when its rounds stand is the base's; see agent.first_round_epoch
     "training": _PLAIN_TRAINING,
     "selection": {"by": "marginal", "share": 0.2, **_PLAIN_SELECTION},
     "prompting": {"rewrites": 5},
     "filter": {"by": "vog", "keep": "high"},
+    "adaptive": {"enabled": False},
 }
 _REAL_FAKE = {
-    "agent": {"enabled": True, "first_round_epoch": 0, "rounds": 1, "pool": "replace"},
+    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 1},
     "training": _PLAIN_TRAINING,
     "selection": {"by": "uniform", "share": 1.0, **_PLAIN_SELECTION},
     "prompting": {"rewriter": "none", "rewrites": 1},
     "filter": {"by": "none"},
+    "adaptive": {"enabled": False},
 }
 _UNIFORM = {"selection": {"by": "uniform"}}
 _SAME_CAPTION = {"prompting": {"rewriter": "none"}}

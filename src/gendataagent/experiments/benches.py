@@ -239,6 +239,27 @@ def _tables() -> Iterator[Bench]:
                "gendataagent": "gap: Pets 3.1, CUB 8.3, Flowers 7.3, Birdsnap 14.6, IN100 4.7"},
     )  # fmt: skip
     yield Bench(
+        name="open-points", about="what the paper leaves open, one change at a time",
+        base=FEWSHOT, baseline="gendataagent", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="gendataagent", strategy="gendataagent"),
+            Arm(name="accumulate", strategy="gendataagent",
+                settings={"agent": {"pool": "accumulate"}}),
+            Arm(name="per-class", strategy="gendataagent",
+                settings={"selection": {"per_class": True}}),
+            Arm(name="before-vog", strategy="gendataagent",
+                settings={"agent": {"first_round_epoch": 1}}),
+            *(
+                Arm(name=f"{name}-guidance-{guidance:g}", strategy="gendataagent",
+                    settings={"generation": {"guidance_scale": guidance}, **change})
+                for guidance in (2.0, 7.5)
+                for name, change in (("rewritten", {}),
+                                     ("same-caption", {"prompting": {"rewriter": "none"}}))
+                if (name, guidance) != ("rewritten", 7.5)
+            ),
+        ),
+    )  # fmt: skip
+    yield Bench(
         name="efficiency", about="accuracy by the number of generated images, 0.5 to 10 times",
         base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
         arms=(
