@@ -100,8 +100,8 @@ def test_the_paper_s_own_switches_off_ideas_that_are_not_in_it() -> None:
         {
             "agent": {"pool": "accumulate", "last_round_epoch": 99, "guard": True},
             "adaptive": {"enabled": True},
-            "training": {"batchnorm_from_real": True, "synthetic_weight": 0.5, "synthetic_label_smoothing": 0.2,
-                         "synthetic_share_of_batch": 0.5},
+            "training": {"batchnorm_from_real": True, "synthetic_weight": 0.5,
+                         "synthetic_label_smoothing": 0.2, "synthetic_share_of_batch": 0.5},
             "selection": {"per_class": True, "budget_by": "training-error", "skip_hardest": 0.1},
             "filter": {"keep": "low"},
         }
