@@ -1,0 +1,82 @@
+"""What the images of an experiment are like: how many sources, which classes, recognised or not.
+
+    python look_at_images.py OUT --judge FILE.pth [--arms real-fake,gendataagent] > images.md
+
+`OUT` is the folder of `gendataagent experiment`; `--judge` the weights judge_network.py speaks of,
+a classifier of all of CIFAR-10 that no part of the project was trained with. A table, per arm as
+mean over its seeds: images made, pictures they were made from, share of the images that go to the
+class with most and least of them, share recognised as their class, and the same of the kept ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from judge_network import ResNet56, classify, load_judge
+
+from gendataagent.experiments import read_rows
+from gendataagent.pool import Pool
+from gendataagent.results import read_result
+from gendataagent.runfolder import RunFolder
+
+AT_MOST = 500  # images of a round that are judged, evenly taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of an experiment")
+    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--arms", help="only these, with commas")
+    arguments = parser.parse_args()
+    judge = load_judge(arguments.judge)
+    wanted = set(arguments.arms.split(",")) if arguments.arms else None
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for row in read_rows(arguments.out / "results.parquet"):
+        if row["generated"] and (wanted is None or row["arm"] in wanted):
+            found[row["arm"]].append(look(arguments.out / "runs" / row["run"], judge))
+    head = ["images", "sources", "of the class with most %", "with least %", "recognised %",
+            "of those kept %"]  # fmt: skip
+    print(f"| arm | seeds | {' | '.join(head)} |\n|{'---|' * (len(head) + 2)}")
+    for arm, seeds in found.items():
+        cells = [f"{fmean(seed[name] for seed in seeds):.{0 if name in head[:2] else 1}f}"
+                 for name in head]  # fmt: skip
+        print(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")
+
+
+def look(folder: Path, judge: ResNet56) -> dict[str, float]:
+    """Return the figures of one run."""
+    run = RunFolder.open(folder)
+    class_names = run.read_optional_json(run.manifest_file, {})["class_names"]
+    pool = Pool(run, class_names)
+    made, right, kept = [], [], []
+    for record in read_result(folder).rounds:
+        candidates = [c for c in pool.candidates(record.round) if c.rejected_by != "black-image"]
+        made += candidates
+        judged = candidates[:: max(1, len(candidates) // AT_MOST)]
+        classes = classify(judge, [pool.image(candidate) for candidate in judged])
+        right += [found == c.label for found, c in zip(classes, judged, strict=True)]
+        kept += [candidate.kept for candidate in judged]
+    of_class = Counter(candidate.label for candidate in made)
+    shares = [of_class[label] / len(made) for label in range(len(class_names))]
+    return {
+        "images": len(made),
+        "sources": len({candidate.source_id for candidate in made}),
+        "of the class with most %": 100 * max(shares),
+        "with least %": 100 * min(shares),
+        "recognised %": 100 * float(np.mean(right)),
+        "of those kept %": 100 * float(np.mean(np.array(right)[np.array(kept)])),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What a filter that knows the truth would be worth: images another network recognises, alone.
+
+    python perfect_filter.py OUT --judge FILE.pth --seeds 5 > perfect-filter.md
+
+Takes the finished `real-fake` runs of an experiment in `OUT` and trains the same again on (a) the
+images that the judge (see judge_network.py) recognises as their class, (b) as many drawn at random.
+Same real images, seeds, steps and recipe. The judge has seen ten times more photographs than the
+run: no filter inside a run can know what it knows. Test pictures are those of the experiment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from judge_network import ResNet56, classify, load_judge
+
+from gendataagent.backbones import build_classifier
+from gendataagent.data import load_data
+from gendataagent.evaluation import evaluate
+from gendataagent.experiments import read_rows
+from gendataagent.experiments.tables import differences_table, measures_table
+from gendataagent.pixels import Pixels
+from gendataagent.pool import Pool
+from gendataagent.records import derive_seed
+from gendataagent.runfolder import RunFolder
+from gendataagent.training import Trainer
+
+ARM = "real-fake"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of an experiment")
+    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    judge = load_judge(arguments.judge)
+    rows = []
+    for row in read_rows(arguments.out / "results.parquet"):
+        if row["arm"] == ARM and row["seed"] < arguments.seeds:
+            rows.append(row)
+            rows += train_on_parts(arguments.out / "runs" / row["run"], row["seed"], judge)
+            print(f"seed {row['seed']} done", file=sys.stderr)
+    if not rows:
+        raise SystemExit(f"{arguments.out} has no finished {ARM} runs; make them first")
+    print(measures_table(rows).markdown())
+    for key in ("top1", "worst_class"):
+        print(differences_table(rows, key, [ARM, "random part"]).markdown())
+
+
+def train_on_parts(folder: Path, seed: int, judge: ResNet56) -> list[dict[str, object]]:
+    """Return a row each for training on the recognised images and on as many at random."""
+    run = RunFolder.open(folder)
+    config = run.config()
+    splits = load_data(config.data, seed=seed)
+    made = Pool(run, splits.class_names).kept([0])
+    classes = classify(judge, [made.image(index) for index in range(len(made))])
+    recognised = [i for i, found in enumerate(classes) if found == made.labels[i]]
+    at_random = sorted(random.Random(seed).sample(range(len(made)), len(recognised)))
+    rows = []
+    for arm, part in (("recognised part", recognised), ("random part", at_random)):
+        classifier = build_classifier(
+            config.classifier, splits.class_names, seed=derive_seed(seed, "classifier")
+        )
+        trainer = Trainer(classifier, config.training, seed=seed)
+        stored_px = trainer.augmenter.stored_px
+        real = Pixels.from_images(splits.train, stored_px)
+        synthetic = subset(Pixels.from_images(made, stored_px), part)
+        for epoch in range(1, config.training.epochs + 1):
+            trainer.fit_epoch(epoch, real, synthetic)
+        test = evaluate(classifier, Pixels.from_images(splits.test, stored_px), "test")
+        rows.append(
+            {"arm": arm, "seed": seed, "run": folder.name, "top1": test.top1, "ece": test.ece,
+             "worst_class": test.worst_class_accuracy, "disparity": test.worst_case_disparity,
+             "generated": len(made), "kept": len(part)}
+        )  # fmt: skip
+    return rows
+
+
+def subset(pixels: Pixels, indices: Sequence[int]) -> Pixels:
+    """Return the pictures at `indices`."""
+    chosen = torch.tensor(indices)
+    return Pixels(
+        lambda batch: pixels.batch(chosen[batch]),
+        pixels.labels[chosen],
+        ids=[pixels.ids[index] for index in indices],
+        size_px=pixels.size_px,
+    )
+
+
+if __name__ == "__main__":
+    main()
