@@ -24,14 +24,14 @@ from gendataagent import generation, memory, storage
 from gendataagent.adaptive.choosing import Choice
 from gendataagent.adaptive.rounds import AdaptiveRounds
 from gendataagent.caption_cache import CachedCaptioner
-from gendataagent.checkpoint import list_weights, save_weights
+from gendataagent.checkpoint import save_weights
 from gendataagent.classifier import Classifier
 from gendataagent.components import Backends, build_backends
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.costs import StageCosts
 from gendataagent.data import LabelledImages
 from gendataagent.errors import ConfigError
-from gendataagent.filtering import FILTERS, FilterContext, FilterScores, drop
+from gendataagent.judging import Jury
 from gendataagent.leakage import HeldOut
 from gendataagent.pixels import Pixels
 from gendataagent.pool import Pool, SyntheticImages
@@ -82,11 +82,18 @@ class Agent:
         self._images, self._folder, self._backends = images, folder, backends
         self._pixels = pixels
         self._validation = validation
-        self._held_out = held_out
         self._adaptive: AdaptiveRounds | None = None
         if config.adaptive.enabled:
             self._adaptive = AdaptiveRounds(config, folder, trainer, validation)
         self._progress = progress or SilentProgress()
+        self._jury = Jury(
+            config,
+            folder,
+            self.pool,
+            adaptive=self._adaptive,
+            held_out=held_out,
+            progress=self._progress,
+        )
         self._active: tuple[list[int], SyntheticImages] | None = None
 
     @classmethod
@@ -162,10 +169,10 @@ class Agent:
         with costs.measure("render", clock=False):
             rendered = self._render(number, prompted, costs)
         self._release(self._backends.executor.release, costs.device)
-        rendered = self._without_repeats(rendered)
-        choice = self._judge(number, rendered, selected, classifier, costs)
-        verdicts = {candidate.id: candidate for candidate in choice.judged}
-        judged = [verdicts.get(candidate.id, candidate) for candidate in rendered]
+        choice = self._jury.judge(
+            number, rendered, selected, classifier, self._real_pixels(classifier), costs
+        )
+        judged = list(choice.judged)
         self.pool.close_round(number, judged)
         return self._write_record(number, selected, judged, choice, costs)
 
@@ -272,76 +279,6 @@ class Agent:
                 stage.advance(len(batch))
                 start = time.perf_counter()
         return [done[candidate.id] for candidate in prompted]
-
-    def _without_repeats(self, rendered: Sequence[Candidate]) -> list[Candidate]:
-        """Refuse what repeats a held-out picture, before anything else looks at the images."""
-        usable = [candidate for candidate in rendered if candidate.kept]
-        if self._held_out is None or not usable:
-            return list(rendered)
-        judged = {c.id: c for c in self._held_out.judge(usable, self.pool.images_of(usable))}
-        return [judged.get(candidate.id, candidate) for candidate in rendered]
-
-    def _judge(
-        self,
-        number: int,
-        rendered: Sequence[Candidate],
-        selected: Sequence[Scored],
-        classifier: Classifier,
-        costs: StageCosts,
-    ) -> Choice:
-        """Let the filter, and what is tried on validation, say which images go into training."""
-        usable = [candidate for candidate in rendered if candidate.kept]
-        if not usable:
-            return Choice(notes=("Every image of this round was refused before the filter.",))
-        with costs.measure("filter"):
-            scores = self._filter_scores(number, usable, classifier)
-        if self._adaptive is None:
-            judged = tuple(drop(usable, scores, self.config.filter))
-            return Choice(judged=judged, notes=(scores.note,) if scores.note else ())
-        with costs.measure("probe", clock=False):
-            choice = self._adaptive.judge(
-                number,
-                scores,
-                self.pool.images_of(usable),
-                selected=selected,
-                real=self._real_pixels(classifier),
-                standing=self._standing(number),
-                progress=self._progress,
-            )
-        costs.seconds["probe"] = self._adaptive.seconds(number)
-        return choice
-
-    def _filter_scores(
-        self, number: int, usable: Sequence[Candidate], classifier: Classifier
-    ) -> FilterScores:
-        pixels = Pixels.from_pil(
-            [self.pool.image(candidate) for candidate in usable],
-            [candidate.label for candidate in usable],
-            ids=[candidate.id for candidate in usable],
-            size_px=classifier.size_px,
-        )
-        snapshots = [
-            path
-            for epoch, path in list_weights(self._folder.snapshots)
-            if epoch <= self.schedule.round_epochs[number]
-        ]
-        context = FilterContext(
-            candidates=usable,
-            pixels=pixels,
-            classifier=classifier,
-            snapshots=snapshots,
-            config=self.config.filter,
-            seed=derive_seed(self.config.seed, "filter", number),
-            real=self._real_pixels(classifier),
-            batch_size=memory.scoring_batch(classifier.size_px),
-        )
-        return FILTERS[self.config.filter.by](context)
-
-    def _standing(self, number: int) -> SyntheticImages | None:
-        """Return the images of earlier rounds that a round leaves in training."""
-        if self.config.agent.pool == "replace":
-            return None
-        return self.pool.kept(i for i in range(number) if self._folder.round_is_done(i))
 
     def _write_record(
         self,
