@@ -93,21 +93,26 @@ def test_marks_are_epochs_from_1_each_its_own(
 
 
 @pytest.mark.parametrize(
-    ("rounds", "last", "epochs"),
-    [(2, 6, (0, 6)), (3, 7, (0, 3, 7)), (4, 3, (0, 1, 2, 3)), (1, 6, (0,)), (2, -1, (0, 12))],
-)
-def test_the_rounds_can_be_over_early(rounds: int, last: int, epochs: tuple[int, ...]) -> None:
-    agent = {"rounds": rounds, "first_round_epoch": 0, "last_round_epoch": last}
+    ("rounds", "first", "within", "epochs"),
+    [(2, 0, 0.5, (0, 6)), (3, 0, 0.25, (0, 2, 4)), (2, 4, 0.5, (4, 8)), (2, -1, 0.5, (4, 8)),
+     (1, 0, 0.05, (0,)), (2, 0, 1.0, (0, 12))],
+)  # fmt: skip
+def test_the_rounds_can_be_over_early(
+    rounds: int, first: int, within: float, epochs: tuple[int, ...]
+) -> None:
+    agent = {"rounds": rounds, "first_round_epoch": first, "rounds_within": within}
     config = RunConfig.from_dict({"training": {"epochs": 24}, "agent": agent})
     assert Schedule.from_config(config).round_epochs == epochs
 
 
-@pytest.mark.parametrize(("first", "last", "least"), [(0, 1, 2), (2, 3, 4), (2, 24, 4), (-1, 2, 3)])
-def test_a_last_round_too_early_or_after_the_training_is_refused(
-    first: int, last: int, least: int
+@pytest.mark.parametrize(("first", "within", "left"), [(0, 0.1, 2), (-1, 0.1, 2), (4, 0.25, 2)])
+def test_rounds_that_do_not_fit_within_their_share_are_refused(
+    first: int, within: float, left: int
 ) -> None:
-    agent = {"rounds": 3, "first_round_epoch": first, "last_round_epoch": last}
-    with pytest.raises(ConfigError, match=rf"last_round_epoch \({last}\).*at least {least}, so"):
+    agent = {"rounds": 3, "first_round_epoch": first, "rounds_within": within}
+    with pytest.raises(
+        ConfigError, match=rf"agent.rounds \(3\) must be.*first_round_epoch \({left}\)"
+    ):
         RunConfig.from_dict({"training": {"epochs": 24}, "agent": agent})
 
 

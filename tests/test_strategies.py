@@ -19,7 +19,7 @@ from gendataagent.strategies import STRATEGIES, Strategy, apply, find_strategy, 
 NAMES = (
     "only-real", "randaugment", "cutmix", "mixup", "only-synthetic", "real-fake",
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
-    "random-drop", "entropy", "margin",
+    "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_what_each_changes_of_the_paper_s_own(name: str, changed: dict[str, Any]
 def test_the_paper_s_own_switches_off_ideas_that_are_not_in_it() -> None:
     base = RunConfig.from_dict(
         {
-            "agent": {"pool": "accumulate", "last_round_epoch": 99, "guard": True},
+            "agent": {"pool": "accumulate", "rounds_within": 0.5, "guard": True},
             "adaptive": {"enabled": True},
             "training": {"batchnorm_from_real": True, "synthetic_weight": 0.5,
                          "synthetic_label_smoothing": 0.2, "synthetic_share_of_batch": 0.5},

@@ -44,14 +44,11 @@ def guard_epochs(config: RunConfig) -> tuple[int, ...]:
 
 
 def _round_epochs(config: RunConfig) -> tuple[int, ...]:
-    epochs, rounds = config.training.epochs, config.agent.rounds
-    first = config.agent.first_round_epoch
+    rounds, first = config.agent.rounds, config.agent.first_round_epoch
+    end = config.agent.last_epoch(config.training.epochs)
     if first < 0:
-        first = epochs // (rounds + 1)
-    last = config.agent.last_round_epoch
-    if last < 0 or rounds == 1:
-        return tuple(first + i * (epochs - first) // rounds for i in range(rounds))
-    return tuple(first + i * (last - first) // (rounds - 1) for i in range(rounds))
+        first = end // (rounds + 1)
+    return tuple(first + i * (end - first) // rounds for i in range(rounds))
 
 
 def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:

@@ -48,7 +48,7 @@ _NO_AGENT = {
 }
 
 # Ideas that are not in the paper, switched off where its own way is asked for.
-_PLAIN_AGENT = {"enabled": True, "pool": "replace", "last_round_epoch": -1, "guard": False}
+_PLAIN_AGENT = {"enabled": True, "pool": "replace", "rounds_within": 1.0, "guard": False}
 _PLAIN_TRAINING = {
     "real_images": True,
     "synthetic_weight": 1.0,
@@ -74,6 +74,15 @@ _REAL_FAKE = {
     "filter": {"by": "none"},
     "adaptive": {"enabled": False},
 }
+_PLUS = {
+    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 2, "rounds_within": 0.5,
+              "pool": "accumulate"},
+    "training": {**_PLAIN_TRAINING, "batchnorm_from_real": True},
+    "selection": {"by": "marginal", "share": 1.0, **_PLAIN_SELECTION, "per_class": True},
+    "prompting": {"rewrites": 1},
+    "filter": {"by": "none"},
+    "adaptive": {"enabled": False},
+}  # fmt: skip
 _UNIFORM = {"selection": {"by": "uniform"}}
 _SAME_CAPTION = {"prompting": {"rewriter": "none"}}
 _NO_FILTER = {"filter": {"by": "none"}}
@@ -180,6 +189,22 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
          {"selection": {"by": "margin"}}),
     ):  # fmt: skip
         yield Strategy(name=name, about=about, settings=_over(_PAPER, change), rewrites=True)
+    yield from _ours()
+
+
+def _ours() -> Iterator[Strategy]:
+    """Yield what docs/evidence.md comes to, and its control: the same mending of another system."""
+    yield Strategy(
+        name="gendataagent-plus",
+        about="ours: all sources in two early rounds, all kept, batch norm of real images",
+        settings=_PLUS,
+        rewrites=True,
+    )
+    yield Strategy(
+        name="real-fake-plus",
+        about="real-fake with batch norm of real images: what that alone does",
+        settings=_over(_REAL_FAKE, {"training": {"batchnorm_from_real": True}}),
+    )
 
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _all()}

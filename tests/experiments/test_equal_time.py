@@ -72,6 +72,13 @@ def test_there_are_always_epochs_enough_for_the_rounds(first: int, least: int) -
     assert (rounds[0] == 0) == (first == 0)
 
 
+def test_rounds_that_are_over_early_keep_their_share_too() -> None:
+    config = settings(0, rounds=3, epochs=40)
+    early = replace(config, agent=replace(config.agent, rounds_within=0.5))
+    assert Schedule.from_config(with_epochs(early, 60)).round_epochs == (0, 10, 20)
+    assert with_epochs(early, 1).training.epochs == 6
+
+
 def test_without_rounds_one_epoch_is_enough() -> None:
     config = replace(settings(6), agent=replace(settings(6).agent, enabled=False))
     assert with_epochs(config, 1).training.epochs == 1

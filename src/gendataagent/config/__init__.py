@@ -124,25 +124,17 @@ class RunConfig:
 def _cross_checks(config: RunConfig) -> Iterator[str]:
     """Yield problems that concern more than one setting."""
     agent, training = config.agent, config.training
-    if agent.enabled and agent.first_round_epoch >= training.epochs:
+    first = max(0, agent.first_round_epoch)
+    if agent.enabled and first >= training.epochs:
         yield (
             f"agent.first_round_epoch ({agent.first_round_epoch}) must be below training.epochs "
             f"({training.epochs}), or no round ever happens"
         )
-    epochs_left = training.epochs - max(0, agent.first_round_epoch)
-    if agent.enabled and 0 < epochs_left < agent.rounds:
+    elif agent.enabled and agent.last_epoch(training.epochs) - first < agent.rounds:
         yield (
-            f"agent.rounds ({agent.rounds}) must be at most training.epochs - "
-            f"agent.first_round_epoch ({epochs_left}): at most one round stands before an epoch"
-        )
-    last, least = agent.last_round_epoch, max(1, agent.first_round_epoch) + agent.rounds - 1
-    if agent.first_round_epoch >= 0:
-        least = agent.first_round_epoch + agent.rounds - 1
-    if agent.enabled and last >= 0 and agent.rounds > 1 and not least <= last < training.epochs:
-        yield (
-            f"agent.last_round_epoch ({last}) must be -1, or at least {least}, so that each of "
-            f"{agent.rounds} rounds has an epoch of its own, and below training.epochs "
-            f"({training.epochs})"
+            f"agent.rounds ({agent.rounds}) must be at most agent.rounds_within x training.epochs "
+            f"- agent.first_round_epoch ({agent.last_epoch(training.epochs) - first}): at most one "
+            "round stands before an epoch"
         )
     if config.adaptation.enabled and config.generation.lora:
         yield (

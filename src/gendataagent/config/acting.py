@@ -20,12 +20,13 @@ class AgentConfig:
         source="[?]; 20 rounds in 200 epochs = one every 10 [I]",
         at_least=-1,
     )
-    last_round_epoch: int = setting(
-        -1,
-        "epochs trained before the last round, the others at equal distances between the first and "
-        "it; -1 = the distances reach to the end of training",
-        source="-1 [I]",
-        at_least=-1,
+    rounds_within: float = setting(
+        1.0,
+        "share of the training over which the rounds are spread, the first included; 0.5 = all "
+        "images are there before half of it is over",
+        source="1 [I]",
+        above=0,
+        at_most=1,
     )
     pool: str = setting(
         "replace",
@@ -51,6 +52,11 @@ class AgentConfig:
         choices=(AUTO, "always", "never"),
         affects_results=False,
     )
+
+    def last_epoch(self, epochs: int) -> int:
+        """Return the epochs trained when the last round's stretch ends, of `epochs` in all."""
+        # The tolerance is for shares like 0.55 of 100 epochs, which is 55.00000000000001.
+        return int(self.rounds_within * epochs + 1e-9)
 
     @property
     def trains_baseline(self) -> bool:

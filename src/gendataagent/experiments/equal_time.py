@@ -149,17 +149,15 @@ def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
     first, rounds = config.agent.first_round_epoch, config.agent.rounds
     share = first / config.training.epochs
     # -1: each of rounds + 1 stretches needs an epoch
-    epochs = max(epochs, rounds + 1 if first else rounds)
+    needed = rounds + 1 if first else rounds
+    while config.agent.last_epoch(epochs) < needed:
+        epochs += 1
     if first > 0:
-        first = min(max(1, round(share * epochs)), epochs - rounds)
-    last = config.agent.last_round_epoch
-    if last >= 0 and rounds > 1:
-        earliest = max(first, 0) + rounds - 1
-        last = max(earliest, min(round(last / config.training.epochs * epochs), epochs - 1))
+        first = min(max(1, round(share * epochs)), config.agent.last_epoch(epochs) - rounds)
     return replace(
         config,
         training=replace(config.training, epochs=epochs),
-        agent=replace(config.agent, first_round_epoch=first, last_round_epoch=last),
+        agent=replace(config.agent, first_round_epoch=first),
     )
 
 
