@@ -35,9 +35,9 @@ def network() -> nn.Sequential:
 
 def test_the_statistics_are_those_of_the_real_pictures(make_pixels: MakePixels) -> None:
     real = make_pixels(24)
-    trainer = trainer_of(network())
+    module = network()
+    trainer = trainer_of(module)
     trainer.fit_epoch(1, real)
-    module = trainer.classifier.module
     before = {name: value.clone() for name, value in module.state_dict().items()}
     assert trainer.take_batchnorm_from(real)
     after = module.state_dict()
