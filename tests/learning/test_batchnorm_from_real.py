@@ -28,7 +28,7 @@ def trainer_of(module: nn.Module, seed: int = 0, config: TrainingConfig = PLAIN)
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.Dropout(0.5), nn.Flatten(),
+        nn.Dropout(0.5), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.Flatten(),
         nn.Linear(144, 3),
     )  # fmt: skip
 
@@ -42,20 +42,20 @@ def test_the_statistics_are_those_of_the_real_pictures(make_pixels: MakePixels) 
     assert trainer.take_batchnorm_from(real)
     after = module.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
-    assert changed == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert changed == {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
     images = trainer.classifier.normalise(real.batch(torch.arange(24)).float() / 255)
-    seen = module[0](images)  # every pass sees all 24 pictures, in whole batches
-    assert torch.allclose(after["1.running_mean"], seen.mean(dim=(0, 2, 3)), atol=1e-5)
-    assert module[1].momentum == 0.3
+    seen = module[1](images)  # every pass sees all 24 pictures, in whole batches
+    assert torch.allclose(after["2.running_mean"], seen.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert module[2].momentum == 0.3
 
 
 def test_modes_are_left_as_found_and_dropout_stays_off(make_pixels: MakePixels) -> None:
     module = network()
     module.train()
-    module[1].eval()
+    module[2].eval()
     trainer = trainer_of(module)
     trainer.take_batchnorm_from(make_pixels(16))
-    assert [layer.training for layer in module] == [True, False, True, True, True]
+    assert [layer.training for layer in module] == [True, True, False, True, True]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_pixels: MakePixels) -> None:
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_pixels: Mak
     for seed in (0, 0, 1):
         trainer = trainer_of(network(), seed, config)
         trainer.take_batchnorm_from(make_pixels(20))
-        found.append(trainer.classifier.module.state_dict()["1.running_mean"])
+        found.append(trainer.classifier.module.state_dict()["2.running_mean"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
