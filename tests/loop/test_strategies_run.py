@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from gendataagent import storage
 from gendataagent.budget import generated_images, match_budget
+from gendataagent.checkpoint import list_weights, load_weights
 from gendataagent.config import RunConfig
 from gendataagent.pool import Pool
 from gendataagent.run import run
@@ -54,3 +57,18 @@ def test_without_the_agent_nothing_is_made(
     assert result.images_made == 0
     assert result.optimizer_steps == 8
     assert "test" in result.evaluations
+
+
+def test_batch_normalisation_from_real_images_is_what_the_run_keeps_and_measures(
+    small_config: RunConfig, tmp_path: Path
+) -> None:
+    plain = apply(small_config, "only-real")
+    mended = replace(plain, training=replace(plain.training, batchnorm_from_real=True))
+    results = [run(config, tmp_path / name) for config, name in ((plain, "a"), (mended, "b"))]
+    one, other = (
+        load_weights(list_weights(tmp_path / name / "classifier")[-1][1]) for name in "ab"
+    )
+    changed = {name.rpartition(".")[2] for name in one if not torch.equal(one[name], other[name])}
+    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+    losses = [result.evaluations["validation"].loss for result in results]
+    assert losses[0] != losses[1]
