@@ -27,7 +27,7 @@ from gendataagent.pool import Pool
 from gendataagent.results import read_result
 from gendataagent.runfolder import RunFolder
 
-AT_MOST = 500  # images of a round that are judged, evenly taken
+AT_MOST = 200  # images of a round that are judged, evenly taken
 
 
 def main() -> None:
