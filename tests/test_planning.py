@@ -17,7 +17,6 @@ from gendataagent.data import load_data
 from gendataagent.errors import ConfigError, DataError
 from gendataagent.planning import find_device, make_plan
 from gendataagent.planning.costs import (
-    DRAWN_TOGETHER,
     architecture_of,
     image_flops,
 )
@@ -132,12 +131,6 @@ def test_facts_are_what_the_flop_counter_says() -> None:
     assert at(SD15.unet_flops, 64**2) == pytest.approx(0.803e12, rel=1e-3)  # told independently
     assert at(SD15.encode_flops, 512**2) == pytest.approx(1.117e12, rel=1e-3)
     assert at(SD15.decode_flops, 512**2) == pytest.approx(2.515e12, rel=1e-3)
-
-
-def test_what_is_copied_from_the_run_is_still_so() -> None:
-    from gendataagent.backends.diffusion import generator
-
-    assert generator.DRAWN_TOGETHER == DRAWN_TOGETHER
 
 
 def test_an_image_costs_its_steps_twice_with_guidance() -> None:

@@ -15,14 +15,13 @@ tried alone.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import platform
 import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from PIL import Image
 
 from gendataagent.adaptation import read_adaptation
 from gendataagent.backbones import build_classifier
-from gendataagent.backends.diffusion import generator as drawing
 from gendataagent.components import resolve_device
 from gendataagent.config import RunConfig
 from gendataagent.console import ConsoleProgress
@@ -243,6 +241,7 @@ def settings(
         "generation": {
             "num_inference_steps": options.steps, "strength": options.strength,
             "dtype": options.dtype, "generator": WITHOUT["sd"],
+            "drawn_together": max(1, min(8, options.images)),  # more would be made for nothing
         },
         "adaptation": {
             "enabled": options.lora_epochs > 0 and "sd" in folders,
@@ -273,8 +272,7 @@ def _one_round(
     """Do a whole run with these parts; return seconds, rate and peak memory by stage."""
     config = settings(scale, folders, photos, options, device)
     shutil.rmtree(out, ignore_errors=True)
-    with _drawing_at_most(options.images):
-        run(config, out, progress=progress)
+    run(config, out, progress=progress)
     stages = _of_the_round(RunFolder.open(out))
     if config.adaptation.enabled:
         done = read_adaptation(RunFolder.open(out).adaptation)
@@ -284,17 +282,6 @@ def _one_round(
         stages["adapt"]["losses"] = done.losses
     stages["train"] = _training(config, device)
     return stages
-
-
-@contextlib.contextmanager
-def _drawing_at_most(images: int) -> Iterator[None]:
-    """Draw no more images together than are wanted: they would be made for nothing here."""
-    usual = drawing.DRAWN_TOGETHER
-    drawing.DRAWN_TOGETHER = max(1, min(usual, images))
-    try:
-        yield
-    finally:
-        drawing.DRAWN_TOGETHER = usual
 
 
 def _of_the_round(folder: RunFolder) -> dict[str, Any]:

@@ -304,7 +304,11 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
     executor = ProcessExecutor(settings.workers) if settings.workers else SerialExecutor()
     if not settings.image_cache:
         return executor
-    what = (generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device)
+    what: tuple[object, ...] = (
+        generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device
+    )  # fmt: skip
+    if settings.drawn_together != 8:  # so that earlier caches stay good
+        what = (*what, settings.drawn_together)
     return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
 
 

@@ -15,11 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gendataagent.backends.diffusion import (
-    DRAWN_TOGETHER,
-    DiffusionFactory,
-    DiffusionGenerator,
-)
+from gendataagent.backends.diffusion import DiffusionFactory, DiffusionGenerator
 from gendataagent.config import GenerationConfig
 from gendataagent.errors import ConfigError, GenerationError, ModelError
 from gendataagent.executors import ProcessExecutor, SerialExecutor
@@ -93,7 +89,14 @@ def test_the_pipeline_always_draws_as_many_at_once(
     assert len(generator.render([request(0)])) == 1
     assert len(generator.render([request(seed) for seed in range(9)])) == 9
     # Kernels for one image round otherwise than those for several.
-    assert drawn == [DRAWN_TOGETHER] * 3
+    assert drawn == [GenerationConfig().drawn_together] * 3
+
+
+def test_as_many_are_drawn_at_once_as_the_settings_say(tiny_pipeline_folder: Path) -> None:
+    settings = GenerationConfig(drawn_together=3)
+    made = DiffusionFactory.from_config(settings, str(tiny_pipeline_folder), "cpu")()
+    assert made._drawn_together == 3
+    assert len(pixels_of(made.render([request(seed) for seed in range(4)]))) == 4
 
 
 @pytest.mark.parametrize(

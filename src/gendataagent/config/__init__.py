@@ -115,6 +115,7 @@ class RunConfig:
             row.key: row.value if not isinstance(row.value, tuple) else list(row.value)
             for row in iterate_settings(self)
             if row.setting.affects_results
+            and (row.setting.as_before is None or row.value != row.setting.as_before)
         }
         return hashlib.blake2b(
             json.dumps(tree, sort_keys=True).encode(), digest_size=16

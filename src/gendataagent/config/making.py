@@ -142,9 +142,17 @@ class GenerationConfig:
     )
     batch_size: int = setting(
         16,
-        "pictures handed to the generator at a time; it draws 8 at once, whatever this is",
+        "pictures handed to the generator at a time; it draws generation.drawn_together at once, "
+        "whatever this is",
         at_least=1,
         affects_results=False,
+    )
+    drawn_together: int = setting(
+        8,
+        "images the generator draws at once, fewer only where memory runs out; at another value "
+        "they differ in their last bits. A large GPU with a small generator wants more (64)",
+        at_least=1,
+        as_before=8,
     )
     image_cache: str = setting(
         "",

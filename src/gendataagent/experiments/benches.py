@@ -267,7 +267,7 @@ def _tables() -> Iterator[Bench]:
             *(
                 Arm(name=f"{strategy}-x{times:g}", strategy=strategy, budget=times)
                 for times in (0.5, 1.0, 2.0, 4.0, 10.0)
-                for strategy in ("real-fake", "gendataagent")
+                for strategy in ("real-fake", "gendataagent", "gendataagent-plus")
             ),
         ),
     )  # fmt: skip

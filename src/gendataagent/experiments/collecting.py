@@ -86,7 +86,7 @@ def measure_extras(folder: Path) -> None:
     config: RunConfig = RunFolder.open(folder).config()
     result = read_result(folder)
     splits = load_data(config.data, seed=config.seed)
-    classifier = load_classifier(folder, device="cpu")
+    classifier = load_classifier(folder, device=config.device)
     some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_PICTURES))
     extras = {
         **_robustness(classifier, some),

@@ -36,7 +36,6 @@ from gendataagent.planning.facts import (
 CAPTION_WORDS = 15  # tokens of a caption, of prompting.caption_tokens allowed
 REWRITE_PROMPT_TOKENS = 300
 REWRITE_TOKENS = 25  # a reply's tokens for each rewrite
-DRAWN_TOGETHER = 8  # as backends.diffusion draws
 PNG_BYTES_PER_PX = {"small": 2.2, "large": 1.7}  # bundled CIFAR-10 measured; photographs assumed
 SMALL_PX = 64
 RUNTIME_BYTES = 1.5 * GIB  # CUDA context, kernels, workspaces, fragmentation
@@ -230,10 +229,10 @@ def _render(config: RunConfig, counts: Counts, device: Device) -> StageCost:
         seconds=_seconds(flops, device),
         memory_bytes=(
             _weight_bytes(architecture.parameters, device)
-            + width * DRAWN_TOGETHER * busiest
+            + width * config.generation.drawn_together * busiest
             + RUNTIME_BYTES
         ),
-        note=f"{DRAWN_TOGETHER} drawn together, halved where the memory runs out",
+        note=f"{config.generation.drawn_together} drawn together, halved where the memory runs out",
     )
 
 

@@ -1,6 +1,6 @@
 """Image-to-image with any pipeline of diffusers, and its adaptation by LoRA."""
 
 from gendataagent.backends.diffusion.factory import DiffusionFactory
-from gendataagent.backends.diffusion.generator import DRAWN_TOGETHER, DiffusionGenerator
+from gendataagent.backends.diffusion.generator import DiffusionGenerator
 
-__all__ = ["DRAWN_TOGETHER", "DiffusionFactory", "DiffusionGenerator"]
+__all__ = ["DiffusionFactory", "DiffusionGenerator"]

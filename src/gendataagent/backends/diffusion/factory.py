@@ -31,6 +31,7 @@ class DiffusionFactory:
         lora: LoRA weights: a safetensors file, a folder or a hub id; "" = none.
         lora_scale: how strongly they act; 0 = not at all, 1 = as they were trained.
         trust_remote_code: run Python code that comes with the model.
+        drawn_together: images drawn at once.
     """
 
     model: str
@@ -43,6 +44,7 @@ class DiffusionFactory:
     lora: str = ""
     lora_scale: float = 0.5
     trust_remote_code: bool = False
+    drawn_together: int = 8
 
     @classmethod
     def from_config(
@@ -60,6 +62,7 @@ class DiffusionFactory:
             lora=config.lora,
             lora_scale=config.lora_scale,
             trust_remote_code=trust_remote_code,
+            drawn_together=config.drawn_together,
         )
 
     @property

@@ -23,7 +23,6 @@ from gendataagent.backends.diffusion.prompts import loses_its_class, token_count
 from gendataagent.errors import GenerationError
 from gendataagent.protocols import Rendered, RenderRequest
 
-DRAWN_TOGETHER = 8
 _BLACK_BELOW = 8  # of 255: what NaN latents and safety checkers leave behind
 
 
@@ -31,9 +30,10 @@ class DiffusionGenerator:
     """Makes images with a diffusers image-to-image pipeline.
 
     The noise of an image comes from a CPU generator seeded by its request. Matrix kernels round
-    otherwise for other batch sizes, so the pipeline always draws `DRAWN_TOGETHER` images at a time,
-    the last ones repeated where fewer are asked for: an image is then the same to the bit whatever
-    it is asked for with. Only on a device whose memory is too small for that are fewer drawn.
+    otherwise for other batch sizes, so the pipeline always draws as many images at a time
+    (`generation.drawn_together`), the last ones repeated where fewer are asked for: an image is
+    then the same to the bit whatever it is asked for with. Only on a device whose memory is too
+    small for that are fewer drawn.
 
     Sources and texts are encoded once and kept (`keeping`). A prompt that is cut before its class
     is told is refused, since its image would show anything.
@@ -49,7 +49,7 @@ class DiffusionGenerator:
         self.latents, self.texts = Kept(LATENTS_BYTES), Kept(TEXTS_BYTES)
         self._pipeline.vae.encode = LatentsOnce(self._pipeline.vae, self.latents)
         self._pipeline.encode_prompt = TextsOnce(self._pipeline, self.texts)
-        self._drawn_together = DRAWN_TOGETHER
+        self._drawn_together = factory.drawn_together
 
     @property
     def size_px(self) -> int:
