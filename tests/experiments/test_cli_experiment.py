@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gendataagent.cli import app
-from gendataagent.errors import GenerationError
+from gendataagent.cli.experiment import _seeds_of
+from gendataagent.errors import ConfigError, GenerationError
 from gendataagent.experiments import Arm, Bench
 
 
@@ -37,3 +38,17 @@ def test_a_finished_experiment_is_shown_and_says_where(
     with pytest.raises(GenerationError, match="1 of 4 runs failed"):
         invoke("small", "--out", str(out))
     assert "| at-random |" in (out / "results.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("2", (0, 1)), ("10-12", (10, 11, 12)), ("0,3, 7", (0, 3, 7)), ("4-5,4", (4, 5)), ("0", (0,))],
+)
+def test_seeds_are_how_many_or_which(text: str, seeds: tuple[int, ...]) -> None:
+    assert _seeds_of(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "-3", "5-3", "1,,2", "two", "1.5"])
+def test_seeds_that_name_none_are_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ConfigError, match="10-19"):
+        _seeds_of(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,9 @@ def experiment(
     arms: Annotated[
         str | None, typer.Option(help="only these, with commas; strategies and .toml files too")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="number of seeds", min=1)] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="how many, or which: 5 (0 to 4), 10-19, 0,3,7")
+    ] = None,
     jobs: Annotated[
         int, typer.Option(help="runs at a time, one thread each; 0 = one a core", min=0)
     ] = 0,
@@ -59,7 +62,7 @@ def experiment(
     if arms is not None:
         bench = bench.with_arms([arm.strip() for arm in arms.split(",") if arm.strip()])
     if seeds is not None:
-        bench = replace(bench, seeds=tuple(range(seeds)))
+        bench = replace(bench, seeds=_seeds_of(seeds))
     settings = apply_overrides({}, set_ or [])
     if data is not None:
         settings.setdefault("data", {})["path"] = data
@@ -88,6 +91,23 @@ def experiment(
     write_results(rows, folder, bench=bench)
     _print_tables(tables_of(rows, baselines=baselines_of(bench)[:2], brief=True))
     _say(f"all measures, comparisons and plots: {folder / 'results.html'}, also as results.md")
+
+
+def _seeds_of(text: str) -> tuple[int, ...]:
+    """Return the seeds that "5", "10-19" or "0,3,7" stands for, each once, in that order."""
+    if re.fullmatch(r"\s*[1-9]\d*\s*", text):
+        return tuple(range(int(text)))
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise ConfigError(
+                f"--seeds {text!r} names no seeds; give how many (5 stands for 0 to 4), a range "
+                "(10-19) or a list (0,3,7)"
+            )
+        seeds.extend(range(first, last + 1))
+    return tuple(dict.fromkeys(seeds))
 
 
 def _at_equal_time(

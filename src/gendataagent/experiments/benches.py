@@ -269,5 +269,7 @@ def _tables() -> Iterator[Bench]:
                 for times in (0.5, 1.0, 2.0, 4.0, 10.0)
                 for strategy in ("real-fake", "gendataagent", "gendataagent-plus")
             ),
+            # A third of four times: does it do with that what uniform synthesis does with all?
+            Arm(name="gendataagent-plus-x1.33", strategy="gendataagent-plus", budget=4 / 3),
         ),
     )  # fmt: skip
