@@ -260,6 +260,26 @@ def _tables() -> Iterator[Bench]:
         ),
     )  # fmt: skip
     yield Bench(
+        name="ideas", about="what others have found to help, one at a time on the paper's setting",
+        base=FEWSHOT, baseline="gendataagent", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="gendataagent", strategy="gendataagent"),
+            *(
+                Arm(name=name, strategy="gendataagent", settings=settings)
+                for name, settings in (
+                    ("loss-weight-0.5", {"training": {"synthetic_weight": 0.5}}),
+                    ("loss-weight-2", {"training": {"synthetic_weight": 2.0}}),
+                    ("soft-labels", {"training": {"synthetic_label_smoothing": 0.3}}),
+                    ("long-warm-up", {"agent": {"first_round_epoch": 8}}),
+                    ("by-class-error", {"selection": {"budget_by": "validation-error"}}),
+                    ("adaptive", {"adaptive": {"enabled": True}}),
+                    ("guard", {"agent": {"guard": True}}),
+                    ("batchnorm-from-real", {"training": {"batchnorm_from_real": True}}),
+                )
+            ),
+        ),
+    )  # fmt: skip
+    yield Bench(
         name="efficiency", about="accuracy by the number of generated images, 0.5 to 10 times",
         base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
         arms=(
