@@ -103,3 +103,19 @@ def test_nothing_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:
     assert result["inner"] == width
     assert result["wide"] == []
     assert result["scroll"] <= width
+
+
+def test_the_devices_of_the_runs_are_said_and_where_they_are_mixed() -> None:
+    made = {"made": "2026-11-26", "torch": "2.13.0+cpu"}
+    rows = [{**row, **made, "device": "cpu"} for row in rows_of({"a": [0.4, 0.5], "b": [0.5, 0.6]})]
+    facts = report_of_bench(rows, find_bench("table1")).facts
+    assert "Runs made on 2026-11-26: 4 on cpu with torch 2.13.0+cpu." in facts
+    assert not any("several of these" in fact for fact in facts)
+
+    rows[1] |= {"device": "NVIDIA H200", "torch": "2.11.0", "made": "2026-11-24"}
+    text = " ".join(report_of_bench(rows, find_bench("table1")).facts)
+    assert (
+        "Runs made on 2026-11-24 to 2026-11-26: 3 on cpu with torch 2.13.0+cpu, 1 on NVIDIA H200 "
+        "with torch 2.11.0." in text
+    )
+    assert "several of these (seeds 1)" in text

@@ -33,9 +33,13 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
     """Return the measures of a finished run.
 
     Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is wall-clock time
-    of all stages as this run spent it (images shared with other runs cost it nothing).
+    of all stages as this run spent it (images shared with other runs cost it nothing); `made` is
+    the day it was begun.
     """
     result = read_result(folder)
+    folder_of_run = RunFolder(folder)
+    manifest = folder_of_run.read_optional_json(folder_of_run.manifest_file, {})
+    environment = manifest.get("environment", {})
     test = result.evaluations["test"]
     train, validation = result.evaluations["train"], result.evaluations.get("validation")
     extras = storage.read_json(folder / EXTRAS_FILE) if (folder / EXTRAS_FILE).exists() else {}
@@ -57,6 +61,9 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
         "optimizer_steps": result.optimizer_steps,
         "train_seconds": result.seconds.get("train", 0.0),
         "seconds": result.total_seconds,
+        "made": str(manifest.get("created", ""))[:10],
+        "device": environment.get("device"),
+        "torch": environment.get("torch"),
         **{name: extras.get(name) for name in _extra_names()},
     }
 

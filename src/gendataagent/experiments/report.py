@@ -7,12 +7,9 @@ OUT/plots/*.svg
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +97,12 @@ def baselines_of(bench: Bench) -> list[str]:
 
 def report_of_bench(rows: Rows, bench: Bench) -> Report:
     """Return the report of an experiment's rows; raise `ConfigError` where there are none."""
-    made_with = (
-        f"Made on {datetime.date.today().isoformat()} with gendataagent "
-        f"{metadata.version('gendataagent')}, torch {metadata.version('torch')}, on "
-        f"{platform.machine()} with {os.cpu_count()} CPU cores, one thread a run."
-    )
     corpus = (CORPUS_NOTE,) if bench.base["generation"]["generator"] == "tiny-sd" else ()
     return _report(
         rows,
         title=bench.name,
         about=f"Experiment `{bench.name}`: {bench.about}.",
-        facts=(made_with, *corpus),
+        facts=corpus,
         baselines=baselines_of(bench),
         paper=bench.paper,
     )
@@ -177,6 +169,7 @@ def _facts(rows: Rows) -> Iterator[str]:
         yield "No arm has all seeds; a difference is over the seeds that its two arms share."
     elif lacking:
         yield f"Not all {len(every)} seeds are there for {', '.join(lacking)}."
+    yield from _made_on(rows)
     steps = sorted(_whole_numbers(rows, "optimizer_steps"))
     if len(steps) == 1:
         yield f"Optimiser steps: {steps[0]:,} in every arm."
@@ -184,6 +177,27 @@ def _facts(rows: Rows) -> Iterator[str]:
         yield (
             f"Optimiser steps differ, from {steps[0]:,} to {steps[-1]:,}: part of a difference may "
             "come from that."
+        )
+
+
+def _made_on(rows: Rows) -> Iterator[str]:
+    """Say on what devices the runs were made, and where they cannot be told from an arm."""
+    known = [row for row in rows if row.get("device")]
+    if not known:
+        return
+    runs = Counter((str(row["device"]), str(row["torch"])) for row in known)
+    days = sorted({str(row["made"]) for row in known})
+    where = ", ".join(f"{n} on {device} with torch {version}" for (device, version), n in
+                      runs.most_common())  # fmt: skip
+    yield f"Runs made on {' to '.join(dict.fromkeys((days[0], days[-1])))}: {where}."
+    of_seed: dict[int, set[tuple[str, str]]] = {}
+    for row in known:
+        of_seed.setdefault(row["seed"], set()).add((str(row["device"]), str(row["torch"])))
+    mixed = [str(seed) for seed, kinds in sorted(of_seed.items()) if len(kinds) > 1]
+    if mixed:
+        yield (
+            f"Runs of one seed were made on several of these (seeds {', '.join(mixed)}): part of a "
+            "difference may come from that."
         )
 
 
