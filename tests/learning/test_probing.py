@@ -17,7 +17,7 @@ from gendataagent.classifier import Classifier
 from gendataagent.config import TrainingConfig
 from gendataagent.errors import TrainingDivergedError
 from gendataagent.pixels import Pixels
-from gendataagent.records import Candidate, candidate_id
+from gendataagent.records import Candidate, candidate_id, derive_seed
 from gendataagent.training import Trainer
 
 MakePixels = Callable[..., Pixels]
@@ -63,7 +63,7 @@ class Bench:
 
     def prober(
         self, journal: Path, *, standing: Pixels | None = None, trainer: Trainer | None = None,
-        steps: int = 12,
+        steps: int = 12, copies: int = 1, seed: int = 11,
     ) -> Prober:  # fmt: skip
         material = Material(
             real=self.real,
@@ -77,7 +77,8 @@ class Bench:
             trainer or self.trainer,
             material,
             steps=steps,
-            seed=11,
+            copies=copies,
+            seed=seed,
             journal=journal,
             on_probe=lambda: None,
         )
@@ -133,6 +134,22 @@ def test_every_option_starts_from_the_same_state(bench: Bench, tmp_path: Path) -
     late = first("strength", 0.9, bench.some(right=True))
     early = bench.prober(tmp_path / "b.jsonl")("strength", 0.9, bench.some(right=True))
     assert replace(late, seconds=0) == replace(early, seconds=0)
+
+
+def test_several_copies_are_trained_in_different_order_and_averaged(
+    bench: Bench, tmp_path: Path
+) -> None:
+    seeds = [11, derive_seed(11, "copy", 1), derive_seed(11, "copy", 2)]
+    alone = [
+        bench.prober(tmp_path / f"{n}.jsonl", seed=seed)("strength", 0.5, bench.some(right=True))
+        for n, seed in enumerate(seeds)
+    ]
+    losses = [probe.loss for probe in alone if probe.loss is not None]
+    gains = [probe.gain for probe in alone if probe.gain is not None]
+    assert len(set(losses)) == 3
+    both = bench.prober(tmp_path / "all.jsonl", copies=3)("strength", 0.5, bench.some(right=True))
+    assert both.loss == pytest.approx(sum(losses) / 3)
+    assert both.gain == pytest.approx(sum(gains) / 3)
 
 
 def test_right_labels_help_and_wrong_ones_hurt(bench: Bench, tmp_path: Path) -> None:

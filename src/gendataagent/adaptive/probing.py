@@ -21,7 +21,7 @@ from gendataagent import storage
 from gendataagent.adaptive.trying import NONE, Probe, read_probes
 from gendataagent.errors import ScoreError, TrainingDivergedError
 from gendataagent.pixels import Pixels
-from gendataagent.records import Candidate
+from gendataagent.records import Candidate, derive_seed
 from gendataagent.training import Trainer
 
 
@@ -46,11 +46,12 @@ class Material:
 class Prober:
     """Tries options of a round; what was tried is on disk and not tried again.
 
-    Every option starts from the same weights and momentum and has the same seed, learning rate and
+    Every option starts from the same weights and momentum and has the same seeds, learning rate and
     number of steps.
 
     Args:
         trainer: the training under way; it is copied.
+        copies: trainings of an option, over which its losses are averaged.
         seed: of the round.
         journal: `probes.jsonl` of the round.
         on_probe: called after each option.
@@ -62,6 +63,7 @@ class Prober:
         material: Material,
         *,
         steps: int,
+        copies: int = 1,
         seed: int,
         journal: Path,
         on_probe: Callable[[], None],
@@ -69,6 +71,7 @@ class Prober:
         self._tensors, self._state = trainer.state()
         config = replace(trainer.config, steps_per_epoch=steps)
         self._copy = Trainer(copy.deepcopy(trainer.classifier), config, seed=seed)
+        self._seeds = [seed, *(derive_seed(seed, "copy", n) for n in range(1, copies))]
         self._material, self._journal, self._on_probe = material, journal, on_probe
         self._row_of = {c.id: row for row, c in enumerate(material.candidates)}
         self._known = {(probe.knob, probe.option): probe for probe in read_probes(journal)}
@@ -114,19 +117,21 @@ class Prober:
         key = tuple(candidate.id for candidate in candidates)
         if key not in self._losses:
             try:
-                self._losses[key] = self._train_and_measure(candidates)
+                losses = [self._train_and_measure(candidates, seed) for seed in self._seeds]
+                self._losses[key] = torch.stack(losses).mean(dim=0)
             except (TrainingDivergedError, ScoreError):
                 if not candidates:
                     raise
                 self._losses[key] = None
         return self._losses[key]
 
-    def _train_and_measure(self, candidates: Sequence[Candidate]) -> Tensor:
+    def _train_and_measure(self, candidates: Sequence[Candidate], seed: int) -> Tensor:
         # These are the tensors of the training under way; loading does not copy momentum, and
         # training changes it in place.
         self._copy.load_state(
             {name: tensor.clone() for name, tensor in self._tensors.items()}, self._state
         )
+        self._copy.seed = seed
         material = self._material
         parts = [material.standing] if material.standing is not None else []
         if candidates:

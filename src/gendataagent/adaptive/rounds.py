@@ -137,6 +137,7 @@ class AdaptiveRounds:
                 self.trainer,
                 material,
                 steps=self._config.adaptive.probe_steps,
+                copies=self._config.adaptive.probes,
                 seed=derive_seed(self._config.seed, "probe", number),
                 journal=self._folder.round(number) / PROBES_FILE,
                 on_probe=stage.advance,

@@ -162,3 +162,10 @@ class AdaptiveConfig:
         source="25 / 50 / 75 % swept [S]",
     )
     probe_steps: int = setting(20, "optimiser steps of the copy for each option", at_least=1)
+    probes: int = setting(
+        1,
+        "copies trained for each option, each with batches of its own; their losses are averaged, "
+        "so that less of a gain is luck",
+        at_least=1,
+        as_before=1,
+    )

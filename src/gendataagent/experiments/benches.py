@@ -273,6 +273,7 @@ def _tables() -> Iterator[Bench]:
                     ("long-warm-up", {"agent": {"first_round_epoch": 8}}),
                     ("by-class-error", {"selection": {"budget_by": "validation-error"}}),
                     ("adaptive", {"adaptive": {"enabled": True}}),
+                    ("adaptive-3-probes", {"adaptive": {"enabled": True, "probes": 3}}),
                     ("guard", {"agent": {"guard": True}}),
                     ("batchnorm-from-real", {"training": {"batchnorm_from_real": True}}),
                 )

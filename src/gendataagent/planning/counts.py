@@ -166,6 +166,8 @@ def count_work(config: RunConfig, real: RealPictures) -> Counts:
         steps, passes = steps + alone[0], passes + alone[1]
         measured = _measured(config, real)
     probes = rounds * most_probes(config.adaptive) if config.adaptive.enabled else 0
+    probes *= config.adaptive.probes
+    probe_steps = probes * config.adaptive.probe_steps
     return Counts(
         rounds=rounds,
         selected_per_round=selected,
@@ -182,8 +184,8 @@ def count_work(config: RunConfig, real: RealPictures) -> Counts:
         adaptation_images=real.train * config.adaptation.epochs if adapted else 0,
         drawn_for_adaptation=_drawn_for_adaptation(config, real.train) if adapted else 0,
         optimizer_steps=steps,
-        probe_steps=probes * config.adaptive.probe_steps,
-        training_images=passes + probes * config.adaptive.probe_steps * config.training.batch_size,
+        probe_steps=probe_steps,
+        training_images=passes + probe_steps * config.training.batch_size,
         scored_images=(
             rounds * real.train + probes * real.validation + _measured(config, real) + measured
         ),
