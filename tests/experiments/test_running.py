@@ -22,7 +22,13 @@ from gendataagent.backends.diffusion import DiffusionFactory
 from gendataagent.errors import GenerationError, RunFolderError
 from gendataagent.experiments import Arm, Bench, plan_experiment, read_rows, run_experiment
 from gendataagent.experiments.report import write_results
-from gendataagent.experiments.running import check_generators, folder_of, is_done, run_task
+from gendataagent.experiments.running import (
+    _place_of_next,
+    check_generators,
+    folder_of,
+    is_done,
+    run_task,
+)
 from gendataagent.run import run
 from gendataagent.settings import merged
 from tests.loop.test_resume import outcome
@@ -193,6 +199,15 @@ def test_the_generator_is_adapted_once_for_all_arms_of_a_seed(bench: Bench, tmp_
     for task in tasks[1:]:
         rows = storage.read_jsonl(folder_of(task, tmp_path) / "rounds" / "000" / "judged.jsonl")
         assert all("+lora:" in row["generator_revision"] for row in rows)
+
+
+def test_runs_side_by_side_are_of_different_seeds_where_there_are_some(bench: Bench) -> None:
+    tasks = plan_experiment(replace(bench, seeds=(0, 1, 2)))  # three arms each, seed by seed
+    assert [task.seed for task in tasks] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert _place_of_next(tasks, []) == 0
+    assert _place_of_next(tasks[1:], tasks[:1]) == 2  # the first of seed 1
+    assert _place_of_next(tasks[1:], [tasks[0], tasks[3]]) == 5  # the first of seed 2
+    assert _place_of_next(tasks[1:3], tasks[:1]) == 0  # no other seed is left
 
 
 def test_the_page_has_tables_and_how_they_were_made(bench: Bench, tmp_path: Path) -> None:
