@@ -269,9 +269,14 @@ def apply(config: RunConfig, strategy: str | Strategy | OwnStrategy) -> RunConfi
     if not isinstance(strategy, Strategy):
         return RunConfig.from_dict(strategy(config).to_dict())
     result = RunConfig.from_dict(merged(config.to_dict(), strategy.settings))
-    if strategy.rewrites and result.prompting.rewriter == "none":
+    check_rewriter(result, strategy)
+    return result
+
+
+def check_rewriter(config: RunConfig, strategy: Strategy) -> None:
+    """Raise `ConfigError` if a strategy rewrites captions and no rewriter is named."""
+    if strategy.rewrites and config.prompting.rewriter == "none":
         raise ConfigError(
             f"the strategy {strategy.name} rewrites captions, but prompting.rewriter is none; name "
             "a rewriter in the base settings, or auto"
         )
-    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,21 @@ def test_doctor_names_what_it_looked_at(
     assert _type(monkeypatch, "doctor") == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("Python", "torch", "memory", "disk", "tiny-sd"))
+
+
+def test_a_strategy_is_laid_over_the_preset_and_under_what_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ("config", "--toml", "--preset", "demo", "--strategy", "gendataagent-plus")
+    assert _type(monkeypatch, *both, "--set", "training.epochs=7") == 0
+    shown = RunConfig.from_dict(tomllib.loads(capsys.readouterr().out))
+    assert (shown.training.batchnorm_from_real, shown.filter.by) == (True, "none")
+    assert (shown.agent.first_round_epoch, shown.selection.per_class) == (0, True)
+    assert (shown.training.epochs, shown.training.batch_size) == (7, 64)  # --set; the preset
+
+    assert _type(monkeypatch, "config", "--strategy", "gendataagent-pls") == 2
+    assert "did you mean gendataagent-plus?" in " ".join(capsys.readouterr().err.split())
+    assert _type(monkeypatch, *both, "--set", "prompting.rewriter=none") == 2
+    assert "rewrites captions" in " ".join(capsys.readouterr().err.split())
+    assert _type(monkeypatch, "run", "--resume", "somewhere", "--strategy", "margin") == 2
+    assert "--strategy" in capsys.readouterr().err

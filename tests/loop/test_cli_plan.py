@@ -18,6 +18,7 @@ from gendataagent.presets import list_presets
 from gendataagent.run import run
 from gendataagent.runfolder import RunFolder
 from gendataagent.storage import read_jsonl
+from gendataagent.strategies import STRATEGIES
 
 assert _registers_the_commands
 
@@ -78,6 +79,7 @@ def test_presets_are_listed_and_printed_with_their_comments(
     assert _type(monkeypatch, "presets") == 0
     listed = capsys.readouterr().out
     assert all(p.name in listed and p.about in listed for p in list_presets())
+    assert all(way.name in listed for way in STRATEGIES.values())
     assert _type(monkeypatch, "presets", "paper-flowers") == 0
     printed = capsys.readouterr().out
     assert "# Best of Table 2 [S]: 89.9 at 0.50" in printed

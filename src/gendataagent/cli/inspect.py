@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gendataagent.cli.shared import ConfigOption, PresetOption, SetOption, app, settings_from
+from gendataagent.cli.shared import (
+    ConfigOption,
+    PresetOption,
+    SetOption,
+    StrategyOption,
+    app,
+    settings_from,
+)
 from gendataagent.settings import iterate_settings
 
 
@@ -47,12 +54,13 @@ def doctor(
 @app.command(name="config")
 def show_config(
     preset: PresetOption = None,
+    strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     toml: Annotated[bool, typer.Option("--toml", help="print as a file for --config")] = False,
 ) -> None:
     """Print every setting: value, unit, meaning and source."""
-    settings = settings_from(config, {}, set_ or [], preset)
+    settings = settings_from(config, {}, set_ or [], preset, strategy)
     if toml:
         print(settings.to_toml(), end="")
         return

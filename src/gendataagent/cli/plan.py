@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gendataagent.cli.shared import ConfigOption, PresetOption, SetOption, app, settings_from
-from gendataagent.presets import list_presets, preset_text
+from gendataagent.cli.shared import (
+    ConfigOption,
+    PresetOption,
+    SetOption,
+    StrategyOption,
+    app,
+    settings_from,
+)
+from gendataagent.presets import Preset, list_presets, preset_text
+from gendataagent.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     from gendataagent.planning import Plan
@@ -22,15 +31,20 @@ if TYPE_CHECKING:
 def presets(
     name: Annotated[str | None, typer.Argument(help="print this one, with its comments")] = None,
 ) -> None:
-    """List the settings that go by a name, or print one as a file for --config."""
+    """List presets and strategies, or print a preset as a file for --config."""
     if name is not None:
         print(preset_text(name), end="")
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
+    _print_named("--preset: settings by name", list_presets())
+    _print_named("--strategy: ways to train, laid over a preset", STRATEGIES.values())
+
+
+def _print_named(title: str, items: Iterable[Preset | Strategy]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for preset in list_presets():
-        table.add_row(Text(preset.name), Text(preset.about))
+    for item in items:
+        table.add_row(Text(item.name), Text(item.about))
     Console().print(table)
 
 
@@ -49,6 +63,7 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
     preset: PresetOption = None,
+    strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -56,7 +71,7 @@ def plan(
     from gendataagent.planning import make_plan
 
     given: dict[str, Any] = {} if data is None else {"data.path": data}
-    settings = settings_from(config, given, set_ or [], preset)
+    settings = settings_from(config, given, set_ or [], preset, strategy)
     made = make_plan(settings, gpu=gpu, images=images, utilisation=utilisation, folder=Path("runs"))
     if as_json:
         print(json.dumps(made.to_json(), indent=2))

@@ -15,6 +15,7 @@ from gendataagent.cli.shared import (
     PresetOption,
     SeedOption,
     SetOption,
+    StrategyOption,
     app,
     print_result,
     settings_from,
@@ -40,6 +41,7 @@ def run(
         bool, typer.Option("--baseline", help="train without the agent too, to compare")
     ] = False,
     preset: PresetOption = None,
+    strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -55,14 +57,14 @@ def run(
     given = {key: value for key, value in shortcuts.items() if value is not None}
     progress = ConsoleProgress()
     if resume is not None:
-        if out is not None or config is not None or preset is not None:
+        if any(option is not None for option in (out, config, preset, strategy)):
             raise ConfigError(
-                "--resume takes its settings from the run itself; leave out --out, --config and "
-                "--preset"
+                "--resume takes its settings from the run itself; leave out --out, --config, "
+                "--preset and --strategy"
             )
         result = _resume(resume, given, set_ or [], progress)
     else:
-        settings = settings_from(config, given, set_ or [], preset)
+        settings = settings_from(config, given, set_ or [], preset, strategy)
         result = _start(settings, out or _new_run_folder(), progress)
     from gendataagent.report import write_report
 

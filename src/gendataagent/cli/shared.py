@@ -14,6 +14,7 @@ from gendataagent.components import problems
 from gendataagent.config import RunConfig
 from gendataagent.presets import preset_settings
 from gendataagent.settings import apply_overrides, merged, read_toml
+from gendataagent.strategies import check_rewriter, find_strategy
 
 if TYPE_CHECKING:
     from gendataagent.results import RunResult
@@ -37,6 +38,10 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="settings as
 PresetOption = Annotated[
     str | None, typer.Option("--preset", help="settings by name; see: gendataagent presets")
 ]
+StrategyOption = Annotated[
+    str | None,
+    typer.Option(help="a way to train by name, or a .toml file of one; laid over the preset"),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="one setting; may be repeated"),
@@ -48,13 +53,16 @@ def settings_from(
     given: dict[str, Any],
     overrides: list[str],
     preset: str | None = None,
+    strategy: str | None = None,
 ) -> RunConfig:
-    """Return the settings of preset, file, --set and options, the later ones winning.
+    """Return the settings of preset, strategy, file, --set and options, the later ones winning.
 
     Raises:
         ConfigError: all faults at once.
     """
     tree: dict[str, Any] = preset_settings(preset) if preset is not None else {}
+    way = find_strategy(strategy) if strategy is not None else None
+    tree = merged(tree, way.settings) if way is not None else tree
     tree = merged(tree, read_toml(config)) if config is not None else tree
     tree = apply_overrides(tree, overrides)
     for key, value in given.items():
@@ -62,7 +70,10 @@ def settings_from(
         place = tree.setdefault(section[0], {}) if section else tree
         if isinstance(place, dict):
             place[name] = value
-    return RunConfig.from_dict(tree, problems)
+    result = RunConfig.from_dict(tree, problems)
+    if way is not None:
+        check_rewriter(result, way)
+    return result
 
 
 def print_result(result: RunResult) -> None:
