@@ -8,8 +8,8 @@ A table stands between two comments, the first of which says what it shows:
     <!-- end of table -->
 
 `results` is a folder of docs/results; `measures` are columns of means and deviations, `minus` and
-`worst` of paired differences in top-1 and in the worst class; `arms` and `seeds` (as 10-29) are all
-where left out; `of` gives one line a baseline for a single arm instead.
+`worst` of paired differences in top-1 (or what `compare` names) and in the worst class; `arms` and
+`seeds` (as 10-29) are all where left out; `of` gives one line a baseline for a single arm instead.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def table(options: Mapping[str, list[str]], results: Path) -> str:
             for b in options["minus"]
         ]
         return _markdown([f"{options['of'][0]} minus", "top-1", "worst class"], lines)
-    compared = [("top1", b) for b in options.get("minus", [])]
+    keys = options.get("compare", ["top1"])
+    compared = [(key, b) for b in options.get("minus", []) for key in keys]
     compared += [("worst_class", b) for b in options.get("worst", [])]
     measures = options.get("measures", [])
-    names = {"top1": "top-1", "worst_class": "worst class"}
     head = [
         "arm", "seeds", *(measure_of(key).title for key in measures),
-        *(f"{names[key]} minus {b}" for key, b in compared),
+        *(f"{measure_of(key).title.removesuffix(' %')} minus {b}" for key, b in compared),
     ]  # fmt: skip
     lines = [
         [
