@@ -149,8 +149,8 @@ class GenerationConfig:
     )
     drawn_together: int = setting(
         8,
-        "images the generator draws at once, fewer only where memory runs out; another value rounds "
-        "them otherwise. A large GPU with a small generator wants more (64)",
+        "images the generator draws at once, fewer only where memory runs out; another value "
+        "rounds them otherwise. A large GPU with a small generator wants more (64)",
         at_least=1,
         as_before=8,
     )
