@@ -307,7 +307,7 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
     what: tuple[object, ...] = (
         generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device
     )  # fmt: skip
-    if settings.drawn_together != 8:  # so that earlier caches stay good
+    if settings.drawn_together != GenerationConfig().drawn_together:  # earlier caches stay good
         what = (*what, settings.drawn_together)
     return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
 
