@@ -8,12 +8,12 @@ import sys
 import torch
 from torch import nn
 
-from gendataagent.agent import Agent
-from gendataagent.classifier import Classifier
+from gendataagent.agent.agent import Agent
 from gendataagent.config import RunConfig
 from gendataagent.data import load_data
-from gendataagent.evaluation import evaluate
-from gendataagent.pixels import Pixels
+from gendataagent.data.pixels import Pixels
+from gendataagent.training.classifier import Classifier
+from gendataagent.training.evaluation import evaluate
 
 SIZE_PX = 32
 

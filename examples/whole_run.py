@@ -6,12 +6,12 @@ python examples/whole_run.py bundled:cifar10 runs/first training.epochs=6 agent.
 
 import sys
 
-from gendataagent.components import problems
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config import RunConfig
-from gendataagent.console import ConsoleProgress
+from gendataagent.config.settings import apply_overrides
+from gendataagent.generation.backends import problems
 from gendataagent.report import write_report
-from gendataagent.run import run
-from gendataagent.settings import apply_overrides
+from gendataagent.runs.run import run
 
 
 def main(data: str, out: str, *overrides: str) -> None:

@@ -25,17 +25,17 @@ from typing import Any
 
 import torch
 
-from gendataagent.backends.language.building import from_config
-from gendataagent.backends.language.conversation import ChatModel, Conversation, Message
-from gendataagent.backends.language.guard import Guard
-from gendataagent.backends.language.parsing import replies_of
-from gendataagent.backends.language.rewriter import LanguageModelRewriter
-from gendataagent.backends.tiny.captioner import AttributeCaptioner
-from gendataagent.backends.tiny.rewriter import AttributeRewriter
 from gendataagent.config import RunConfig
+from gendataagent.core.protocols import CaptionRequest, Rewrite, RewriteRequest
+from gendataagent.core.records import derive_seed
 from gendataagent.data import load_data
-from gendataagent.protocols import CaptionRequest, Rewrite, RewriteRequest
-from gendataagent.records import derive_seed
+from gendataagent.generation.language.building import from_config
+from gendataagent.generation.language.conversation import ChatModel, Conversation, Message
+from gendataagent.generation.language.parsing import replies_of
+from gendataagent.generation.language.rewriter import LanguageModelRewriter
+from gendataagent.generation.language.validator import Guard
+from gendataagent.generation.tiny.captioner import AttributeCaptioner
+from gendataagent.generation.tiny.rewriter import AttributeRewriter
 
 Figures = dict[str, Any]
 

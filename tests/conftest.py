@@ -12,6 +12,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 
+pytest_plugins = ["tests.small_world", "tests.tiny_networks"]
+
+
 @pytest.fixture(scope="session")
 def tiny_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minimal Stable Diffusion with random weights, as `save_pretrained` leaves it."""

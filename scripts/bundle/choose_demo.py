@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from make_slice import first_rows_a_class, write_table
 
-from gendataagent.backends.tiny.assets import cifar10_parquet
-from gendataagent.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress
+from gendataagent.config.presets import preset_settings
+from gendataagent.config.settings import merged
+from gendataagent.data.bundled import cifar10_parquet
 from gendataagent.experiments import Arm, Bench, run_experiment
 from gendataagent.experiments.tables import differences_table, measures_table
-from gendataagent.presets import preset_settings
-from gendataagent.settings import merged
 
 A_CLASS = 300
 DEMO = preset_settings("demo")

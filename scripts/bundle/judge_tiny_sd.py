@@ -27,11 +27,11 @@ from PIL import Image
 from tiny_autoencoder import reconstruction_psnr_db, to_pixels
 from tiny_text import NEGATIVE_PROMPT
 
-from gendataagent.backends.tiny.attributes import read_attributes
-from gendataagent.backends.tiny.rewriter import AttributeRewriter
-from gendataagent.backends.tiny.vocabulary import MEANING, SEPARATOR, caption_of
-from gendataagent.prompting import compose_prompt
-from gendataagent.protocols import RewriteRequest
+from gendataagent.core.protocols import RewriteRequest
+from gendataagent.generation.prompts import compose_prompt
+from gendataagent.generation.tiny.attributes import read_attributes
+from gendataagent.generation.tiny.rewriter import AttributeRewriter
+from gendataagent.generation.tiny.vocabulary import MEANING, SEPARATOR, caption_of
 
 BATCH = 50
 Figures = dict[str, Any]

@@ -1,6 +1,6 @@
 """Write the bundled real pictures: a small, fixed part of CIFAR-10 as parquet files.
 
-    python make_slice.py --data DIR --to src/gendataagent/assets/cifar10
+    python make_slice.py --data DIR --to src/gendataagent/data/assets/cifar10
 
 Train and validation come from train rows 40,000-49,999, which the bundled generator never saw: of
 each class the first rows that repeat no test image, first training, then validation (of which those

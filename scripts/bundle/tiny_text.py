@@ -14,7 +14,7 @@ from cifar10 import CLASS_NAMES
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from gendataagent.backends.tiny.vocabulary import (
+from gendataagent.generation.tiny.vocabulary import (
     MEANING,
     PHRASES_AT_MOST,
     SEPARATOR,

@@ -23,7 +23,7 @@ from tiny_text import PROMPT_TOKENS, training_prompt
 from training_state import ProgressBar, WallClock, load_state, restore_optimizer, save_state
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from gendataagent.backends.tiny.vocabulary import Attributes
+from gendataagent.generation.tiny.vocabulary import Attributes
 
 TEXT_WIDTH = 128
 TIMESTEPS = 1_000

@@ -36,8 +36,8 @@ from tiny_unet import TrainingSet, UNetRecipe, load_average, train_unet
 from training_state import WallClock, save_state
 from transformers import CLIPTokenizer
 
-from gendataagent.backends.tiny.attributes import read_attributes
-from gendataagent.backends.tiny.vocabulary import Attributes
+from gendataagent.generation.tiny.attributes import read_attributes
+from gendataagent.generation.tiny.vocabulary import Attributes
 
 
 def main() -> None:

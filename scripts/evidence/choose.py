@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gendataagent.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress
+from gendataagent.config.settings import merged
 from gendataagent.experiments import Arm, find_bench, run_experiment
 from gendataagent.experiments.report import report_of_bench, write_folder
-from gendataagent.settings import merged
 
 LOOP = {
     "agent": {"rounds": 2, "first_round_epoch": 0, "rounds_within": 0.5, "pool": "accumulate"},

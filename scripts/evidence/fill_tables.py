@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gendataagent.experiments.collecting import read_rows
+from gendataagent.experiments.measures import read_rows
 from gendataagent.experiments.statistics import paired_difference, summarise
 from gendataagent.experiments.tables import (
     COUNTS,

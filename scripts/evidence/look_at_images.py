@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from judge_network import ResNet56, classify, load_judge
 
+from gendataagent.agent.pool import Pool
+from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments import read_rows
-from gendataagent.pool import Pool
-from gendataagent.results import read_result
-from gendataagent.runfolder import RunFolder
+from gendataagent.runs.results import read_result
 
 AT_MOST = 200  # images of a round that are judged, evenly taken
 

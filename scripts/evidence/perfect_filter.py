@@ -22,16 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from judge_network import ResNet56, classify, load_judge
 
-from gendataagent.backbones import build_classifier
+from gendataagent.agent.pool import Pool
+from gendataagent.core.records import derive_seed
+from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import load_data
-from gendataagent.evaluation import evaluate
+from gendataagent.data.pixels import Pixels
 from gendataagent.experiments import read_rows
 from gendataagent.experiments.tables import differences_table, measures_table
-from gendataagent.pixels import Pixels
-from gendataagent.pool import Pool
-from gendataagent.records import derive_seed
-from gendataagent.runfolder import RunFolder
-from gendataagent.training import Trainer
+from gendataagent.training.backbones import build_classifier
+from gendataagent.training.evaluation import evaluate
+from gendataagent.training.trainer import Trainer
 
 ARM = "real-fake"
 

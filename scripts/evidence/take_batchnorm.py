@@ -17,15 +17,15 @@ from pathlib import Path
 
 import torch
 
+from gendataagent.core.records import Evaluation
+from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import load_data
-from gendataagent.evaluation import evaluate
+from gendataagent.data.pixels import Pixels
 from gendataagent.experiments import read_rows
 from gendataagent.experiments.statistics import Difference, paired_difference
-from gendataagent.inspection import load_classifier
-from gendataagent.pixels import Pixels
-from gendataagent.records import Evaluation
-from gendataagent.runfolder import RunFolder
-from gendataagent.training import Trainer
+from gendataagent.runs.reload import load_classifier
+from gendataagent.training.evaluation import evaluate
+from gendataagent.training.trainer import Trainer
 
 MEASURES = {"top-1 %": "top1", "worst class %": "worst_class_accuracy", "ECE %": "ece"}
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from gendataagent.results import RunResult, read_result
+from gendataagent.runs.results import RunResult, read_result
 
 SHARED = {
     "data.path": "bundled:cifar10",

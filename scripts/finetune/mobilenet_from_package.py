@@ -23,11 +23,11 @@ import torch
 from PIL import Image
 from torch import Tensor, library, nn
 
-from gendataagent.backbones import build_classifier
-from gendataagent.classifier import Classifier
 from gendataagent.config import ClassifierConfig
-from gendataagent.pixels import centre_crop, square_tensor
-from gendataagent.storage import file_sha256, write_json
+from gendataagent.core.files import file_sha256, write_json
+from gendataagent.data.pixels import centre_crop, square_tensor
+from gendataagent.training.backbones import build_classifier
+from gendataagent.training.classifier import Classifier
 
 SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
 CLASSES = 1000

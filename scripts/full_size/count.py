@@ -245,8 +245,8 @@ def backbones() -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def _tiny_resnet() -> Any:
-    from gendataagent.backbones import build_classifier
     from gendataagent.config import ClassifierConfig
+    from gendataagent.training.backbones import build_classifier
 
     config = ClassifierConfig(model="tiny-resnet", size_px=32)
     names = [str(i) for i in range(10)]
@@ -257,7 +257,7 @@ def _tiny_resnet() -> Any:
 def _tiny_sd() -> dict[str, Any]:
     from diffusers import AutoPipelineForImage2Image
 
-    from gendataagent.backends.tiny.assets import model_folder
+    from gendataagent.generation.tiny.model import model_folder
 
     with torch.device("cpu"):
         pipeline = AutoPipelineForImage2Image.from_pretrained(model_folder(), local_files_only=True)

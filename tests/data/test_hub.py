@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.data import official_trees as trees
 
 from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
 from gendataagent.data import ImageSplits, hub, load_data
-from gendataagent.errors import DataError
+from tests.data import official_trees as trees
 
 datasets = pytest.importorskip("datasets")
 

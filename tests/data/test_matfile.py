@@ -7,13 +7,13 @@ import zlib
 from pathlib import Path
 
 import pytest
-from tests.data import official_trees as trees
 
 from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
 from gendataagent.data import load_data
 from gendataagent.data.official import matfile
 from gendataagent.data.official.matfile import read_numbers
-from gendataagent.errors import DataError
+from tests.data import official_trees as trees
 
 # data types and array classes of the format's description
 INT8, UINT8, INT32, UINT16, UINT32, MATRIX, COMPRESSED = 1, 2, 5, 4, 6, 14, 15

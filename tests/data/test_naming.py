@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.data import official_trees as trees
 
 from gendataagent.config import DataConfig
 from gendataagent.data import load_data
 from gendataagent.data.naming import readable_names
+from tests.data import official_trees as trees
 
 
 @pytest.mark.parametrize(

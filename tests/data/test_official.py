@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data import official_trees as trees
 
 from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
 from gendataagent.data import ImageSplits, load_data
 from gendataagent.data.official import ARCHIVES, PAPER
 from gendataagent.data.official.lists import imagenet100_ids, imagenet_names
-from gendataagent.errors import DataError
+from tests.data import official_trees as trees
 
 TREES: dict[str, Callable[[Path], Path]] = {
     "pets": trees.pets,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gendataagent.config.settings import merged
 from gendataagent.experiments import Arm, Bench, run_experiment
-from gendataagent.settings import merged
-from tests.loop.conftest import photo_folder, settings_for
+from tests.small_world import photo_folder, settings_for
 
 __all__ = ["photo_folder"]
 

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from gendataagent import storage
+from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
-from gendataagent.errors import ConfigError, RunFolderError
+from gendataagent.core import files
+from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.experiments import (
     Bench,
     plan_experiment,
     read_rows,
     run_equal_time,
 )
-from gendataagent.experiments.benches import Task
+from gendataagent.experiments.benchmarks import Task
 from gendataagent.experiments.equal_time import frozen_costs, timed_arms, timed_task, with_epochs
-from gendataagent.experiments.running import folder_of
+from gendataagent.experiments.runner import folder_of
 from gendataagent.experiments.time_costs import ArmCost
-from gendataagent.schedule import Schedule
 
 FREE = ArmCost(
     step_seconds=0.5, images=0, image_seconds=0.0, captions=0, caption_seconds=0.0,
@@ -123,17 +123,17 @@ def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
     tasks = {task.arm: task for task in plan_experiment(bench)}
     folder = folder_of(tasks["vog-only"], out)
     rows = [row for number in "01" for row in
-            storage.read_jsonl(folder / "rounds" / f"00{number}" / "rendered.jsonl")]  # fmt: skip
-    metrics = storage.read_jsonl(folder / "metrics.jsonl")
+            files.read_jsonl(folder / "rounds" / f"00{number}" / "rendered.jsonl")]  # fmt: skip
+    metrics = files.read_jsonl(folder / "metrics.jsonl")
     costs = frozen_costs(list(tasks.values()), out)
     vog, at_random = costs["vog-only"], costs["at-random"]
     # The first arm made the images, the other one found them.
     each = [row["seconds"] / len(row["candidates"]) for row in rows for _ in row["candidates"]]
     assert vog.image_seconds == at_random.image_seconds == pytest.approx(median(each))
     assert vog.images == at_random.images == 24
-    judged = [storage.read_jsonl(folder / "rounds" / f"00{n}" / "judged.jsonl") for n in "01"]
+    judged = [files.read_jsonl(folder / "rounds" / f"00{n}" / "judged.jsonl") for n in "01"]
     assert vog.captions == len({row["source_id"] for rows in judged for row in rows})
-    records = [storage.read_json(folder / "rounds" / f"00{n}" / "record.json") for n in "01"]
+    records = [files.read_json(folder / "rounds" / f"00{n}" / "record.json") for n in "01"]
     assert vog.filter_seconds == sum(record["seconds"]["filter"] for record in records)
     # The first of its four epochs is a copy of what the arms share.
     assert vog.step_seconds == median(row["seconds"] / 2 for row in metrics[1:])
@@ -141,14 +141,14 @@ def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
 
     for row in metrics:
         row["seconds"] *= 100
-    storage.write_jsonl(folder / "metrics.jsonl", metrics)
+    files.write_jsonl(folder / "metrics.jsonl", metrics)
     assert frozen_costs(list(tasks.values()), out) == costs
     # An arm that is new there is fitted; those that were stay what they were.
-    written = storage.read_json(out / "equal-time.json")
+    written = files.read_json(out / "equal-time.json")
     one = next(kind for kind, row in written["arms"].items() if row["arm"] == "at-random")
     row = written["arms"].pop(one)
     written["images"] = dict.fromkeys(written["images"], 77.0)
-    storage.write_json(out / "equal-time.json", written)
+    files.write_json(out / "equal-time.json", written)
     again = frozen_costs(list(tasks.values()), out)
     assert again["vog-only"] == vog
     assert again["at-random"] == replace(at_random, image_seconds=77.0)
@@ -158,13 +158,13 @@ def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
 def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
     tasks = plan_experiment(bench)
     frozen_costs(tasks, out)
-    written = storage.read_json(out / "equal-time.json")
+    written = files.read_json(out / "equal-time.json")
     for row in written["arms"].values():
         with_images = {"images": 24, "image_seconds": 0.25, "filter_seconds": 2.0}
         own = {"only-real": {}, "vog-only": with_images,
                "at-random": {**with_images, "filter_seconds": 0.0}}[row["arm"]]  # fmt: skip
         row.update({**FREE.to_json(), **own})
-    storage.write_json(out / "equal-time.json", written)
+    files.write_json(out / "equal-time.json", written)
     before = _marks(out)
 
     rows = run_equal_time(bench, out, reference="vog-only", jobs=1)
@@ -180,7 +180,7 @@ def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
                      "only-real@time-seed7", "vog-only-seed7"]  # fmt: skip
     at_random = next(path for path in (out / "runs").glob("at-random@time*"))
     records = sorted(at_random.glob("rounds/*/record.json"))
-    assert [storage.read_json(path)["epoch"] for path in records] == [2, 4]
+    assert [files.read_json(path)["epoch"] for path in records] == [2, 4]
     text = (out / "results-equal-time.md").read_text("utf-8")
     for part in (
         "# small, equal wall-clock time", "Every arm got the 12 seconds that `vog-only` takes for "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gendataagent.errors import ConfigError
+from gendataagent.core.errors import ConfigError
 from gendataagent.experiments import Bench, find_bench
 from gendataagent.experiments.page import page
 from gendataagent.experiments.report import report_of_bench, report_of_runs, write_results

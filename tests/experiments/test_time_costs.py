@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from gendataagent.config import RunConfig
-from gendataagent.config.acting import AdaptiveConfig
+from gendataagent.config.agent import AdaptiveConfig
+from gendataagent.core.records import RoundRecord
 from gendataagent.experiments.time_costs import (
     ArmCost,
     Timed,
@@ -17,7 +18,6 @@ from gendataagent.experiments.time_costs import (
     image_prices,
     images_alike,
 )
-from gendataagent.records import RoundRecord
 
 GENERATION = {
     "generator": "tiny-sd", "num_inference_steps": 12, "strength": 0.8, "guidance_scale": 7.5,

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from gendataagent.config import RunConfig
-from gendataagent.records import (
+from gendataagent.core.files import write_json, write_jsonl
+from gendataagent.core.records import (
     Candidate,
     EpochMetrics,
     Evaluation,
@@ -27,7 +28,6 @@ from gendataagent.records import (
     derive_seed,
 )
 from gendataagent.report import write_report
-from gendataagent.storage import write_json, write_jsonl
 
 PLAIN_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

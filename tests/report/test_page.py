@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gendataagent.errors import RunFolderError, StorageError
+from gendataagent.core.errors import RunFolderError, StorageError
 from gendataagent.report import write_report
 from gendataagent.report.reading import read_run
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from gendataagent import __version__
 from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, run
 from gendataagent.cli.shared import app
-from gendataagent.errors import ConfigError, GenDataAgentError
+from gendataagent.core.errors import ConfigError, GenDataAgentError
 
 __all__ = ["adapt", "app", "audit", "evaluate", "experiment", "inspect", "main", "plan", "run"]
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.cli.shared import (
     ConfigOption,
     DataOption,
@@ -20,12 +21,11 @@ from gendataagent.cli.shared import (
     settings_from,
 )
 from gendataagent.config import RunConfig
-from gendataagent.console import ConsoleProgress
-from gendataagent.errors import ConfigError, RunFolderError
+from gendataagent.core.errors import ConfigError, RunFolderError
 
 if TYPE_CHECKING:
-    from gendataagent.adaptation import Adaptation, Distances
-    from gendataagent.progress import Progress
+    from gendataagent.core.progress import Progress
+    from gendataagent.generation.adaptation import Adaptation, Distances
 
 
 @app.command()
@@ -71,7 +71,7 @@ def adapt(
 
 
 def _config_of(folder: Path) -> Path:
-    from gendataagent.adaptation import CONFIG_FILE
+    from gendataagent.generation.adaptation import CONFIG_FILE
 
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -85,9 +85,9 @@ def _config_of(folder: Path) -> Path:
 def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
     import torch
 
-    from gendataagent.adaptation import adapt as fit_generator
+    from gendataagent.core.progress import counting
     from gendataagent.data import load_data
-    from gendataagent.progress import counting
+    from gendataagent.generation.adaptation import adapt as fit_generator
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -117,7 +117,7 @@ def _print(adaptation: Adaptation) -> None:
 
 def _distance_table(distances: Distances) -> Table:
     """Return the distances to the real pictures, as MMD^2 with standard errors."""
-    from gendataagent.adaptation import rows_of
+    from gendataagent.generation.adaptation import rows_of
 
     held_out = "held-out" if distances.floor is not None else "training"
     table = Table(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.cli.shared import (
     ConfigOption,
     DataOption,
@@ -19,11 +20,10 @@ from gendataagent.cli.shared import (
     app,
     settings_from,
 )
-from gendataagent.console import ConsoleProgress
-from gendataagent.errors import ConfigError
+from gendataagent.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gendataagent.auditing import Audit, AuditedSet
+    from gendataagent.runs.audit import Audit, AuditedSet
 
 EXAMPLES = 2
 
@@ -49,8 +49,8 @@ def audit(
 
     It only reports; what a run removes from its training is the setting data.near_duplicates.
     """
-    from gendataagent.auditing import audit_data, check_out, write_audit
-    from gendataagent.runfolder import RunFolder
+    from gendataagent.core.run_folder import RunFolder
+    from gendataagent.runs.audit import audit_data, check_out, write_audit
 
     if out is not None:
         check_out(out)

@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.cli.shared import app, print_result
-from gendataagent.console import ConsoleProgress
-from gendataagent.errors import ConfigError
+from gendataagent.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gendataagent.evaluation import Robustness
+    from gendataagent.training.evaluation import Robustness
 
 ALL_SEVERITIES = "1-5"
 HIGHEST = 5
@@ -47,13 +47,13 @@ def evaluate(
         return
     if severity is not None:
         raise ConfigError("--severity is for --corruptions gaussian_blur,speckle_noise; add it")
-    from gendataagent.results import read_result
+    from gendataagent.runs.results import read_result
 
     result = read_result(run_folder)
     if data is None:
         print_result(result)
         return
-    from gendataagent.inspection import evaluate_on
+    from gendataagent.runs.reload import evaluate_on
 
     evaluation = evaluate_on(run_folder, data, progress=ConsoleProgress())
     Console().print(
@@ -87,7 +87,7 @@ def parse_severities(text: str) -> list[int]:
 def _evaluate_corrupted(
     run_folder: Path, names: list[str], severities: list[int], data: str | None
 ) -> None:
-    from gendataagent.inspection import ROBUSTNESS_FILE, TEST, evaluate_corrupted
+    from gendataagent.runs.reload import ROBUSTNESS_FILE, TEST, evaluate_corrupted
 
     robustness = evaluate_corrupted(
         run_folder, names, severities, data=data, progress=ConsoleProgress()

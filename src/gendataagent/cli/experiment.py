@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.cli.shared import SetOption, app
-from gendataagent.console import ConsoleProgress
-from gendataagent.errors import ConfigError, GenerationError
-from gendataagent.settings import apply_overrides
+from gendataagent.config.settings import apply_overrides
+from gendataagent.core.errors import ConfigError, GenerationError
 
 if TYPE_CHECKING:
     from gendataagent.experiments import Bench
@@ -147,7 +147,7 @@ def _at_equal_time(
 def _show_finished(folder: Path, bench: Bench) -> None:
     """Write the results of the runs that did finish, where others failed."""
     from gendataagent.experiments import read_rows
-    from gendataagent.experiments.conducting import RESULTS_FILE
+    from gendataagent.experiments.experiment import RESULTS_FILE
     from gendataagent.experiments.report import write_results
 
     if (folder / RESULTS_FILE).is_file():
@@ -169,7 +169,7 @@ def compare(
 
     What is named first is what the others are compared with.
     """
-    from gendataagent.experiments.comparing import rows_to_compare
+    from gendataagent.experiments.compare import rows_to_compare
     from gendataagent.experiments.report import report_of_runs, tables_of
 
     if out is not None and out.suffix not in ("", ".html", ".md") and not out.is_dir():

@@ -18,7 +18,7 @@ from gendataagent.cli.shared import (
     app,
     settings_from,
 )
-from gendataagent.settings import iterate_settings
+from gendataagent.config.settings import iterate_settings
 
 
 @app.command()
@@ -37,7 +37,7 @@ def doctor(
     folder: Annotated[Path, typer.Argument(help="where runs would be written")] = Path("."),
 ) -> None:
     """Look at Python, packages, device, memory, disk and models; say what to type to mend."""
-    from gendataagent.doctor import examine
+    from gendataagent.runs.doctor import examine
 
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
     findings = examine(folder)

@@ -20,11 +20,11 @@ from gendataagent.cli.shared import (
     app,
     settings_from,
 )
-from gendataagent.presets import Preset, list_presets, preset_text
-from gendataagent.strategies import STRATEGIES, Strategy
+from gendataagent.config.presets import Preset, list_presets, preset_text
+from gendataagent.config.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
-    from gendataagent.planning import Plan
+    from gendataagent.runs.planning import Plan
 
 
 @app.command()
@@ -68,7 +68,7 @@ def plan(
     set_: SetOption = None,
 ) -> None:
     """Tell what a run will download, make and cost; loads no model, asks no network."""
-    from gendataagent.planning import make_plan
+    from gendataagent.runs.planning import make_plan
 
     given: dict[str, Any] = {} if data is None else {"data.path": data}
     settings = settings_from(config, given, set_ or [], preset, strategy)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.cli.shared import (
     ConfigOption,
     DataOption,
@@ -21,11 +22,10 @@ from gendataagent.cli.shared import (
     settings_from,
 )
 from gendataagent.config import RunConfig
-from gendataagent.console import ConsoleProgress
-from gendataagent.errors import ConfigError
+from gendataagent.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gendataagent.results import RunResult
+    from gendataagent.runs.results import RunResult
 
 
 @app.command()
@@ -82,7 +82,7 @@ def _new_run_folder() -> Path:
 
 
 def _start(settings: RunConfig, out: Path, progress: ConsoleProgress) -> RunResult:
-    from gendataagent.run import run as start
+    from gendataagent.runs.run import run as start
 
     try:
         return start(settings, out, progress=progress)
@@ -94,8 +94,8 @@ def _start(settings: RunConfig, out: Path, progress: ConsoleProgress) -> RunResu
 def _resume(
     folder: Path, given: dict[str, Any], overrides: list[str], progress: ConsoleProgress
 ) -> RunResult:
-    from gendataagent.run import resume
-    from gendataagent.runfolder import RunFolder
+    from gendataagent.core.run_folder import RunFolder
+    from gendataagent.runs.run import resume
 
     file = RunFolder.open(folder).config_file
     settings = settings_from(file, given, overrides) if given or overrides else None

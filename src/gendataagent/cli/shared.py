@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gendataagent.components import problems
 from gendataagent.config import RunConfig
-from gendataagent.presets import preset_settings
-from gendataagent.settings import apply_overrides, merged, read_toml
-from gendataagent.strategies import check_rewriter, find_strategy
+from gendataagent.config.presets import preset_settings
+from gendataagent.config.settings import apply_overrides, merged, read_toml
+from gendataagent.config.strategies import check_rewriter, find_strategy
+from gendataagent.generation.backends import problems
 
 if TYPE_CHECKING:
-    from gendataagent.results import RunResult
+    from gendataagent.runs.results import RunResult
 
 app = typer.Typer(
     help="While your image classifier trains, an agent makes the training images it lacks.",

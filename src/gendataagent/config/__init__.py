@@ -18,16 +18,14 @@ from typing import Any, Self, cast
 
 import tomli_w
 
-from gendataagent.config.acting import (
+from gendataagent.config.agent import (
     AdaptiveConfig,
     AgentConfig,
     FilterConfig,
     SelectionConfig,
 )
-from gendataagent.config.learning import ClassifierConfig, DataConfig, TrainingConfig
-from gendataagent.config.making import AdaptationConfig, GenerationConfig, PromptingConfig
-from gendataagent.errors import ConfigError
-from gendataagent.settings import (
+from gendataagent.config.generation import AdaptationConfig, GenerationConfig, PromptingConfig
+from gendataagent.config.settings import (
     AUTO,
     apply_overrides,
     build,
@@ -36,6 +34,8 @@ from gendataagent.settings import (
     read_toml,
     setting,
 )
+from gendataagent.config.training import ClassifierConfig, DataConfig, TrainingConfig
+from gendataagent.core.errors import ConfigError
 
 __all__ = [
     "AUTO",

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
+from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TRAIN, Item, Listing, readable, some
 from gendataagent.data.tables import TableFile, TableStore
-from gendataagent.errors import DataError
 
 IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
 LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "category", "class_name")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
 from gendataagent.data.columns import image_column
 from gendataagent.data.folder import TABLE_SUFFIX, FolderStore, find_files, posix
 from gendataagent.data.listing import TRAIN, Item
-from gendataagent.data.repeats import Uint8Array
-from gendataagent.data.screening import screen
+from gendataagent.data.near_duplicates import Uint8Array
+from gendataagent.data.scan import screen
 from gendataagent.data.sets import LabelledImages, PictureStore
 from gendataagent.data.tables import TableFile, TableStore
-from gendataagent.errors import DataError
 
 _CLASS = "picture"
 

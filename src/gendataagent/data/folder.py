@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from gendataagent.core.errors import DataError
 from gendataagent.data.images import SUFFIXES
 from gendataagent.data.listing import TRAIN, Item, Listing, Quarantined, readable, some, split_of
-from gendataagent.errors import DataError
 
 TABLE_SUFFIX = ".parquet"
 

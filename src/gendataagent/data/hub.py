@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
 from gendataagent.data.columns import list_tables
 from gendataagent.data.listing import TEST, TRAIN, Listing, split_of
 from gendataagent.data.official import PAPER
 from gendataagent.data.tables import TableFile, with_splits
-from gendataagent.errors import DataError
 
 HUB_PREFIX = "hub:"
 _COMMIT = re.compile(r"@([0-9a-f]{40})/")

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
+from gendataagent.core.errors import DataError
+from gendataagent.data.bundled import ASSETS
 from gendataagent.data.columns import list_tables
+from gendataagent.data.deduplication import weed
 from gendataagent.data.folder import TABLE_SUFFIX, find_files, list_folder
 from gendataagent.data.hub import HUB_PREFIX, list_hub
 from gendataagent.data.listing import (
@@ -21,6 +24,7 @@ from gendataagent.data.listing import (
     some,
 )
 from gendataagent.data.naming import with_readable_names
+from gendataagent.data.near_duplicates import Search
 from gendataagent.data.official import (
     ARCHIVES,
     FOLDER,
@@ -28,8 +32,7 @@ from gendataagent.data.official import (
     list_archive,
     not_there,
 )
-from gendataagent.data.repeats import Search
-from gendataagent.data.screening import Screened, screen
+from gendataagent.data.scan import Screened, screen
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
     ImageSplits,
@@ -40,12 +43,9 @@ from gendataagent.data.splits import (
     fingerprint_of,
 )
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
-from gendataagent.data.weeding import weed
-from gendataagent.errors import DataError
 
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = ("cifar10",)
-_ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def load_data(
@@ -216,7 +216,7 @@ def _resolve(text: str) -> Path:
                 f"no bundled data {name!r}; bundled are: "
                 + ", ".join(BUNDLED_PREFIX + known for known in BUNDLED)
             )
-        path = _ASSETS / name
+        path = ASSETS / name
     else:
         path = Path(text).expanduser()
     if path.exists():

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gendataagent.data.listing import Listing
 from gendataagent.data.official.lists import imagenet_names
-from gendataagent.prompting import readable_class_name
+from gendataagent.generation.prompts import readable_class_name
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r"\d{2,}\.(?=\D)")

@@ -10,8 +10,8 @@ from typing import BinaryIO, Protocol, Self
 
 from PIL import Image
 
+from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.data.images import open_picture, to_rgb
-from gendataagent.errors import DataError, ImageUnreadableError
 
 
 class PictureStore(Protocol):

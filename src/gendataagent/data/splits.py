@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
+from gendataagent.core.records import derive_seed
+from gendataagent.data.deduplication import NearDuplicate
 from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, some
-from gendataagent.data.repeats import Uint8Array
+from gendataagent.data.near_duplicates import Uint8Array
 from gendataagent.data.sets import LabelledImages
-from gendataagent.data.weeding import NearDuplicate
-from gendataagent.errors import DataError
-from gendataagent.records import derive_seed
 
 
 @dataclass(frozen=True, slots=True)

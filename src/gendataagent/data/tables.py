@@ -18,9 +18,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gendataagent.core.errors import DataError, ImageUnreadableError
+from gendataagent.core.files import atomic_writer
 from gendataagent.data.listing import TRAIN, split_in, split_of
-from gendataagent.errors import DataError, ImageUnreadableError
-from gendataagent.storage import atomic_writer
 
 IN_MEMORY_BYTES = 256 << 20
 _ROWS_PER_BATCH = 256

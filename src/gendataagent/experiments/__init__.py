@@ -8,10 +8,10 @@ rows = run_equal_time(find_bench("fewshot-cifar10"), "runs/fewshot", jobs=2)
 
 from __future__ import annotations
 
-from gendataagent.experiments.benches import Arm, Bench, all_benches, find_bench
-from gendataagent.experiments.collecting import read_rows
-from gendataagent.experiments.conducting import plan_experiment, run_experiment
+from gendataagent.experiments.benchmarks import Arm, Bench, all_benches, find_bench
 from gendataagent.experiments.equal_time import plan_equal_time, run_equal_time
+from gendataagent.experiments.experiment import plan_experiment, run_experiment
+from gendataagent.experiments.measures import read_rows
 
 __all__ = [
     "Arm",

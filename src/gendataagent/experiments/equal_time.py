@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gendataagent import storage
 from gendataagent.config import RunConfig
-from gendataagent.errors import ConfigError, GenerationError, RunFolderError
-from gendataagent.experiments.benches import Bench, Task
-from gendataagent.experiments.conducting import collect, plan_experiment, run_planned
+from gendataagent.core import files
+from gendataagent.core.errors import ConfigError, GenerationError, RunFolderError
+from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.experiments.benchmarks import Bench, Task
 from gendataagent.experiments.equal_time_page import write_equal_time
-from gendataagent.experiments.running import folder_of, is_done
+from gendataagent.experiments.experiment import collect, plan_experiment, run_planned
+from gendataagent.experiments.runner import folder_of, is_done
 from gendataagent.experiments.time_costs import (
     ArmCost,
     arm_cost,
@@ -33,7 +34,6 @@ from gendataagent.experiments.time_costs import (
     image_prices,
     read_timed,
 )
-from gendataagent.progress import Progress, SilentProgress
 
 COSTS_FILE = "equal-time.json"
 RESULTS_FILE = "results-equal-time.parquet"
@@ -176,7 +176,7 @@ def frozen_costs(tasks: Sequence[Task], out: Path) -> dict[str, ArmCost]:
     path = out / COSTS_FILE
     kept: dict[str, Any] = {"images": {}, "captions": {}, "arms": {}}
     if path.exists():
-        kept = storage.read_json(path)
+        kept = files.read_json(path)
     of_arm: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         of_arm[task.arm].append(task)
@@ -192,7 +192,7 @@ def frozen_costs(tasks: Sequence[Task], out: Path) -> dict[str, ArmCost]:
             own = [runs[folder_of(task, out)] for task in of_arm[arm]]
             cost = arm_cost(own, images=images, captions=captions)
             kept["arms"][kinds[arm]] = {"arm": arm, "seeds": len(own), **cost.to_json()}
-        storage.write_json(path, {**kept, "images": images, "captions": captions})
+        files.write_json(path, {**kept, "images": images, "captions": captions})
     return {
         arm: ArmCost(**{name: kept["arms"][kind][name] for name in ArmCost.__dataclass_fields__})
         for arm, kind in kinds.items()
@@ -231,9 +231,9 @@ def _row(row: Mapping[str, Any], arms: Mapping[str, TimedArm], out: Path) -> dic
     """Return a row under the arm's own name, with predicted and measured seconds."""
     name, folder = row["arm"].removesuffix(SUFFIX), out / "runs" / row["run"]
     timed = read_timed(folder)
-    metrics = storage.read_jsonl(folder / "metrics.jsonl")
+    metrics = files.read_jsonl(folder / "metrics.jsonl")
     of_baseline = folder / "baseline" / "metrics.jsonl"
-    baseline = storage.read_jsonl(of_baseline) if timed.config.agent.guard else []
+    baseline = files.read_jsonl(of_baseline) if timed.config.agent.guard else []
     return {
         **row,
         "arm": name,

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gendataagent.experiments.benches import Bench
+from gendataagent.experiments.benchmarks import Bench
 from gendataagent.experiments.report import report_of_bench, write_html, write_markdown
 from gendataagent.experiments.tables import ResultTable
 from gendataagent.experiments.time_costs import ArmCost

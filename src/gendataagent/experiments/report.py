@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gendataagent.errors import ConfigError
-from gendataagent.experiments.alone import with_seconds_alone
-from gendataagent.experiments.benches import Bench
+from gendataagent.core.errors import ConfigError
+from gendataagent.core.files import write_bytes
+from gendataagent.experiments.benchmarks import Bench
 from gendataagent.experiments.plots import (
     Plot,
     cost_plots,
@@ -23,6 +23,7 @@ from gendataagent.experiments.plots import (
     mean_plots,
     sweep_plots_of,
 )
+from gendataagent.experiments.standalone_cost import with_seconds_alone
 from gendataagent.experiments.tables import (
     COMPARED,
     ResultTable,
@@ -31,7 +32,6 @@ from gendataagent.experiments.tables import (
     seeds_by_arm,
     values_by_arm,
 )
-from gendataagent.storage import write_bytes
 
 CORPUS_NOTE = (
     "The bundled generator has seen 39,280 other CIFAR-10 photographs, as Stable Diffusion has "

@@ -26,12 +26,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gendataagent import storage
-from gendataagent.components import CAPTIONERS
+from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
-from gendataagent.records import RoundRecord
-from gendataagent.runfolder import RunFolder
-from gendataagent.schedule import Schedule
+from gendataagent.core import files
+from gendataagent.core.records import RoundRecord
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.generation.backends import CAPTIONERS
 
 ADAPTATION_FILE = "adaptation.json"
 ADAPTATION_STAGES = ("caption", "train")  # not its sample pictures nor how near it came
@@ -107,7 +107,7 @@ def read_timed(folder: Path) -> Timed:
     run = RunFolder.open(folder)
     config = run.config()
     rounds = [
-        RoundRecord.from_json(storage.read_json(path))
+        RoundRecord.from_json(files.read_json(path))
         for path in sorted((folder / "rounds").glob("*/record.json"))
     ]
     copied = next(iter(Schedule.from_config(config).round_epochs), 0)
@@ -117,7 +117,7 @@ def read_timed(folder: Path) -> Timed:
     for path in sorted((folder / "rounds").glob("*/rendered.jsonl")):
         batches += _batches(path)
     for record in rounds:
-        rows = storage.read_jsonl(run.round(record.round) / "judged.jsonl")
+        rows = files.read_jsonl(run.round(record.round) / "judged.jsonl")
         sources = dict.fromkeys(row["source_id"] for row in rows)
         new = tuple(source for source in sources if source not in captioned)
         captioned.update(new)
@@ -136,7 +136,7 @@ def read_timed(folder: Path) -> Timed:
 
 def _steps(run: RunFolder, after: int = 0) -> tuple[float, ...]:
     """Return the seconds an optimiser step of each epoch after the given one."""
-    rows = storage.read_jsonl(run.metrics_file) if run.metrics_file.exists() else []
+    rows = files.read_jsonl(run.metrics_file) if run.metrics_file.exists() else []
     return tuple(row["seconds"] / row["optimizer_steps"] for row in rows if row["epoch"] > after)
 
 
@@ -161,7 +161,7 @@ def _adapt_seconds(config: RunConfig) -> float:
     record = Path(config.generation.lora) / ADAPTATION_FILE
     if not config.generation.lora or not record.is_file():
         return 0.0
-    seconds: dict[str, float] = storage.read_json(record)["seconds"]
+    seconds: dict[str, float] = files.read_json(record)["seconds"]
     return sum(seconds.get(stage, 0.0) for stage in ADAPTATION_STAGES)
 
 

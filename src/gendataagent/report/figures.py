@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gendataagent.records import EpochMetrics, Evaluation
+from gendataagent.core.records import EpochMetrics, Evaluation
 from gendataagent.report.charts import Line, bar, change_track, line_chart, stacked_bar
 from gendataagent.report.markup import (
     count,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gendataagent.core.files import write_bytes
 from gendataagent.report import facts, figures, models, pictures, summary
 from gendataagent.report.markup import esc, name
 from gendataagent.report.reading import RunView, read_run
 from gendataagent.report.skeleton import document
 from gendataagent.report.thumbnails import Thumbnails
-from gendataagent.storage import write_bytes
 
 _NAVIGATION = (
     ("comparison", "Figures"),

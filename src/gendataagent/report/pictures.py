@@ -6,7 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Sequence
 
-from gendataagent.records import Candidate, Scored
+from gendataagent.core.records import Candidate, Scored
 from gendataagent.report.charts import bar
 from gendataagent.report.markup import (
     count,

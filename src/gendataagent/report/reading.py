@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from gendataagent.config import RunConfig
-from gendataagent.errors import ConfigError, RunFolderError
-from gendataagent.records import (
+from gendataagent.config.settings import SettingRow, iterate_settings, read_toml
+from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.files import read_json
+from gendataagent.core.records import (
     Candidate,
     EpochMetrics,
     Evaluation,
@@ -28,8 +30,6 @@ from gendataagent.records import (
     Scored,
     candidate_id,
 )
-from gendataagent.settings import SettingRow, iterate_settings, read_toml
-from gendataagent.storage import read_json
 
 Record = TypeVar("Record")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gendataagent.records import Evaluation
+from gendataagent.core.records import Evaluation
 from gendataagent.report.markup import (
     MISSING,
     count,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gendataagent.config import AUTO
+from gendataagent.core.errors import DataError
 from gendataagent.data.listing import PaperCounts
 from gendataagent.data.official import birds, flowers, food, imagenet, pets
 from gendataagent.data.official.archive import Archive, list_archive
-from gendataagent.errors import DataError
 
 __all__ = ["ARCHIVES", "FOLDER", "PAPER", "find_archive", "list_archive", "not_there"]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gendataagent.core.errors import DataError
 from gendataagent.data.folder import FolderStore
 from gendataagent.data.listing import (
     TEST,
@@ -21,7 +22,6 @@ from gendataagent.data.listing import (
     some,
 )
 from gendataagent.data.official.lists import Line
-from gendataagent.errors import DataError
 
 NOT_THERE = "named in the list, but there is no such file"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gendataagent.core.errors import DataError
+from gendataagent.data.bundled import ASSETS
 from gendataagent.data.listing import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
-from gendataagent.data.official.lists import ASSETS
 from gendataagent.data.official.matfile import read_numbers
-from gendataagent.errors import DataError
 
 LABELS, SETS = "imagelabels.mat", "setid.mat"
 # The paper trains on 2,040 pictures [S], which is training and validation set together.

@@ -11,11 +11,11 @@ import os
 import re
 from pathlib import Path
 
+from gendataagent.core.errors import DataError
 from gendataagent.data.images import SUFFIXES
 from gendataagent.data.listing import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import Line, imagenet100_ids, imagenet_names, read_lines
-from gendataagent.errors import DataError
 
 KAGGLE_LIST = "LOC_val_solution.csv"
 LINE_LISTS = (

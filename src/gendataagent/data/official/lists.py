@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gendataagent.errors import DataError
-
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+from gendataagent.core.errors import DataError
+from gendataagent.data.bundled import ASSETS
 
 
 @dataclass(frozen=True, slots=True)

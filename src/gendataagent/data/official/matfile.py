@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gendataagent.errors import DataError
+from gendataagent.core.errors import DataError
 
 _HEADER_BYTES = 128
 _COMPRESSED, _MATRIX = 15, 14

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import read_lines
-from gendataagent.errors import DataError
-from gendataagent.prompting import readable_class_name
+from gendataagent.generation.prompts import readable_class_name
 
 LISTS = {TRAIN: "annotations/trainval.txt", TEST: "annotations/test.txt"}
 _FORM = 'a picture and three numbers such as "Abyssinian_100 1 1 1"'

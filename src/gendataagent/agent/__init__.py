@@ -1,0 +1,1 @@
+"""The method: which images are hard, what is made from them, what is kept."""

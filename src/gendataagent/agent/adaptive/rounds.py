@@ -1,0 +1,174 @@
+"""What the agent asks of [adaptive] in a round: whom to select, what to plan, what to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from gendataagent.agent.adaptive.choosing import Choice, choose
+from gendataagent.agent.adaptive.planning import (
+    images_per_source,
+    most_probes,
+    select_widest,
+    with_strengths,
+)
+from gendataagent.agent.adaptive.probing import Material, Prober
+from gendataagent.agent.adaptive.trying import (
+    PROBES_FILE,
+    SHARE,
+    STRENGTH,
+    Probe,
+    read_probes,
+)
+from gendataagent.agent.budget import images_of_a_round
+from gendataagent.agent.filtering import FilterScores
+from gendataagent.agent.selection import SelectionContext
+from gendataagent.config import RunConfig
+from gendataagent.core import files
+from gendataagent.core.errors import ConfigError, DataError
+from gendataagent.core.progress import Progress
+from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.data.pixels import Pixels
+from gendataagent.generation import stages
+from gendataagent.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from gendataagent.agent.pool import SyntheticImages
+
+LEAST_VALIDATION = 2  # of one picture there is no standard error
+
+
+class AdaptiveRounds:
+    """Chooses strength, share and filter share while training.
+
+    Args:
+        trainer: the training under way; copies of it try the options.
+        validation: what is chosen by, at the trainer's stored size.
+
+    Raises:
+        ConfigError: no trainer.
+        DataError: too few validation images.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        trainer: Trainer | None,
+        validation: Pixels | None,
+    ) -> None:
+        if trainer is None:
+            raise ConfigError(
+                "adaptive.enabled tries images on a copy of the training under way, so the agent "
+                "needs it: Agent.open(..., trainer=Trainer(...), validation=...); or set "
+                "adaptive.enabled=false"
+            )
+        if validation is None or len(validation) < LEAST_VALIDATION:
+            raise DataError(
+                f"adaptive.enabled chooses by the validation images, and there are "
+                f"{0 if validation is None else len(validation)}; give a validation split, raise "
+                "data.validation_share, or set adaptive.enabled=false"
+            )
+        self._config, self._folder = config, folder
+        self.trainer, self._validation = trainer, validation
+
+    def select(self, context: SelectionContext) -> list[Scored]:
+        """Return the sources of a round: those of the largest share that is tried."""
+        return select_widest(context, self._config.selection, self._config.adaptive)
+
+    def plan(
+        self,
+        number: int,
+        selected: Sequence[Scored],
+        class_names: Sequence[str],
+        images_per_class: Sequence[int],
+    ) -> list[Candidate]:
+        """Return the candidates of a round: as many as without [adaptive], divided over options."""
+        config, favoured = self._config, self._latest_choices(number)
+        planned = stages.plan(
+            selected,
+            round_number=number,
+            rewrites=images_per_source(
+                selected,
+                images_of_a_round(config, images_per_class),
+                favoured.get(SHARE),
+            ),
+            class_names=class_names,
+            settings=config.generation,
+            run_seed=config.seed,
+        )
+        return with_strengths(
+            planned,
+            config.adaptive.strengths,
+            favoured.get(STRENGTH),
+            seed=derive_seed(config.seed, "adaptive", number),
+        )
+
+    def judge(
+        self,
+        number: int,
+        scores: FilterScores,
+        made: SyntheticImages,
+        *,
+        selected: Sequence[Scored],
+        real: Pixels,
+        standing: SyntheticImages | None,
+        progress: Progress,
+    ) -> Choice:
+        """Return what a round keeps; every option that is tried is written down.
+
+        Args:
+            scores: of the filter, for the images of `made`.
+            made: the usable images of the round.
+            standing: images of earlier rounds that stay in training.
+        """
+        stored_px = self.trainer.augmenter.stored_px
+        standing = standing if standing is not None and len(standing) else None
+        material = Material(
+            real=real,
+            validation=self._validation,
+            standing=Pixels.from_images(standing, stored_px) if standing else None,
+            standing_strengths=[c.strength for c in standing.candidates] if standing else [],
+            made=Pixels.from_images(made, stored_px),
+            candidates=made.candidates,
+        )
+        with progress.stage("probe", most_probes(self._config.adaptive), "options") as stage:
+            prober = Prober(
+                self.trainer,
+                material,
+                steps=self._config.adaptive.probe_steps,
+                copies=self._config.adaptive.probes,
+                seed=derive_seed(self._config.seed, "probe", number),
+                journal=self._folder.round(number) / PROBES_FILE,
+                on_probe=stage.advance,
+            )
+            return choose(
+                made.candidates,
+                scores,
+                self._config,
+                share_of={scored.source_id: scored.share for scored in selected},
+                earlier=self._earlier(number),
+                measure=prober,
+            )
+
+    def seconds(self, number: int) -> float:
+        """Return the seconds that trying took in a round, over interrupted attempts."""
+        return sum(probe.seconds for probe in self._probes(number))
+
+    def _probes(self, number: int) -> list[Probe]:
+        return read_probes(self._folder.round(number) / PROBES_FILE)
+
+    def _earlier(self, number: int) -> list[Probe]:
+        return [probe for i in self._done_before(number) for probe in self._probes(i)]
+
+    def _latest_choices(self, number: int) -> Mapping[str, float | None]:
+        """Return what the latest round before this one chose; nothing before the first."""
+        done = self._done_before(number)
+        if not done:
+            return {}
+        record = files.read_json(self._folder.round(done[-1]) / "record.json")
+        return RoundRecord.from_json(record).choices
+
+    def _done_before(self, number: int) -> list[int]:
+        return [i for i in range(number) if self._folder.round_is_done(i)]

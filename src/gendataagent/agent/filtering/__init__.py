@@ -1,0 +1,25 @@
+"""Which synthetic images go into training: a filter scores them, a share of each class is dropped.
+
+To add a filter: write `def my_scores(context: FilterContext) -> FilterScores` in a new file of this
+folder and add one line to `FILTERS`; its name then works as `filter.by`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gendataagent.agent.filtering.agreement import agreement_scores
+from gendataagent.agent.filtering.dropping import Filter, FilterContext, FilterScores, drop
+from gendataagent.agent.filtering.gradient_variance import vog_scores
+from gendataagent.agent.filtering.nearest_neighbours import nearest_neighbour_scores
+from gendataagent.agent.filtering.without_looking import no_scores, random_scores
+
+FILTERS: Mapping[str, Filter] = {
+    "vog": vog_scores,
+    "knn": nearest_neighbour_scores,
+    "agreement": agreement_scores,
+    "random": random_scores,
+    "none": no_scores,
+}
+
+__all__ = ["FILTERS", "Filter", "FilterContext", "FilterScores", "drop"]

@@ -1,0 +1,64 @@
+"""Which real images new ones are made from: a selector scores them, the lowest are chosen.
+
+To add a selector: write `def my_score(context: SelectionContext) -> np.ndarray` in a new file of
+this folder and add one line to `SELECTORS`; its name then works as `selection.by`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gendataagent.agent.selection.choosing import (
+    BY_SIZE,
+    SelectionContext,
+    Selector,
+    choose,
+    class_errors,
+    count_selected,
+)
+from gendataagent.agent.selection.confidence import marginal_score
+from gendataagent.agent.selection.random_order import uniform_score
+from gendataagent.agent.selection.uncertainty import margin_score, negative_entropy
+
+if TYPE_CHECKING:
+    from gendataagent.config import SelectionConfig
+    from gendataagent.core.records import Scored
+
+SELECTORS: Mapping[str, Selector] = {
+    "marginal": marginal_score,
+    "uniform": uniform_score,
+    "entropy": negative_entropy,
+    "margin": margin_score,
+}
+
+
+def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]:
+    """Return the images that `settings` choose, lowest score first; see `choose`.
+
+    Before any training they are drawn by seed: an untrained classifier prefers a few classes for
+    all pictures alike, so its scores would choose whole classes.
+    """
+    if context.untrained:
+        per_class = settings.per_class or settings.budget_by != BY_SIZE
+        settings = replace(settings, by="uniform", per_class=per_class, budget_by=BY_SIZE)
+    return choose(
+        context,
+        SELECTORS[settings.by](context),
+        settings.share,
+        per_class=settings.per_class,
+        budget_by=settings.budget_by,
+        skip_hardest=settings.skip_hardest,
+    )
+
+
+__all__ = [
+    "SELECTORS",
+    "SelectionContext",
+    "Selector",
+    "choose",
+    "class_errors",
+    "count_selected",
+    "select",
+]

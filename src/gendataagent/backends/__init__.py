@@ -1,1 +1,0 @@
-"""The heavy libraries, each imported only in its backend and only when the backend is used."""

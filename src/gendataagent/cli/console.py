@@ -1,0 +1,131 @@
+"""Progress on a terminal: bar, rate and time left; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from gendataagent.core.progress import Stage
+
+PLAIN_LINE_EVERY_S = 15.0
+
+
+class _Count(ProgressColumn):
+    """Items done, of how many if that is known."""
+
+    def render(self, task: Task) -> Text:
+        of = f"/{task.total:.0f}" if task.total is not None else ""
+        return Text(f"{task.completed:.0f}{of} {task.fields['unit']}", style="progress.download")
+
+
+class _Rate(ProgressColumn):
+    """Items a second, or seconds an item when they are slow."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task.finished_speed or task.speed), style="progress.data.speed")
+
+
+class ConsoleProgress:
+    """Shows stages as live bars on a terminal, else as a line every 15 seconds.
+
+    Everything goes to standard error, so that results on standard output can be piped.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._live: Progress | None = None
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
+    ) -> Iterator[Stage]:
+        """Yield a stage shown as a bar under those already open."""
+        if not self.console.is_terminal:
+            yield _PlainStage(self.console, name, total, unit, done)
+            return
+        with self._bars() as bars:
+            bar = bars.add_task(name, total=total, completed=done, unit=unit)
+            try:
+                yield _BarStage(bars, bar)
+            finally:
+                bars.remove_task(bar)
+
+    def say(self, message: str) -> None:
+        """Print a line that stays, above the bars."""
+        self.console.print(message, markup=False)
+
+    @contextlib.contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """Yield the one live display; the outermost stage opens and closes it."""
+        if self._live is not None:
+            yield self._live
+            return
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=30),
+            _Count(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as live:
+            self._live = live
+            try:
+                yield live
+            finally:
+                self._live = None
+
+
+class _BarStage:
+    def __init__(self, bars: Progress, bar: TaskID) -> None:
+        self._bars, self._bar = bars, bar
+
+    def advance(self, amount: float = 1) -> None:
+        self._bars.advance(self._bar, amount)
+
+
+class _PlainStage:
+    """Prints where a stage is, not more often than every 15 seconds."""
+
+    def __init__(
+        self, console: Console, name: str, total: int | None, unit: str, done: int
+    ) -> None:
+        self._console, self._name, self._total, self._unit = console, name, total, unit
+        self._done, self._start_done = float(done), float(done)
+        self._start = self._last = time.monotonic()
+
+    def advance(self, amount: float = 1) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last < PLAIN_LINE_EVERY_S:
+            return
+        self._last = now
+        speed = (self._done - self._start_done) / (now - self._start)
+        of = f"/{self._total}" if self._total is not None else ""
+        left = ""
+        if self._total is not None and speed > 0:
+            left = f", {(self._total - self._done) / speed:.0f} s left"
+        self._console.print(
+            f"{self._name}: {self._done:.0f}{of} {self._unit}, {_rate(speed)}{left}", markup=False
+        )
+
+
+def _rate(per_second: float | None) -> str:
+    if not per_second:
+        return ""
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"

@@ -1,0 +1,224 @@
+"""Settings of how pictures become prompts, and prompts new pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gendataagent.config.settings import AUTO, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptingConfig:
+    """How pictures become prompts."""
+
+    captioner: str = setting(
+        AUTO,
+        "visible-attributes (bundled, no model), none (the class name alone), or a hub id or path "
+        "of an image-to-text model of transformers; auto = visible-attributes",
+        source="BLIP-2 [S]; which one is open [?]",
+    )
+    captioner_revision: str = setting("", "hub revision of the captioner; empty = the newest")
+    caption_prompt: str = setting(
+        "", "text the captioner is given to go on from or to answer; empty = none, as BLIP-2 wants"
+    )
+    caption_tokens: int = setting(
+        40, "longest caption", unit="token", source="[?]", at_least=1, at_most=200
+    )
+    caption_cache: str = setting(
+        AUTO,
+        "folder where captions are kept by picture and captioner, for all runs; off = nowhere; "
+        "auto = $GENDATAAGENT_CACHE, else the user's cache folder",
+        affects_results=False,
+    )
+    rewriter: str = setting(
+        AUTO,
+        "visible-attributes (bundled, no model), none (keep the caption), a hub id or path of a "
+        "causal language model of transformers, or endpoint: an OpenAI-compatible server; auto = "
+        "visible-attributes",
+        source="Llama-2 [R]; size open [?]",
+    )
+    rewriter_revision: str = setting("", "hub revision of the rewriter; empty = the newest")
+    rewrites: int = setting(
+        5,
+        "rewrites (= images) of each selected picture, m",
+        source="5 at share 1/5 makes 1x the training set [I]",
+        at_least=1,
+    )
+    rewrite_temperature: float = setting(
+        0.7, "how freely the language model chooses words; 0 = its likeliest", source="[?]",
+        at_least=0, at_most=2,
+    )  # fmt: skip
+    rewrite_top_p: float = setting(
+        0.9, "share of probability words are drawn from", source="[?]", above=0, at_most=1
+    )
+    rewrite_words: int = setting(
+        30, "longest rewrite that passes the guard", unit="word", at_least=3, at_most=60
+    )
+    rewrite_tries: int = setting(
+        3,
+        "times the language model is asked before the template rewriter takes over",
+        at_least=1,
+        at_most=20,
+    )
+    batch_size: int = setting(
+        8, "pictures or conversations a captioner or language model works on at once", at_least=1
+    )
+    dtype: str = setting(
+        AUTO,
+        "of captioner and language model: auto = float16 on a GPU, float32 on a CPU",
+        choices=(AUTO, "float16", "bfloat16", "float32"),
+    )
+    endpoint_url: str = setting(
+        "", "base address of the OpenAI-compatible server, such as http://localhost:8000/v1"
+    )
+    endpoint_model: str = setting("", "name of the model to ask the server for")
+    endpoint_key_variable: str = setting(
+        "OPENAI_API_KEY", "environment variable that holds the server's key, if it wants one"
+    )
+    endpoint_timeout_s: float = setting(
+        60.0, "longest wait for one answer", unit="s", above=0, affects_results=False
+    )
+    endpoint_concurrency: int = setting(
+        4, "questions under way at once", at_least=1, at_most=256, affects_results=False
+    )
+    endpoint_retries: int = setting(
+        4, "times a failed question is asked again, waiting longer each time", at_least=0,
+        at_most=20, affects_results=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationConfig:
+    """The diffusion model and how it is run."""
+
+    generator: str = setting(
+        AUTO,
+        "tiny-sd (bundled, 32 px, for trying out), or a hub id or path of an image-to-image "
+        "pipeline of diffusers; auto = SD 1.5 with a GPU and its weights at hand, else tiny-sd",
+        source="Stable Diffusion 1.5 [S]",
+    )
+    revision: str = setting(
+        "", "hub revision; empty = for SD 1.5 the one this was built for, else the newest"
+    )
+    variant: str = setting("", "file variant on the hub, such as fp16; empty = the plain files")
+    lora: str = setting(
+        "",
+        "LoRA weights to generate with: a safetensors file, a folder, OWNER/NAME or "
+        "OWNER/NAME/FILE.safetensors of the hub; empty = none",
+    )
+    lora_scale: float = setting(
+        0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
+    )
+    size_px: int = setting(
+        0, "side of the square pictures made; 0 = the model's own", unit="px", source="512 [C]",
+        at_least=0,
+    )  # fmt: skip
+    strength: float = setting(
+        0.75,
+        "share of the noise schedule put on the real picture's latent: 0 = the picture, 1 = from "
+        "text alone",
+        source="0.50 / 0.75 / 0.90 swept [S]",
+        above=0,
+        at_most=1,
+    )
+    guidance_scale: float = setting(
+        7.5, "classifier-free guidance", source="7.5 augmenting, 2.0 synthetic only [S]", at_least=0
+    )
+    num_inference_steps: int = setting(
+        30,
+        "scheduler steps; floor(steps * strength) are executed",
+        source="30 [C]",
+        at_least=1,
+    )
+    negative_prompt: str = setting(
+        "distorted, unrealistic, blurry, out of frame", "what to steer away from", source="[S]"
+    )
+    scheduler: str = setting(
+        AUTO,
+        "name of a diffusers scheduler class, with its step spacing if wanted "
+        "(DDIMScheduler:trailing); auto = UniPCMultistepScheduler, or the model's own where that "
+        "was made for few steps or flow matching",
+        source="UniPC [C]",
+    )
+    batch_size: int = setting(
+        16,
+        "pictures handed to the generator at a time; it draws generation.drawn_together at once, "
+        "whatever this is",
+        at_least=1,
+        affects_results=False,
+    )
+    drawn_together: int = setting(
+        8,
+        "images the generator draws at once, fewer only where memory runs out; another value "
+        "rounds them otherwise. A large GPU with a small generator wants more (64)",
+        at_least=1,
+        as_before=8,
+    )
+    image_cache: str = setting(
+        "",
+        "folder where images are kept for all runs that ask for the very same; empty = nowhere",
+        affects_results=False,
+    )
+    workers: int = setting(
+        0, "processes that make pictures; 0 = this one", at_least=0, affects_results=False
+    )
+    dtype: str = setting(
+        AUTO,
+        "auto = float16 on a GPU, float32 on a CPU",
+        source="fp16 [C]",
+        choices=(AUTO, "float16", "bfloat16", "float32"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptationConfig:
+    """Fitting the generator to the real training images by LoRA, before training begins.
+
+    Recipe: Real-Fake (Yuan et al., ICLR 2024) as its released code has it.
+    """
+
+    enabled: bool = setting(False, "adapt the generator first", source="true [S]")
+    rank: int = setting(4, "rank of the LoRA matrices", source="4 [C]", at_least=1)
+    epochs: int = setting(100, "passes over the training images", source="100 [C]", at_least=1)
+    batch_size: int = setting(8, "images a step", source="8 [C]", at_least=1)
+    learning_rate: float = setting(1e-4, "constant, of AdamW", source="1e-4 [C]", above=0)
+    weight_decay: float = setting(1e-2, "of AdamW", source="1e-2 [C]", at_least=0)
+    gradient_clip: float = setting(1.0, "largest gradient norm", source="1.0 [C]", above=0)
+    snr_gamma: float = setting(
+        5.0, "min-SNR loss weight: min(SNR, this) / SNR; 0 = every timestep weighs 1",
+        source="5 [C]", at_least=0,
+    )  # fmt: skip
+    mmd_weight: float = setting(
+        0.003,
+        "weight of the distribution-matching term: the squared error of the batch's weighted sums",
+        source="0.003 [C]",
+        at_least=0,
+    )
+    size_px: int = setting(
+        0, "side of the training pictures; 0 = the generator's own", unit="px", source="512 [C]",
+        at_least=0,
+    )  # fmt: skip
+    random_crop: bool = setting(True, "crop at random, else at the centre", source="[C]")
+    flip: bool = setting(True, "mirror half of the pictures", source="[C]")
+    gradient_checkpointing: str = setting(
+        AUTO,
+        "compute activations again instead of keeping them: auto = on a GPU of at most 16 GB",
+        choices=(AUTO, "on", "off"),
+        affects_results=False,
+    )
+    mixed_precision: str = setting(
+        AUTO, "auto = fp16 on a GPU, none on a CPU", source="fp16 [C]",
+        choices=(AUTO, "no", "fp16", "bf16"),
+    )  # fmt: skip
+    sample_every_epochs: int = setting(
+        10, "epochs between sample pictures; 0 = none", at_least=0, affects_results=False
+    )
+    checkpoint_every_steps: int = setting(
+        200, "steps between checkpoints to resume from", at_least=1, affects_results=False
+    )
+    measure_images: int = setting(
+        200,
+        "pictures made before and after to measure the distance to the real ones; 0 = do not",
+        at_least=0,
+        affects_results=False,
+    )

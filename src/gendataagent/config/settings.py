@@ -1,0 +1,198 @@
+"""The machinery behind `config`: settings that carry their facts, TOML, checks, overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gendataagent.core.errors import ConfigError
+
+AUTO = "auto"  # a setting that is decided when the run is made
+_HUGE = 2**62  # TOML knows no larger whole numbers than 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known about one setting besides its type and default.
+
+    Args:
+        affects_results: False for settings that change speed or display but no number; only those
+            may differ when a run is resumed.
+        as_before: the value that does what was done before there was this setting. At it, the
+            hash of the settings leaves it out, so that earlier results keep their names.
+    """
+
+    help: str
+    unit: str = ""
+    source: str = ""
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    affects_results: bool = True
+    as_before: Any = None
+
+
+def setting(default: Any, help: str, **details: Any) -> Any:
+    """Return a dataclass field with its `Setting` attached; `details` are fields of `Setting`."""
+    return field(default=default, metadata={"setting": Setting(help, **details)})
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as listed by `gendataagent config`: `section.key`, its value and its facts."""
+
+    key: str
+    value: Any
+    default: Any
+    setting: Setting
+
+
+def iterate_settings(config: Any) -> Iterator[SettingRow]:
+    """Yield every setting of the tree in order of definition."""
+    for top in dataclasses.fields(config):
+        value = getattr(config, top.name)
+        if not dataclasses.is_dataclass(value):
+            yield SettingRow(top.name, value, top.default, top.metadata["setting"])
+            continue
+        for leaf in dataclasses.fields(value):
+            yield SettingRow(
+                f"{top.name}.{leaf.name}",
+                getattr(value, leaf.name),
+                leaf.default,
+                leaf.metadata["setting"],
+            )
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the content of a TOML file; raise `ConfigError` naming the file and the place."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config file {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both trees as one; where both have a value, that of `above`."""
+    result = dict(below)
+    for key, value in above.items():
+        under = result.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(typing.cast(Mapping[str, Any], under), value) if both else value
+    return result
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of `tree` with each `section.key=value` set; values are read as TOML.
+
+    A value that is not TOML is taken as a string, so `data.path=photos/cats` needs no quotes.
+    """
+    result = json.loads(json.dumps(dict(tree), default=str))
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"--set {override!r} is not of the form section.key=value")
+            continue
+        try:
+            value = tomllib.loads(f"value = {text.strip()}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        *sections, name = key.strip().split(".")
+        place = result
+        for section in sections:
+            if not isinstance(place.setdefault(section, {}), dict):
+                problems.append(f"--set {override!r}: {section} is a setting, not a section")
+                break
+            place = place[section]
+        else:
+            place[name] = value
+    if problems:
+        raise ConfigError(problems)
+    return typing.cast(dict[str, Any], result)
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass tree as nested dicts and lists, as TOML and JSON want it."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def build(cls: type[Any], tree: Any, prefix: str, problems: list[str]) -> Any:
+    """Return an instance of `cls` from `tree`, appending a sentence to `problems` for each fault.
+
+    A faulty value is replaced by its default, so that checks across settings can still run.
+    """
+    if not isinstance(tree, Mapping):
+        problems.append(f"{prefix.rstrip('.') or 'the config'} must be a table, got {tree!r}")
+        return cls()
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for name in tree:
+        if name not in known:
+            problems.append(f"unknown setting {prefix}{name}{_suggestion(name, list(known))}")
+    values: dict[str, Any] = {}
+    for name in [name for name in known if name in tree]:
+        key, hint = f"{prefix}{name}", hints[name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = build(typing.cast(type[Any], hint), tree[name], f"{key}.", problems)
+            continue
+        before = len(problems)
+        value = _convert(key, tree[name], hint, known[name].metadata, problems)
+        if len(problems) == before:
+            values[name] = value
+    return cls(**values)
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; allowed here: {', '.join(known)}"
+
+
+def _convert(
+    key: str, value: Any, hint: Any, metadata: Mapping[str, Any], problems: list[str]
+) -> Any:
+    """Return `value` as the type of `hint`, appending a sentence to `problems` if it cannot be."""
+    facts: Setting = metadata["setting"]
+    if isinstance(hint, types.GenericAlias):  # tuple[float, ...] is the only one in the tree
+        if not isinstance(value, list | tuple):
+            problems.append(f"{key} must be a list of numbers, got {value!r}")
+            return value
+        return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
+                     for i, v in enumerate(value))  # fmt: skip
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(max(-_HUGE, min(value, _HUGE)))
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        names = {int: "a whole number", float: "a number", bool: "true or false",
+                 str: 'a text (in "quotes" where it looks like something else)'}  # fmt: skip
+        problems.append(f"{key} must be {names[hint]}, got {value!r}")
+        return value
+    if facts.choices and value not in facts.choices:
+        problems.append(f"{key} must be one of {', '.join(facts.choices)}; got {value!r}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        problems.extend(_range_problems(key, value, facts))
+    return value
+
+
+def _range_problems(key: str, value: float, facts: Setting) -> Iterator[str]:
+    unit = f" {facts.unit}" if facts.unit else ""
+    if not abs(value) < _HUGE:
+        yield f"{key} must be a finite number of usual size, got {str(value)[:40]}"
+        return
+    if facts.at_least is not None and value < facts.at_least:
+        yield f"{key} must be at least {facts.at_least:g}{unit}, got {value}"
+    if facts.above is not None and value <= facts.above:
+        yield f"{key} must be above {facts.above:g}{unit}, got {value}"
+    if facts.at_most is not None and value > facts.at_most:
+        yield f"{key} must be at most {facts.at_most:g}{unit}, got {value}"

@@ -1,0 +1,282 @@
+"""Whole ways to train, by name: each is arguments to the same `run`.
+
+    config = strategies.apply(base, "real-fake")
+
+A strategy is a tree of settings laid over those of a base config; the base says data, classifier,
+recipe, generator, strength, guidance and number of rounds, so that all strategies share these. One
+of your own is a TOML file (see `read_strategy`) or a function from config to config.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gendataagent.config import RunConfig
+from gendataagent.config.settings import merged, read_toml
+from gendataagent.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """One way to train.
+
+    Args:
+        about: one line on what it is.
+        source: where it comes from, tagged as in docs/method.md; empty = ours.
+        settings: section -> setting -> value, laid over the base.
+        rewrites: whether it changes captions; the base must then name something that can.
+    """
+
+    name: str
+    about: str
+    source: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rewrites: bool = False
+
+
+OwnStrategy = Callable[[RunConfig], RunConfig]
+"""A strategy as a function: the base config in, the config to run out."""
+
+_NO_AGENT = {
+    "agent": {"enabled": False, "baseline": False, "guard": False},
+    "training": {"real_images": True, "batchnorm_from_real": False},
+    "adaptive": {"enabled": False},
+}
+
+# Ideas that are not in the paper, switched off where its own way is asked for.
+_PLAIN_AGENT = {"enabled": True, "pool": "replace", "rounds_within": 1.0, "guard": False}
+_PLAIN_TRAINING = {
+    "real_images": True,
+    "synthetic_weight": 1.0,
+    "synthetic_label_smoothing": 0.0,
+    "synthetic_share_of_batch": 0.0,
+    "batchnorm_from_real": False,
+}
+_PLAIN_SELECTION = {"per_class": False, "budget_by": "size", "skip_hardest": 0.0}
+
+_PAPER = {
+    "agent": _PLAIN_AGENT,  # when its rounds stand is the base's; see agent.first_round_epoch
+    "training": _PLAIN_TRAINING,
+    "selection": {"by": "marginal", "share": 0.2, **_PLAIN_SELECTION},
+    "prompting": {"rewrites": 5},
+    "filter": {"by": "vog", "keep": "high"},
+    "adaptive": {"enabled": False},
+}
+_REAL_FAKE = {
+    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 1},
+    "training": _PLAIN_TRAINING,
+    "selection": {"by": "uniform", "share": 1.0, **_PLAIN_SELECTION},
+    "prompting": {"rewriter": "none", "rewrites": 1},
+    "filter": {"by": "none"},
+    "adaptive": {"enabled": False},
+}
+_PLUS = {
+    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 2, "rounds_within": 0.5,
+              "pool": "accumulate"},
+    "training": {**_PLAIN_TRAINING, "batchnorm_from_real": True},
+    "selection": {"by": "marginal", "share": 1.0, **_PLAIN_SELECTION, "per_class": True},
+    "prompting": {"rewrites": 1},
+    "filter": {"by": "none"},
+    "adaptive": {"enabled": False},
+}  # fmt: skip
+_UNIFORM = {"selection": {"by": "uniform"}}
+_SAME_CAPTION = {"prompting": {"rewriter": "none"}}
+_NO_FILTER = {"filter": {"by": "none"}}
+
+
+def _over(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for tree in trees:
+        result = merged(result, tree)
+    return result
+
+
+def _all() -> Iterator[Strategy]:
+    yield Strategy(
+        name="only-real", about="the real images alone, no agent", settings=_NO_AGENT, source="[S]"
+    )
+    yield Strategy(
+        name="randaugment",
+        about="the real images alone, with RandAugment (2 operations, magnitude 9) for the jitter",
+        source="Cubuk et al. 2020, as in torchvision [C]",
+        settings=_over(
+            _NO_AGENT,
+            {"training": {
+                "randaugment_operations": 2, "randaugment_magnitude": 9.0, "colour_jitter": 0.0,
+            }},
+        ),
+    )  # fmt: skip
+    yield Strategy(
+        name="cutmix",
+        about="the real images alone, with CutMix in half of the steps",
+        source="Yun et al. 2019, its code's CIFAR recipe [C]",
+        settings=_over(
+            _NO_AGENT, {"training": {"mix": "cutmix", "mix_alpha": 1.0, "mix_probability": 0.5}}
+        ),
+    )
+    yield Strategy(
+        name="mixup",
+        about="the real images alone, with MixUp in every step",
+        source="Zhang et al. 2018, its code's CIFAR recipe [C]",
+        settings=_over(
+            _NO_AGENT, {"training": {"mix": "mixup", "mix_alpha": 1.0, "mix_probability": 1.0}}
+        ),
+    )
+    yield Strategy(
+        name="only-synthetic",
+        about="as real-fake at guidance 2, but trained on the synthetic images alone",
+        source="guidance 2.0 [S]; as many as real ones, the rest [I]",
+        settings=_over(
+            _REAL_FAKE, {"training": {"real_images": False}, "generation": {"guidance_scale": 2.0}}
+        ),
+    )
+    yield Strategy(
+        name="real-fake",
+        about="every real image equally often, made before training, no rewriting, no filter",
+        source="Yuan et al. 2024 [C]",
+        settings=_REAL_FAKE,
+    )
+    yield Strategy(
+        name="internet-explorer",
+        about="the loop with random sources; the half most like the 15 nearest real images is kept",
+        source="Li et al. 2023, as the paper compares with it [R]; half of each class [I]",
+        settings=_over(
+            _PAPER, _UNIFORM, {"filter": {"by": "knn", "drop_share": 0.5, "neighbours": 15}}
+        ),
+        rewrites=True,
+    )
+    yield from _the_loop_and_its_parts()
+
+
+def _the_loop_and_its_parts() -> Iterator[Strategy]:
+    yield Strategy(
+        name="gendataagent",
+        about="the paper's own: hardest fifth, 5 rewrites each, VoG keeps the high end",
+        source="[S, R, I]",
+        settings=_PAPER,
+        rewrites=True,
+    )
+    yield Strategy(
+        name="marginal-only",
+        about="ablation: hardest fifth, captions unchanged, no filter",
+        source="[R]",
+        settings=_over(_PAPER, _SAME_CAPTION, _NO_FILTER),
+    )
+    yield Strategy(
+        name="rewrite-only",
+        about="ablation: random fifth, captions rewritten, no filter",
+        source="[R]",
+        settings=_over(_PAPER, _UNIFORM, _NO_FILTER),
+        rewrites=True,
+    )
+    yield Strategy(
+        name="vog-only",
+        about="ablation: random fifth, captions unchanged, VoG",
+        source="[R]",
+        settings=_over(_PAPER, _UNIFORM, _SAME_CAPTION),
+    )
+    for name, about, change in (
+        ("vog-low", "gendataagent, but VoG keeps the low end", {"filter": {"keep": "low"}}),
+        ("random-drop", "gendataagent, but the filter drops the same share at random",
+         {"filter": {"by": "random"}}),
+        ("entropy", "gendataagent, but the likeliest to be unsure of are selected",
+         {"selection": {"by": "entropy"}}),
+        ("margin", "gendataagent, but the narrowest between two classes are selected",
+         {"selection": {"by": "margin"}}),
+    ):  # fmt: skip
+        yield Strategy(name=name, about=about, settings=_over(_PAPER, change), rewrites=True)
+    yield from _ours()
+
+
+def _ours() -> Iterator[Strategy]:
+    """Yield what docs/evidence.md comes to, and its control: the same mending of another system."""
+    yield Strategy(
+        name="gendataagent-plus",
+        about="ours: all sources in two early rounds, all kept, batch norm of real images",
+        settings=_PLUS,
+        rewrites=True,
+    )
+    yield Strategy(
+        name="real-fake-plus",
+        about="real-fake with batch norm of real images: what that alone does",
+        settings=_over(_REAL_FAKE, {"training": {"batchnorm_from_real": True}}),
+    )
+
+
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _all()}
+
+
+def find_strategy(name: str) -> Strategy:
+    """Return a strategy by its name, or that of a TOML file; raise `ConfigError` if there is none.
+
+    Whatever ends in .toml is taken as a file.
+    """
+    if name.endswith(".toml"):
+        return read_strategy(name)
+    if name not in STRATEGIES:
+        close = difflib.get_close_matches(name, STRATEGIES, n=1)
+        hint = f"did you mean {close[0]}? There are" if close else "there are"
+        raise ConfigError(
+            f"there is no strategy {name!r}; {hint} {', '.join(STRATEGIES)}, or a file NAME.toml"
+        )
+    return STRATEGIES[name]
+
+
+def read_strategy(path: str | Path) -> Strategy:
+    """Return the strategy in a TOML file; its name is that of the file.
+
+    The file holds settings as a config file does, and may begin with `about = "one line"` and
+    `like = "gendataagent"`, the strategy it is laid over:
+
+        like = "gendataagent"
+        [selection]
+        budget_by = "validation-error"
+
+    Raises:
+        ConfigError: the file cannot be read, is like nothing there is, or `like` is a file too.
+    """
+    tree = read_toml(path)
+    about, like = tree.pop("about", ""), tree.pop("like", "")
+    if not isinstance(about, str) or not isinstance(like, str):
+        raise ConfigError(f"{path}: about and like must be texts, got {about!r} and {like!r}")
+    if like.endswith(".toml"):
+        raise ConfigError(f"{path}: like must name one of {', '.join(STRATEGIES)}; got {like!r}")
+    below = find_strategy(like) if like else Strategy(name="", about="")
+    name = Path(path).stem
+    if name in STRATEGIES:
+        raise ConfigError(f"{path}: {name} is a strategy already; call the file something else")
+    return Strategy(
+        name=name,
+        about=about or (f"{like}, changed by {Path(path).name}" if like else str(path)),
+        settings=_over(below.settings, tree),
+        rewrites=below.rewrites and tree.get("prompting", {}).get("rewriter") != "none",
+    )
+
+
+def apply(config: RunConfig, strategy: str | Strategy | OwnStrategy) -> RunConfig:
+    """Return `config` with a strategy laid over it.
+
+    Raises:
+        ConfigError: no such strategy; settings that do not exist or do not fit together; or the
+            strategy rewrites captions and the base has nothing that could.
+    """
+    if isinstance(strategy, str):
+        strategy = find_strategy(strategy)
+    if not isinstance(strategy, Strategy):
+        return RunConfig.from_dict(strategy(config).to_dict())
+    result = RunConfig.from_dict(merged(config.to_dict(), strategy.settings))
+    check_rewriter(result, strategy)
+    return result
+
+
+def check_rewriter(config: RunConfig, strategy: Strategy) -> None:
+    """Raise `ConfigError` if a strategy rewrites captions and no rewriter is named."""
+    if strategy.rewrites and config.prompting.rewriter == "none":
+        raise ConfigError(
+            f"the strategy {strategy.name} rewrites captions, but prompting.rewriter is none; name "
+            "a rewriter in the base settings, or auto"
+        )

@@ -1,0 +1,200 @@
+"""Settings of the real images and of the classifier fitted to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gendataagent.config.settings import AUTO, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Where the real images are and how they are split."""
+
+    path: str = setting(
+        "bundled:cifar10",
+        "folder of images (class/*.jpg, or train|validation|test/class/*), an official archive of "
+        "the paper's six data sets unpacked, a parquet file or folder, a data set saved by Hugging "
+        "Face datasets, hub:NAME (asks the network), or bundled:cifar10",
+    )
+    layout: str = setting(
+        AUTO,
+        "how a folder is laid out: folder (one per class), or the official layout of one of the "
+        "paper's data sets; auto = the official one where its files are recognised, else folder",
+        choices=(AUTO, "folder", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
+    )
+    revision: str = setting("", "revision of hub: data; empty = the newest")
+    image_column: str = setting(AUTO, "column of the picture in parquet / Hugging Face data")
+    label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
+    train_per_class: int = setting(
+        0, "use only this many training images of each class, drawn by seed; 0 = all", at_least=0
+    )
+    validation_share: float = setting(
+        0.15,
+        "share of each class set aside when no validation split is given",
+        above=0,
+        at_most=0.5,
+    )
+    test_share: float = setting(
+        0.15, "share of each class set aside when no test split is given", above=0, at_most=0.5
+    )
+    max_megapixels: float = setting(
+        178.0,
+        "larger pictures are quarantined, not decoded (Pillow's own limit is 178.9)",
+        unit="megapixel",
+        above=0,
+        at_most=178,
+    )
+    near_duplicates: str = setting(
+        "remove",
+        "training pictures that repeat a validation or test picture, and validation pictures that "
+        "repeat a test picture: remove takes them out, report only counts them; both list them in "
+        "data/near_duplicates.jsonl and keep synthetic repeats of held-out pictures out of "
+        "training. Test is never changed",
+        choices=("remove", "report", "off"),
+    )
+    near_duplicate_correlation: float = setting(
+        0.9,
+        "two pictures repeat each other when their 16 x 16 thumbnails correlate more than this, "
+        "mirrored or not",
+        source="chosen by eye on CIFAR-10; above 0.94 nearly all pairs are one photograph",
+        above=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierConfig:
+    """The image classifier that is trained."""
+
+    model: str = setting(
+        AUTO,
+        "tiny-resnet (32 px, from scratch), a hub id or path of an image-classification model or "
+        "CLIP of transformers (a CLIP image encoder gets a new head), or timm:NAME; auto = "
+        "tiny-resnet for pictures up to 64 px or without a GPU, else microsoft/resnet-50",
+        source="ResNet-50 [S]; CLIP ResNet-50, CLIP ViT [R]",
+    )
+    revision: str = setting("", "hub revision; empty = the newest")
+    pretrained: bool = setting(True, "start from the model's weights (no effect on tiny-resnet)")
+    size_px: int = setting(
+        0,
+        "side of the square pictures it sees; 0 = 32 for tiny-resnet, else 224",
+        unit="px",
+        source="224, CUB 448 [S]",
+        at_least=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """How the classifier is fitted."""
+
+    epochs: int = setting(200, "epochs over the training set", source="[S]", at_least=1)
+    steps_per_epoch: int = setting(
+        0,
+        "optimiser steps an epoch; 0 = one pass over real + kept images. A fixed number makes runs "
+        "with and without synthetic images equal in steps",
+        at_least=0,
+    )
+    batch_size: int = setting(128, "images a step", source="128 x 8 GPUs [S]", at_least=2)
+    learning_rate: float = setting(0.1, "peak learning rate of SGD", source="[S]", above=0)
+    momentum: float = setting(0.9, "momentum of SGD", source="[C]", at_least=0, at_most=0.999)
+    nesterov: bool = setting(True, "Nesterov momentum", source="[C]")
+    weight_decay: float = setting(5e-4, "L2 penalty", source="[S]", at_least=0)
+    decay_milestones: tuple[float, ...] = setting(
+        (0.25, 0.5, 0.75),
+        "shares of the epochs after which the learning rate drops",
+        source="epochs 50/100/150 of 200 [S]",
+    )
+    decay_rate: float = setting(0.2, "factor at each milestone", source="[S]", above=0, at_most=1)
+    warmup_epochs: float = setting(
+        0.0, "epochs of linear warm-up", unit="epoch", source="none [S]", at_least=0
+    )
+    gradient_clip: float = setting(0.0, "largest gradient norm; 0 = no clipping", at_least=0)
+    augmentation: str = setting(
+        AUTO,
+        "pad-crop (shift by an eighth), resized-crop, or none; all but none with a flip. auto = "
+        "pad-crop up to 64 px, else resized-crop",
+        source="resized-crop, flip 0.5 [C]",
+        choices=(AUTO, "pad-crop", "resized-crop", "none"),
+    )
+    colour_jitter: float = setting(
+        0.4, "strength of brightness, contrast, saturation jitter", source="0.4 [C]", at_least=0,
+        at_most=1,
+    )  # fmt: skip
+    randaugment_operations: int = setting(
+        0,
+        "RandAugment: operations drawn for each picture after crop and flip; 0 = off",
+        source="2 in RandAugment and torchvision [C]",
+        at_least=0,
+        at_most=8,
+    )
+    randaugment_magnitude: float = setting(
+        9.0,
+        "strength of its operations on torchvision's scale of 0 to 30",
+        source="9 [C]",
+        at_least=0,
+        at_most=30,
+    )
+    mix: str = setting(
+        "none",
+        "mixup: blend each picture with another of its batch; cutmix: paste a box of another into "
+        "it; the loss is divided between both classes in the same proportion",
+        choices=("none", "cutmix", "mixup"),
+    )
+    mix_alpha: float = setting(
+        1.0,
+        "the proportion is drawn once a step from Beta(this, this); 1 = evenly from 0 to 1",
+        source="CutMix 1, MixUp 0.2 to 1 [C]",
+        above=0,
+        at_most=100,
+    )
+    mix_probability: float = setting(
+        1.0,
+        "share of the steps that mix",
+        source="CutMix's code: 0.5 on CIFAR, 1 on ImageNet [C]",
+        above=0,
+        at_most=1,
+    )
+    real_images: bool = setting(
+        True,
+        "false = train on the synthetic images alone; the real ones then only serve as sources, "
+        "and agent.first_round_epoch must be 0",
+    )
+    synthetic_weight: float = setting(
+        1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0
+    )
+    synthetic_label_smoothing: float = setting(
+        0.0,
+        "label smoothing of a synthetic image: this * the strength it was made with goes to all "
+        "classes alike, since a freer image shows its class less surely; 0 = off",
+        source="none [S]",
+        at_least=0,
+        at_most=0.9,
+    )
+    synthetic_share_of_batch: float = setting(
+        0.0,
+        "share of each batch that is synthetic, however many images there are of either kind; 0 = "
+        "as they come in the plain concatenation",
+        source="plain concatenation [I]",
+        at_least=0,
+        at_most=0.9,
+    )
+    batchnorm_from_real: bool = setting(
+        False,
+        "when training is over, take the statistics of batch normalisation from the real images "
+        "alone: synthetic ones have other colours and contrasts, and what is classified is real",
+        source="none [S]",
+    )
+    mixed_precision: str = setting(
+        AUTO,
+        "auto = bf16 or fp16 on a GPU, none on a CPU",
+        source="on [S]",
+        choices=(AUTO, "no", "fp16", "bf16"),
+    )
+    evaluate_every_epochs: int = setting(
+        1, "epochs between measurements on train and validation", at_least=1
+    )
+    checkpoint_every_epochs: int = setting(
+        1, "epochs between checkpoints to resume from", at_least=1, affects_results=False
+    )

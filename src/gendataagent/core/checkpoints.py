@@ -1,0 +1,162 @@
+"""Training states on disk: whole or not there, checked when read, never pickled.
+
+folder/epoch-0010/tensors.safetensors   weights, momentum
+folder/epoch-0010/state.json            everything else
+folder/epoch-0010/manifest.json         size and SHA-256 of both, written last
+vog_folder/epoch-0010.safetensors       weights alone, for the variance of gradients
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.files import file_sha256, read_json, sync_folder, write_bytes, write_json
+
+TENSORS_FILE, STATE_FILE, MANIFEST_FILE = "tensors.safetensors", "state.json", "manifest.json"
+KEPT_CHECKPOINTS = 2
+_EPOCH = re.compile(r"epoch-(\d{4,})(\.safetensors)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What `load_latest` found.
+
+    Args:
+        epoch: epochs trained when it was written.
+        damaged: a sentence for each newer checkpoint that could not be used.
+    """
+
+    epoch: int
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    damaged: tuple[str, ...] = ()
+
+
+def save_checkpoint(
+    folder: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> Path:
+    """Write the checkpoint of `epoch`, then remove all but the newest two; return its folder.
+
+    It is made aside and renamed when whole, so a crash leaves the earlier ones untouched.
+
+    Raises:
+        StorageError: the disk is full, no permission...
+    """
+    target = folder / f"epoch-{epoch:04d}"
+    aside = folder / f".{target.name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".epoch-*.tmp"):
+            shutil.rmtree(leftover)
+        aside.mkdir()
+        write_bytes(aside / TENSORS_FILE, _tensor_bytes(tensors))
+        write_json(aside / STATE_FILE, dict(state))
+        write_json(aside / MANIFEST_FILE, _manifest(aside, epoch))
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(aside, target)
+        sync_folder(folder)
+        for _, old in _list(folder)[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the checkpoint {target}: {error.strerror or error}. The earlier ones "
+            "are still there; free some space or fix the permissions, then go on with --resume"
+        ) from error
+    return target
+
+
+def load_latest(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint whose hashes are right; None where none was ever written.
+
+    Raises:
+        RunFolderError: there are checkpoints, but all of them are damaged.
+    """
+    damaged: list[str] = []
+    for epoch, path in reversed(_list(folder)):
+        problem = _damage(path, epoch)
+        if problem is None:
+            return Checkpoint(
+                epoch=epoch,
+                tensors=safetensors.torch.load((path / TENSORS_FILE).read_bytes()),
+                state=read_json(path / STATE_FILE),
+                damaged=tuple(damaged),
+            )
+        damaged.append(f"the checkpoint {path} is damaged: {problem}")
+    if damaged:
+        raise RunFolderError(
+            f"no checkpoint can be used; {'; '.join(damaged)}. Remove {folder} to train again "
+            "from the start"
+        )
+    return None
+
+
+def save_weights(folder: Path, epoch: int, weights: Mapping[str, Tensor]) -> Path:
+    """Write a state dict to `folder/epoch-0010.safetensors`, atomically; return the path."""
+    path = folder / f"epoch-{epoch:04d}.safetensors"
+    write_bytes(path, _tensor_bytes(weights))
+    return path
+
+
+def list_weights(folder: Path) -> list[tuple[int, Path]]:
+    """Return (epoch, path) of the saved weights, oldest first."""
+    return [(epoch, path) for epoch, path in _list(folder) if path.is_file()]
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Return a saved state dict; raise `RunFolderError` if the file is missing or damaged."""
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"cannot read the weights {path}: {error}") from error
+
+
+def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    # safetensors refuses tensors that share memory (tied weights), hence the copies
+    return safetensors.torch.save(
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    )
+
+
+def _list(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    found = [(_EPOCH.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _manifest(folder: Path, epoch: int) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "files": {
+            name: {
+                "bytes": (folder / name).stat().st_size,
+                "sha256": file_sha256(folder / name),
+            }
+            for name in (TENSORS_FILE, STATE_FILE)
+        },
+    }
+
+
+def _damage(path: Path, epoch: int) -> str | None:
+    """Return what is wrong with a checkpoint's folder, None if nothing is."""
+    try:
+        found, written = _manifest(path, epoch), read_json(path / MANIFEST_FILE)
+    except (OSError, RunFolderError) as error:
+        return str(error)
+    if found != written:
+        return "its files are not as they were written"
+    return None

@@ -1,0 +1,241 @@
+"""The files of a run: where everything lies, who may write, and what counts as done.
+
+    RUN/config.toml            every setting, resolved
+    RUN/manifest.json          RunManifest
+    RUN/data/                  splits.jsonl, quarantine.jsonl, near_duplicates.jsonl
+    RUN/rounds/003/            selected, rewrites, candidates, rendered, judged .jsonl; sources/,
+                               record.json
+    RUN/adaptation/            LoRA weights and record, where the generator was adapted
+    RUN/pool/003/              one PNG a candidate, metadata.parquet
+    RUN/checkpoints/           to resume from
+    RUN/snapshots/             weights of the classifier for the VoG filter
+    RUN/metrics.jsonl          one EpochMetrics a line
+    RUN/timing.json            stage -> seconds
+    RUN/classifier/            final weights
+    RUN/evaluation.json        written once, at the end
+    RUN/guard/                 how a guarded run compares with its baseline, see `guard`
+    RUN/robustness.json        evaluate --corruptions; may be written again
+    RUN/DONE                   the run is finished
+
+A `DONE` mark is written last; without it a round, or the run, goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gendataagent.config import RunConfig
+from gendataagent.config.settings import iterate_settings
+from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError, StorageError
+
+DONE = "DONE"
+
+
+class RunFolder:
+    """Paths of one run and the rules for using them. Make one with `create` or `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig) -> RunFolder:
+        """Make a new run folder holding `config`; raise rather than touch anything that is there.
+
+        Raises:
+            ConfigError: a setting is wrong (a config made in Python is first looked at here).
+            RunFolderError: the folder exists and is not empty.
+            StorageError: it cannot be written.
+        """
+        RunConfig.from_dict(config.to_dict())
+        folder = cls(Path(path))
+        if folder.config_file.exists():
+            raise RunFolderError(
+                f"{path} already holds a run. Go on with it: gendataagent run --resume {path}; "
+                "or name another folder with --out"
+            )
+        try:
+            if folder.path.exists() and any(folder.path.iterdir()):
+                raise RunFolderError(
+                    f"{path} exists and is not empty; name a new or an empty folder with --out"
+                )
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the run folder {path}: {error.strerror or error}; name a folder you "
+                "may write to with --out"
+            ) from error
+        files.write_bytes(folder.config_file, config.to_toml().encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Return the run folder at `path`; raise `RunFolderError` if there is none."""
+        folder = cls(Path(path))
+        if not folder.config_file.is_file():
+            raise RunFolderError(
+                f"{path} is not a run folder (it has no config.toml); start one with: "
+                f"gendataagent run --data DIR --out {path}"
+            )
+        return folder
+
+    def discard_if_unstarted(self) -> None:
+        """Remove a folder made by `create` in which no run has begun yet (no manifest was written).
+
+        So a wrong data path can be mended and the same command typed again.
+        """
+        if self.manifest_file.exists() or (self.baseline / "manifest.json").exists():
+            return
+        if self.baseline.exists():
+            RunFolder(self.baseline).discard_if_unstarted()
+        for path in (self.config_file, self.path / ".lock"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody put something else there meanwhile
+            self.path.rmdir()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for writing; the system lets go of it even when the process is killed.
+
+        Raises:
+            RunFolderError: another process is writing to it.
+        """
+        try:
+            stream = open(self.path / ".lock", "a")  # noqa: SIM115 (held for the whole block)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to the run folder {self.path}: {error.strerror or error}"
+            ) from error
+        with stream:
+            _lock_file(stream.fileno(), self.path)
+            yield
+
+    def config(self) -> RunConfig:
+        """Return the settings the run was started with."""
+        return RunConfig.from_toml(self.config_file)
+
+    def check_same_settings(self, config: RunConfig) -> None:
+        """Raise `RunFolderError` naming each setting of `config` that would change the results."""
+        mine = {row.key: row.value for row in iterate_settings(self.config())}
+        changed = [
+            f"{row.key} is {mine[row.key]!r} there, not {row.value!r}"
+            for row in iterate_settings(config)
+            if row.setting.affects_results and row.value != mine[row.key]
+        ]
+        if changed:
+            raise RunFolderError(
+                f"the run in {self.path} was started with other settings: {'; '.join(changed)}. "
+                "Only settings that do not affect results may change; start a new run with --out"
+            )
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replace the settings, for a resume that changes how fast it goes, not what it does."""
+        files.write_bytes(self.config_file, config.to_toml().encode())
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing_file(self) -> Path:
+        return self.path / "timing.json"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def splits_file(self) -> Path:
+        return self.path / "data" / "splits.jsonl"
+
+    @property
+    def quarantine_file(self) -> Path:
+        return self.path / "data" / "quarantine.jsonl"
+
+    @property
+    def near_duplicates_file(self) -> Path:
+        return self.path / "data" / "near_duplicates.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def classifier(self) -> Path:
+        return self.path / "classifier"
+
+    @property
+    def baseline(self) -> Path:
+        """Where the same training without the agent lies, a run folder of its own."""
+        return self.path / "baseline"
+
+    @property
+    def adaptation(self) -> Path:
+        """Where the LoRA weights of an adapted generator lie, with the record of the training."""
+        return self.path / "adaptation"
+
+    @property
+    def guard_file(self) -> Path:
+        """Where a guarded run says which classifier it ended with."""
+        return self.path / "guard" / "outcome.json"
+
+    def baseline_notes(self) -> list[str]:
+        """Return the notes the user has read already, about the same data, from the baseline."""
+        manifest = self.read_optional_json(self.baseline / "manifest.json", {"notes": []})
+        notes: list[str] = manifest["notes"]
+        return notes
+
+    def round(self, number: int) -> Path:
+        return self.path / "rounds" / f"{number:03d}"
+
+    def pool(self, number: int) -> Path:
+        return self.path / "pool" / f"{number:03d}"
+
+    def round_is_done(self, number: int) -> bool:
+        return (self.round(number) / DONE).exists()
+
+    def mark_round_done(self, number: int) -> None:
+        files.write_bytes(self.round(number) / DONE, b"")
+
+    @property
+    def is_done(self) -> bool:
+        return (self.path / DONE).exists()
+
+    def mark_done(self) -> None:
+        files.write_bytes(self.path / DONE, b"")
+
+    def read_optional_json(self, path: Path, default: Any) -> Any:
+        """Return the value of a JSON file of this run, or `default` while it is not there."""
+        return files.read_json(path) if path.exists() else default
+
+
+def _lock_file(handle: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: a second writer is not detected there
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunFolderError(
+            f"another process (not this one, {os.getpid()}) is writing to {path}; wait for it or "
+            "stop it first"
+        ) from error
+    except OSError:  # a file system without locks: a second writer is not detected there either
+        return

@@ -1,0 +1,296 @@
+"""What an experiment consists of: a base, arms, seeds, and the configs they come to.
+
+An arm is a strategy with settings on top; every synthetic arm is brought to the same number of
+generated images (`budget`). Arms and seeds give tasks, each a whole `run` of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gendataagent.agent.budget import match_budget
+from gendataagent.config import RunConfig
+from gendataagent.config.settings import merged
+from gendataagent.config.strategies import STRATEGIES, apply, find_strategy
+from gendataagent.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One thing that is compared.
+
+    Args:
+        strategy: name of a strategy, or a TOML file of one.
+        settings: laid over it, such as one value of a sweep.
+        budget: generated images as a multiple of the training set; None = the bench's.
+    """
+
+    name: str
+    strategy: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """An experiment.
+
+    Args:
+        base: settings that all arms share; data, classifier, recipe, generator, rounds.
+        baseline: name of the arm the others are compared with.
+        budget: images every synthetic arm generates, as a multiple of the training set.
+        paper: arm -> what the paper reports for it, as text, where it reports anything.
+    """
+
+    name: str
+    about: str
+    base: Mapping[str, Any]
+    arms: tuple[Arm, ...]
+    baseline: str
+    budget: float = 1.0
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    paper: Mapping[str, str] = field(default_factory=dict)
+
+    def with_arms(self, names: Sequence[str]) -> Bench:
+        """Return the bench with some of its arms, or with strategies it does not have yet."""
+        known = {arm.name: arm for arm in self.arms}
+        arms = []
+        for name in names:
+            if name not in known:
+                if not name.endswith(".toml") and name not in STRATEGIES:
+                    raise ConfigError(_no_such("arm or strategy", name, [*known, *STRATEGIES]))
+                strategy = find_strategy(name)
+                known[name] = Arm(name=strategy.name, strategy=name)
+            arms.append(known[name])
+        return replace(self, arms=tuple(arms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One run of an experiment."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Name of its folder; the hash makes other settings another folder."""
+        return f"{self.arm}-seed{self.seed}-{self.config.results_hash()[:8]}"
+
+
+def tasks_of(
+    bench: Bench, *, images_per_class: Sequence[int], settings: Mapping[str, Any]
+) -> list[Task]:
+    """Return every run of a bench, seed by seed, so that arms can be compared as early as can be.
+
+    Args:
+        images_per_class: of the training set.
+        settings: laid over the base (data path, threads...).
+
+    Raises:
+        ConfigError: an arm's settings do not fit together.
+    """
+    base = RunConfig.from_dict(merged(bench.base, settings))
+    total = sum(images_per_class)
+    tasks = []
+    for seed in bench.seeds:
+        for arm in bench.arms:
+            config = RunConfig.from_dict(
+                merged(apply(replace(base, seed=seed), arm.strategy).to_dict(), arm.settings)
+            )
+            budget = round((bench.budget if arm.budget is None else arm.budget) * total)
+            if config.agent.enabled:
+                config = match_budget(config, images_per_class, budget).config
+            tasks.append(Task(arm=arm.name, seed=seed, config=config))
+    return tasks
+
+
+def find_bench(name: str) -> Bench:
+    """Return a bench by its name; raise `ConfigError` naming those there are."""
+    benches = {bench.name: bench for bench in all_benches()}
+    if name not in benches:
+        raise ConfigError(_no_such("experiment", name, list(benches)))
+    return benches[name]
+
+
+def _no_such(what: str, name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    return f"there is no {what} {name!r}; {hint}"
+
+
+# Few-shot CIFAR-10 with the bundled generator; guidance as docs/results/choose-demo.md found. The
+# first round stands as early as two checkpoints for VoG allow, as the paper's does (1/20 of it).
+FEWSHOT: Mapping[str, Any] = {
+    "data": {"path": "bundled:cifar10", "train_per_class": 50},
+    "classifier": {"model": "tiny-resnet"},
+    "training": {
+        "epochs": 24, "steps_per_epoch": 24, "batch_size": 48, "learning_rate": 0.1,
+        "warmup_epochs": 1, "decay_milestones": [0.6, 0.85], "evaluate_every_epochs": 12,
+        "checkpoint_every_epochs": 12,
+    },
+    "agent": {"rounds": 2, "first_round_epoch": 2},
+    "generation": {
+        "generator": "tiny-sd", "num_inference_steps": 8, "strength": 0.8, "guidance_scale": 7.5,
+        "batch_size": 32,
+    },
+    "filter": {"checkpoint_marks": [0.04, 0.08, 0.125]},
+}  # fmt: skip
+_EVIDENCE_ARMS = tuple(Arm(name=name, strategy=name) for name in STRATEGIES)
+
+
+def all_benches() -> Iterator[Bench]:
+    """Yield every experiment there is."""
+    yield Bench(
+        name="fewshot-cifar10",
+        about="every compared system and ablation on a few photographs of ten classes",
+        base=FEWSHOT,
+        arms=_EVIDENCE_ARMS,
+        baseline="only-real",
+        budget=2.0,
+    )
+    yield from _tables()
+
+
+def _tables() -> Iterator[Bench]:
+    """Yield the tables of the paper's supplementary, on whatever data the user names."""
+    compared = ("real-fake", "internet-explorer", "gendataagent")
+    arms = tuple(Arm(name=name, strategy=name) for name in compared)
+    three = (0, 1, 2)
+    yield Bench(
+        name="table1", about="top-1 and worst-case disparity of three systems, three seeds",
+        base=FEWSHOT, arms=arms, baseline="real-fake", seeds=three, budget=2.0,
+        paper={"real-fake": "Pets 94.0 ± 0.15, CUB 80.5 ± 2.25, Flowers 89.2 ± 0.32, "
+                            "Birdsnap 73.1 ± 0.31",
+               "internet-explorer": "Pets 94.3 ± 0.25, CUB 83.2 ± 0.36, Flowers 90.7 ± 0.44, "
+                                    "Birdsnap 73.7 ± 0.15",
+               "gendataagent": "Pets 94.6 ± 0.10, CUB 84.1 ± 0.17, Flowers 91.5 ± 0.46, "
+                               "Birdsnap 74.0 ± 0.57"},
+    )  # fmt: skip
+    yield Bench(
+        name="table2", about="strength of the image-to-image step; hardest fifth, no filter",
+        base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="only-real", strategy="only-real"),
+            *(
+                Arm(name=f"strength-{strength:.2f}", strategy="gendataagent",
+                    settings={"generation": {"strength": strength}, "filter": {"by": "none"}})
+                for strength in (0.5, 0.75, 0.9)
+            ),
+        ),
+        paper={"strength-0.50": "Pets 94.0, CUB 81.0, Flowers 89.9, Birdsnap 71.4, IN100 88.6",
+               "strength-0.75": "Pets 94.0, CUB 82.2, Flowers 88.4, Birdsnap 73.6, IN100 88.7",
+               "strength-0.90": "Pets 94.4, CUB 83.6, Flowers 88.8, Birdsnap 73.5, IN100 89.1"},
+    )  # fmt: skip
+    yield Bench(
+        name="table3", about="share of the training set selected as hard; no filter",
+        base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="only-real", strategy="only-real"),
+            *(
+                Arm(name=f"share-{share:.2f}", strategy="gendataagent",
+                    settings={"selection": {"share": share}, "filter": {"by": "none"}})
+                for share in (0.2, 0.25, 0.5)
+            ),
+            Arm(name="real-fake", strategy="real-fake"),
+        ),
+        paper={"only-real": "Pets 93.6, CUB 83.1, Flowers 87.4, Birdsnap 73.0, IN100 87.4",
+               "share-0.20": "Pets 94.4, CUB 83.6, Flowers 90.0, Birdsnap 73.6, IN100 89.1",
+               "share-0.25": "Pets 94.2, CUB 83.9, Flowers 89.9, Birdsnap 73.5, IN100 89.6",
+               "share-0.50": "Pets 94.6, CUB 83.6, Flowers 90.1, Birdsnap 73.4, IN100 89.9",
+               "real-fake": "Pets 94.2, CUB 83.1, Flowers 89.0, Birdsnap 73.0, IN100 88.6"},
+    )  # fmt: skip
+    yield Bench(
+        name="table4", about="share dropped by the filter, both directions and at random",
+        base=FEWSHOT, baseline="real-fake", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="only-real", strategy="only-real"),
+            Arm(name="real-fake", strategy="real-fake"),
+            *(
+                Arm(name=f"{name}-{share:.2f}", strategy="vog-only",
+                    settings={"filter": {"drop_share": share, **change}})
+                for share in (0.25, 0.5, 0.75)
+                for name, change in (("vog-high", {"keep": "high"}), ("vog-low", {"keep": "low"}),
+                                     ("random", {"by": "random"}))
+            ),
+        ),
+        paper={"real-fake": "Pets 94.2, CUB 83.1, Flowers 89.0, Birdsnap 73.0, IN100 88.6",
+               "vog-high-0.25": "Pets 94.5, CUB 83.7, Flowers 90.6, Birdsnap 73.9, IN100 90.1",
+               "vog-high-0.50": "Pets 94.5, CUB 83.9, Flowers 90.1, Birdsnap 74.2, IN100 89.6",
+               "vog-high-0.75": "Pets 94.7, CUB 83.3, Flowers 91.0, Birdsnap 74.5, IN100 89.6"},
+    )  # fmt: skip
+    pair = tuple(Arm(name=name, strategy=name) for name in ("real-fake", "gendataagent"))
+    yield Bench(
+        name="table7", about="top-1 under Gaussian blur and speckle noise",
+        base=FEWSHOT, arms=pair, baseline="real-fake", seeds=three, budget=2.0,
+        paper={"real-fake": "clean / blur / speckle: Pets 94.2 / 93.0 / 90.4, CUB 83.1 / 77.3 / "
+                            "75.4, Flowers 89.0 / 88.0 / 79.2",
+               "gendataagent": "Pets 94.7 / 93.6 / 90.9, CUB 83.9 / 79.1 / 76.0, Flowers 91.0 / "
+                               "90.3 / 82.4"},
+    )  # fmt: skip
+    yield Bench(
+        name="table8", about="train accuracy, validation accuracy and their gap",
+        base=FEWSHOT, arms=pair, baseline="real-fake", seeds=three, budget=2.0,
+        paper={"real-fake": "gap: Pets 5.5, CUB 10.5, Flowers 10.1, Birdsnap 17.2, IN100 6.8",
+               "gendataagent": "gap: Pets 3.1, CUB 8.3, Flowers 7.3, Birdsnap 14.6, IN100 4.7"},
+    )  # fmt: skip
+    yield Bench(
+        name="open-points", about="what the paper leaves open, one change at a time",
+        base=FEWSHOT, baseline="gendataagent", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="gendataagent", strategy="gendataagent"),
+            Arm(name="accumulate", strategy="gendataagent",
+                settings={"agent": {"pool": "accumulate"}}),
+            Arm(name="per-class", strategy="gendataagent",
+                settings={"selection": {"per_class": True}}),
+            Arm(name="before-vog", strategy="gendataagent",
+                settings={"agent": {"first_round_epoch": 1}}),
+            *(
+                Arm(name=f"{name}-guidance-{guidance:g}", strategy="gendataagent",
+                    settings={"generation": {"guidance_scale": guidance}, **change})
+                for guidance in (2.0, 7.5)
+                for name, change in (("rewritten", {}),
+                                     ("same-caption", {"prompting": {"rewriter": "none"}}))
+                if (name, guidance) != ("rewritten", 7.5)
+            ),
+        ),
+    )  # fmt: skip
+    yield Bench(
+        name="ideas", about="what others have found to help, one at a time on the paper's setting",
+        base=FEWSHOT, baseline="gendataagent", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="gendataagent", strategy="gendataagent"),
+            *(
+                Arm(name=name, strategy="gendataagent", settings=settings)
+                for name, settings in (
+                    ("loss-weight-0.5", {"training": {"synthetic_weight": 0.5}}),
+                    ("loss-weight-2", {"training": {"synthetic_weight": 2.0}}),
+                    ("soft-labels", {"training": {"synthetic_label_smoothing": 0.3}}),
+                    ("long-warm-up", {"agent": {"first_round_epoch": 8}}),
+                    ("by-class-error", {"selection": {"budget_by": "validation-error"}}),
+                    ("adaptive", {"adaptive": {"enabled": True}}),
+                    ("adaptive-3-probes", {"adaptive": {"enabled": True, "probes": 3}}),
+                    ("guard", {"agent": {"guard": True}}),
+                    ("batchnorm-from-real", {"training": {"batchnorm_from_real": True}}),
+                )
+            ),
+        ),
+    )  # fmt: skip
+    yield Bench(
+        name="efficiency", about="accuracy by the number of generated images, 0.5 to 10 times",
+        base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
+        arms=(
+            Arm(name="only-real", strategy="only-real"),
+            *(
+                Arm(name=f"{strategy}-x{times:g}", strategy=strategy, budget=times)
+                for times in (0.5, 1.0, 2.0, 4.0, 10.0)
+                for strategy in ("real-fake", "gendataagent", "gendataagent-plus")
+            ),
+            # A third of four times: does it do with that what uniform synthesis does with all?
+            Arm(name="gendataagent-plus-x1.33", strategy="gendataagent-plus", budget=4 / 3),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""Rows of whatever finished runs are named: single ones, or an experiment with all its arms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gendataagent.core.errors import ConfigError
+from gendataagent.experiments.experiment import RESULTS_FILE
+from gendataagent.experiments.measures import read_rows, rows_of_runs
+
+Rows = list[dict[str, Any]]
+
+
+def rows_to_compare(folders: Sequence[Path]) -> Rows:
+    """Return a row for each finished run, those of what is named first at the beginning.
+
+    A folder is that of a run, or of an experiment (it holds results.parquet), whose arms keep their
+    names. An arm that several experiments have is called after its folder as well: nothing is known
+    of how alike they are, so they are not thrown together.
+
+    Raises:
+        RunFolderError: a folder is neither, or its run is not finished.
+        ConfigError: two runs have the same settings and seed.
+    """
+    folders = list(dict.fromkeys(folders))
+    single = [folder for folder in folders if not (folder / RESULTS_FILE).is_file()]
+    sources: dict[Path, Rows] = {}
+    for folder in folders:
+        if folder not in single:
+            sources[folder] = read_rows(folder / RESULTS_FILE)
+        elif folder == single[0]:
+            sources[folder] = rows_of_runs(single)
+    rows = _named_apart(sources)
+    twice = [of for of, n in Counter((row["arm"], row["seed"]) for row in rows).items() if n > 1]
+    if twice:
+        runs = [row["run"] for row in rows if (row["arm"], row["seed"]) == twice[0]]
+        raise ConfigError(
+            f"the runs {' and '.join(runs)} have the same settings and seed {twice[0][1]}; name one"
+        )
+    return rows
+
+
+def _named_apart(sources: dict[Path, Rows]) -> Rows:
+    """Return all rows, arms of the same name in several sources called after these as well."""
+    owners = Counter(arm for rows in sources.values() for arm in {row["arm"] for row in rows})
+    short = Counter(folder.name for folder in sources)
+    return [
+        {**row, "arm": f"{row['arm']} ({_short(folder, short)})"} if owners[row["arm"]] > 1 else row
+        for folder, rows in sources.items()
+        for row in rows
+    ]
+
+
+def _short(folder: Path, names: Counter[str]) -> str:
+    return folder.name if names[folder.name] == 1 else str(folder)

@@ -1,0 +1,120 @@
+"""An experiment from its plan to its rows: runs what is missing, collects what is finished."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gendataagent.config import RunConfig
+from gendataagent.config.settings import merged
+from gendataagent.core.errors import GenerationError
+from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.experiments.benchmarks import Bench, Task, tasks_of
+from gendataagent.experiments.measures import row_of, write_rows
+from gendataagent.experiments.runner import (
+    TaskOutcome,
+    check_generators,
+    folder_of,
+    is_done,
+    run_tasks,
+)
+
+RESULTS_FILE = "results.parquet"
+
+
+def plan_experiment(bench: Bench, settings: Mapping[str, Any] | None = None) -> list[Task]:
+    """Return the runs of an experiment; reads the data once, to count its pictures.
+
+    Args:
+        settings: laid over the bench's base: data.path, for example.
+    """
+    from gendataagent.data import load_data
+
+    settings = settings or {}
+    base = RunConfig.from_dict(merged(bench.base, settings))
+    train = load_data(base.data, seed=base.seed).train
+    counts = Counter(train.labels)
+    per_class = [counts[label] for label in range(len(train.class_names))]
+    return tasks_of(bench, images_per_class=per_class, settings=settings)
+
+
+def run_experiment(
+    bench: Bench,
+    out: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Run what is missing of an experiment and return a row for every run that is finished.
+
+    Stopped at any moment and called again, it goes on; `out/results.parquet` holds the rows.
+
+    Args:
+        jobs: runs at a time, one thread each.
+
+    Raises:
+        GenerationError: runs failed; all others were finished first, and their rows written.
+        RunFolderError: runs in `out` were made with another generator.
+    """
+    out, progress = Path(out), progress or SilentProgress()
+    tasks = plan_experiment(bench, settings)
+    return run_planned(tasks, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
+
+
+def collect(tasks: Sequence[Task], out: Path) -> list[dict[str, Any]]:
+    """Return the rows of the finished runs among `tasks`, in order of arm and seed."""
+    order = {arm: place for place, arm in enumerate(dict.fromkeys(task.arm for task in tasks))}
+    finished = [task for task in tasks if is_done(task, out)]
+    finished.sort(key=lambda task: (order[task.arm], task.seed))
+    return [row_of(folder_of(task, out), arm=task.arm, seed=task.seed) for task in finished]
+
+
+def run_planned(
+    tasks: Sequence[Task],
+    out: Path,
+    results: Path,
+    *,
+    jobs: int,
+    progress: Progress,
+    rows_of: Callable[[Sequence[Task], Path], list[dict[str, Any]]] = collect,
+) -> list[dict[str, Any]]:
+    """Run those of `tasks` that are not done; return the rows of all, and keep them in `results`.
+
+    Args:
+        rows_of: makes the rows of the finished ones among tasks, in `out`.
+
+    Raises:
+        GenerationError, RunFolderError: as `run_experiment`.
+    """
+    check_generators(tasks, out)
+    done = sum(is_done(task, out) for task in tasks)
+    failures: list[TaskOutcome] = []
+    with progress.stage("experiment", len(tasks), "runs", done) as stage:
+
+        def report(outcome: TaskOutcome) -> None:
+            stage.advance()
+            task = outcome.task
+            if outcome.failure:
+                failures.append(outcome)
+                progress.say(f"{task.arm}, seed {task.seed} failed: {outcome.failure}")
+                return
+            row = row_of(folder_of(task, out), arm=task.arm, seed=task.seed)
+            progress.say(
+                f"{task.arm}, seed {task.seed}: top-1 {row['top1']:.1%}, worst class "
+                f"{row['worst_class']:.1%}, {outcome.seconds:.0f} s"
+            )
+            write_rows(rows_of(tasks, out), results)
+
+        run_tasks(tasks, out, jobs=jobs, on_done=report)
+    rows = rows_of(tasks, out)
+    if rows:
+        write_rows(rows, results)
+    if failures:
+        raise GenerationError(
+            f"{len(failures)} of {len(tasks)} runs failed, the first: {failures[0].failure}. The "
+            "others are finished; start it again with the same --out to try those again"
+        )
+    return rows

@@ -1,0 +1,207 @@
+"""From finished run folders to one row each: every measure that the tables show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gendataagent.config import RunConfig
+from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.records import derive_seed
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.runs.results import RunResult, read_result
+
+if TYPE_CHECKING:
+    from gendataagent.data import ImageSplits, LabelledImages
+    from gendataagent.training.classifier import Classifier
+
+CORRUPTIONS = ("gaussian_blur", "speckle_noise")
+SEVERITIES = (1, 3)
+EXTRAS_FILE = "measures.json"
+EXTRA_PICTURES = 2000  # of the test set; more would take longer than the smallest runs themselves
+Row = Mapping[str, Any]
+
+
+def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
+    """Return the measures of a finished run.
+
+    Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is wall-clock time
+    of all stages as this run spent it (images shared with other runs cost it nothing); `made` is
+    the day it was begun.
+    """
+    result = read_result(folder)
+    folder_of_run = RunFolder(folder)
+    manifest = folder_of_run.read_optional_json(folder_of_run.manifest_file, {})
+    environment = manifest.get("environment", {})
+    test = result.evaluations["test"]
+    train, validation = result.evaluations["train"], result.evaluations.get("validation")
+    extras = files.read_json(folder / EXTRAS_FILE) if (folder / EXTRAS_FILE).exists() else {}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "run": folder.name,
+        "top1": test.top1,
+        "worst_class": test.worst_class_accuracy,
+        "worst_class_name": test.worst_class,
+        "disparity": test.worst_case_disparity,
+        "train": train.top1,
+        "validation": validation.top1 if validation else None,
+        "gap": train.top1 - validation.top1 if validation else None,
+        "ece": test.ece,
+        "loss": test.loss,
+        "generated": result.images_made,
+        "kept": result.images_kept,
+        "optimizer_steps": result.optimizer_steps,
+        "train_seconds": result.seconds.get("train", 0.0),
+        "seconds": result.total_seconds,
+        "made": str(manifest.get("created", ""))[:10],
+        "device": environment.get("device"),
+        "torch": environment.get("torch"),
+        **{name: extras.get(name) for name in _extra_names()},
+    }
+
+
+def _extra_names() -> list[str]:
+    corrupted = [f"{name}_{severity}" for name in CORRUPTIONS for severity in SEVERITIES]
+    return ["not_corrupted", *corrupted, "memorisation", "memorisation_without_source",
+            "memorisation_control", "test_repeats_in_train",
+            "test_repeats_in_synthetic"]  # fmt: skip
+
+
+def measure_extras(folder: Path) -> None:
+    """Measure what a run does not measure itself, and write it into its folder; once.
+
+    Robustness to blur and noise and the control of the memorisation ratio on at most
+    `EXTRA_PICTURES` test pictures, as many of each class; near-duplicates of all test pictures.
+
+    Raises:
+        RunFolderError: the run is not finished, or its data is not where it was.
+    """
+    path = folder / EXTRAS_FILE
+    if path.exists():
+        return
+    from gendataagent.data import load_data
+    from gendataagent.runs.reload import load_classifier
+
+    config: RunConfig = RunFolder.open(folder).config()
+    result = read_result(folder)
+    splits = load_data(config.data, seed=config.seed)
+    classifier = load_classifier(folder, device=config.device)
+    some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_PICTURES))
+    extras = {
+        **_robustness(classifier, some),
+        **_copying(folder, result, splits, classifier, some),
+    }
+    files.write_json(path, extras)
+
+
+def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:
+    """Return indices of the first pictures of every class, as many of each, at most `count`."""
+    each = max(1, count // max(1, len(set(labels))))
+    met: Counter[int] = Counter()
+    chosen = []
+    for index, label in enumerate(labels):
+        met[label] += 1
+        if met[label] <= each:
+            chosen.append(index)
+    return chosen
+
+
+def _robustness(classifier: Classifier, images: LabelledImages) -> dict[str, float]:
+    """Return top-1 on the pictures as they are and under each corruption and severity."""
+    from gendataagent.data.pixels import Pixels
+    from gendataagent.training.evaluation import evaluate_robustness
+
+    robustness = evaluate_robustness(
+        classifier,
+        Pixels.from_images(images, classifier.size_px),
+        "test",
+        names=CORRUPTIONS,
+        severities=SEVERITIES,
+    )
+    found = {"not_corrupted": robustness.clean.top1}
+    for name, by_severity in robustness.corrupted.items():
+        for severity, evaluation in by_severity.items():
+            found[f"{name}_{severity}"] = evaluation.top1
+    return found
+
+
+def _copying(
+    folder: Path,
+    result: RunResult,
+    splits: ImageSplits,
+    classifier: Classifier,
+    some_test: LabelledImages,
+) -> dict[str, Any]:
+    """Return the memorisation ratios and the counts of near-duplicates of test pictures."""
+    from gendataagent.agent.pool import Pool
+    from gendataagent.data.leakage import near_duplicates
+    from gendataagent.data.pixels import Pixels
+    from gendataagent.training.memorisation import memorisation
+
+    def pixels_of(images: Any) -> Pixels:
+        return Pixels.from_images(images, classifier.size_px)
+
+    train, test = pixels_of(splits.train), pixels_of(splits.test)
+    found: dict[str, Any] = {"test_repeats_in_train": len(near_duplicates(train, test).ids)}
+    run_folder = RunFolder.open(folder)
+    made = Pool(run_folder, splits.class_names).kept([record.round for record in result.rounds])
+    if not len(made):
+        return found
+    synthetic = pixels_of(made)
+    found["test_repeats_in_synthetic"] = len(near_duplicates(synthetic, test).ids)
+    if len(splits.validation):
+        ratios = memorisation(
+            classifier,
+            synthetic,
+            [candidate.source_id for candidate in made.candidates],
+            train=train,
+            held_out=pixels_of(splits.validation),
+            control=pixels_of(some_test),
+            seed=derive_seed(RunFolder.open(folder).config().seed, "memorisation"),
+        )
+        found["memorisation"] = ratios.ratio
+        found["memorisation_without_source"] = ratios.without_source
+        found["memorisation_control"] = ratios.control
+    return found
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as parquet, whole or not at all."""
+    with files.atomic_writer(path) as stream:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), stream)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of `write_rows`; raise `RunFolderError` naming a file that holds none."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunFolderError(f"cannot read the results in {path}: {error}") from error
+    return rows
+
+
+def rows_of_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return a row for each finished run, named by what sets it apart.
+
+    Runs whose settings differ in nothing but the seed are one arm. Without a strategy's name to go
+    by, an arm is called after the folder of its first run.
+
+    Raises:
+        RunFolderError: a folder is no run, or not finished.
+    """
+    arms: dict[str, str] = {}
+    rows = []
+    for folder in folders:
+        config = RunFolder.open(folder).config()
+        kind = replace(config, seed=0).results_hash()
+        arm = arms.setdefault(kind, folder.name)
+        rows.append(row_of(folder, arm=arm, seed=config.seed))
+    return rows

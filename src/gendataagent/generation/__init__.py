@@ -1,0 +1,1 @@
+"""From a hard image to new ones: caption, rewrite, draw."""

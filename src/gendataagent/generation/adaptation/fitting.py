@@ -1,0 +1,99 @@
+"""Training the LoRA to its end, with checkpoints, sample pictures and a loss curve."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from gendataagent.core import files
+from gendataagent.core.checkpoints import load_latest, save_checkpoint
+from gendataagent.core.records import derive_seed
+from gendataagent.generation.adaptation.job import Job, shuffled
+
+if TYPE_CHECKING:
+    from gendataagent.generation.adaptation.lora_trainer import LoraTrainer, Step
+
+SAMPLES = 8
+
+
+def fit(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> list[float]:
+    """Train to the end from the newest whole checkpoint; return the mean loss of each epoch."""
+    settings, checkpoints = job.config.adaptation, job.folder / "checkpoints"
+    trainer.cache(job.progress)
+    curve = _Curve()
+    found = load_latest(checkpoints)
+    if found is not None:
+        for sentence in found.damaged:
+            job.progress.say(f"{sentence}; going back to the one before")
+        trainer.load_state(found.tensors, found.state["trainer"])
+        curve = _Curve(**found.state["curve"])
+        for name, seconds in found.state["seconds"].items():
+            job.watch.seconds[name] = job.watch.seconds.get(name, 0.0) + seconds
+        job.progress.say(f"going on after step {trainer.steps_done} of {trainer.steps}")
+    elif settings.sample_every_epochs:
+        _sample(job, trainer, prompts, size_px)
+    with (
+        job.progress.stage("adapt", trainer.steps, "steps", trainer.steps_done) as stage,
+        contextlib.closing(trainer.train()) as steps,
+    ):
+        while True:
+            with job.watch.measure("train"):
+                step = next(steps, None)
+            if step is None:
+                return curve.losses
+            whole_epoch = step.number % trainer.steps_per_epoch == 0
+            last = step.number == trainer.steps
+            curve.add(step, whole_epoch=whole_epoch)
+            every = settings.sample_every_epochs
+            if every and whole_epoch and (last or step.epoch % every == 0):
+                _sample(job, trainer, prompts, size_px)
+            if last or step.number % settings.checkpoint_every_steps == 0:
+                tensors, state = trainer.state()
+                rest = {"curve": asdict(curve), "seconds": job.watch.seconds}
+                save_checkpoint(checkpoints, step.number, tensors, {"trainer": state, **rest})
+            stage.advance()
+
+
+@dataclass(slots=True)
+class _Curve:
+    """Mean loss of each epoch, and the sum of the one under way."""
+
+    losses: list[float] = field(default_factory=list)
+    sum: float = 0.0
+    pictures: int = 0
+
+    def add(self, step: Step, *, whole_epoch: bool) -> None:
+        self.sum += step.loss * step.pictures
+        self.pictures += step.pictures
+        if whole_epoch:
+            self.losses.append(self.sum / self.pictures)
+            self.sum, self.pictures = 0.0, 0
+
+
+def _sample(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> None:
+    """Draw the sheet of this epoch: the LoRA at full strength, fixed prompts and seeds."""
+    from gendataagent.generation.adaptation.samples import TextToImage, sheet
+
+    chosen = _some_of_each_class(job, SAMPLES)
+    with job.watch.measure("sample"), trainer.drawing() as pipeline:
+        drawn = TextToImage(pipeline, job.config.generation, size_px=size_px).pictures(
+            [prompts[i] for i in chosen],
+            [derive_seed(job.seed, "sample", job.images.ids[i]) for i in chosen],
+        )
+    buffer = io.BytesIO()
+    sheet([[job.images.image(i) for i in chosen], drawn], size_px).save(buffer, format="PNG")
+    name = f"epoch-{trainer.epochs_done:04d}.png"
+    files.write_bytes(job.folder / "samples" / name, buffer.getvalue())
+
+
+def _some_of_each_class(job: Job, count: int) -> list[int]:
+    """Return up to `count` positions, drawn by seed, as many of each class as possible."""
+    labels = job.images.labels
+    seen: dict[int, int] = {}
+    ranked = []
+    for index in shuffled(job.seed, "sample", job.images):
+        turn = seen[labels[index]] = seen.get(labels[index], 0) + 1
+        ranked.append((turn, labels[index], index))
+    return [index for _, _, index in sorted(ranked)[:count]]

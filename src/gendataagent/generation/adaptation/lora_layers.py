@@ -1,0 +1,189 @@
+"""LoRA layers in a pipeline's UNet: put in, read, written, taken out again without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gendataagent.core.errors import ModelError
+from gendataagent.core.files import write_bytes
+
+ADAPTER = "adaptation"
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the attention processors, as Real-Fake [C]
+WEIGHTS_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
+
+
+class LoraLayers:
+    """Trainable low-rank matrices beside the attention projections of a UNet.
+
+    Made on the CPU from `seed` and kept in single precision: every device starts from the same.
+    `eject` undoes all of it: layers, what required gradients, training mode, checkpointing.
+
+    Raises:
+        ModelError: the UNet has LoRA layers already, or cannot take any.
+    """
+
+    def __init__(
+        self, pipeline: Any, *, rank: int, seed: int, gradient_checkpointing: bool = False
+    ) -> None:
+        from peft import LoraConfig
+
+        check_adaptable(pipeline)
+        self._pipeline = pipeline
+        self._unet = pipeline.unet
+        self._required = {n: p.requires_grad for n, p in self._unet.named_parameters()}
+        self._training = [module for module in self._unet.modules() if module.training]
+        self._checkpointed = bool(self._unet.is_gradient_checkpointing)
+        config = LoraConfig(
+            r=rank, lora_alpha=rank, init_lora_weights=True, target_modules=list(TARGETS)
+        )
+        self._unet.requires_grad_(False)
+        self._unet.eval()  # no dropout, so that a step depends on nothing but its batch
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self._unet.add_adapter(config, adapter_name=ADAPTER)
+        except ValueError as error:
+            self.eject()
+            raise ModelError(
+                f"generation.generator: its UNet takes no LoRA at {', '.join(TARGETS)}: {error}"
+            ) from error
+        self.parameters: dict[str, torch.nn.Parameter] = {}
+        for name, parameter in self._unet.named_parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+                self.parameters[name] = parameter
+        if gradient_checkpointing:
+            self._unet.enable_gradient_checkpointing()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return a copy of all matrices, on the CPU."""
+        return {n: p.detach().cpu().clone() for n, p in self.parameters.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set all matrices, and look whether they are so then.
+
+        Raises:
+            ModelError: they are of other layers, or of another rank.
+        """
+        if set(tensors) != set(self.parameters):
+            odd = sorted(set(tensors) ^ set(self.parameters))
+            raise ModelError(
+                f"the LoRA weights are of another UNet: {len(odd)} matrices such as {odd[0]} are "
+                "on one side only"
+            )
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                if parameter.shape != tensors[name].shape:
+                    raise ModelError(
+                        f"the LoRA weights are of another rank: {name} is "
+                        f"{list(tensors[name].shape)}, expected {list(parameter.shape)}"
+                    )
+                parameter.copy_(tensors[name])
+        now = self.tensors()
+        wrong = [name for name in now if not torch.equal(now[name], tensors[name].float())]
+        if wrong:
+            raise ModelError(f"the LoRA weights could not be restored: {wrong[0]} is another")
+
+    @property
+    def changed(self) -> bool:
+        """Whether training has moved them: each pair starts with one matrix of zeros."""
+        return any(bool(p.any()) for n, p in self.parameters.items() if ".lora_B." in n)
+
+    def save(self, folder: Path) -> Path:
+        """Write `WEIGHTS_FILE` in diffusers' format, whole or not at all; return its path.
+
+        Raises:
+            ModelError: they are as they began, or came out otherwise than they are.
+        """
+        from diffusers.utils import convert_state_dict_to_diffusers
+        from peft.utils import get_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        if not self.changed:
+            raise ModelError(
+                "the LoRA weights did not change in training; raise adaptation.learning_rate or "
+                "adaptation.epochs, with fp16 also try adaptation.mixed_precision=no"
+            )
+        layers = convert_state_dict_to_diffusers(
+            get_peft_model_state_dict(self._unet, adapter_name=ADAPTER)
+        )
+        layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
+        with TemporaryDirectory() as aside:
+            self._pipeline.save_lora_weights(
+                aside, unet_lora_layers=layers, weight_name=WEIGHTS_FILE, safe_serialization=True
+            )
+            written = load_file(Path(aside, WEIGHTS_FILE))
+            same = len(written) == len(self.parameters) and all(
+                torch.equal(written[f"unet.{name}"], tensor) for name, tensor in layers.items()
+            )
+            if not same:
+                raise ModelError("diffusers wrote other LoRA weights than were trained")
+            write_bytes(folder / WEIGHTS_FILE, Path(aside, WEIGHTS_FILE).read_bytes())
+        return folder / WEIGHTS_FILE
+
+    def eject(self) -> None:
+        """Take the layers out; the UNet is then as it was found. Doing it twice is harmless."""
+        self._unet.unload_lora()
+        for name, parameter in self._unet.named_parameters():
+            parameter.requires_grad_(self._required[name])
+        for module in self._training:
+            module.training = True
+        if not self._checkpointed and self._unet.is_gradient_checkpointing:
+            self._unet.disable_gradient_checkpointing()
+
+
+def check_adaptable(pipeline: Any) -> None:
+    """Raise `ModelError` for a pipeline that this loss and these inputs do not fit."""
+    start = "generation.generator: cannot adapt"
+    lacking = [
+        part for part in ("unet", "vae", "text_encoder", "tokenizer")
+        if getattr(pipeline, part, None) is None
+    ]  # fmt: skip
+    if lacking:
+        raise ModelError(
+            f"{start} a {type(pipeline).__name__}: it has no {' and no '.join(lacking)}; name a "
+            "Stable Diffusion 1, 2 or XL"
+        )
+    config = pipeline.unet.config
+    if getattr(pipeline.unet, "peft_config", None):
+        raise ModelError(
+            f"{start} a UNet that has LoRA layers already; leave generation.lora empty, or call "
+            "pipeline.unload_lora_weights() first"
+        )
+    if config.in_channels != pipeline.vae.config.latent_channels:
+        raise ModelError(
+            f"{start} a UNet of {config.in_channels} input channels with latents of "
+            f"{pipeline.vae.config.latent_channels} (one for inpainting or upscaling?)"
+        )
+    if config.time_cond_proj_dim is not None:
+        raise ModelError(
+            f"{start} a few-step model distilled with its guidance built in; adapt the one it was "
+            "made from"
+        )
+    for name, allowed in (
+        ("class_embed_type", (None,)),
+        ("encoder_hid_dim_type", (None,)),
+        ("addition_embed_type", (None, "text_time")),
+    ):
+        if config.get(name) not in allowed:
+            raise ModelError(
+                f"{start} a UNet with {name}={config.get(name)!r}; name a Stable Diffusion 1, 2 or "
+                "XL"
+            )
+    if config.addition_embed_type == "text_time" and not _is_sdxl_base(pipeline):
+        raise ModelError(f"{start} an SDXL refiner; name the base model")
+
+
+def _is_sdxl_base(pipeline: Any) -> bool:
+    """Return whether its extra conditioning is SDXL's: pooled text and six sizes."""
+    if getattr(pipeline, "text_encoder_2", None) is None:
+        return False
+    config = pipeline.unet.config
+    width = config.addition_time_embed_dim * 6 + pipeline.text_encoder_2.config.projection_dim
+    return bool(width == config.projection_class_embeddings_input_dim)

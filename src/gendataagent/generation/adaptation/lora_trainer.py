@@ -1,0 +1,399 @@
+"""Fitting a pipeline to labelled pictures by LoRA, step by step, resumable to the bit.
+
+What is random (order, crop, mirroring, noise, timestep) is drawn from the run's seed, the epoch and
+the picture's id; nothing carries over from one step to the next but weights and moments.
+Letters in tensor names: B pictures of a batch, C latent channels, S side of a latent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from gendataagent.config import AUTO, AdaptationConfig
+from gendataagent.core.devices import accelerator_of
+from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
+from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.core.records import derive_seed
+from gendataagent.data.pixels import GIB, LabelledImages
+from gendataagent.generation.adaptation.latents import (
+    Draw,
+    LatentEncoder,
+    LatentSource,
+    Prepared,
+    draw,
+)
+from gendataagent.generation.adaptation.lora_layers import LoraLayers, check_adaptable
+from gendataagent.generation.adaptation.lora_loss import (
+    adaptation_loss,
+    noised,
+    snr,
+    snr_weights,
+    target,
+)
+from gendataagent.generation.adaptation.prompt_embeddings import PromptEmbeddings
+
+MIN_PICTURES = 2  # of one picture the distribution-matching term says nothing
+SMALL_GPU_BYTES = 16 * GIB
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each matrix
+_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def resolve_precision(name: str, device: str) -> str:
+    """Return no, fp16 or bf16; auto = fp16 on a CUDA GPU, as the recipe, else no."""
+    if name != AUTO:
+        return name
+    return "fp16" if device.startswith("cuda") else "no"
+
+
+def weight_dtype(precision: str) -> torch.dtype:
+    """Return the dtype to load the frozen weights in."""
+    return _DTYPES[precision]
+
+
+def epoch_batches(seed: int, epoch: int, count: int, batch_size: int) -> list[list[int]]:
+    """Return the picture indices of each step of an epoch (from 1), every picture once.
+
+    The last batch is smaller where the count does not divide; a picture that would be alone joins
+    the batch before. Fewer pictures than `batch_size` are one batch.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, "adapt-order", epoch))
+    order = torch.randperm(count, generator=generator).tolist()
+    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < MIN_PICTURES <= batch_size:
+        batches[-2:] = [batches[-2] + batches[-1]]
+    return batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One optimiser step that was taken: its number and epoch (from 1), its loss and pictures."""
+
+    number: int
+    epoch: int
+    loss: float
+    pictures: int
+
+
+class LoraTrainer:
+    """Real-Fake's LoRA recipe on the UNet of a pipeline; autoencoder and text encoders are frozen.
+
+    Use it in a `with` block: at its end the pipeline is as it was found, LoRA layers taken out.
+    On a GPU the text encoders and the autoencoder leave its memory in training once all they are
+    needed for is kept; with tiny models on a CPU that would save nothing and is not done.
+
+    Args:
+        pipeline: Stable Diffusion 1, 2 or XL, loaded in `weight_dtype(precision)`.
+        prompts: full prompt of each picture.
+        precision: no, fp16 or bf16; see `resolve_precision`.
+        size_px: side of the training pictures; a multiple of the autoencoder's factor.
+        device: torch device, as text.
+
+    Raises:
+        ConfigError, DataError, ModelError: settings, pictures or pipeline do not fit.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        images: LabelledImages,
+        prompts: Sequence[str],
+        config: AdaptationConfig,
+        *,
+        seed: int,
+        size_px: int,
+        device: str = "cpu",
+        precision: str = "no",
+    ) -> None:
+        check_fit(pipeline, images, config, size_px=size_px)
+        if len(prompts) != len(images):
+            raise DataError(f"{len(images)} pictures but {len(prompts)} prompts")
+        self.config, self.seed, self.steps_done = config, seed, 0
+        self.pipeline = pipeline
+        self._ids = tuple(images.ids)
+        self._device = torch.device(device)
+        self._found_at = pipeline.device
+        self._schedule = _training_schedule(pipeline)
+        self._accelerator = _accelerator(self._device, precision)
+        pipeline.to(self._device)
+        self._text = PromptEmbeddings(pipeline, prompts, self._device)
+        self.latents = LatentSource(
+            images,
+            LatentEncoder(pipeline),
+            size_px=size_px,
+            random_crop=config.random_crop,
+            flip=config.flip,
+        )
+        side = size_px // int(pipeline.vae_scale_factor)
+        self._shape_CSS = (int(pipeline.unet.config.in_channels), side, side)
+        self.layers = LoraLayers(
+            pipeline,
+            rank=config.rank,
+            seed=derive_seed(seed, "lora"),
+            gradient_checkpointing=_checkpoints_gradients(config, self._device),
+        )
+        self._adamw = torch.optim.AdamW(
+            self.layers.parameters.values(),
+            lr=config.learning_rate,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=config.weight_decay,
+        )
+        # Only the optimizer is prepared: preparing the UNet would patch its forward for good.
+        self._optimizer = self._accelerator.prepare_optimizer(self._adamw)
+        self.steps_per_epoch = len(epoch_batches(seed, 1, len(images), config.batch_size))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs trained."""
+        return self.steps_done // self.steps_per_epoch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.layers.eject()
+        self.pipeline.to(self._found_at)
+
+    def cache(self, progress: Progress | None = None) -> None:
+        """Encode prompts and pictures once where that is exact and there is room."""
+        self._text.cache(progress or SilentProgress())
+        self.latents.cache(progress or SilentProgress())
+
+    def train(self) -> Generator[Step]:
+        """Take step after step to the last, yielding each; the next batch is read meanwhile.
+
+        Raises:
+            TrainingDivergedError: the loss is not a finite number.
+        """
+        if self.steps_done >= self.steps:
+            return
+        self._make_room()
+        with _repeatable(self._device), ThreadPoolExecutor(1) as reader:
+            coming = self._read(reader, self.steps_done)
+            try:
+                while self.steps_done < self.steps:
+                    batch = coming.result()
+                    if self.steps_done + 1 < self.steps:
+                        coming = self._read(reader, self.steps_done + 1)
+                    loss = self._step(batch)
+                    self.steps_done += 1
+                    yield Step(
+                        number=self.steps_done,
+                        epoch=(self.steps_done - 1) // self.steps_per_epoch + 1,
+                        loss=loss,
+                        pictures=len(batch.indices),
+                    )
+            finally:
+                coming.cancel()
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[Any]:
+        """Lend the whole pipeline, with the LoRA as it is now, to draw with between two steps."""
+        self.pipeline.to(self._device)
+        try:
+            yield self.pipeline
+        finally:
+            self._make_room()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the next step depends on: tensors, and plain JSON values."""
+        tensors = {f"lora.{name}": tensor for name, tensor in self.layers.tensors().items()}
+        for name, parameter in self.layers.parameters.items():
+            for moment, value in self._adamw.state.get(parameter, {}).items():
+                tensors[f"adamw.{moment}.{name}"] = value.detach().cpu().clone()
+        scaler = self._accelerator.scaler
+        return tensors, {
+            "steps_done": self.steps_done,
+            "loss_scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go back to what `state` returned, and look whether all of it is so then.
+
+        Raises:
+            ModelError: it is of another training.
+        """
+        self.layers.restore(
+            {n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")}
+        )
+        moments: dict[int, dict[str, Tensor]] = {}
+        kept = {name for name in tensors if name.startswith("adamw.")}
+        whole = {f"adamw.{moment}.{name}" for moment in MOMENTS for name in self.layers.parameters}
+        if kept not in (set(), whole):  # fp16 may skip the first steps, then there are none yet
+            raise ModelError("the training state is not whole: moments of AdamW are missing")
+        for position, name in enumerate(self.layers.parameters if kept else ()):
+            moments[position] = {m: tensors[f"adamw.{m}.{name}"].clone() for m in MOMENTS}
+        self._adamw.load_state_dict({**self._adamw.state_dict(), "state": moments})
+        scaler = self._accelerator.scaler
+        if scaler is not None and state["loss_scaler"]:
+            scaler.load_state_dict(state["loss_scaler"])
+        self.steps_done = int(state["steps_done"])
+        now, told = self.state()
+        if set(now) != set(tensors) or told != dict(state):
+            raise ModelError("the training state is of another training or another precision")
+        wrong = [name for name in now if not torch.equal(now[name], tensors[name])]
+        if wrong:
+            raise ModelError(f"the training state could not be restored: {wrong[0]} is another")
+
+    def _read(self, reader: ThreadPoolExecutor, step: int) -> Future[Prepared]:
+        epoch = step // self.steps_per_epoch + 1
+        count, size = len(self._ids), self.config.batch_size
+        indices = epoch_batches(self.seed, epoch, count, size)[step % self.steps_per_epoch]
+        return reader.submit(self._prepare, epoch, indices)
+
+    def _prepare(self, epoch: int, indices: Sequence[int]) -> Prepared:
+        timesteps = int(self._schedule.config.num_train_timesteps)
+        draws: list[Draw] = [
+            draw(self.seed, epoch, self._ids[i], shape_CSS=self._shape_CSS, timesteps=timesteps)
+            for i in indices
+        ]
+        return self.latents.prepare(indices, draws)
+
+    def _step(self, batch: Prepared) -> float:
+        loss = self._loss(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingDivergedError(
+                f"the loss of the adaptation became {value} at step {self.steps_done + 1}, "
+                f"learning rate {self.config.learning_rate:g}. Lower adaptation.learning_rate (try "
+                "a tenth) or adaptation.mmd_weight; with adaptation.mixed_precision=fp16 also try "
+                "bf16 or no"
+            )
+        self._optimizer.zero_grad()
+        self._accelerator.backward(loss)
+        self._accelerator.clip_grad_norm_(
+            list(self.layers.parameters.values()), self.config.gradient_clip
+        )
+        self._optimizer.step()
+        return float(value)
+
+    def _loss(self, batch: Prepared) -> Tensor:
+        schedule, device, unet = self._schedule, self._device, self.pipeline.unet
+        kind = schedule.config.prediction_type
+        latents_BCSS = self.latents.latents(batch).to(device)
+        noise_BCSS = torch.stack([d.noise_CSS for d in batch.draws]).to(device)
+        timesteps_B = torch.tensor([d.timestep for d in batch.draws], device=device)
+        alphas_T = schedule.alphas_cumprod.to(device)
+        embeddings_BLD, pooled_BD = self._text.of(batch.indices)
+        extra = {}
+        if pooled_BD is not None:
+            sizes_B6 = batch.sizes_B6.to(device, pooled_BD.dtype)
+            extra = {"text_embeds": pooled_BD, "time_ids": sizes_B6}
+        with self._accelerator.autocast():
+            predicted_BCSS = unet(
+                noised(latents_BCSS, noise_BCSS, alphas_T, timesteps_B).to(unet.dtype),
+                timesteps_B,
+                embeddings_BLD.to(unet.dtype),
+                added_cond_kwargs=extra or None,
+                return_dict=False,
+            )[0]
+        weights_B = snr_weights(snr(alphas_T, timesteps_B), self.config.snr_gamma, kind)
+        wanted_BCSS = target(latents_BCSS, noise_BCSS, alphas_T, timesteps_B, kind)
+        return adaptation_loss(predicted_BCSS, wanted_BCSS, weights_B, self.config.mmd_weight)
+
+    def _make_room(self) -> None:
+        """Move what training does not need out of the GPU."""
+        if self._device.type == "cpu":
+            return
+        parts = ["text_encoder", "text_encoder_2"] if self._text.complete else []
+        parts += ["vae"] if self.latents.complete else []
+        for name in [*parts, "safety_checker", "image_encoder"]:
+            module = getattr(self.pipeline, name, None)
+            if module is not None:
+                module.to("cpu")
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def check_fit(
+    pipeline: Any, images: LabelledImages, config: AdaptationConfig, *, size_px: int
+) -> None:
+    """Raise what `LoraTrainer` would, before anything has cost time."""
+    check_adaptable(pipeline)
+    _training_schedule(pipeline)
+    factor = int(pipeline.vae_scale_factor)
+    if len(images) < MIN_PICTURES:
+        raise DataError(f"adaptation needs at least {MIN_PICTURES} pictures, got {len(images)}")
+    if config.batch_size < MIN_PICTURES and config.mmd_weight > 0:
+        raise ConfigError(
+            "adaptation.batch_size must be at least 2 for the distribution-matching term, got "
+            f"{config.batch_size}; raise it, or set adaptation.mmd_weight=0"
+        )
+    if size_px <= 0 or size_px % factor:
+        raise ConfigError(
+            f"adaptation.size_px must be a multiple of {factor} for this generator, got {size_px}"
+        )
+
+
+def _training_schedule(pipeline: Any) -> Any:
+    """Return the noise schedule the model was trained with; raise for another kind of model."""
+    from diffusers import DDPMScheduler
+
+    config = pipeline.scheduler.config
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        raise ModelError(
+            "generation.generator: a flow-matching model cannot be adapted by this loss; name a "
+            "Stable Diffusion 1, 2 or XL"
+        )
+    schedule = DDPMScheduler.from_config(config)
+    snr_weights(torch.ones(1), 0, schedule.config.prediction_type)  # refuses an unknown kind now
+    return schedule
+
+
+def _checkpoints_gradients(config: AdaptationConfig, device: torch.device) -> bool:
+    """Return whether activations are computed again: auto = on a GPU of at most 16 GiB."""
+    if config.gradient_checkpointing != AUTO:
+        return config.gradient_checkpointing == "on"
+    if device.type != "cuda":
+        return False
+    return torch.cuda.get_device_properties(device).total_memory <= SMALL_GPU_BYTES
+
+
+def _accelerator(device: torch.device, precision: str) -> Accelerator:
+    """Return an Accelerator of this precision, whatever earlier ones in the process were."""
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f"adaptation.mixed_precision=fp16 needs a CUDA GPU, got {device.type}; use auto"
+        )
+    return accelerator_of(device, precision)
+
+
+@contextlib.contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Choose kernels that give the same each time; restore what was chosen before."""
+    if device.type != "cuda":
+        yield
+        return
+    found = torch.are_deterministic_algorithms_enabled()
+    found_warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    with (
+        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+        warnings.catch_warnings(),
+    ):
+        # cuBLAS varies only with several streams, attention's backward only without this switch
+        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(found, warn_only=found_warn)

@@ -1,0 +1,97 @@
+"""Pictures from text alone, to see and to measure what the adaptation did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gendataagent.config import GenerationConfig
+from gendataagent.core.errors import GenerationError
+from gendataagent.core.progress import Progress
+from gendataagent.generation.diffusion.loading import square
+
+DRAWN_TOGETHER = 8
+_GAP_PX = 2
+
+
+class TextToImage:
+    """Draws from prompts with fixed seeds, with the parts of an image-to-image pipeline.
+
+    From text alone, not from real pictures: of what is drawn from a real latent, much is the real
+    picture's own, and the generator's share would hardly show.
+    """
+
+    def __init__(self, pipeline: Any, settings: GenerationConfig, *, size_px: int) -> None:
+        from diffusers import AutoPipelineForText2Image
+
+        self._pipeline = AutoPipelineForText2Image.from_pipe(pipeline)
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._settings = settings
+        self._size_px = size_px
+        self._together = DRAWN_TOGETHER
+
+    def latents(
+        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress, name: str
+    ) -> Tensor:
+        """Return the latents the drawings end with, before decoding, float32 on the CPU."""
+        parts: list[Tensor] = []
+        done = 0
+        with progress.stage(name, len(prompts), "pictures") as stage:
+            while done < len(prompts):
+                end = done + self._together
+                drawn = self._draw(prompts[done:end], seeds[done:end], "latent")
+                if drawn is None:
+                    continue
+                parts.append(drawn.float().cpu())
+                stage.advance(len(drawn))
+                done += len(drawn)
+        return torch.cat(parts)
+
+    def pictures(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """Return the pictures; a safety checker, where the pipeline has one, blackens some."""
+        drawn: list[Image.Image] = []
+        while len(drawn) < len(prompts):
+            end = len(drawn) + self._together
+            drawn += self._draw(prompts[len(drawn) : end], seeds[len(drawn) : end], "pil") or []
+        return drawn
+
+    @torch.inference_mode()
+    def _draw(self, prompts: Sequence[str], seeds: Sequence[int], kind: str) -> Any:
+        """Return what is drawn; None when memory ran out and fewer shall be drawn at once."""
+        settings = self._settings
+        try:
+            return self._pipeline(
+                prompt=list(prompts),
+                negative_prompt=[settings.negative_prompt] * len(prompts),
+                height=self._size_px,
+                width=self._size_px,
+                guidance_scale=settings.guidance_scale,
+                num_inference_steps=settings.num_inference_steps,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                output_type=kind,
+            ).images
+        except torch.OutOfMemoryError as error:
+            if self._together == 1:
+                raise GenerationError(
+                    "the device has not enough memory to draw a single picture; lower "
+                    "adaptation.size_px, or set adaptation.measure_images=0 and "
+                    "adaptation.sample_every_epochs=0"
+                ) from error
+        self._together //= 2
+        torch.cuda.empty_cache()
+        return None
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]], size_px: int) -> Image.Image:
+    """Return the pictures as one: a row under another, each brought to a square of `size_px`."""
+    step = size_px + _GAP_PX
+    columns = max(len(row) for row in rows)
+    whole = Image.new("RGB", (columns * step - _GAP_PX, len(rows) * step - _GAP_PX), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            whole.paste(square(picture.convert("RGB"), size_px), (x * step, y * step))
+    return whole

@@ -1,0 +1,340 @@
+"""Which class stands behind which name in the settings, and what "auto" means here.
+
+To add a captioner, rewriter or generator: write its class in a new file of backends/ and add one
+line to the table below. A name that is in no table is a model on disk or on a hub. Nothing heavy is
+imported before a backend is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from gendataagent.agent.filtering import FILTERS
+from gendataagent.agent.selection import SELECTORS
+from gendataagent.config import AUTO, GenerationConfig, RunConfig
+from gendataagent.core import hub
+from gendataagent.core.errors import ConfigError
+from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
+from gendataagent.core.records import ModelDescription
+from gendataagent.generation.caption_cache import CachedCaptioner, cache_folder
+from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.render_cache import CachingExecutor
+
+if TYPE_CHECKING:
+    from gendataagent.generation.diffusion import DiffusionFactory
+
+TINY_SD = "tiny-sd"
+STABLE_DIFFUSION_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+VISIBLE_ATTRIBUTES = "visible-attributes"
+ENDPOINT = "endpoint"
+TIMM_PREFIX = "timm:"
+EXAMPLE_CAPTIONER = "Salesforce/blip2-opt-2.7b"
+EXAMPLE_REWRITER = "meta-llama/Llama-2-7b-chat-hf"
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A part that can be looked at before anything is loaded."""
+
+    def check(self) -> None:
+        """Raise `ModelError` for what can be known to be wrong."""
+        ...
+
+
+class GeneratorFactory(Protocol):
+    """Builds an image generator, in this process or in a worker; must be picklable."""
+
+    def __call__(self) -> ImageGenerator: ...
+
+    def describe(self) -> ModelDescription:
+        """Return which model it builds, without loading it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """The models of a run and where they run. A user's own take the place of any of them."""
+
+    captioner: Captioner
+    rewriter: PromptRewriter
+    generator: GeneratorFactory
+    executor: Executor
+
+
+def _visible_attributes_captioner() -> Captioner:
+    from gendataagent.generation.tiny.captioner import AttributeCaptioner
+
+    return AttributeCaptioner()
+
+
+def _no_caption() -> Captioner:
+    from gendataagent.generation.plain import NoCaption
+
+    return NoCaption()
+
+
+def _visible_attributes_rewriter() -> PromptRewriter:
+    from gendataagent.generation.tiny.rewriter import AttributeRewriter
+
+    return AttributeRewriter()
+
+
+def _same_caption() -> PromptRewriter:
+    from gendataagent.generation.plain import SameCaption
+
+    return SameCaption()
+
+
+def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
+    from gendataagent.generation.diffusion import DiffusionFactory
+    from gendataagent.generation.tiny.model import model_folder
+
+    wanted = config.generation.generator
+    named = model_folder() if wanted == TINY_SD else Path(wanted).expanduser()
+    return DiffusionFactory.from_config(
+        config.generation,
+        str(named) if named.exists() else wanted,
+        device,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _image_to_text(config: RunConfig, device: str) -> Captioner:
+    from gendataagent.generation.captioning import ImageToTextCaptioner
+
+    captioner = ImageToTextCaptioner.from_config(config, device)
+    folder = cache_folder(config.prompting.caption_cache)
+    return captioner if folder is None else CachedCaptioner(captioner, folder)
+
+
+def _language_model(config: RunConfig, device: str) -> PromptRewriter:
+    from gendataagent.generation.diffusion.prompts import token_limit
+    from gendataagent.generation.language.building import from_config
+
+    count_tokens, limit = token_limit(_diffusion(config, device))
+    return from_config(
+        config,
+        device,
+        template=_visible_attributes_rewriter(),
+        count_tokens=count_tokens,
+        token_limit=limit,
+    )
+
+
+CAPTIONERS: Mapping[str, Callable[[], Captioner]] = {
+    VISIBLE_ATTRIBUTES: _visible_attributes_captioner,
+    "none": _no_caption,
+}
+REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = {
+    VISIBLE_ATTRIBUTES: _visible_attributes_rewriter,
+    "none": _same_caption,
+}
+GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = {
+    TINY_SD: _diffusion,
+}
+
+
+def problems(config: RunConfig) -> Iterator[str]:
+    """Yield a sentence for each name in the settings that stands for nothing; loads nothing."""
+    for key, name, table in (
+        ("selection.by", config.selection.by, SELECTORS),
+        ("filter.by", config.filter.by, FILTERS),
+    ):
+        if name not in table:
+            yield f"{key} must be one of {', '.join(table)}; got {name!r}"
+    prompting, generation = config.prompting, config.generation
+    yield from _name_problems(
+        "prompting.captioner", prompting.captioner, CAPTIONERS, EXAMPLE_CAPTIONER
+    )
+    yield from _name_problems(
+        "prompting.rewriter", prompting.rewriter, (*REWRITERS, ENDPOINT), EXAMPLE_REWRITER
+    )
+    yield from _name_problems(
+        "generation.generator",
+        generation.generator,
+        GENERATORS,
+        STABLE_DIFFUSION_15,
+        index_file="model_index.json",
+    )
+    if not config.classifier.model.startswith(TIMM_PREFIX):
+        yield from _path_problems("classifier.model", config.classifier.model)
+
+
+def _path_problems(key: str, name: str) -> Iterator[str]:
+    if not name:
+        yield f"{key} must not be empty; use auto"
+    elif hub.looks_like_path(name) and not Path(name).expanduser().exists():
+        yield f"{key}: there is no folder {name}"
+
+
+def _name_problems(
+    key: str, name: str, known: Iterable[str], example: str, *, index_file: str = ""
+) -> Iterator[str]:
+    """Yield what is wrong with the name of a bundled part, a folder or a hub id."""
+    faults = list(_path_problems(key, name))
+    yield from faults
+    if faults or name in (AUTO, *known):
+        return
+    place = Path(name).expanduser()
+    if index_file and place.is_file():
+        yield f"{key}: {name} is a file; name a folder written by save_pretrained"
+    elif index_file and place.is_dir() and not (place / index_file).is_file():
+        yield (
+            f"{key}: the folder {name} has no {index_file}; name one written by save_pretrained of "
+            "a diffusers pipeline"
+        )
+    elif not place.exists() and "/" not in name:
+        yield (
+            f"{key} must be {AUTO}, {', '.join(known)}, a folder that is there, or a hub id such "
+            f"as {example}; got {name!r}"
+        )
+
+
+def check_models(config: RunConfig, device: str, *, own_backends: bool = False) -> None:
+    """Raise for a model that can be seen to be unusable, before the run has cost anything.
+
+    Loads no weights; of hub models that are not on this machine only a small file is fetched.
+
+    Args:
+        own_backends: captioner, rewriter and generator are the caller's own, not the settings'.
+
+    Raises:
+        ConfigError: a setting does not fit together with backends of one's own.
+        ModelError: with what to do.
+    """
+    from gendataagent.training.backbones import check_model
+
+    check_model(config.classifier, trust_remote_code=config.trust_remote_code)
+    if own_backends and config.adaptation.enabled:
+        raise ConfigError(
+            "adaptation.enabled is for the generator that the settings name, but backends of your "
+            "own were given; adapt it yourself, and set adaptation.enabled=false"
+        )
+    if config.agent.enabled and not own_backends:
+        backends = build_backends(config)
+        for part in (backends.captioner, backends.rewriter, backends.generator):
+            if isinstance(part, Checked):
+                part.check()
+
+
+def resolve_auto(
+    config: RunConfig, *, device: str, typical_side_px: int
+) -> tuple[RunConfig, list[str]]:
+    """Return the settings with every machine-dependent "auto" decided, and notes for the user.
+
+    Done once, when a run is made: a resume on another machine must not choose anew.
+
+    Args:
+        typical_side_px: usual shorter side of the pictures.
+    """
+    # torch comes with it, so only here
+    from gendataagent.training.backbones import TINY_RESNET, TINY_RESNET_PX, choose_model
+
+    notes = []
+    if config.classifier.model == AUTO:
+        model = choose_model(AUTO, typical_side_px=typical_side_px, device=device)
+        config = replace(config, classifier=replace(config.classifier, model=model))
+        if model == TINY_RESNET and typical_side_px > 2 * TINY_RESNET_PX:
+            notes.append(
+                f"No GPU was found, so the classifier is {TINY_RESNET}, which sees pictures at "
+                f"{TINY_RESNET_PX} px. Name another with classifier.model."
+            )
+    wanted = config.generation.generator
+    config = _with_backends_chosen(config, device)
+    if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
+        notes.append(
+            "The generator is the bundled tiny-sd: 32 px pictures of the ten classes of "
+            "CIFAR-10, made for trying out. For real work name one on a machine with a GPU: "
+            f"--generator {STABLE_DIFFUSION_15}"
+        )
+    return config, notes
+
+
+def _with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
+    """Return the settings with "auto" decided for captioner, rewriter, generator and its dtype."""
+    captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
+    generator = config.generation.generator
+    if generator == AUTO:
+        usable = device.startswith("cuda") and stable_diffusion_is_here()
+        generator = STABLE_DIFFUSION_15 if usable else TINY_SD
+    dtype = config.generation.dtype
+    if dtype == AUTO:
+        dtype = "float32" if device == "cpu" else "float16"
+    return replace(
+        config,
+        generation=replace(config.generation, generator=generator, dtype=dtype),
+        prompting=replace(
+            config.prompting,
+            captioner=VISIBLE_ATTRIBUTES if captioner == AUTO else captioner,
+            rewriter=VISIBLE_ATTRIBUTES if rewriter == AUTO else rewriter,
+        ),
+    )
+
+
+def build_backends(config: RunConfig) -> Backends:
+    """Return the backends the settings name; the generator itself is loaded when first used.
+
+    Raises:
+        ConfigError: a name stands for nothing.
+        ModelError: the bundled generator is not where it should be.
+    """
+    found = list(problems(config))
+    if found:
+        raise ConfigError(found)
+    device = resolve_device(config.device)
+    config = _with_backends_chosen(config, device)
+    captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
+    generator = GENERATORS.get(config.generation.generator, _diffusion)(config, device)
+    return Backends(
+        captioner=(
+            CAPTIONERS[captioner]() if captioner in CAPTIONERS else _image_to_text(config, device)
+        ),
+        rewriter=(
+            REWRITERS[rewriter]() if rewriter in REWRITERS else _language_model(config, device)
+        ),
+        generator=generator,
+        executor=_executor(config.generation, generator, device),
+    )
+
+
+def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: str) -> Executor:
+    executor = ProcessExecutor(settings.workers) if settings.workers else SerialExecutor()
+    if not settings.image_cache:
+        return executor
+    what: tuple[object, ...] = (
+        generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device
+    )  # fmt: skip
+    if settings.drawn_together != GenerationConfig().drawn_together:  # earlier caches stay good
+        what = (*what, settings.drawn_together)
+    return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
+
+
+def resolve_device(name: str) -> str:
+    """Return the torch device a setting stands for; auto = cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: torch knows no such device, or it is not there.
+    """
+    import torch
+
+    if name == AUTO:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used here: {reason}; try auto") from error
+    return name
+
+
+def stable_diffusion_is_here() -> bool:
+    """Return whether SD 1.5, in the state that is asked for, is on this machine already."""
+    from gendataagent.generation.diffusion import DiffusionFactory, mirrors
+
+    source = DiffusionFactory(model=STABLE_DIFFUSION_15).source
+    return any(hub.is_here(place) for place in mirrors.places(source))

@@ -1,0 +1,272 @@
+"""Captions by BLIP-2, or any other image-to-text model of transformers.
+
+Pictures are brought to the model's inputs one by one; those laid out alike are put together. So no
+text is ever padded, and a caption cannot depend on what a picture was asked for with.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from gendataagent.config import AUTO, RunConfig
+from gendataagent.core import hub
+from gendataagent.core.errors import GenerationError, ImageUnreadableError, ModelError
+from gendataagent.core.hub import ModelSource
+from gendataagent.core.protocols import CaptionRequest
+from gendataagent.core.records import ModelDescription
+from gendataagent.generation.captioning.cleaning import clean_caption
+from gendataagent.generation.captioning.inputs import (
+    Inputs,
+    Layout,
+    encode,
+    layout_of,
+    presentable,
+)
+from gendataagent.generation.captioning.loading import (
+    INSTEAD,
+    KIND,
+    SETTING,
+    Parts,
+    load_parts,
+    load_weights,
+)
+
+# Part of what captions are kept by; another number when they would come out otherwise.
+WAY_OF_CAPTIONING = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    parts: Parts
+    model: Any
+
+
+class ImageToTextCaptioner:
+    """Describes pictures with an image-to-text model, greedily: the same picture, the same caption.
+
+    Matrix kernels round otherwise for other batch sizes, so the model always works on `batch_size`
+    pictures at a time, the last one repeated where fewer are there. Only on a device whose memory
+    is too small for that are fewer taken.
+
+    Args:
+        source: the model; loaded when first asked.
+        prompt: what the model goes on from; of one that chats, the question it answers (empty =
+            `inputs.QUESTION`).
+        max_tokens: longest answer.
+        dtype: torch dtype by name; auto = float16 on a GPU, float32 on a CPU.
+
+    Attributes:
+        description: name and revision; of a hub model that was not on this machine, the revision is
+            known once it is loaded.
+        cache_settings: what a caption depends on besides the picture and the model.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        prompt: str = "",
+        max_tokens: int = 40,
+        batch_size: int = 8,
+        dtype: str = AUTO,
+        device: str = "cpu",
+    ) -> None:
+        self._source = source
+        self._prompt = prompt
+        self._max_tokens = max_tokens
+        self._together = batch_size
+        self._device = torch.device(device)
+        self._dtype = _dtype(dtype, self._device)
+        self._loaded: _Loaded | None = None
+        self.description = self._describe()
+        self.cache_settings: Mapping[str, str | int] = {
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "way": WAY_OF_CAPTIONING,
+        }
+
+    @classmethod
+    def from_config(cls, config: RunConfig, device: str) -> ImageToTextCaptioner:
+        """Return the captioner that the settings name; nothing is loaded yet."""
+        settings = config.prompting
+        source = ModelSource(
+            setting=SETTING,
+            kind=KIND,
+            name=settings.captioner,
+            revision=settings.captioner_revision,
+            trust_remote_code=config.trust_remote_code,
+            instead=INSTEAD,
+        )
+        return cls(
+            source,
+            prompt=settings.caption_prompt,
+            max_tokens=settings.caption_tokens,
+            batch_size=settings.batch_size,
+            dtype=settings.dtype,
+            device=device,
+        )
+
+    def check(self) -> None:
+        """Raise `ModelError` for what is wrong with the model, as far as its weights do not tell.
+
+        A hub model's weights are not fetched, but its config, processor and tokenizer are.
+        """
+        if self._loaded is None:
+            load_parts(self._source)
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
+        """Return one caption per picture, cleaned; "" for a picture that cannot be shown.
+
+        Raises:
+            ModelError: the model cannot be loaded, or its parts do not fit.
+            GenerationError: the memory does not suffice for a single picture.
+        """
+        captions = [""] * len(requests)
+        for made in self.caption_batches(requests):
+            for position, caption in made.items():
+                captions[position] = caption
+        return captions
+
+    def caption_batches(self, requests: Sequence[CaptionRequest]) -> Iterator[Mapping[int, str]]:
+        """Yield position -> caption of the requests, batch by batch, as they are made."""
+        waiting: dict[Layout, list[tuple[int, Inputs]]] = {}
+        for position, request in enumerate(requests):
+            inputs = self._inputs_of(request.image, self._ready())
+            if inputs is None:
+                yield {position: ""}
+                continue
+            layout = layout_of(inputs)
+            group = waiting.setdefault(layout, [])
+            group.append((position, inputs))
+            if len(group) >= self._together:
+                yield self._answers(waiting.pop(layout))
+        for group in waiting.values():
+            yield self._answers(group)
+
+    def release(self) -> None:
+        """Let go of the model; it is loaded again when needed."""
+        self._loaded = None
+        gc.collect()
+        _empty_cache(self._device)
+
+    def _describe(self) -> ModelDescription:
+        folder = self._source.folder
+        name = self._source.name if folder is None else folder.resolve().name
+        return ModelDescription(name=name, revision=hub.revision_of(self._source))
+
+    def _ready(self) -> _Loaded:
+        if self._loaded is None:
+            parts = load_parts(self._source)
+            model = load_weights(self._source, parts, device=self._device, dtype=self._dtype)
+            loaded = _Loaded(parts, model)
+            self._try_out(loaded)
+            self._loaded = loaded
+            self.description = self._describe()
+        return self._loaded
+
+    def _try_out(self, loaded: _Loaded) -> None:
+        """Raise unless a grey picture goes through, so that later failures are the picture's."""
+        source = self._source
+        try:
+            inputs = encode(Image.new("RGB", (64, 64), (128, 128, 128)), loaded.parts, self._prompt)
+            self._generate([inputs], loaded, max_tokens=1)
+        except torch.OutOfMemoryError:
+            pass  # asked in earnest, fewer are taken at a time
+        except Exception as error:  # a dozen kinds, for parts that do not fit together
+            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            prompt = "" if self._prompt else ", or it needs a text: set prompting.caption_prompt"
+            raise ModelError(
+                f"{source.setting}: {source.name!r} does not caption a picture ({reason}). Its "
+                f"processor, tokenizer and weights do not fit together{prompt}. {INSTEAD}"
+            ) from error
+        image_token = getattr(loaded.parts.config, "image_token_id", None)
+        ids = inputs.get("input_ids")
+        if ids is not None and image_token is not None and not bool((ids == image_token).any()):
+            raise ModelError(
+                f"{source.setting}: {source.name!r} would not see the pictures: its tokenizer and "
+                f"processor leave no place for them in the text (no token {image_token}). Use its "
+                f"newest revision, whole. {INSTEAD}"
+            )
+
+    def _inputs_of(self, image: Image.Image, loaded: _Loaded) -> Inputs | None:
+        """Return the model's inputs for a picture; None for one that cannot be shown."""
+        if 0 in image.size:
+            return None
+        try:
+            return encode(presentable(image), loaded.parts, self._prompt)
+        except (ImageUnreadableError, OSError, ValueError):
+            # The grey picture went through, so it is this picture; it may not cost the others.
+            return None
+
+    def _answers(self, group: Sequence[tuple[int, Inputs]]) -> dict[int, str]:
+        """Return position -> caption, in batches that are halved if the memory runs out."""
+        loaded = self._ready()
+        answers: dict[int, str] = {}
+        while len(answers) < len(group):
+            batch = group[len(answers) : len(answers) + self._together]
+            try:
+                texts = self._generate(
+                    [inputs for _, inputs in batch], loaded, max_tokens=self._max_tokens
+                )
+            except torch.OutOfMemoryError as error:
+                if self._together == 1:
+                    raise GenerationError(
+                        "the device has not enough memory to caption a single picture; name a "
+                        "smaller model with prompting.captioner, set prompting.dtype=float16, or "
+                        "name another device"
+                    ) from error
+            else:
+                positions = [position for position, _ in batch]
+                answers.update(zip(positions, map(clean_caption, texts), strict=True))
+                continue
+            self._together //= 2
+            _empty_cache(self._device)
+        return answers
+
+    @torch.inference_mode()
+    def _generate(self, batch: Sequence[Inputs], loaded: _Loaded, *, max_tokens: int) -> list[str]:
+        """Return what the model says to each of at most `_together` inputs of one layout."""
+        padded = [*batch, *[batch[-1]] * (self._together - len(batch))]
+        joined = {
+            name: torch.cat([inputs[name] for inputs in padded]).to(
+                self._device, self._dtype if value.is_floating_point() else value.dtype
+            )
+            for name, value in batch[0].items()
+        }
+        said = loaded.model.generate(
+            **joined, max_new_tokens=max_tokens, do_sample=False, num_beams=1
+        )
+        given = joined.get("input_ids", joined.get("decoder_input_ids"))
+        if given is not None and torch.equal(said[:, : given.shape[1]], given):
+            said = said[:, given.shape[1] :]
+        texts = loaded.parts.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return [_without_prompt(text, self._prompt) for text in texts[: len(batch)]]
+
+
+def _without_prompt(text: str, prompt: str) -> str:
+    """Return the text without the prompt it may repeat at its start (BLIP does)."""
+    words, said = text.split(), prompt.split()
+    start = [word.casefold() for word in words[: len(said)]]
+    repeats = start == [word.casefold() for word in said]
+    return " ".join(words[len(said) :]) if said and repeats else text
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == AUTO:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _empty_cache(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,149 @@
+"""An image-to-text model of transformers with its processor, found and checked before it is used.
+
+`load_parts` costs a second and finds nearly everything that can be wrong; `load_weights` costs the
+memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gendataagent.core import hub
+from gendataagent.core.errors import ModelError
+from gendataagent.core.hub import ModelSource
+
+SETTING = "prompting.captioner"
+KIND = "an image-to-text model of transformers"
+INSTEAD = "Or use captioner visible-attributes, which needs no model."
+EXAMPLES = "Salesforce/blip2-opt-2.7b, Salesforce/blip-image-captioning-base, microsoft/git-base"
+
+# Tables of embeddings are padded to round sizes, and some models keep a few tokens beyond theirs.
+_TOKENS_BEYOND = 64
+_SHARE_OF_TABLE = 0.9
+_SHARE_MISSING = 0.1  # a pooler that is never used may lack; a whole part may not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """All of a captioner but its weights.
+
+    Args:
+        processor: what makes the model's inputs of picture and text; None where a model has only
+            an image processor and a tokenizer (VisionEncoderDecoder).
+        chat_template: of a model that answers questions, else None.
+    """
+
+    config: Any
+    processor: Any | None
+    image_processor: Any
+    tokenizer: Any
+    chat_template: str | None
+
+
+def load_parts(source: ModelSource) -> Parts:
+    """Return config, processor and tokenizer.
+
+    Raises:
+        ModelError: no captioner, not whole, or a tokenizer of another model.
+    """
+    hub.check(source)
+    transformers = _quiet_transformers()
+    config = hub.load(source, transformers.AutoConfig.from_pretrained)
+    _check_kind(source, config)
+    parts: Parts = hub.load(
+        source, lambda place, **options: _read_parts(transformers, config, place, options)
+    )
+    _check_tokenizer(source, parts)
+    return parts
+
+
+def load_weights(
+    source: ModelSource, parts: Parts, *, device: torch.device, dtype: torch.dtype
+) -> Any:
+    """Return the model on its device, ready to be asked.
+
+    Raises:
+        ModelError: not whole, weights of another model, no memory.
+    """
+    transformers = _quiet_transformers()
+
+    def read(place: str, **options: Any) -> Any:
+        model, told = transformers.AutoModelForImageTextToText.from_pretrained(
+            place,
+            config=parts.config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+        missing = sorted(told["missing_keys"])
+        if len(missing) > _SHARE_MISSING * len(model.state_dict()):
+            raise ModelError(
+                f"{source.setting}: the weights of {source.name!r} lack {len(missing)} of the "
+                f"{len(model.state_dict())} that a {type(model).__name__} has, such as "
+                f"{missing[0]}; it was saved as something else, name {KIND} ({EXAMPLES})"
+            )
+        return model.to(device).eval().requires_grad_(False)
+
+    return hub.load(source, read)
+
+
+def _read_parts(transformers: Any, config: Any, place: str, options: dict[str, Any]) -> Parts:
+    # by name: the processors of torchvision give other pixels, and not everybody has it
+    pixels = {**options, "backend": "pil"}
+    processor = transformers.AutoProcessor.from_pretrained(place, **pixels)
+    whole = hasattr(processor, "image_processor") and hasattr(processor, "tokenizer")
+    if whole:
+        image_processor, tokenizer = processor.image_processor, processor.tokenizer
+    else:
+        image_processor = transformers.AutoImageProcessor.from_pretrained(place, **pixels)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
+    template = getattr(processor, "chat_template", None) or getattr(
+        tokenizer, "chat_template", None
+    )
+    return Parts(
+        config=config,
+        processor=processor if whole else None,
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        chat_template=template if whole else None,
+    )
+
+
+def _check_kind(source: ModelSource, config: Any) -> None:
+    from transformers.models.auto import modeling_auto
+
+    if config.model_type in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return
+    if getattr(config, "auto_map", None):  # code of its own, of which nothing is known
+        return
+    raise ModelError(
+        f"{source.setting}: {source.name!r} is a model of type {config.model_type!r}, which does "
+        f"not caption pictures; name {KIND}, such as {EXAMPLES}. {INSTEAD}"
+    )
+
+
+def _check_tokenizer(source: ModelSource, parts: Parts) -> None:
+    """Raise if the tokenizer numbers more or far fewer words than the model knows."""
+    table = getattr(parts.config.get_text_config(decoder=True), "vocab_size", None)
+    if table is None:
+        return
+    tokens = max(parts.tokenizer.get_vocab().values(), default=-1) + 1
+    if _SHARE_OF_TABLE * table <= tokens <= table + _TOKENS_BEYOND:
+        return
+    raise ModelError(
+        f"{source.setting}: the tokenizer of {source.name!r} has {tokens} tokens but its model "
+        f"{table}, so it belongs to another model; download the model again, whole. {INSTEAD}"
+    )
+
+
+def _quiet_transformers() -> Any:
+    """Return transformers, with its chatter about loading switched off."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers

@@ -1,0 +1,149 @@
+"""LoRA weights applied to a pipeline: found, checked, and merged into its weights at a scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gendataagent.core import hub
+from gendataagent.core.errors import ModelError
+from gendataagent.core.hub import WEIGHTS, ModelSource
+
+FILE_NAME = f"pytorch_lora_weights{WEIGHTS}"  # as save_lora_weights of diffusers writes it
+_SETTING = "generation.lora"
+_NO_MATRICES = (".alpha", ".dora_scale")  # of a file's tensors
+# What peft, diffusers and safetensors raise for a file that is no LoRA, or one of another model.
+_LOAD_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError)
+
+
+def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
+    """Merge LoRA weights into those of a pipeline: W + scale * B A.
+
+    Merged, they cost no time when drawing. At scale 0 the weights stay as they are, to the bit.
+
+    Args:
+        lora: a safetensors file; a folder; a hub id, or OWNER/NAME/FILE.safetensors on the hub.
+
+    Raises:
+        ModelError: there is no such LoRA, it is cut off, or it is of another base model.
+    """
+    path = find_lora(lora)
+    kind = type(pipeline).__name__
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(f"{_SETTING}: a {kind} takes no LoRA; leave it empty")
+    misfit = (
+        f"{_SETTING}: {path.name} does not fit this generator, a {kind}; name a LoRA made for it, "
+        "or the base model of this one"
+    )
+    try:
+        pipeline.load_lora_weights(
+            str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True
+        )
+        wanted = _count_matrices(path)
+    except _LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"{misfit} ({reason})") from error
+    parts = [
+        name
+        for name in pipeline._lora_loadable_modules
+        if getattr(pipeline, name, None) is not None
+    ]
+    applied = sum(
+        ".lora_" in name for part in parts for name, _ in getattr(pipeline, part).named_parameters()
+    )
+    # What has no place diffusers only warns of.
+    if applied < max(wanted, 1):
+        raise ModelError(f"{misfit} ({applied} of its {wanted} matrices have a place in it)")
+    pipeline.fuse_lora(components=parts, lora_scale=scale)
+    pipeline.unload_lora_weights()
+
+
+def _count_matrices(path: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return sum(not name.endswith(_NO_MATRICES) for name in file.keys())  # noqa: SIM118
+
+
+def find_lora(lora: str) -> Path:
+    """Return the file that a setting names; one on the hub is fetched if it is not here.
+
+    Raises:
+        ModelError: there is none, or it is not whole.
+    """
+    path = local_lora(lora)
+    if path is None:
+        source, name = _on_hub(lora)
+        path = hub.load(source, _Fetcher(name))
+    hub.check_file(_SETTING, path)
+    return path
+
+
+def local_lora(lora: str) -> Path | None:
+    """Return the file that a setting names, if it is on this machine, or None for one on the hub.
+
+    Raises:
+        ModelError: it can only be meant as a path, and there is no such file.
+    """
+    path = Path(lora).expanduser()
+    if path.is_file():
+        if path.suffix != WEIGHTS:
+            raise ModelError(
+                f"{_SETTING}: {lora} is no safetensors file; pickled weights can run code and are "
+                "not read. Convert it, or download the safetensors file"
+            )
+        return path
+    if path.is_dir():
+        files = sorted(path.glob(f"*{WEIGHTS}"))
+        named = path / FILE_NAME
+        if named in files or len(files) == 1:
+            return named if named in files else files[0]
+        found = f"several: {', '.join(file.name for file in files[:4])}" if files else "none"
+        raise ModelError(
+            f"{_SETTING}: the folder {lora} should hold {FILE_NAME} or a single safetensors file, "
+            f"it holds {found}; name the file"
+        )
+    if lora.startswith((".", "~", "/")) or not 1 <= lora.count("/") <= 3:
+        raise ModelError(
+            f"{_SETTING}: there is no file or folder {lora}; name one that is there, or a hub id "
+            "such as OWNER/NAME or OWNER/NAME/FILE.safetensors"
+        )
+    return None
+
+
+def lora_revision(lora: str) -> str:
+    """Return what tells these LoRA weights from others: a hash of their file.
+
+    Of some on the hub that are not on this machine yet, their name.
+    """
+    path = local_lora(lora)
+    if path is None:
+        source, name = _on_hub(lora)
+        path = hub.cached_file(source, name)
+    return lora if path is None else hub.file_hash(path)
+
+
+def _on_hub(lora: str) -> tuple[ModelSource, str]:
+    owner, name, *inside = lora.split("/")
+    source = ModelSource(
+        setting=_SETTING, kind="LoRA weights", name=f"{owner}/{name}", index_file=FILE_NAME,
+        instead=f"Other files than {FILE_NAME} are named OWNER/NAME/FILE.safetensors.",
+    )  # fmt: skip
+    return source, "/".join(inside) or FILE_NAME
+
+
+class _Fetcher:
+    """Loads a file's path, as `pretrained.load` wants it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(
+        self, place: str, *, local_files_only: bool, revision: str | None, trust_remote_code: bool
+    ) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        del trust_remote_code  # weights are no code
+        return Path(
+            hf_hub_download(place, self._name, revision=revision, local_files_only=local_files_only)
+        )

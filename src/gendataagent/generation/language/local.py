@@ -1,0 +1,299 @@
+"""A language model of transformers on this machine."""
+
+from __future__ import annotations
+
+import functools
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from gendataagent.config import AUTO
+from gendataagent.core import hub
+from gendataagent.core.errors import GenerationError, ModelError
+from gendataagent.core.hub import ModelSource
+from gendataagent.generation.language.conversation import Conversation, Message
+from gendataagent.generation.language.quantised import (
+    check_quantised,
+    hash_of_file,
+    load_quantised,
+    quantised_file,
+)
+from gendataagent.generation.language.sampling import RowSampler, RowStops
+
+PADDED_TO = 64
+KIND = "a causal language model of transformers"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    tokenizer: Any
+    model: Any
+
+
+class LocalChat:
+    """Answers with a causal language model: hub id, folder, or GGUF file.
+
+    Matrix and attention kernels round otherwise for other shapes. So a batch always has
+    `batch_size` rows (the last repeated where fewer are asked for), and a prompt is always padded
+    on the left to the next multiple of `PADDED_TO` tokens, by one token at least: a batch without
+    any padding would be computed by other kernels than one with. An answer is then the same to the
+    bit whatever it is asked for with. Only on a device whose memory is too small for that are fewer
+    rows taken.
+
+    Args:
+        dtype: torch dtype by name; auto = float16 on a GPU, float32 on a CPU.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        device: str,
+        batch_size: int,
+        temperature: float,
+        top_p: float,
+        dtype: str = AUTO,
+    ) -> None:
+        self._source = source
+        self._device = torch.device(device)
+        self._dtype = _dtype(dtype, self._device)
+        self._rows = batch_size
+        self._temperature = temperature
+        self._top_p = top_p
+        self._loaded: _Loaded | None = None
+
+    @property
+    def name(self) -> str:
+        """File or folder name, or the hub id."""
+        file = quantised_file(self._source.name)
+        if file is not None:
+            return file.name
+        folder = self._source.folder
+        return folder.resolve().name if folder is not None else self._source.name
+
+    @functools.cached_property
+    def revision(self) -> str:
+        """A hash of the files on this machine, or the hub's commit."""
+        file = quantised_file(self._source.name)
+        return hash_of_file(file) if file is not None else hub.revision_of(self._source)
+
+    def check(self) -> None:
+        """Raise `ModelError` for what can be known without loading weights, the tokenizer's fit
+        included.
+        """
+        file = quantised_file(self._source.name)
+        if file is not None:
+            check_quantised(self._source, file)
+            return
+        hub.check(self._source)
+        if self._source.folder is not None:
+            tokenizer = hub.load(self._source, AutoTokenizer.from_pretrained)
+            config = hub.load(self._source, AutoConfig.from_pretrained)
+            self._check_kind(config)
+            self._check_tokenizer(tokenizer, config.get_text_config().vocab_size)
+
+    def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
+        """Return one answer per conversation, in order; raises `ModelError`, `GenerationError`."""
+        if not conversations:
+            return []
+        loaded = self._load()
+        prompts = [_prompt_ids(loaded.tokenizer, c.messages) for c in conversations]
+        for ids, conversation in zip(prompts, conversations, strict=True):
+            self._check_length(loaded.model, len(ids) + conversation.tokens_at_most)
+        alike: dict[int, list[int]] = {}
+        for position, ids in enumerate(prompts):
+            alike.setdefault(_padded_length(len(ids)), []).append(position)
+        answers: dict[int, str] = {}
+        for length, waiting in alike.items():
+            while waiting:
+                group = waiting[: self._rows]
+                padded = [*group, *[group[-1]] * (self._rows - len(group))]
+                texts = self._generate_or_halve(
+                    loaded,
+                    [prompts[i] for i in padded],
+                    [conversations[i] for i in padded],
+                    [seeds[i] for i in padded],
+                    length,
+                )
+                answers.update(zip(group, texts, strict=False))  # the repeats come to nothing
+                del waiting[: len(group) if texts else 0]
+        return [answers[position] for position in range(len(conversations))]
+
+    def release(self) -> None:
+        """Let go of the model; it is loaded again when needed."""
+        self._loaded = None
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _generate_or_halve(self, *batch: Any) -> list[str]:
+        """Return the batch's answers, or none and have smaller batches from now on."""
+        try:
+            return self._generate(*batch)
+        except torch.OutOfMemoryError as error:
+            if self._rows == 1:
+                raise GenerationError(
+                    f"the device has not enough memory for {self.name} to write a single answer; "
+                    "name a smaller model with prompting.rewriter, or set prompting.dtype=float16"
+                ) from error
+        self._rows //= 2
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return []
+
+    @torch.inference_mode()
+    def _generate(
+        self,
+        loaded: _Loaded,
+        prompts: Sequence[Sequence[int]],
+        conversations: Sequence[Conversation],
+        seeds: Sequence[int],
+        length: int,
+    ) -> list[str]:
+        filler = loaded.model.generation_config.pad_token_id
+        missing = [length - len(ids) for ids in prompts]
+        ids_BL = torch.tensor(
+            [[filler] * n + list(ids) for n, ids in zip(missing, prompts, strict=True)]
+        )
+        mask_BL = torch.tensor([[0] * n + [1] * (length - n) for n in missing])
+        tokens_at_most = [c.tokens_at_most for c in conversations]
+        stops = [c.stop for c in conversations]
+        output_BL = loaded.model.generate(
+            input_ids=ids_BL.to(self._device),
+            attention_mask=mask_BL.to(self._device),
+            max_new_tokens=max(tokens_at_most),
+            logits_processor=[RowSampler(seeds, temperature=self._temperature, top_p=self._top_p)],
+            stopping_criteria=[
+                RowStops(loaded.tokenizer, length, tokens_at_most=tokens_at_most, stops=stops)
+            ],
+        )
+        texts = loaded.tokenizer.batch_decode(output_BL[:, length:], skip_special_tokens=True)
+        return [_cut(text, stop) for text, stop in zip(texts, stops, strict=True)]
+
+    def _load(self) -> _Loaded:
+        if self._loaded is None:
+            self._loaded = self._load_now()
+        return self._loaded
+
+    def _load_now(self) -> _Loaded:
+        _quiet()
+        file = quantised_file(self._source.name)
+        if file is not None:
+            tokenizer, model, missing = load_quantised(self._source, file, self._dtype)
+        else:
+            tokenizer = hub.load(self._source, AutoTokenizer.from_pretrained)
+            model, report = hub.load(
+                self._source,
+                functools.partial(
+                    AutoModelForCausalLM.from_pretrained,
+                    dtype=self._dtype,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                ),
+            )
+            missing = set(report["missing_keys"])
+        if missing:
+            # transformers would go on with random numbers in their place
+            raise ModelError(
+                f"{self._source.setting}: {self._source.name} lacks {len(missing)} of its weights "
+                f"({', '.join(sorted(missing)[:3])}, ...); download it again, whole"
+            )
+        self._check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings)
+        # The sampling is ours: of the model's own settings only what ends an answer is kept.
+        ends = model.generation_config.eos_token_id
+        ends = tokenizer.eos_token_id if ends is None else ends
+        filler = tokenizer.pad_token_id
+        if filler is None:
+            filler = ends[0] if isinstance(ends, list) else (ends or 0)
+        model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=ends, pad_token_id=filler
+        )
+        return _Loaded(tokenizer, model.to(self._device).eval())
+
+    def _check_kind(self, config: Any) -> None:
+        brings_code = getattr(config, "auto_map", None)  # of a kind that transformers does not know
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code:
+            raise ModelError(
+                f"{self._source.setting}: {self._source.name} is a {config.model_type}, which is "
+                f"not {KIND}; name one, such as HuggingFaceTB/SmolLM2-135M-Instruct. "
+                f"{self._source.instead}".rstrip()
+            )
+
+    def _check_tokenizer(self, tokenizer: Any, embeddings: int) -> None:
+        if len(tokenizer) > embeddings:
+            raise ModelError(
+                f"{self._source.setting}: the tokenizer of {self._source.name} knows "
+                f"{len(tokenizer)} tokens, its model only {embeddings}, so they do not belong "
+                "together; download the model again, with its own tokenizer"
+            )
+
+    def _check_length(self, model: Any, tokens: int) -> None:
+        most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and tokens > most:
+            raise ModelError(
+                f"{self._source.setting}: {self._source.name} reads {most} tokens, and a question "
+                f"with its answer may take {tokens}; lower prompting.rewrites or "
+                "prompting.rewrite_words, or name another model"
+            )
+
+
+def _padded_length(tokens: int) -> int:
+    return (tokens // PADDED_TO + 1) * PADDED_TO
+
+
+def _prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Return the tokens of a conversation in the model's own chat format."""
+    text = rendered(tokenizer, messages)
+    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    return ids
+
+
+def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """Return a conversation as the model was taught to read it, up to where its answer begins.
+
+    Where the chat template knows no system message it goes into the first question; a model
+    without a template gets plain text.
+    """
+    if not tokenizer.chat_template:
+        turns = [f"{message.role.capitalize()}:\n{message.content}" for message in messages]
+        return "\n\n".join([*turns, "Assistant:\n"])
+    from jinja2 import TemplateError
+
+    render = functools.partial(
+        tokenizer.apply_chat_template,
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,  # read by the templates of reasoning models, unknown to others
+    )
+    plain = [{"role": m.role, "content": m.content} for m in messages]
+    try:
+        return str(render(plain))
+    except TemplateError:
+        system, first, *others = plain
+        merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+        return str(render([merged, *others]))
+
+
+def _cut(text: str, stops: Sequence[str]) -> str:
+    ends = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(ends, default=len(text))]
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == AUTO:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _quiet() -> None:
+    """Switch off transformers' chatter about loading."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

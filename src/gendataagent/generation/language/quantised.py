@@ -1,0 +1,96 @@
+"""Language models in one GGUF file, unpacked into an ordinary model when loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gendataagent.core.errors import ModelError
+from gendataagent.core.hub import ModelSource
+
+SUFFIX = ".gguf"
+_MAGIC = b"GGUF"
+_INSTALL = 'pip install "gguf>=0.10"'
+
+
+def quantised_file(name: str) -> Path | None:
+    """Return the GGUF file a name stands for: the file itself, or the only one of a folder.
+
+    A folder with a config.json is an ordinary model, whatever else lies in it.
+    """
+    place = Path(name).expanduser()
+    if place.suffix.lower() == SUFFIX and place.is_file():
+        return place
+    if place.is_dir() and not (place / "config.json").exists():
+        files = sorted(p for p in place.iterdir() if p.suffix.lower() == SUFFIX)
+        if len(files) > 1:
+            raise ModelError(
+                f"the folder {place} holds {len(files)} GGUF files ({files[0].name}, "
+                f"{files[1].name}, ...); name one of them"
+            )
+        return files[0] if files else None
+    return None
+
+
+def check_quantised(source: ModelSource, file: Path) -> None:
+    """Raise `ModelError` for a missing package, or a file that is cut off or no GGUF."""
+    start = f"{source.setting}: cannot load {file}"
+    with open(file, "rb") as stream:
+        if stream.read(len(_MAGIC)) != _MAGIC:
+            raise ModelError(f"{start}: it is no GGUF file, though named so; download it again")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{start}: reading GGUF files needs a package that is missing: {_INSTALL}")
+    reader = importlib.import_module("gguf").GGUFReader
+    try:
+        tensors = reader(file).tensors
+    except (ValueError, LookupError, TypeError, OSError, OverflowError) as error:
+        # what the reader runs into where bytes are missing or wrong
+        raise ModelError(f"{start}: the file is cut off or damaged; download it again") from error
+    if not tensors:
+        raise ModelError(f"{start}: it holds no weights; name the file of a language model")
+
+
+def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Any, set[str]]:
+    """Return tokenizer, model and the names of weights the file lacks; raises `ModelError`."""
+    check_quantised(source, file)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = {"gguf_file": file.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **place)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(file.parent), dtype=dtype, output_loading_info=True, **place, **_unpacked()
+        )
+    except Exception as error:  # the libraries below raise a dozen kinds for the same faults
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise ModelError(
+            f"{source.setting}: cannot load {file} as {source.kind}: {reason}. transformers reads "
+            "GGUF files of the usual architectures only; the same model as safetensors always works"
+        ) from error
+    return tokenizer, model, set(report["missing_keys"])
+
+
+def _unpacked() -> dict[str, Any]:
+    """Return the argument that unpacks all weights; older transformers do nothing else."""
+    import transformers
+
+    if not hasattr(transformers, "GgufConfig"):
+        return {}
+    # left packed, a matrix product on a CPU takes ten times as long
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
+def hash_of_file(file: Path) -> str:
+    """Return a hash of a file's content; done once per process and state of the file."""
+    return _hash(file.resolve(), file.stat().st_mtime_ns)
+
+
+@lru_cache
+def _hash(file: Path, _: int) -> str:
+    with open(file, "rb") as stream:
+        content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8))
+    return content.hexdigest()

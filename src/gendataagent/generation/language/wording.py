@@ -1,0 +1,104 @@
+"""Words of a caption as the guard compares them: English rules, harmless to other languages."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+from gendataagent.generation.prompts import singular
+
+_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+(?:['’]\w+)?")
+
+
+def word_set(words: str) -> frozenset[str]:
+    """Return the words of a list written with spaces."""
+    return frozenset(words.split())
+
+
+# Words that say nothing about what is in a picture.
+FUNCTION_WORDS = word_set(
+    "a about above across against all along also an and another any are around as at be been "
+    "before behind below beneath beside between but by down during each every for from has have "
+    "having he her his in inside into is it its just near next no not of off on one onto or other "
+    "out outside over own same seen she so some that the their them there these they this those "
+    "through to toward towards under up upon very was were what when where which while who whose "
+    "with within without"
+)
+# Where the first noun phrase of a caption ends.
+_BREAKS = FUNCTION_WORDS - {"a", "an", "the", "some", "one", "another", "his", "her", "their"}
+# "a close up of a flower", "a group of dogs": what comes after "of" is what is to be seen.
+_VIEWS = word_set(
+    "bunch closeup close group image pair photo photograph picture plate bowl couple set shot "
+    "view variety row lot piece portrait kind type"
+)
+# Function words by which another language is known; none is a word of the others or of English.
+_OF_LANGUAGE = {
+    "French": "le la les une des est avec dans sur qui aux du et",
+    "German": "der das ein eine einer einem ist auf mit und im dem den von",
+    "Spanish": "el los las una con sobre del y es que por",
+    "Italian": "il gli una con della sul nel che è di",
+    "Portuguese": "uma com não em na nos sobre ao de",
+    "Dutch": "het een met op van bij naar en",
+}
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case; a Chinese, Japanese or Thai sign is a word."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def content_words(text: str) -> set[str]:
+    """Return the words that say something about the picture, in the singular."""
+    return {singular(_stem(word)) for word in words_of(text) if word not in FUNCTION_WORDS}
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"['’]s$", "", word)
+
+
+def same_words(text: str) -> tuple[str, ...]:
+    """Return what two texts have in common that differ in case, punctuation and articles only."""
+    return tuple(word for word in words_of(text) if word not in {"a", "an", "the"})
+
+
+def subject_of(caption: str) -> str | None:
+    """Return the noun (singular) a caption is about, by position: the last word before the first
+    break of its first noun phrase ("a small brown dog sitting on grass" -> "dog"). None if that
+    cannot be told.
+    """
+    first = re.split(r"[,;:.!?]", caption, maxsplit=1)[0]
+    phrase: list[str] = []
+    for word in words_of(first):
+        if word == "of" and _VIEWS & set(phrase):
+            phrase = []
+        elif word == "up" and phrase == ["close"]:
+            continue
+        elif re.search(r"['’]s$", word):  # "the dog's face" is about the dog
+            return singular(_stem(word))
+        elif word in _BREAKS or (phrase and word.endswith("ing") and len(word) > 4):
+            break
+        elif word not in FUNCTION_WORDS:
+            phrase.append(singular(_stem(word)))
+    return phrase[-1] if phrase else None
+
+
+def scripts_of(text: str) -> Counter[str]:
+    """Return how many letters of each script a text has, by the first word of their names.
+
+    Chinese and Japanese signs count as one script, since Japanese mixes them.
+    """
+    names = (unicodedata.name(c, "OTHER").split()[0] for c in text if c.isalpha())
+    return Counter("CJK" if n in {"HIRAGANA", "KATAKANA"} else n for n in names)
+
+
+def other_language(reply: str, caption: str) -> str | None:
+    """Return the language a reply has slipped into, or None: at least two words tell it, and the
+    caption has none of them.
+    """
+    said, known = set(words_of(reply)), set(words_of(caption))
+    for language, words in _OF_LANGUAGE.items():
+        signs = set(words.split())
+        if len(signs & said) >= 2 and not signs & known:
+            return language
+    return None

@@ -1,0 +1,34 @@
+"""The do-nothing captioner and rewriter: the controls of the prompt steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gendataagent.core.protocols import CaptionRequest, Rewrite, RewriteRequest
+from gendataagent.core.records import ModelDescription
+
+
+class NoCaption:
+    """Leaves the prompt at the class name: "A photo of [class]"."""
+
+    description = ModelDescription(name="none")
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
+        """Return an empty caption per picture."""
+        return ["" for _ in requests]
+
+    def release(self) -> None:
+        """Do nothing: there is no model."""
+
+
+class SameCaption:
+    """Hands each caption back unchanged; only the seed then tells images of one source apart."""
+
+    description = ModelDescription(name="none")
+
+    def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
+        """Return, per request, its own caption once per seed."""
+        return [(Rewrite(text=r.caption),) * len(r.seeds) for r in requests]
+
+    def release(self) -> None:
+        """Do nothing: there is no model."""

@@ -1,0 +1,46 @@
+"""The rewrites of a round as they come in, so that an interrupted round asks for none twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from gendataagent.core import files
+from gendataagent.core.protocols import Rewrite
+
+TAKEN = "taken"
+
+
+class RewriteJournal:
+    """One line a batch: candidate id -> rewrite. A last line torn by a crash is not counted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, rewrites: Mapping[str, Rewrite]) -> None:
+        """Write a batch down."""
+        rows = {candidate_id: asdict(rewrite) for candidate_id, rewrite in rewrites.items()}
+        files.append_line(self._path, json.dumps(rows, ensure_ascii=False))
+
+    def read(self) -> dict[str, Rewrite]:
+        """Return every rewrite written down so far, by candidate id."""
+        found: dict[str, Rewrite] = {}
+        for line in self._path.read_bytes().split(b"\n") if self._path.exists() else ():
+            try:
+                rows = json.loads(line)
+            except ValueError:
+                continue
+            for candidate_id, row in rows.items():
+                found[candidate_id] = Rewrite(**{**row, "refusals": tuple(row["refusals"])})
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return what became of the rewriter's replies -> count, as `RoundRecord.rewriting`."""
+        counted: Counter[str] = Counter()
+        for rewrite in self.read().values():
+            counted[f"replaced by {rewrite.by}" if rewrite.by else TAKEN] += 1
+            counted.update(f"refused: {reason}" for reason in rewrite.refusals)
+        return dict(counted)

@@ -1,0 +1,233 @@
+"""plan -> caption -> rewrite -> render: from hard real images to new ones.
+
+Knows only the protocols. Every step takes candidates and returns changed copies; seeds come from
+what a candidate is, so order, batch size, workers and interruptions change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
+
+from PIL import Image
+
+from gendataagent.config import GenerationConfig
+from gendataagent.core.errors import GenerationError
+from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.core.protocols import (
+    Captioner,
+    CaptionRequest,
+    Executor,
+    ImageGenerator,
+    PromptRewriter,
+    Rendered,
+    RenderRequest,
+    Rewrite,
+    RewriteRequest,
+)
+from gendataagent.core.records import Candidate, Scored, candidate_id, derive_seed
+from gendataagent.generation.prompts import compose_prompt, names_another_class
+
+Item = TypeVar("Item")
+
+CAPTION_BATCH = 64
+REWRITE_BATCH = 64
+
+PictureOf = Callable[[str], Image.Image]
+"""Returns the real picture of a source id, RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedCandidate:
+    """A candidate after its render attempt, with the image if there is one."""
+
+    candidate: Candidate
+    image: Image.Image | None
+
+
+def plan(
+    selected: Sequence[Scored],
+    *,
+    round_number: int,
+    rewrites: int | Sequence[int],
+    class_names: Sequence[str],
+    settings: GenerationConfig,
+    run_seed: int,
+) -> list[Candidate]:
+    """Return `rewrites` candidates for each selected image, hardest first; pure, no model.
+
+    Args:
+        rewrites: one number for all, or one for each selected image.
+    """
+    numbers = [rewrites] * len(selected) if isinstance(rewrites, int) else rewrites
+    return [
+        Candidate(
+            id=candidate_id(round_number, scored.source_id, variant),
+            round=round_number,
+            source_id=scored.source_id,
+            label=scored.label,
+            class_name=class_names[scored.label],
+            variant=variant,
+            seed=derive_seed(run_seed, "candidate", round_number, scored.source_id, variant),
+            strength=settings.strength,
+            guidance_scale=settings.guidance_scale,
+            num_inference_steps=settings.num_inference_steps,
+            negative_prompt=settings.negative_prompt,
+            marginal_score=scored.score,
+        )
+        for scored, number in zip(selected, numbers, strict=True)
+        for variant in range(number)
+    ]
+
+
+def caption(
+    candidates: Sequence[Candidate],
+    captioner: Captioner,
+    picture_of: PictureOf,
+    *,
+    run_seed: int,
+    known: Mapping[str, str],
+    progress: Progress | None = None,
+) -> list[Candidate]:
+    """Return the candidates with `source_caption`; each source is captioned once in a run.
+
+    Args:
+        known: source id -> caption, from earlier rounds.
+    """
+    class_of = {c.source_id: c.class_name for c in candidates}
+    captions = {source: known[source] for source in class_of if source in known}
+    missing = [source for source in class_of if source not in captions]
+    with (progress or SilentProgress()).stage("caption", len(missing), "pictures") as stage:
+        for batch in _batches(missing, CAPTION_BATCH):
+            texts = captioner.caption(
+                [
+                    CaptionRequest(
+                        image=picture_of(source),
+                        class_name=class_of[source],
+                        seed=derive_seed(run_seed, "caption", source),
+                    )
+                    for source in batch
+                ]
+            )
+            _check_count("captioner", len(texts), len(batch))
+            captions.update(zip(batch, texts, strict=True))
+            stage.advance(len(batch))
+    return [replace(c, source_caption=captions[c.source_id]) for c in candidates]
+
+
+def rewrite(
+    candidates: Sequence[Candidate],
+    rewriter: PromptRewriter,
+    *,
+    class_names: Sequence[str],
+    known: Mapping[str, Rewrite] | None = None,
+    on_batch: Callable[[Mapping[str, Rewrite]], None] | None = None,
+    batch_size: int = REWRITE_BATCH,
+    progress: Progress | None = None,
+) -> list[Candidate]:
+    """Return the candidates with `caption`, `prompt` and who wrote them.
+
+    A rewrite that is empty or speaks of another class falls back to the source's own caption, and
+    that to the class name alone, so that no prompt ever asks for the wrong class.
+
+    Args:
+        known: candidate id -> rewrite, from an interrupted attempt.
+        on_batch: called with each batch's new rewrites, to write them down.
+        batch_size: sources a batch; what an interruption loses at most.
+    """
+    rewrites = dict(known or {})
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.source_id, []).append(candidate)
+    missing = [group for group in groups.values() if any(c.id not in rewrites for c in group)]
+    to_do = sum(map(len, missing))
+    with (progress or SilentProgress()).stage(
+        "rewrite", len(candidates), "captions", len(candidates) - to_do
+    ) as stage:
+        for batch in _batches(missing, batch_size):
+            answers = rewriter.rewrite([_rewrite_request(group, class_names) for group in batch])
+            _check_count("rewriter", len(answers), len(batch))
+            new: dict[str, Rewrite] = {}
+            for group, answer in zip(batch, answers, strict=True):
+                _check_count("rewriter", len(answer), len(group))
+                new.update((c.id, text) for c, text in zip(group, answer, strict=True))
+                stage.advance(len(group))
+            rewrites.update(new)
+            if on_batch is not None:
+                on_batch(new)
+    return [_with_prompt(c, rewrites[c.id], class_names) for c in candidates]
+
+
+def _rewrite_request(group: Sequence[Candidate], class_names: Sequence[str]) -> RewriteRequest:
+    return RewriteRequest(
+        caption=group[0].source_caption or "",
+        class_name=group[0].class_name,
+        seeds=tuple(derive_seed(candidate.seed, "rewrite") for candidate in group),
+        class_names=tuple(class_names),
+    )
+
+
+def _with_prompt(candidate: Candidate, rewrite: Rewrite, class_names: Sequence[str]) -> Candidate:
+    usable = [
+        words
+        for words in (rewrite.text, candidate.source_caption or "")
+        if words.strip() and not names_another_class(words, candidate.class_name, class_names)
+    ]
+    words = usable[0] if usable else ""
+    return replace(
+        candidate,
+        caption=words,
+        prompt=compose_prompt(candidate.class_name, words),
+        rewritten_by=rewrite.by or None,
+    )
+
+
+def render(
+    candidates: Sequence[Candidate],
+    executor: Executor,
+    factory: Callable[[], ImageGenerator],
+    picture_of: PictureOf,
+    *,
+    batch_size: int,
+) -> Iterator[list[RenderedCandidate]]:
+    """Yield the candidates with their images, a batch at a time, in order."""
+    batches = list(_batches(list(candidates), batch_size))
+    tasks = ([_render_request(c, picture_of) for c in batch] for batch in batches)
+    for batch, results in zip(batches, executor.map(factory, tasks), strict=True):
+        yield [
+            _with_verdict(candidate, rendered)
+            for candidate, rendered in zip(batch, results, strict=True)
+        ]
+
+
+def _render_request(candidate: Candidate, picture_of: PictureOf) -> RenderRequest:
+    return RenderRequest(
+        source=picture_of(candidate.source_id),
+        prompt=candidate.prompt or compose_prompt(candidate.class_name, ""),
+        negative_prompt=candidate.negative_prompt,
+        seed=candidate.seed,
+        strength=candidate.strength,
+        guidance_scale=candidate.guidance_scale,
+        num_inference_steps=candidate.num_inference_steps,
+    )
+
+
+def _with_verdict(candidate: Candidate, rendered: Rendered) -> RenderedCandidate:
+    reason = rendered.rejected_by or (None if rendered.image is not None else "no-image")
+    return RenderedCandidate(replace(candidate, rejected_by=reason), rendered.image)
+
+
+def _check_count(who: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise GenerationError(
+            f"the {who} returned {got} results for {expected} items; it must return one per item, "
+            "in order"
+        )
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,1 @@
+"""One whole run: data, training, rounds, evaluation, report."""

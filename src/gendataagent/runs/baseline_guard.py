@@ -1,0 +1,226 @@
+"""A run with the agent that does not end worse than without it, as far as validation can tell.
+
+The same training without the agent is done first, in RUN/baseline, and notes which validation
+images it gets right at the end of each span between rounds. There the run is compared with it: when
+it is significantly worse twice in a row, it goes on without synthetic images. At the end the better
+classifier of the two becomes the run's.
+
+    RUN/baseline/guard/right-0010.json   which validation images the baseline gets right
+    RUN/guard/checks.jsonl               one GuardCheck a span
+    RUN/guard/outcome.json               GuardRecord
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gendataagent.agent.schedule import guard_epochs
+from gendataagent.config import RunConfig
+from gendataagent.core import files, memory
+from gendataagent.core.checkpoints import list_weights, load_weights
+from gendataagent.core.errors import DataError, RunFolderError
+from gendataagent.core.records import GuardRecord
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.data.pixels import Pixels
+from gendataagent.training.classifier import Classifier
+from gendataagent.training.evaluation import evaluate
+
+SIGNIFICANT = 0.05
+AGENT, BASELINE = "agent", "baseline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardCheck:
+    """A run and its baseline after the same number of epochs, on the validation images.
+
+    Args:
+        epoch: epochs trained.
+        only_agent, only_baseline: images that only the one of the two gets right.
+        p_value: McNemar's exact test, one-sided: how often chance alone would leave the run as
+            far behind or further.
+        worse: whether that is below 5 %.
+        stopped: whether synthetic images are given up from here on (worse twice in a row).
+    """
+
+    epoch: int
+    images: int
+    only_agent: int
+    only_baseline: int
+    p_value: float
+    worse: bool
+    stopped: bool
+
+    @property
+    def sentence(self) -> str:
+        """What a reader should know of it."""
+        return (
+            f"guard: after epoch {self.epoch}, {self.only_baseline} of {self.images} validation "
+            f"images are right only without the agent, {self.only_agent} only with it "
+            f"(p = {self.p_value:.2g}). "
+            + ("The run goes on without synthetic images" if self.stopped else "Worse once")
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+class Guard:
+    """Looks after one run, or takes notes in its baseline.
+
+    Args:
+        validation: what is compared on.
+
+    Raises:
+        DataError: no validation images.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig, validation: Pixels) -> None:
+        if not len(validation):
+            raise DataError(
+                "agent.guard compares on the validation images, and there are none; give a "
+                "validation split, raise data.validation_share, or set agent.guard=false"
+            )
+        self._folder, self._validation = folder, validation
+        self._epochs = guard_epochs(config)
+
+    def note(self, classifier: Classifier, epoch: int) -> None:
+        """Write down what a baseline gets right, where its run will be compared with it."""
+        if epoch in self._epochs:
+            right_V = self._right(classifier).tolist()
+            row = {"epoch": epoch, "right": "".join(str(int(right)) for right in right_V)}
+            files.write_json(_right_file(self._folder.path, epoch), row)
+
+    def check(self, classifier: Classifier, epoch: int) -> GuardCheck | None:
+        """Compare the run with its baseline if a span between rounds ends here.
+
+        Returns:
+            The check if it is new: not one that was written down by an interrupted attempt.
+
+        Raises:
+            RunFolderError: what the baseline got right is not there.
+        """
+        checks = self._checks()
+        if (
+            epoch not in self._epochs
+            or self.gave_up(epoch)
+            or any(check.epoch == epoch for check in checks)
+        ):
+            return None
+        mine_V, theirs_V = self._right(classifier), self._baseline_right(epoch)
+        only_agent = sum(m and not t for m, t in zip(mine_V.tolist(), theirs_V, strict=True))
+        only_baseline = sum(t and not m for m, t in zip(mine_V.tolist(), theirs_V, strict=True))
+        p_value = chance_of_so_far_behind(only_agent, only_baseline)
+        before = [check for check in checks if check.epoch < epoch]
+        check = GuardCheck(
+            epoch=epoch,
+            images=len(theirs_V),
+            only_agent=only_agent,
+            only_baseline=only_baseline,
+            p_value=p_value,
+            worse=p_value < SIGNIFICANT,
+            stopped=p_value < SIGNIFICANT and bool(before) and before[-1].worse,
+        )
+        rows = [made.to_json() for made in (*before, check)]
+        files.write_jsonl(self._checks_file, rows)
+        return check
+
+    def gave_up(self, epoch: int) -> bool:
+        """Return whether the run goes on without synthetic images after `epoch` epochs."""
+        return any(check.stopped and check.epoch <= epoch for check in self._checks())
+
+    def conclude(self, classifier: Classifier) -> GuardRecord:
+        """Choose between the run's classifier and the baseline's, on validation; write it down.
+
+        The higher accuracy wins, then the lower log-loss.
+
+        Raises:
+            RunFolderError: the baseline's evaluation is not there.
+        """
+        mine = evaluate(classifier, self._validation, "validation")
+        theirs = self.baseline_evaluations()["validation"]
+        better = (theirs["top1"], -theirs["loss"]) > (mine.top1, -mine.loss)
+        stopped = [check.epoch for check in self._checks() if check.stopped]
+        record = GuardRecord(
+            chosen=BASELINE if better else AGENT,
+            agent_top1=mine.top1,
+            agent_loss=mine.loss,
+            baseline_top1=theirs["top1"],
+            baseline_loss=theirs["loss"],
+            stopped_epoch=stopped[0] if stopped else None,
+        )
+        files.write_json(self._folder.guard_file, record.to_json())
+        return record
+
+    def baseline_evaluations(self) -> dict[str, Any]:
+        """Return what the baseline measured at its end, by split."""
+        evaluations: dict[str, Any] = files.read_json(self._baseline.evaluation_file)
+        return evaluations
+
+    def baseline_weights(self) -> dict[str, Tensor]:
+        """Return the weights of the baseline's classifier."""
+        found = list_weights(self._baseline.classifier)
+        if not found:
+            raise RunFolderError(
+                f"the baseline in {self._baseline.path} has no final weights; remove the folder "
+                "and go on with --resume, which trains it again"
+            )
+        return load_weights(found[-1][1])
+
+    @property
+    def _baseline(self) -> RunFolder:
+        return RunFolder(self._folder.baseline)
+
+    @property
+    def _checks_file(self) -> Path:
+        return self._folder.guard_file.with_name("checks.jsonl")
+
+    def _checks(self) -> list[GuardCheck]:
+        if not self._checks_file.exists():
+            return []
+        return [GuardCheck(**row) for row in files.read_jsonl(self._checks_file)]
+
+    def _right(self, classifier: Classifier) -> Tensor:
+        """Return whether each validation image is classified right, [V]."""
+        logits_VC = classifier.predict_logits(
+            self._validation, memory.scoring_batch(classifier.size_px)
+        )
+        return logits_VC.argmax(dim=1) == self._validation.labels
+
+    def _baseline_right(self, epoch: int) -> list[bool]:
+        path = _right_file(self._folder.baseline, epoch)
+        if not path.exists():
+            raise RunFolderError(
+                f"{path} is not there, which says what the same training without the agent got "
+                f"right after {epoch} epochs; remove {self._folder.baseline} and go on with "
+                "--resume, which trains it again"
+            )
+        right = [digit == "1" for digit in files.read_json(path)["right"]]
+        if len(right) != len(self._validation):
+            raise RunFolderError(
+                f"{path} is of {len(right)} validation images, and there are "
+                f"{len(self._validation)}; the images have changed since: put them back"
+            )
+        return right
+
+
+def chance_of_so_far_behind(only_agent: int, only_baseline: int) -> float:
+    """Return McNemar's exact one-sided p-value: P(X >= only_baseline), X ~ B(n, 1/2).
+
+    n = images that only one of the two gets right. McNemar, Psychometrika 12, 1947.
+    """
+    differing = only_agent + only_baseline
+    ways, term = 0, math.comb(differing, only_baseline)
+    for count in range(only_baseline, differing + 1):
+        ways += term
+        term = term * (differing - count) // (count + 1)
+    return float(ways / 2**differing)
+
+
+def _right_file(run: Path, epoch: int) -> Path:
+    return run / "guard" / f"right-{epoch:04d}.json"

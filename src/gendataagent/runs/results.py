@@ -1,0 +1,76 @@
+"""What a finished run came to, read from its folder; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.records import Evaluation, GuardRecord, RoundRecord
+from gendataagent.core.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a finished run came to.
+
+    Args:
+        evaluations: split ("train", "validation", "test") -> how the final classifier does on it;
+            where the guard took the baseline's, that is the baseline's.
+        rounds: one record a round, in order.
+        seconds: stage -> wall-clock seconds, over all attempts.
+        baseline: the same training without the agent, if it was asked for.
+        guard: which classifier the guard took, if it was on.
+    """
+
+    path: Path
+    evaluations: Mapping[str, Evaluation]
+    rounds: tuple[RoundRecord, ...]
+    seconds: Mapping[str, float]
+    optimizer_steps: int
+    baseline: RunResult | None = None
+    guard: GuardRecord | None = None
+
+    @property
+    def images_made(self) -> int:
+        """Synthetic images made in all rounds."""
+        return sum(record.made for record in self.rounds)
+
+    @property
+    def images_kept(self) -> int:
+        """Synthetic images that passed the filter in all rounds."""
+        return sum(record.kept for record in self.rounds)
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall-clock seconds of all stages, the rounds' included, over all attempts."""
+        in_rounds = sum(sum(record.seconds.values()) for record in self.rounds)
+        return sum(self.seconds.values()) + in_rounds
+
+
+def read_result(out: str | Path) -> RunResult:
+    """Return the result of a finished run; raise `RunFolderError` if it is not finished."""
+    folder = RunFolder.open(out)
+    if not folder.is_done:
+        raise RunFolderError(
+            f"the run in {out} is not finished; go on with it: gendataagent run --resume {out}"
+        )
+    evaluations = {
+        split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})
+        for split, row in files.read_json(folder.evaluation_file).items()
+    }
+    agent, outcome = folder.config().agent, folder.read_optional_json(folder.guard_file, None)
+    rounds = sorted((folder.path / "rounds").glob("*/record.json"))
+    return RunResult(
+        path=folder.path,
+        evaluations=evaluations,
+        rounds=tuple(RoundRecord.from_json(files.read_json(path)) for path in rounds),
+        seconds=files.read_json(folder.timing_file),
+        optimizer_steps=sum(
+            row["optimizer_steps"] for row in files.read_jsonl(folder.metrics_file)
+        ),
+        baseline=read_result(folder.baseline) if agent.trains_baseline else None,
+        guard=GuardRecord(**outcome) if outcome else None,
+    )

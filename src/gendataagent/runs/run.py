@@ -1,0 +1,240 @@
+"""A whole run: data in, a trained classifier, a pool of images and a record of it all out.
+
+`run` starts one, `resume` goes on with one that was stopped, however it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gendataagent.agent.agent import Agent
+from gendataagent.agent.pool import SyntheticImages
+from gendataagent.config import RunConfig
+from gendataagent.core import files
+from gendataagent.core.checkpoints import save_checkpoint, save_weights
+from gendataagent.core.errors import GenDataAgentError
+from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.core.records import EpochMetrics
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.data import check_path
+from gendataagent.data.pixels import Pixels
+from gendataagent.generation.backends import Backends, check_models, resolve_device
+from gendataagent.runs.baseline_guard import BASELINE
+from gendataagent.runs.results import RunResult, read_result
+from gendataagent.runs.session import Session, prepare
+from gendataagent.training.evaluation import evaluate
+
+
+def run(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    backends: Backends | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train a classifier with the agent as `config` says; everything is written to `out`.
+
+    Args:
+        out: a folder that does not exist yet, or an empty one.
+        backends: models of your own instead of those the settings name.
+
+    Raises:
+        GenDataAgentError: with a sentence that says what to do; what was made so far is kept, and
+            `resume(out)` goes on from there.
+    """
+    folder = RunFolder.create(out, config)
+    try:
+        return _run(folder, config, backends, progress or SilentProgress())
+    except GenDataAgentError:
+        folder.discard_if_unstarted()
+        raise
+
+
+def resume(
+    out: str | Path,
+    *,
+    config: RunConfig | None = None,
+    backends: Backends | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Go on with the run in `out` from its last whole step; a finished run is just read.
+
+    Args:
+        config: the settings, if some that do not affect results (device, batch size of the
+            generator, workers...) are to change.
+
+    Raises:
+        RunFolderError: `out` is no run, or `config` would change its results.
+    """
+    folder = RunFolder.open(out)
+    if config is not None:
+        folder.check_same_settings(config)
+        folder.write_config(config)
+    return _run(folder, folder.config(), backends, progress or SilentProgress())
+
+
+def run_until(
+    config: RunConfig, out: str | Path, epoch: int, *, progress: Progress | None = None
+) -> None:
+    """Train `epoch` epochs and stop there, before a round that is due then; `resume` goes on.
+
+    Runs that are the same up to that epoch can share it: their folders may begin as copies.
+
+    Raises:
+        GenDataAgentError: as `run`.
+    """
+    folder = RunFolder.create(out, config) if not Path(out).exists() else RunFolder.open(out)
+    with folder.lock():
+        _train(prepare(folder, config, None, progress or SilentProgress()), epoch)
+
+
+def _run(
+    folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
+) -> RunResult:
+    with folder.lock():
+        if not folder.is_done:
+            _look_before_leaping(config, backends, progress)
+        if config.agent.trains_baseline:
+            _run_baseline(folder, config, progress)
+        if not folder.is_done:
+            _train_and_evaluate(prepare(folder, config, backends, progress))
+    return read_result(folder.path)
+
+
+def _look_before_leaping(config: RunConfig, backends: Backends | None, progress: Progress) -> None:
+    """Raise for what can be seen to be wrong before the run has cost anything."""
+    check_path(config.data)
+    with progress.stage("look at models"):
+        check_models(config, resolve_device(config.device), own_backends=backends is not None)
+
+
+def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
+    """Train the same without the agent, in a run folder inside this one."""
+    without = replace(
+        config,
+        agent=replace(config.agent, enabled=False, baseline=False),
+        training=replace(config.training, real_images=True),
+    )
+    if folder.baseline.exists():
+        inner = RunFolder.open(folder.baseline)
+    else:
+        inner = RunFolder.create(folder.baseline, without)
+    if not inner.is_done:
+        progress.say("first the same training without the agent, for comparison")
+    _run(inner, inner.config(), None, progress)
+
+
+def _train_and_evaluate(session: Session) -> None:
+    """Train to the last epoch, asking the agent for images on the way; then measure, once."""
+    _train(session, session.config.training.epochs)
+    _evaluate(session)
+    session.folder.mark_done()
+
+
+def _train(session: Session, epochs: int) -> None:
+    """Train until `epochs` epochs are done."""
+    trainer, agent = session.trainer, session.agent
+    with session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage:
+        while trainer.epochs_done < epochs:
+            synthetic = _ask(session, agent) if agent else None
+            with session.watch.measure("train"):
+                metrics = trainer.fit_epoch(
+                    trainer.epochs_done + 1,
+                    session.real,
+                    _synthetic_pixels(session, synthetic),
+                    strength=[c.strength for c in synthetic.candidates] if synthetic else 1.0,
+                    on_step=lambda _, steps, __: stage.advance(1 / steps),
+                )
+            if agent:
+                agent.tell(session.classifier, epoch=trainer.epochs_done)
+            elif session.guard:
+                session.guard.note(session.classifier, trainer.epochs_done)
+            _record_epoch(session, metrics, keep=trainer.epochs_done == epochs)
+
+
+def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
+    """Return the images to train on, made first if a round is due; None where the guard gave up."""
+    epoch, guard = session.trainer.epochs_done, session.guard
+    if guard is not None:
+        with session.watch.measure("evaluate"):
+            check = guard.check(session.classifier, epoch)
+        if check is not None and check.worse:
+            session.progress.say(check.sentence)
+        if guard.gave_up(epoch):
+            return None
+    return agent.ask(session.classifier, epoch=epoch)
+
+
+def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixels | None:
+    """Return the images as pixels, read again only when they are others than the epoch before."""
+    if images is None or not len(images):
+        return None
+    if session.synthetic is None or session.synthetic[0] is not images:
+        pixels = Pixels.from_images(images, session.trainer.augmenter.stored_px)
+        session.synthetic = (images, pixels)
+    return session.synthetic[1]
+
+
+def _record_epoch(session: Session, metrics: EpochMetrics, *, keep: bool) -> None:
+    """Measure if it is time, write the epoch's line, and a checkpoint if it is time or `keep`."""
+    settings = session.config.training
+    last = metrics.epoch == settings.epochs
+    if last or metrics.epoch % settings.evaluate_every_epochs == 0:
+        with session.watch.measure("evaluate"):
+            metrics = replace(
+                metrics,
+                train_accuracy=evaluate(session.classifier, session.real, "train").top1,
+                validation_accuracy=_validation_accuracy(session),
+            )
+    session.metrics.append(metrics)
+    if keep or metrics.epoch % settings.checkpoint_every_epochs == 0:
+        files.write_jsonl(session.folder.metrics_file, [m.to_json() for m in session.metrics])
+        files.write_json(session.folder.timing_file, session.watch.seconds)
+        tensors, state = session.trainer.state()
+        save_checkpoint(session.folder.checkpoints, metrics.epoch, tensors, state)
+
+
+def _validation_accuracy(session: Session) -> float | None:
+    if not len(session.validation):
+        return None
+    return evaluate(session.classifier, session.validation, "validation").top1
+
+
+def _evaluate(session: Session) -> None:
+    """Measure the final classifier, or take over the baseline's where the guard prefers that."""
+    folder, guard = session.folder, session.guard if session.agent else None
+    if session.config.training.batchnorm_from_real:
+        with session.watch.measure("train"):
+            session.trainer.take_batchnorm_from(session.real)
+    weights: Mapping[str, Tensor] = session.classifier.module.state_dict()
+    with session.watch.measure("evaluate"):
+        record = guard.conclude(session.classifier) if guard else None
+        if guard and record and record.chosen == BASELINE:
+            weights, evaluations = guard.baseline_weights(), guard.baseline_evaluations()
+        else:
+            evaluations = _measure(session)
+    if record:
+        session.progress.say(record.sentence)
+    save_weights(folder.classifier, session.config.training.epochs, weights)
+    files.write_json(folder.timing_file, session.watch.seconds)
+    files.write_json(folder.evaluation_file, evaluations)
+
+
+def _measure(session: Session) -> dict[str, Any]:
+    """Return how the classifier does on each split; the only place where the test split is read."""
+    size_px = session.trainer.augmenter.stored_px
+    splits = {
+        "train": session.real,
+        "validation": session.validation,
+        "test": Pixels.from_images(session.splits.test, size_px),
+    }
+    return {
+        split: evaluate(session.classifier, pixels, split).to_json()
+        for split, pixels in splits.items()
+        if len(pixels)
+    }

@@ -1,0 +1,232 @@
+"""A run under way: its settings resolved and written down, its data and models loaded.
+
+`prepare` makes a new one or goes back to the last checkpoint of one that was stopped.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+
+import torch
+
+from gendataagent.agent.agent import Agent
+from gendataagent.agent.pool import SyntheticImages
+from gendataagent.config import RunConfig
+from gendataagent.core import files
+from gendataagent.core.checkpoints import load_latest
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.progress import Progress, Stopwatch, counting
+from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.data import ImageSplits, load_data, median_side_px
+from gendataagent.data.leakage import HeldOut
+from gendataagent.data.pixels import Pixels
+from gendataagent.generation.adaptation import adapt
+from gendataagent.generation.backends import Backends, build_backends, resolve_auto, resolve_device
+from gendataagent.runs.baseline_guard import Guard
+from gendataagent.training.backbones import build_classifier
+from gendataagent.training.classifier import Classifier
+from gendataagent.training.trainer import Trainer
+
+_PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets")
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """A run that is under way: what it is made of, and how far it is."""
+
+    folder: RunFolder
+    config: RunConfig
+    splits: ImageSplits
+    classifier: Classifier
+    trainer: Trainer
+    agent: Agent | None
+    real: Pixels
+    validation: Pixels
+    guard: Guard | None
+    progress: Progress
+    watch: Stopwatch
+    metrics: list[EpochMetrics] = field(default_factory=list)
+    synthetic: tuple[SyntheticImages, Pixels] | None = None
+
+
+def prepare(
+    folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
+) -> Session:
+    """Load the data and the models, and go back to the last checkpoint if there is one."""
+    device = resolve_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    watch = Stopwatch(folder.read_optional_json(folder.timing_file, {}))
+    with (
+        watch.measure("load data"),
+        progress.stage("read pictures", None, "pictures") as stage,
+        progress.stage("near-duplicates", None, "pictures") as search,
+    ):
+        splits = load_data(
+            config.data,
+            seed=config.seed,
+            progress=counting(stage),
+            on_search=counting(search),
+        )
+    config = _write_down(folder, config, splits, backends, device, progress)
+    classifier = build_classifier(
+        config.classifier,
+        splits.train.class_names,
+        seed=derive_seed(config.seed, "classifier"),
+        device=device,
+        trust_remote_code=config.trust_remote_code,
+    )
+    trainer = Trainer(classifier, config.training, seed=config.seed)
+    with watch.measure("load data"):
+        real = Pixels.from_images(splits.train, trainer.augmenter.stored_px)
+        validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
+    guard = Guard(folder, config, validation) if config.agent.guard else None
+    agent = None
+    if config.agent.enabled:
+        if backends is None:
+            backends = _build_adapted_backends(folder, config, splits, device, watch, progress)
+        agent = Agent(
+            config,
+            splits.train,
+            folder,
+            backends,
+            pixels=real,
+            validation=validation,
+            trainer=trainer,
+            held_out=HeldOut.of(splits, config.data),
+            progress=progress,
+        )
+    session = Session(
+        folder=folder,
+        config=config,
+        splits=splits,
+        classifier=classifier,
+        trainer=trainer,
+        agent=agent,
+        real=real,
+        validation=validation,
+        guard=guard,
+        progress=progress,
+        watch=watch,
+    )
+    _restore(session)
+    return session
+
+
+def _build_adapted_backends(
+    folder: RunFolder,
+    config: RunConfig,
+    splits: ImageSplits,
+    device: str,
+    watch: Stopwatch,
+    progress: Progress,
+) -> Backends:
+    """Return the backends of the settings, the generator adapted first where that is wanted."""
+    backends = build_backends(config)
+    if not config.adaptation.enabled:
+        return backends
+    adaptation = adapt(
+        config,
+        splits.train,
+        folder.adaptation,
+        reference=splits.validation if len(splits.validation) else None,
+        captioner=backends.captioner,
+        device=device,
+        progress=progress,
+    )
+    watch.seconds["adapt"] = sum(adaptation.seconds.values())
+    adapted = replace(config, generation=replace(config.generation, lora=str(adaptation.folder)))
+    return replace(backends, generator=build_backends(adapted).generator)
+
+
+def _write_down(
+    folder: RunFolder,
+    config: RunConfig,
+    splits: ImageSplits,
+    backends: Backends | None,
+    device: str,
+    progress: Progress,
+) -> RunConfig:
+    """Resolve and write settings, manifest and splits of a new run; check those of an old one."""
+    if folder.manifest_file.exists():
+        fingerprint = files.read_json(folder.manifest_file)["data_fingerprint"]
+        if fingerprint != splits.fingerprint:
+            raise RunFolderError(
+                f"the images at {config.data.path} are not those the run in {folder.path} was "
+                "started with (their ids or labels differ); put them back, or start a new run "
+                "with --out"
+            )
+        return config
+    config, notes = resolve_auto(
+        config, device=device, typical_side_px=median_side_px(splits.train)
+    )
+    notes += splits.notes
+    if splits.quarantined:
+        notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
+    if splits.near_duplicates:
+        notes.append("Which pictures repeat which: data/near_duplicates.jsonl in the run folder.")
+    said = folder.baseline_notes()
+    for note in notes:
+        if note not in said:
+            progress.say(note)
+    files.write_jsonl(
+        folder.quarantine_file, [{"name": q.name, "reason": q.reason} for q in splits.quarantined]
+    )
+    files.write_jsonl(
+        folder.near_duplicates_file, [pair.to_json() for pair in splits.near_duplicates]
+    )
+    files.write_jsonl(folder.splits_file, splits.to_rows())
+    folder.write_config(config)
+    used = backends or (build_backends(config) if config.agent.enabled else None)
+    manifest = RunManifest(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seed=config.seed,
+        config_hash=config.results_hash(),
+        data_fingerprint=splits.fingerprint,
+        class_names=splits.train.class_names,
+        images_per_split={
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+        },
+        quarantined=len(splits.quarantined),
+        captioner=used.captioner.description if used else None,
+        rewriter=used.rewriter.description if used else None,
+        generator=used.generator.describe() if used else None,
+        environment=environment(device),
+        notes=tuple(notes),
+    )
+    files.write_json(folder.manifest_file, manifest.to_json())
+    return config
+
+
+def environment(device: str) -> dict[str, str]:
+    """Return what a result may depend on: versions, platform, device."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "gendataagent": metadata.version("gendataagent"),
+        **{package: metadata.version(package) for package in _PACKAGES},
+    }
+
+
+def _restore(session: Session) -> None:
+    """Go back to the newest whole checkpoint; without one, start from nothing."""
+    checkpoint = load_latest(session.folder.checkpoints)
+    if checkpoint is None:
+        return
+    for sentence in checkpoint.damaged:
+        session.progress.say(f"{sentence}; going back to the one before")
+    session.trainer.load_state(checkpoint.tensors, checkpoint.state)
+    rows = files.read_jsonl(session.folder.metrics_file)
+    session.metrics = [EpochMetrics(**row) for row in rows if row["epoch"] <= checkpoint.epoch]
+    session.progress.say(
+        f"going on after epoch {checkpoint.epoch} of {session.config.training.epochs}"
+    )

@@ -1,0 +1,1 @@
+"""The classifier: networks, augmentation, training, measuring."""

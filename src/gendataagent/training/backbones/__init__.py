@@ -1,0 +1,17 @@
+"""From the name in the settings to a classifier: transformers, timm, or the small ResNet of ours.
+
+Each library is imported in its own file, when a model of it is asked for.
+"""
+
+from gendataagent.training.backbones.building import build_classifier, check_model, choose_model
+from gendataagent.training.backbones.timm_models import TIMM_PREFIX
+from gendataagent.training.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX
+
+__all__ = [
+    "TIMM_PREFIX",
+    "TINY_RESNET",
+    "TINY_RESNET_PX",
+    "build_classifier",
+    "check_model",
+    "choose_model",
+]

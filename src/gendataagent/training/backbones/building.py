@@ -1,0 +1,92 @@
+"""`build_classifier`: the classifier that the settings name, its random parts drawn by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gendataagent.config import AUTO, ClassifierConfig
+from gendataagent.core.errors import ModelError
+from gendataagent.training.backbones.preprocessing import Backbone
+from gendataagent.training.backbones.timm_models import TIMM_PREFIX, check_timm_model, timm_backbone
+from gendataagent.training.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX, tiny_resnet
+from gendataagent.training.backbones.transformers_models import (
+    check_transformers_model,
+    transformers_backbone,
+)
+from gendataagent.training.classifier import Classifier
+
+SMALL_PICTURES_PX = 64  # "auto" takes tiny-resnet up to this size
+RESNET_50 = "microsoft/resnet-50"  # [S]
+
+
+def build_classifier(
+    config: ClassifierConfig,
+    class_names: Sequence[str],
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    typical_side_px: int = TINY_RESNET_PX,
+    trust_remote_code: bool = False,
+) -> Classifier:
+    """Return a new classifier; its random weights depend on `seed` alone.
+
+    Args:
+        typical_side_px: usual shorter side of the pictures; decides what model "auto" stands for.
+        trust_remote_code: whether Python code that comes with a model may be run.
+
+    Raises:
+        ModelError: the model cannot be found or loaded, or does not fit the pictures' size.
+    """
+    name = choose_model(config.model, typical_side_px=typical_side_px, device=device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the CPU's alone; torch.manual_seed does all
+        backbone = _backbone(name, config, class_names, trust_remote_code)
+    size_px = backbone.size_px
+    classifier = Classifier(
+        backbone.module,
+        class_names=class_names,
+        size_px=size_px,
+        mean=backbone.mean,
+        std=backbone.std,
+        device=device,
+    )
+    try:
+        with classifier.inference(), torch.no_grad():
+            classifier.logits(torch.zeros((1, 3, size_px, size_px), device=device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelError(
+            f"{name} cannot take pictures of {size_px} px: {error}. Set classifier.size_px to the "
+            "size it was made for"
+        ) from error
+    return classifier
+
+
+def _backbone(
+    name: str, config: ClassifierConfig, class_names: Sequence[str], trust_remote_code: bool
+) -> Backbone:
+    if name == TINY_RESNET:
+        return tiny_resnet(class_names, size_px=config.size_px)
+    if name.startswith(TIMM_PREFIX):
+        return timm_backbone(name, config, class_names)
+    return transformers_backbone(name, config, class_names, trust_remote_code=trust_remote_code)
+
+
+def check_model(config: ClassifierConfig, *, trust_remote_code: bool = False) -> None:
+    """Raise `ModelError` for what is known to be wrong with `classifier.model` without loading it.
+
+    Costs at most one small file from the hub. "auto" is not looked at before it is decided.
+    """
+    if config.model.startswith(TIMM_PREFIX):
+        check_timm_model(config.model, config)
+    elif config.model not in (AUTO, TINY_RESNET):
+        check_transformers_model(config.model, config, trust_remote_code=trust_remote_code)
+
+
+def choose_model(name: str, *, typical_side_px: int, device: torch.device | str) -> str:
+    """Return the model that `classifier.model` stands for, with "auto" decided."""
+    if name != AUTO:
+        return name
+    small = typical_side_px <= SMALL_PICTURES_PX or torch.device(device).type == "cpu"
+    return TINY_RESNET if small else RESNET_50

@@ -1,0 +1,103 @@
+"""What a pretrained network was shown: picture size, colour normalisation, order of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import nn
+
+from gendataagent.training.classifier import IMAGENET_MEAN, IMAGENET_STD
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+# For a checkpoint that comes without a preprocessor's settings, by model type; others: ImageNet's.
+_USUAL = {
+    "clip": (CLIP_MEAN, CLIP_STD),
+    "clip_vision_model": (CLIP_MEAN, CLIP_STD),
+    "siglip": (HALF, HALF),
+    "siglip_vision_model": (HALF, HALF),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """A network and how it wants its pictures.
+
+    Args:
+        module: normalised pictures [B, 3, size_px, size_px] -> logits, or an output with `.logits`.
+        mean, std: per channel, for pictures in [0, 1].
+    """
+
+    module: nn.Module
+    size_px: int
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What the preprocessor's settings say.
+
+    Args:
+        size_px: side of the square it cuts; None where it does not say.
+        mean, std: per channel, for pictures in [0, 1].
+        bgr: blue comes first (MobileViT).
+    """
+
+    size_px: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any] | None, model_type: str) -> Self:
+        """Return what preprocessor_config.json says; what is usual for the type where it does not.
+
+        A preprocessor computes (255 f x - mean) / std of x in [0, 1], f = `rescale_factor` (1/255).
+        """
+        mean: tuple[float, ...]
+        std: tuple[float, ...]
+        mean, std = _USUAL.get(model_type, (IMAGENET_MEAN, IMAGENET_STD))
+        if settings is None:
+            return cls(size_px=None, mean=mean, std=std)
+        if settings.get("do_normalize", True):
+            mean = tuple(settings.get("image_mean") or mean)
+            std = tuple(settings.get("image_std") or std)
+        else:
+            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        scale = 255.0
+        if settings.get("do_rescale", True):
+            scale *= settings.get("rescale_factor") or 1 / 255
+        if abs(scale - 1) > 1e-6:
+            mean, std = tuple(m / scale for m in mean), tuple(s / scale for s in std)
+        return cls(
+            size_px=_size_px(settings),
+            mean=mean,
+            std=std,
+            bgr=bool(settings.get("do_flip_channel_order", False)),
+        )
+
+
+def _size_px(settings: Mapping[str, Any]) -> int | None:
+    """Return the side of what comes out: the centre crop's, else the resized picture's."""
+    keys = ["size"]
+    if settings.get("do_center_crop", True):
+        keys.insert(0, "crop_size")
+    for key in keys:
+        size = settings.get(key)
+        if isinstance(size, Mapping):
+            size = size.get("height") or size.get("shortest_edge")
+        if isinstance(size, int) and size > 0:
+            return size
+    return None
+
+
+def blue_first(module: nn.Module) -> None:
+    """Let a network that was trained on BGR take RGB, by turning its first convolution's input."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and part.in_channels == 3:
+            part.weight.data = part.weight.data.flip(1)
+            return

@@ -1,0 +1,140 @@
+"""Networks of timm, by name: `timm:resnet50_clip.openai` is the ResNet-50 of CLIP.
+
+Written against timm 1.0. Weights come from the hub as safetensors only; they are fetched here, not
+by timm, which would take pickled files too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import nn
+
+from gendataagent.config import ClassifierConfig
+from gendataagent.core.errors import ModelError
+from gendataagent.core.hub import ModelSource, advice, check, load
+from gendataagent.training.backbones.preprocessing import Backbone
+
+TIMM_PREFIX = "timm:"
+_INSTALL = "pip install 'gendataagent[timm]'"
+_OPEN_CLIP = "open_clip_pytorch_model.bin"  # the one name whose safetensors is called otherwise
+
+
+def check_timm_model(name: str, config: ClassifierConfig) -> None:
+    """Raise `ModelError` if timm, the name in it, or (by the hub's word) its weights are missing.
+
+    Args:
+        name: with the prefix.
+    """
+    facts = _facts(_timm(name), name)
+    if config.pretrained:
+        check(_source(name, facts, config))
+
+
+def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str]) -> Backbone:
+    """Return a network of timm with a head for the classes; size and colours as timm has them.
+
+    Raises:
+        ModelError: timm or the weights are missing, or timm knows no such name.
+    """
+    timm = _timm(name)
+    facts = _facts(timm, name)
+    classes = len(class_names)
+    options: dict[str, Any] = {"num_classes": classes}
+    if config.pretrained:
+        # As many outputs as the weights have: with others timm would let any of them be missing.
+        options["num_classes"] = facts.num_classes
+        options["pretrained_cfg_overlay"] = {"file": _fetch(_source(name, facts, config))}
+    if config.size_px and facts.fixed_input_size:
+        options["img_size"] = config.size_px
+    try:
+        module = timm.create_model(
+            name.removeprefix(TIMM_PREFIX), pretrained=config.pretrained, **options
+        )
+        if options["num_classes"] != classes:
+            module.reset_classifier(classes)
+    except Exception as error:  # a network refuses options and weights in its own ways
+        raise ModelError(advice(_described(name, config), error)) from error
+    return Backbone(
+        module=cast(nn.Module, module),
+        size_px=config.size_px or facts.input_size[-1],
+        mean=tuple(facts.mean),
+        std=tuple(facts.std),
+    )
+
+
+def _timm(name: str) -> Any:
+    """Return the library; raise `ModelError` with what to type if it cannot be imported."""
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"classifier.model: {name} needs {error.name or 'timm'}, which is not installed: "
+            f"{_INSTALL}"
+        ) from error
+    except (ImportError, RuntimeError) as error:  # a torchvision made for another torch
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"classifier.model: {name} needs timm, which is installed but cannot be imported "
+            f"({reason}). Most often torchvision is not the one made for this torch: install both "
+            f"from the same place, then {_INSTALL}"
+        ) from error
+
+
+def _facts(timm: Any, name: str) -> Any:
+    """Return timm's `PretrainedCfg` of a name; raise `ModelError` for a name it does not know."""
+    wanted = name.removeprefix(TIMM_PREFIX)
+    known = timm.is_model(wanted.partition(".")[0])
+    try:
+        facts = timm.get_pretrained_cfg(wanted) if known else None
+    except RuntimeError:  # the network is known, not the weights behind the dot
+        facts = None
+    if facts is None:
+        close = difflib.get_close_matches(wanted, timm.list_models(pretrained=True), n=5)
+        hint = f"; like it are: {', '.join(close)}" if close else ""
+        raise ModelError(
+            f"classifier.model: timm {timm.__version__} has no {wanted}{hint}. All names: "
+            "https://huggingface.co/timm"
+        )
+    return facts
+
+
+def _described(
+    name: str, config: ClassifierConfig, *, revision: str = "", file: str = ""
+) -> ModelSource:
+    return ModelSource(
+        setting="classifier.model",
+        kind="a network of timm",
+        name=name,
+        index_file=file,
+        revision=config.revision or revision,
+        instead="Or start from random weights: classifier.pretrained=false.",
+    )
+
+
+def _source(name: str, facts: Any, config: ClassifierConfig) -> ModelSource:
+    """Return where the safetensors weights are; raise `ModelError` if timm knows of none."""
+    hub_id, _, revision = (facts.hf_hub_id or "").partition("@")
+    if not hub_id:
+        raise ModelError(
+            f"classifier.model: timm has no weights of {name} on the hub, and others are not "
+            "loaded: choose another name, or set classifier.pretrained=false"
+        )
+    file = facts.hf_hub_filename or "model.safetensors"
+    if file == _OPEN_CLIP:
+        file = "open_clip_model.safetensors"
+    file = file.removesuffix(".bin").removesuffix(".safetensors") + ".safetensors"
+    return _described(hub_id, config, revision=revision, file=file)
+
+
+def _fetch(source: ModelSource) -> str:
+    """Return the path of the weights, fetched if they are not on this machine."""
+    from huggingface_hub import hf_hub_download
+
+    def fetch(place: str, *, trust_remote_code: bool, **options: Any) -> str:
+        return str(hf_hub_download(place, source.index_file, **options))
+
+    return load(source, fetch)

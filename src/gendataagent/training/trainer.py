@@ -1,0 +1,327 @@
+"""Fitting the classifier, one epoch at a time, so that a resumed epoch is the same to the bit.
+
+Whatever is random in an epoch (order, crops, mixing, dropout) is seeded by the run's seed and the
+epoch's number; nothing carries over from the epoch before but weights and momentum.
+
+Letters in tensor names: N pictures, B pictures of a batch, C classes, S side in px.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gendataagent.config import AUTO, TrainingConfig
+from gendataagent.core.devices import accelerator_of
+from gendataagent.core.errors import DataError, ModelError, TrainingDivergedError
+from gendataagent.core.records import EpochMetrics, derive_seed
+from gendataagent.data.pixels import Pixels
+from gendataagent.training.augmentation import Augmenter
+from gendataagent.training.classifier import Classifier
+from gendataagent.training.mixing import Mixer
+
+OnStep = Callable[[int, int, float], None]
+"""Called with (steps done, steps of the epoch, loss of the last step)."""
+
+MIN_BATCH = 2  # of a single picture BatchNorm cannot take statistics
+BATCHNORM_PASSES = 4
+
+
+class Trainer:
+    """SGD with the paper's multistep schedule on real and synthetic pictures.
+
+    Args:
+        classifier: is trained in place, on its device.
+        seed: the run's seed.
+
+    Attributes:
+        epochs_done: epochs trained so far.
+        augmenter: what is done to the pictures; `augmenter.stored_px` is the size to store them at.
+    """
+
+    def __init__(self, classifier: Classifier, config: TrainingConfig, *, seed: int) -> None:
+        self.classifier = classifier
+        self.config = config
+        self.seed = seed
+        self.epochs_done = 0
+        self.augmenter = Augmenter.from_config(config, classifier.size_px)
+        self._accelerator = accelerator_of(
+            classifier.device, _precision(classifier.device, config.mixed_precision)
+        )
+        # Only the optimizer is prepared: preparing the module would patch its forward for good.
+        self._optimizer = self._accelerator.prepare_optimizer(
+            torch.optim.SGD(
+                classifier.module.parameters(),
+                lr=config.learning_rate,
+                momentum=config.momentum,
+                nesterov=config.nesterov and config.momentum > 0,
+                weight_decay=config.weight_decay,
+            )
+        )
+
+    def fit_epoch(
+        self,
+        epoch: int,
+        real: Pixels,
+        synthetic: Pixels | None = None,
+        *,
+        strength: float | Sequence[float] = 1.0,
+        on_step: OnStep | None = None,
+    ) -> EpochMetrics:
+        """Train epoch number `epoch` (from 1) on the plain concatenation of both sets.
+
+        With training.real_images = false it is trained on `synthetic` alone.
+
+        Args:
+            strength: with which the synthetic pictures were made, one for all or one each; only
+                training.synthetic_label_smoothing looks at it.
+
+        Raises:
+            DataError: fewer than two pictures, or a label that stands for no class.
+            TrainingDivergedError: the loss is not a finite number.
+        """
+        started = time.perf_counter()
+        pixels, reals = self._joined(real, synthetic)
+        is_synthetic_N = torch.arange(len(pixels)) >= reals
+        targets_NC = self._targets(pixels, is_synthetic_N, strength)
+        batches = self._batches(epoch, is_synthetic_N)
+        augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch))
+        mixer = Mixer.from_config(self.config, derive_seed(self.seed, "mix", epoch))
+        loss_sum, images = 0.0, 0
+        with _seeded(derive_seed(self.seed, "dropout", epoch), self.classifier.device):
+            self.classifier.module.train()
+            for step, (batch, stored_B3SS) in enumerate(pixels.stream(batches)):
+                rate = self.learning_rate(epoch, step / len(batches))
+                images_B3SS = self.augmenter(stored_B3SS.to(self.classifier.device), augmentation)
+                targets_BC = targets_NC[batch]
+                if mixer is not None:
+                    mixed = mixer(images_B3SS)
+                    images_B3SS, targets_BC = mixed.images_B3SS, mixed.divide(targets_BC)
+                loss = self._step(images_B3SS, targets_BC, rate)
+                if not math.isfinite(loss):
+                    raise TrainingDivergedError(_divergence(loss, epoch, step + 1, rate))
+                loss_sum += loss * len(batch)
+                images += len(batch)
+                if on_step is not None:
+                    on_step(step + 1, len(batches), loss)
+        self.epochs_done = epoch
+        return EpochMetrics(
+            epoch=epoch,
+            loss=loss_sum / images,
+            learning_rate=rate,
+            optimizer_steps=len(batches),
+            real_images=reals,
+            synthetic_images=len(pixels) - reals,
+            seconds=time.perf_counter() - started,
+        )
+
+    def take_batchnorm_from(self, real: Pixels) -> bool:
+        """Take the running statistics of batch normalisation anew, from real pictures alone.
+
+        They are the plain means over `BATCHNORM_PASSES` passes, augmented as in training; weights
+        stay as they are. Return False, and change nothing, where there is no such layer. Source:
+        ours; AdvProp (Xie et al., CVPR 2020) keeps statistics apart while training.
+
+        Raises:
+            DataError: fewer than two pictures.
+        """
+        module = self.classifier.module
+        layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        layers = [layer for layer in layers if layer.track_running_stats]
+        if not layers:
+            return False
+        if len(real) < MIN_BATCH:
+            raise DataError(
+                f"batch normalisation needs at least {MIN_BATCH} pictures, got {len(real)}"
+            )
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
+        augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "batchnorm"))
+        modes = [(part, part.training) for part in module.modules()]
+        size = min(self.config.batch_size, len(real))
+        order = _endless(torch.arange(len(real)), BATCHNORM_PASSES * len(real), augmentation)
+        try:
+            module.eval()  # dropout stays off
+            for layer in layers:
+                layer.train()
+            with torch.no_grad(), self._accelerator.autocast():
+                for batch in order.split(size):
+                    if len(batch) == size:
+                        images_B3SS = real.batch(batch).to(self.classifier.device)
+                        self.classifier.logits(self.augmenter(images_B3SS, augmentation))
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+            for part, training in modes:
+                part.training = training
+        return True
+
+    def learning_rate(self, epoch: int, progress: float = 0.0) -> float:
+        """Return the learning rate in epoch number `epoch` (from 1), `progress` of it done."""
+        config = self.config
+        # The tolerance is for shares like 0.55 of 100 epochs, which is 55.00000000000001.
+        drops = sum(epoch - 1 >= mark * config.epochs - 1e-9 for mark in config.decay_milestones)
+        rate = config.learning_rate * config.decay_rate**drops
+        trained = epoch - 1 + progress
+        if trained < config.warmup_epochs:
+            # Starts at a hundredth, not at 0, so that no step is wasted.
+            rate *= max(0.01, trained / config.warmup_epochs)
+        return rate
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the next epoch depends on: tensors, and plain JSON values."""
+        tensors = {f"model.{k}": v for k, v in self.classifier.module.state_dict().items()}
+        for index, buffers in self._optimizer.state_dict()["state"].items():
+            if buffers.get("momentum_buffer") is not None:
+                tensors[f"momentum.{index}"] = buffers["momentum_buffer"]
+        scaler = self._accelerator.scaler
+        return tensors, {
+            "epochs_done": self.epochs_done,
+            "loss_scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go back to what `state` returned; raise `ModelError` if it is of another classifier."""
+        module = self.classifier.module
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
+        momentum = {int(k[9:]): v for k, v in tensors.items() if k.startswith("momentum.")}
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ModelError(
+                f"this checkpoint is of another classifier than {type(module).__name__}: {error}"
+            ) from error
+        optimizer = self._optimizer.state_dict()
+        optimizer["state"] = {
+            index: {"momentum_buffer": value.to(self.classifier.device)}
+            for index, value in momentum.items()
+        }
+        self._optimizer.load_state_dict(optimizer)
+        if self._accelerator.scaler is not None and state["loss_scaler"] is not None:
+            self._accelerator.scaler.load_state_dict(state["loss_scaler"])
+        self.epochs_done = int(state["epochs_done"])
+
+    def _joined(self, real: Pixels, synthetic: Pixels | None) -> tuple[Pixels, int]:
+        """Return what an epoch trains on, real pictures first, and how many of it are real."""
+        some_synthetic = synthetic is not None and len(synthetic) > 0
+        if not self.config.real_images:
+            if synthetic is None or not some_synthetic:
+                raise DataError(
+                    "training.real_images is false, but there are no synthetic pictures yet; set "
+                    "agent.enabled=true and agent.first_round_epoch=0, so that a round stands "
+                    "before the first epoch"
+                )
+            pixels, reals = synthetic, 0
+        elif synthetic is not None and some_synthetic:
+            pixels, reals = Pixels.concat([real, synthetic]), len(real)
+        else:
+            pixels, reals = real, len(real)
+        if len(pixels) < MIN_BATCH:
+            raise DataError(f"training needs at least {MIN_BATCH} pictures, got {len(pixels)}")
+        self.classifier.check_labels(pixels)
+        return pixels, reals
+
+    def _targets(
+        self, pixels: Pixels, is_synthetic_N: Tensor, strength: float | Sequence[float]
+    ) -> Tensor:
+        """Return what cross-entropy is taken against, [N, C]: soft labels times loss weight."""
+        targets_NC = functional.one_hot(pixels.labels, len(self.classifier.class_names)).float()
+        smoothing = self.config.synthetic_label_smoothing
+        if smoothing > 0:
+            strength_M1 = torch.as_tensor(strength, dtype=torch.float32).reshape(-1, 1)
+            hard_MC = targets_NC[is_synthetic_N]
+            if len(strength_M1) not in (1, len(hard_MC)):
+                raise DataError(
+                    f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic pictures"
+                )
+            targets_NC[is_synthetic_N] = torch.lerp(
+                hard_MC, torch.full_like(hard_MC, 1 / hard_MC.shape[1]), smoothing * strength_M1
+            )
+        targets_NC[is_synthetic_N] *= self.config.synthetic_weight
+        return targets_NC
+
+    def _step(self, images_B3SS: Tensor, targets_BC: Tensor, rate: float) -> float:
+        """Take one optimiser step; return the loss, the mean over the batch of weighted losses."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with self._accelerator.autocast():
+            logits_BC = self.classifier.logits(images_B3SS)
+        log_probabilities_BC = functional.log_softmax(logits_BC.float(), dim=1)
+        targets_BC = targets_BC.to(self.classifier.device)
+        loss = -(targets_BC * log_probabilities_BC).sum(dim=1).mean()
+        self._optimizer.zero_grad()
+        self._accelerator.backward(loss)
+        if self.config.gradient_clip > 0:
+            self._accelerator.clip_grad_norm_(
+                self.classifier.module.parameters(), self.config.gradient_clip
+            )
+        self._optimizer.step()
+        return loss.item()
+
+    def _batches(self, epoch: int, is_synthetic_N: Tensor) -> list[Tensor]:
+        """Return the picture indices of each step of an epoch."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        count, size = len(is_synthetic_N), self.config.batch_size
+        steps = self.config.steps_per_epoch
+        of_a_batch = round(self.config.synthetic_share_of_batch * size)
+        if of_a_batch and is_synthetic_N.any() and not is_synthetic_N.all():
+            steps = steps or math.ceil(count / size)
+            kinds = (~is_synthetic_N, size - of_a_batch), (is_synthetic_N, of_a_batch)
+            orders = [
+                _endless(kind_N.nonzero().flatten(), steps * share, generator).split(share)
+                for kind_N, share in kinds
+            ]
+            return [torch.cat(parts) for parts in zip(*orders, strict=True)]
+        everything = torch.arange(count)
+        if steps:
+            return list(_endless(everything, steps * size, generator).split(size))
+        batches = list(torch.split(_endless(everything, count, generator), size))
+        if len(batches) > 1 and len(batches[-1]) < MIN_BATCH:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
+
+def _endless(indices: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Return the first `length` of an endless row of passes over `indices`, each newly shuffled."""
+    passes = math.ceil(length / len(indices))
+    orders = [torch.randperm(len(indices), generator=generator) for _ in range(passes)]
+    return indices[torch.cat(orders)[:length]]
+
+
+def _divergence(loss: float, epoch: int, step: int, rate: float) -> str:
+    return (
+        f"the training loss became {loss} at epoch {epoch}, step {step}, learning rate {rate:g}. "
+        "Lower training.learning_rate (try a tenth), or set training.warmup_epochs=5 or "
+        "training.gradient_clip=1; with training.mixed_precision=fp16 also try bf16 or no"
+    )
+
+
+def _precision(device: torch.device, mixed_precision: str) -> str:
+    """Return the precision a setting stands for: auto = half where a GPU does it."""
+    if mixed_precision == AUTO:
+        if device.type == "cuda":
+            mixed_precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            mixed_precision = "no"
+    return mixed_precision
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators and choose repeatable kernels; restore both as found."""
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+    ):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,103 @@
+"""What a terminal and a log file get to see."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from gendataagent.cli.console import ConsoleProgress
+
+
+def progress_on(*, terminal: bool) -> tuple[ConsoleProgress, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
+    return ConsoleProgress(console), stream
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock whose hand is moved by the test."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_everything_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleProgress().say("a note")
+    assert capsys.readouterr() == ("", "a note\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_square_brackets_in_names_are_shown_as_they_are(terminal: bool) -> None:
+    progress, stream = progress_on(terminal=terminal)
+    progress.say("cannot read photos/[red] cat.jpg")
+    assert "photos/[red] cat.jpg" in stream.getvalue()
+
+
+def test_a_log_gets_a_line_every_15_seconds_with_rate_and_time_left(clock: list[float]) -> None:
+    progress, stream = progress_on(terminal=False)
+    with progress.stage("render", 100, "images", done=40) as stage:
+        clock[0] += 10
+        stage.advance(10)  # too early for a line
+        clock[0] += 10
+        stage.advance(10)
+        clock[0] += 14
+        stage.advance(1)
+        clock[0] += 2
+        stage.advance(1)
+    assert stream.getvalue().splitlines() == [
+        "render: 60/100 images, 1.0/s, 40 s left",
+        "render: 62/100 images, 1.6 s each, 62 s left",
+    ]
+
+
+def test_a_log_line_of_unknown_length_leaves_out_what_is_not_known(clock: list[float]) -> None:
+    progress, stream = progress_on(terminal=False)
+    with progress.stage("read", None, "pictures") as stage:
+        clock[0] += 20
+        stage.advance(40)
+    assert stream.getvalue() == "read: 40 pictures, 2.0/s\n"
+
+
+def test_a_terminal_shows_done_of_how_many() -> None:
+    progress, stream = progress_on(terminal=True)
+    with progress.stage("train", 3, "epochs", done=1) as outer:
+        outer.advance(0.5)
+        with progress.stage("render", 8, "images") as inner:
+            inner.advance(5)
+            progress.say("a line that stays")
+            assert progress._live is not None
+            progress._live.refresh()
+        progress._live.refresh()
+    shown = stream.getvalue()
+    assert "5/8 images" in shown
+    assert "2/3 epochs" in shown
+    assert "a line that stays" in shown
+    assert progress._live is None
+
+
+def test_a_terminal_does_not_show_a_number_that_is_not_known() -> None:
+    progress, stream = progress_on(terminal=True)
+    with progress.stage("read", None, "pictures") as stage:
+        stage.advance(7)
+        assert progress._live is not None
+        progress._live.refresh()
+    assert "7 pictures" in stream.getvalue()
+    assert "None" not in stream.getvalue()
+
+
+def test_an_error_inside_a_stage_closes_the_display() -> None:
+    progress, _ = progress_on(terminal=True)
+
+    def fail() -> None:
+        with progress.stage("outer"), progress.stage("inner"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert progress._live is None
+    with progress.stage("again", 1):
+        pass

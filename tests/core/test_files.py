@@ -1,0 +1,149 @@
+"""Files are whole or not there, also when the disk is full."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError, StorageError
+
+resource = pytest.importorskip("resource", reason="limits on file size are a Unix thing")
+
+
+@contextlib.contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let the system refuse to write any file beyond `size` bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_writes_a_file_and_the_folders_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.bin"
+    files.write_bytes(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert [p.name for p in path.parent.iterdir()] == ["c.bin"]
+
+
+def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    files.write_bytes(path, b"old")
+    with files_end_at(1000), pytest.raises(StorageError, match=r"cannot write .*weights.bin"):
+        files.write_bytes(path, b"x" * 100_000)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.bin"]
+
+
+def test_an_error_inside_the_block_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+    with pytest.raises(ZeroDivisionError), files.atomic_writer(path) as stream:
+        stream.write(bytes(1 // len(b"")))
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_kill_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+    code = (
+        "import os, signal, sys, pathlib; from gendataagent.core.files import atomic_writer\n"
+        "with atomic_writer(pathlib.Path(sys.argv[1])) as stream:\n"
+        "    stream.write(b'x' * 100_000); stream.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"Not a directory|File exists"):
+        files.write_bytes(tmp_path / "file" / "below", b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_no_space_left_says_so_and_what_to_do() -> None:
+    with pytest.raises(StorageError, match=r"No space left.*free some space.*--resume"):
+        files.append_line(Path("/dev/full"), "line")
+
+
+def test_a_line_is_appended_after_those_before(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "lines"
+    files.append_line(path, "one")
+    files.append_line(path, "zwöi")
+    assert path.read_bytes() == "one\nzwöi\n".encode()
+
+
+def test_a_torn_line_is_not_continued(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b'{"whole": 1}\n{"torn":')
+    files.append_line(path, '{"next": 2}')
+    assert path.read_bytes() == b'{"whole": 1}\n{"torn":\n{"next": 2}\n'
+
+
+def test_a_line_that_did_not_fit_tears_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    files.append_line(path, "first")
+    with files_end_at(20), pytest.raises(StorageError):
+        files.append_line(path, "x" * 100)
+    files.append_line(path, "last")
+    lines = path.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("first", "last")
+
+
+def test_json_survives_the_way_to_disk(tmp_path: Path) -> None:
+    value: dict[str, Any] = {"name": "Kätzchen\u2028", "list": [1, 2.5, None, True]}
+    files.write_json(tmp_path / "a.json", value)
+    assert files.read_json(tmp_path / "a.json") == value
+    rows = [value, {"text": "two\nlines\r\n"}]
+    files.write_jsonl(tmp_path / "a.jsonl", rows)
+    assert files.read_jsonl(tmp_path / "a.jsonl") == rows
+    files.write_jsonl(tmp_path / "a.jsonl", [])
+    assert files.read_jsonl(tmp_path / "a.jsonl") == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_json_are_refused_and_cost_nothing(
+    number: float, tmp_path: Path
+) -> None:
+    files.write_json(tmp_path / "a", {"loss": 1.0})
+    row: dict[str, float] = {"loss": number}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a", row)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_jsonl(tmp_path / "a", [{"fine": 1.0}, row])
+    assert json.loads((tmp_path / "a").read_text()) == {"loss": 1.0}
+
+
+def test_files_that_are_no_json_are_named_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a":')
+    with pytest.raises(RunFolderError, match=r"rows\.jsonl, line 2 is not JSON"):
+        files.read_jsonl(path)
+    with pytest.raises(RunFolderError, match=r"cannot read .*rows.jsonl"):
+        files.read_json(path)
+    with pytest.raises(RunFolderError, match=r"cannot read .*nowhere"):
+        files.read_jsonl(tmp_path / "nowhere")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RunFolderError, match=r"cannot read .*rows.jsonl"):
+        files.read_jsonl(path)
+
+
+def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
+    content = os.urandom((1 << 20) + 17)
+    (tmp_path / "file").write_bytes(content)
+    assert files.file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -1,0 +1,163 @@
+"""Who may write to a run folder, and with which settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gendataagent.config import GenerationConfig, RunConfig
+from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
+from gendataagent.core.run_folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", RunConfig(seed=5))
+
+
+def test_a_new_folder_holds_the_settings_and_opens_again(folder: RunFolder) -> None:
+    assert RunFolder.open(folder.path).config() == RunConfig(seed=5)
+    assert [p.name for p in folder.path.iterdir()] == ["config.toml"]
+
+
+def test_folders_above_are_made_and_an_empty_one_is_taken(tmp_path: Path) -> None:
+    assert RunFolder.create(tmp_path / "a" / "b", RunConfig()).config_file.exists()
+    (tmp_path / "empty").mkdir()
+    assert RunFolder.create(tmp_path / "empty", RunConfig()).config_file.exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, folder: RunFolder) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "holiday.jpg").touch()
+    with pytest.raises(RunFolderError, match=r"full exists and is not empty.*--out"):
+        RunFolder.create(tmp_path / "full", RunConfig())
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["holiday.jpg"]
+    with pytest.raises(RunFolderError, match=r"already holds a run.*run --resume"):
+        RunFolder.create(folder.path, RunConfig())
+    assert folder.config().seed == 5
+
+
+def test_wrong_settings_made_in_python_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    wrong = RunConfig(seed=-1, generation=GenerationConfig(strength=2.0))
+    with pytest.raises(ConfigError) as caught:
+        RunFolder.create(tmp_path / "run", wrong)
+    assert len(caught.value.problems) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_that_cannot_be_a_folder_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StorageError, match=r"cannot make the run folder .*Not a directory"):
+            RunFolder.create(place, RunConfig())
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        RunFolder.create(tmp_path / "run", RunConfig())
+
+
+def test_only_run_folders_open(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RunFolderError, match=r"is not a run folder .*run --data DIR --out"):
+            RunFolder.open(place)
+
+
+def test_a_second_writer_is_refused_while_the_first_one_writes(folder: RunFolder) -> None:
+    with (
+        folder.lock(),
+        pytest.raises(RunFolderError, match=r"another process .* is writing to"),
+        RunFolder.open(folder.path).lock(),
+    ):
+        pass
+    with folder.lock():
+        pass
+
+
+HOLDER = """
+import sys
+from gendataagent.core.run_folder import RunFolder
+
+with RunFolder.open(sys.argv[1]).lock():
+    print("locked", flush=True)
+    input()
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free(folder: RunFolder) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        with pytest.raises(RunFolderError, match="another process"), folder.lock():
+            pass
+        holder.kill()
+        holder.wait()
+        with folder.lock():
+            pass
+
+
+def test_only_settings_that_change_no_result_may_change(folder: RunFolder) -> None:
+    faster = replace(
+        folder.config(), threads=3, generation=GenerationConfig(batch_size=2, workers=1)
+    )
+    folder.check_same_settings(faster)
+    folder.write_config(faster)
+    assert folder.config() == faster
+
+    other = replace(faster, seed=6, generation=GenerationConfig(strength=0.5, batch_size=7))
+    with pytest.raises(RunFolderError) as caught:
+        folder.check_same_settings(other)
+    message = str(caught.value)
+    assert "seed is 5 there, not 6; generation.strength is 0.75 there, not 0.5." in message
+    assert "batch_size" not in message
+    assert "--out" in message
+
+
+def test_rounds_and_runs_are_done_when_marked(folder: RunFolder) -> None:
+    assert not folder.round_is_done(3)
+    folder.mark_round_done(3)
+    assert folder.round_is_done(3)
+    assert not folder.round_is_done(2)
+    assert folder.round(3) == folder.path / "rounds" / "003"
+    assert folder.pool(12) == folder.path / "pool" / "012"
+    assert not folder.is_done
+    folder.mark_done()
+    assert folder.is_done
+
+
+def test_a_run_that_never_began_leaves_no_folder(folder: RunFolder) -> None:
+    with folder.lock():
+        pass
+    folder.discard_if_unstarted()
+    assert not folder.path.exists()
+
+
+def test_a_run_that_began_is_never_discarded(folder: RunFolder) -> None:
+    folder.manifest_file.write_text("{}", encoding="utf-8")
+    folder.discard_if_unstarted()
+    assert folder.config().seed == 5
+
+
+def test_what_others_put_into_the_folder_is_not_discarded(folder: RunFolder) -> None:
+    (folder.path / "notes.txt").touch()
+    folder.discard_if_unstarted()
+    assert [p.name for p in folder.path.iterdir()] == ["notes.txt"]
+
+
+def test_json_that_is_not_there_yet_has_a_default(folder: RunFolder) -> None:
+    assert folder.read_optional_json(folder.timing_file, {}) == {}
+    folder.timing_file.write_text('{"train": 2.5}', encoding="utf-8")
+    assert folder.read_optional_json(folder.timing_file, {}) == {"train": 2.5}

@@ -1,0 +1,156 @@
+"""Near-duplicates across splits: taken out, listed, and left alone where they cannot be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from gendataagent.config import DataConfig
+from gendataagent.data import ImageSplits, load_data, scan
+
+SIZES = {"train": 12, "validation": 6, "test": 6}
+
+
+def picture(seed: int) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)
+
+
+def path_of(root: Path, split: str, number: int) -> Path:
+    return root / split / ("cat", "dog")[number % 2] / f"{number}.png"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes in three splits, no two pictures alike."""
+    root = tmp_path / "photos"
+    for offset, (split, size) in enumerate(SIZES.items()):
+        for number in range(size):
+            path = path_of(root, split, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(100 * offset + number).save(path)
+    return root
+
+
+def load(root: Path, **settings: object) -> ImageSplits:
+    return load_data(DataConfig(path=str(root), **settings), seed=0)  # type: ignore[arg-type]
+
+
+def disguise(source: Path, target: Path) -> None:
+    """Save a picture under another name, mirrored, brighter and as JPEG."""
+    with Image.open(source) as image:
+        ImageEnhance.Brightness(ImageOps.mirror(image)).enhance(1.1).save(target, "JPEG")
+
+
+def test_sets_without_repeats_are_as_they_would_be_without_the_search(photos: Path) -> None:
+    data, unsearched = load(photos), load(photos, near_duplicates="off")
+    assert data.near_duplicates == ()
+    assert data.notes == unsearched.notes == ()
+    assert data.fingerprint == unsearched.fingerprint
+
+
+def test_disguised_copies_leave_train_and_validation_but_never_test(photos: Path) -> None:
+    disguise(path_of(photos, "test", 3), photos / "train/cat/holiday.jpg")
+    disguise(path_of(photos, "validation", 2), photos / "train/dog/copy.jpg")
+    disguise(path_of(photos, "test", 1), photos / "validation/dog/sea.jpg")
+    clean = load(photos)
+    assert (len(clean.train), len(clean.validation), len(clean.test)) == (12, 6, 6)
+    told = {(d.id, d.repeats_id, d.mirrored, d.removed) for d in clean.near_duplicates}
+    assert told == {
+        ("train/cat/holiday.jpg", "test/dog/3.png", True, True),
+        ("train/dog/copy.jpg", "validation/cat/2.png", True, True),
+        ("validation/dog/sea.jpg", "test/dog/1.png", True, True),
+    }
+    assert clean.notes == (
+        "Removed near-duplicates across splits: 1 of train repeats validation, 1 of train repeats "
+        "test, 1 of validation repeats test.",
+    )
+    dirty = load(photos, near_duplicates="report")
+    assert (len(dirty.train), len(dirty.validation), len(dirty.test)) == (14, 7, 6)
+    assert {(d.id, d.removed) for d in dirty.near_duplicates} == {
+        (d.id, False) for d in clean.near_duplicates
+    }
+    assert "They stay" in dirty.notes[0]
+    assert len({clean.fingerprint, dirty.fingerprint}) == 2
+    for path in ("train/cat/holiday.jpg", "train/dog/copy.jpg", "validation/dog/sea.jpg"):
+        (photos / path).unlink()
+    assert load(photos).fingerprint == clean.fingerprint
+
+
+def test_a_training_subset_is_not_the_smaller_for_what_was_removed(photos: Path) -> None:
+    for number in range(2):
+        disguise(path_of(photos, "test", number), photos / f"train/cat/{number}.jpg")
+    for seed in range(4):
+        config = DataConfig(path=str(photos), train_per_class=6)
+        data = load_data(config, seed=seed)
+        assert len(data.train) == 12
+        assert not any(id_.endswith(".jpg") for id_ in data.train.ids)
+
+
+def test_pictures_that_are_all_alike_stay_and_it_is_said(photos: Path) -> None:
+    for number in range(SIZES["train"]):
+        picture(0).save(path_of(photos, "train", number))
+    picture(0).save(path_of(photos, "test", 0))
+    data = load(photos)
+    assert len(data.train) == 12
+    assert "12 of train repeat test, of 12. That is too many" in data.notes[0]
+    assert not any(pair.removed for pair in data.near_duplicates)
+    assert len(load(photos, near_duplicate_correlation=1.0).near_duplicates) == 0
+
+
+def test_a_class_keeps_its_last_pictures(photos: Path) -> None:
+    disguise(path_of(photos, "test", 0), photos / "train/bird.jpg")
+    (photos / "train/bird").mkdir()
+    (photos / "train/bird.jpg").rename(photos / "train/bird/only.jpg")
+    data = load(photos)
+    assert "train/bird/only.jpg" in data.train.ids
+    assert "All training pictures of bird repeat held-out ones" in data.notes[0]
+
+
+def test_thumbnails_of_held_out_pictures_come_in_their_order(photos: Path) -> None:
+    disguise(path_of(photos, "test", 1), photos / "validation/cat/0sea.jpg")
+    data = load(photos)
+    assert set(data.thumbnails) == {"validation", "test"}
+    for split in ("validation", "test"):
+        images = data.by_name()[split]
+        assert len(data.thumbnails[split]) == len(images)
+        for index in range(len(images)):
+            means = np.asarray(images.image(index), dtype=float).mean(axis=(0, 1))
+            assert np.abs(data.thumbnails[split][index].mean(axis=(0, 1)) - means).max() < 3
+
+
+def test_a_large_set_is_not_decoded_again_to_be_compared(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scan, "REMEMBER_FROM", 1)
+    disguise(path_of(photos, "test", 3), photos / "train/cat/holiday.jpg")
+    first = load(photos)
+    decoded: list[str] = []
+    check = scan._check
+
+    def spy(store, item, max_pixels):  # type: ignore[no-untyped-def]
+        decoded.append(item.id)
+        return check(store, item, max_pixels)
+
+    monkeypatch.setattr(scan, "_check", spy)
+    second = load(photos)
+    assert decoded == []
+    assert second.near_duplicates == first.near_duplicates
+    assert len(second.near_duplicates) == 1
+    (file,) = (tmp_path / "cache/thumbnails").iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    assert load(photos).near_duplicates == first.near_duplicates
+    assert len(decoded) == sum(SIZES.values()) + 1
+    decoded.clear()
+    load(photos)
+    assert decoded == []
+
+
+def test_the_search_says_how_far_it_is(photos: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    load_data(DataConfig(path=str(photos)), seed=0, on_search=lambda *step: seen.append(step))
+    assert seen == [(6, 30), (18, 30), (30, 30)]

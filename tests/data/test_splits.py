@@ -1,0 +1,169 @@
+"""Splits drawn by seed, training subsets, fingerprints and duplicates."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
+from gendataagent.data import ImageSplits, LabelledImages, load_data
+from gendataagent.data.listing import Item
+from gendataagent.data.splits import draw_missing_splits, draw_train_subset, fingerprint_of
+
+
+def items_of(sizes: dict[str, int], split: str = "train") -> list[Item]:
+    return [
+        Item(row, f"{name}/{n}", name, split)
+        for row, (name, n) in enumerate((c, n) for c, size in sizes.items() for n in range(size))
+    ]
+
+
+def distinct(items: list[Item]) -> dict[str, bytes]:
+    return {item.id: item.id.encode() for item in items}
+
+
+def draw(items: list[Item], seed: int = 0, **shares: float) -> tuple[list[Item], list[str]]:
+    return draw_missing_splits(items, distinct(items), DataConfig(**shares), seed=seed)  # type: ignore[arg-type]
+
+
+def counts(items: list[Item], name: str) -> tuple[int, int, int]:
+    found = Counter(item.split for item in items if item.class_name == name)
+    return found["train"], found["validation"], found["test"]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (10, (6, 2, 2)), (100, (70, 15, 15))],
+)
+def test_shares_of_a_class(size: int, expected: tuple[int, int, int]) -> None:
+    drawn, _ = draw(items_of({"cat": size, "dog": 20}))
+    assert counts(drawn, "cat") == expected
+    assert counts(drawn, "dog") == (14, 3, 3)
+
+
+@given(
+    size=st.integers(1, 60), validation=st.floats(0.01, 0.5), test=st.floats(0.01, 0.3),
+    given_split=st.sampled_from(["", "validation", "test"]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_train_keeps_a_picture_and_what_is_given_stays(
+    size: int, validation: float, test: float, given_split: str
+) -> None:
+    own = items_of({"cat": size})
+    other = [Item(99, "other", "cat", given_split)] if given_split else []
+    drawn, _ = draw([*own, *other], validation_share=validation, test_share=test)
+    assert [item.id for item in drawn] == [item.id for item in [*own, *other]]
+    found = Counter(item.split for item in drawn)
+    assert found["train"] >= 1
+    if given_split:
+        assert found[given_split] == 1
+    if size >= 3:
+        assert found["validation"] >= 1
+        assert found["test"] >= 1
+
+
+def test_what_was_drawn_is_said() -> None:
+    _, notes = draw(items_of({"cat": 10, "ant": 1}))
+    assert notes == [
+        "No test split was given: 2 pictures were drawn for it from train (share 0.15 of each "
+        "class, seed 0).",
+        "No validation split was given: 2 pictures were drawn for it from train (share 0.15 of "
+        "each class, seed 0).",
+        "Too few pictures to give any to test: ant.",
+        "Too few pictures to give any to validation: ant.",
+    ]
+
+
+def test_drawing_depends_on_the_seed_and_not_on_the_order() -> None:
+    items = items_of({"cat": 30, "dog": 30})
+    one, _ = draw(items, seed=1)
+    backwards, _ = draw(items[::-1], seed=1)
+    other, _ = draw(items, seed=2)
+    assert backwards[::-1] == one
+    assert other != one
+
+
+def test_pictures_of_the_same_bytes_stay_in_one_split() -> None:
+    items = items_of({"cat": 40})
+    twins = {item.id: str(item.row // 2).encode() for item in items}
+    drawn, _ = draw_missing_splits(items, twins, DataConfig(), seed=0)
+    splits: dict[bytes, set[str]] = {}
+    for item in drawn:
+        splits.setdefault(twins[item.id], set()).add(item.split)
+    assert {len(found) for found in splits.values()} == {1}
+    assert counts(drawn, "cat") == (28, 6, 6)
+
+
+def test_a_smaller_training_subset_is_part_of_a_larger_one() -> None:
+    items = [*items_of({"cat": 50, "dog": 60, "ant": 3}), Item(999, "t", "cat", "test")]
+    chosen = {}
+    for per_class in (10, 40):
+        kept, notes = draw_train_subset(items, per_class, seed=7)
+        chosen[per_class] = {item.id for item in kept}
+        assert counts(kept, "cat") == (per_class, 0, 1)
+        assert notes[-1] == f"Fewer than data.train_per_class = {per_class} there: ant."
+    assert chosen[10] < chosen[40]
+    other, _ = draw_train_subset(items, 10, seed=8)
+    assert {item.id for item in other} != chosen[10]
+
+
+def test_fingerprint_sees_split_id_and_class_but_not_order() -> None:
+    items = items_of({"cat": 3, "dog": 2})
+    same = fingerprint_of(items[::-1])
+    assert fingerprint_of(items) == same
+    changes = [
+        Item(0, "cat/0", "cat", "test"),
+        Item(0, "cat/x", "cat", "train"),
+        Item(0, "cat/0", "dog", "train"),
+    ]
+    assert len({fingerprint_of([change, *items[1:]]) for change in changes} | {same}) == 4
+
+
+def save(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(path)
+
+
+def load(root: Path) -> ImageSplits:
+    return load_data(DataConfig(path=str(root)), seed=0)
+
+
+def test_fingerprint_and_splits_do_not_depend_on_the_place(tmp_path: Path) -> None:
+    for number in range(12):
+        save(tmp_path / "here" / ("cat", "dog")[number % 2] / f"{number}.png", number)
+    shutil.copytree(tmp_path / "here", tmp_path / "somewhere" / "else")
+    here, there = load(tmp_path / "here"), load(tmp_path / "somewhere" / "else")
+    assert here.fingerprint == there.fingerprint
+    assert here.to_rows() == there.to_rows()
+
+
+def test_duplicates_across_splits_and_classes_are_said_and_kept(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/cat/a", "train/dog/a", "val/dog/a", "test/cat/z")):
+        save(tmp_path / f"{name}.png", number)
+    shutil.copy(tmp_path / "train/cat/a.png", tmp_path / "test/cat/b.png")
+    (tmp_path / "test/dog").mkdir()
+    shutil.copy(tmp_path / "train/cat/a.png", tmp_path / "test/dog/c.png")
+    data = load(tmp_path)
+    assert len(data.test) == 3
+    assert data.notes[-2:] == (
+        "2 pictures of test are byte for byte in train too (first: test/cat/b.png = "
+        "train/cat/a.png); figures on test look better than they are.",
+        "1 pictures carry two different classes (first: test/cat/b.png = test/dog/c.png).",
+    )
+
+
+def test_sets_from_pictures_at_hand() -> None:
+    pictures = [Image.new("RGB", (2, 2), colour) for colour in ("red", "lime")]
+    images = LabelledImages.from_images(pictures, [1, 0], class_names=("a", "b"), ids=("x", "y"))
+    assert images.image(images.index_of("y")).getpixel((0, 0)) == (0, 255, 0)
+    for wrong in ({"labels": [0]}, {"labels": [0, 2]}, {"ids": ("x", "x")}):
+        arguments = {"labels": [0, 1], "ids": ("x", "y")} | wrong
+        with pytest.raises(DataError, match="must"):
+            LabelledImages.from_images(pictures, class_names=("a", "b"), **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,229 @@
+"""Experiments for real, as small as can be: run, stopped, gone on with, shared, written."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gendataagent.config.settings import merged
+from gendataagent.core import files
+from gendataagent.core.errors import GenerationError, RunFolderError
+from gendataagent.experiments import Arm, Bench, plan_experiment, read_rows, run_experiment
+from gendataagent.experiments.report import write_results
+from gendataagent.experiments.runner import (
+    _place_of_next,
+    check_generators,
+    folder_of,
+    is_done,
+    run_task,
+)
+from gendataagent.generation.diffusion import DiffusionFactory
+from gendataagent.runs.run import run
+from tests.runs.test_resume import outcome
+from tests.tiny_models import save_tiny_pipeline
+
+
+def test_arms_run_and_share_what_is_the_same(bench: Bench, finished: Path, tmp_path: Path) -> None:
+    out = finished
+    rows = read_rows(out / "results.parquet")
+    assert [row["arm"] for row in rows] == ["only-real", "vog-only", "at-random"]
+    real, vog, random = rows
+    assert (real["generated"], real["memorisation"]) == (0, None)
+    assert vog["generated"] == random["generated"] == 24  # as many as training pictures
+    assert len({row["optimizer_steps"] for row in rows}) == 1
+    for row in rows:
+        assert 0 <= row["gaussian_blur_1"] <= 1
+        assert row["test_repeats_in_train"] == 0
+    assert 0 <= vog["memorisation_without_source"] <= 1
+
+    tasks = {task.arm: task for task in plan_experiment(bench)}
+    images = len(list((out / "shared" / "images").rglob("*.json")))
+    assert images == vog["generated"]  # the second arm asked for the same ones
+    assert len(list((out / "shared" / "warm-up").glob("*/WHOLE"))) == 1
+
+    # What was shared changed nothing: the same run by itself comes to the same.
+    alone = replace(tasks["vog-only"].config, threads=1)
+    run(alone, tmp_path / "alone")
+    assert outcome(folder_of(tasks["vog-only"], out)) == outcome(tmp_path / "alone")
+
+
+def test_started_again_only_what_is_missing_is_run(bench: Bench, out: Path) -> None:
+    tasks = plan_experiment(bench)
+    times = [(folder_of(task, out) / "DONE").stat().st_mtime_ns for task in tasks]
+    more = replace(bench, arms=bench.arms[:2], seeds=(7, 8))
+    (folder_of(tasks[0], out) / "measures.json").unlink()
+    rows = run_experiment(more, out, jobs=2)
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        (arm, seed) for arm in ("only-real", "vog-only") for seed in (7, 8)
+    ]
+    assert [(folder_of(t, out) / "DONE").stat().st_mtime_ns for t in tasks] == times
+
+
+def test_another_experiment_in_the_same_folder_uses_the_runs_that_are_its_own_too(
+    bench: Bench, out: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*")}
+    arms = (bench.arms[1], replace(bench.arms[2], name="another-name"), bench.arms[0])
+    other = replace(bench, name="other", baseline="vog-only", arms=arms)
+    rows = run_experiment(other, out, jobs=1)
+    assert [row["arm"] for row in rows] == ["vog-only", "another-name", "only-real"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    new = {path.parent.name for path in out.glob("runs/*/*")} - {p.parent.name for p in before}
+    assert [name.rpartition("-seed")[0] for name in new] == ["another-name"]
+    assert rows[1]["top1"] == read_rows(out / "results.parquet")[1]["top1"]
+
+
+def test_runs_of_another_generator_are_refused(
+    bench: Bench, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_pipeline_folder, weights)
+    of_weights = merged(bench.base, {"generation": {"generator": str(weights)}})
+    bench = replace(bench, base=of_weights, arms=bench.arms[:2])
+    out = tmp_path / "exp"
+    (task,) = [task for task in plan_experiment(bench) if task.arm == "vog-only"]
+    run_task(task, out)
+    check_generators([task], out)
+    then = files.read_json(folder_of(task, out) / "manifest.json")["generator"]["revision"]
+    shutil.rmtree(weights)
+    save_tiny_pipeline(weights, seed=1)
+    with pytest.raises(RunFolderError) as caught:
+        run_experiment(bench, out, jobs=1)
+    now = DiffusionFactory(model=str(weights)).describe().revision
+    assert now != then
+    for part in (f"generator weights, revision {then};", f"weights, revision {now}, now", "--out"):
+        assert part in str(caught.value)
+    assert folder_of(task, out).name in str(caught.value)
+    assert len(list((out / "runs").iterdir())) == 1  # nothing was begun
+    run_experiment(replace(bench, arms=bench.arms[:1]), out, jobs=1)  # needs no generator
+
+
+def test_a_worker_that_is_killed_is_told_and_its_run_goes_on(
+    bench: Bench, finished: Path, tmp_path: Path
+) -> None:
+    bench = replace(bench, arms=bench.arms[1:2])
+    (task,) = plan_experiment(bench)
+    rendered = folder_of(task, tmp_path) / "rounds" / "000" / "rendered.jsonl"
+
+    def kill() -> None:
+        while not rendered.exists():
+            time.sleep(0.01)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    with pytest.raises(GenerationError, match="a process that did a run died"):
+        run_experiment(bench, tmp_path, jobs=1)
+    thread.join()
+    assert not is_done(task, tmp_path)
+    begun = rendered.read_bytes()
+    run_experiment(bench, tmp_path, jobs=1)
+    assert rendered.read_bytes().startswith(begun)
+    assert outcome(folder_of(task, tmp_path)) == outcome(folder_of(task, finished))
+
+
+def test_a_copy_that_a_killed_process_left_half_made_is_in_nobodys_way(
+    bench: Bench, finished: Path, tmp_path: Path
+) -> None:
+    """Process numbers come again, in containers even the same ones each time."""
+    (task,) = plan_experiment(replace(bench, arms=bench.arms[1:2]))
+    folder = folder_of(task, tmp_path)
+    left = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.copytree(folder_of(task, finished) / "checkpoints", left / "checkpoints")
+    (left / "config.toml").touch()
+    assert run_task(task, tmp_path).failure == ""
+    assert not left.exists()
+    assert outcome(folder) == outcome(folder_of(task, finished))
+
+
+def test_a_failing_arm_is_told_and_does_not_stop_the_others(bench: Bench, tmp_path: Path) -> None:
+    broken = {"training": {"learning_rate": 1e9, "warmup_epochs": 0}}
+    arms = (Arm(name="broken", strategy="only-real", settings=broken), bench.arms[0])
+    with pytest.raises(GenerationError, match="1 of 2 runs failed, the first: "):
+        run_experiment(replace(bench, arms=arms), tmp_path, jobs=1)
+    assert [row["arm"] for row in read_rows(tmp_path / "results.parquet")] == ["only-real"]
+
+
+def test_killed_it_goes_on_inside_the_run(bench: Bench, finished: Path, tmp_path: Path) -> None:
+    tasks = plan_experiment(bench)
+    script = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from gendataagent.experiments import Arm, Bench, run_experiment\n"
+        "row = json.loads(Path(sys.argv[1]).read_text())\n"
+        "arms = tuple(Arm(**arm) for arm in row.pop('arms'))\n"
+        "if __name__ == '__main__':\n"
+        "    run_experiment(Bench(arms=arms, seeds=(7,), **row), sys.argv[2], jobs=1)\n"
+    )
+    facts = {
+        "name": bench.name, "about": bench.about, "base": bench.base, "baseline": bench.baseline,
+        "arms": [{"name": a.name, "strategy": a.strategy, "settings": dict(a.settings)}
+                 for a in bench.arms],
+    }  # fmt: skip
+    (tmp_path / "bench.json").write_text(json.dumps(facts))
+    (tmp_path / "go.py").write_text(script)
+    out = tmp_path / "killed"
+    command = [sys.executable, str(tmp_path / "go.py"), str(tmp_path / "bench.json"), str(out)]
+    process = subprocess.Popen(command, start_new_session=True)
+    target = folder_of(tasks[1], out)
+    deadline = time.monotonic() + 120
+    while not list(target.glob("rounds/000/rendered.jsonl")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, timeout=200)
+    for task in tasks:
+        assert is_done(task, out)
+        assert outcome(folder_of(task, out)) == outcome(folder_of(task, finished))
+
+
+def test_the_generator_is_adapted_once_for_all_arms_of_a_seed(bench: Bench, tmp_path: Path) -> None:
+    adaptation = {"enabled": True, "epochs": 1, "measure_images": 0, "sample_every_epochs": 0}
+    run_experiment(bench, tmp_path, settings={"adaptation": adaptation}, jobs=1)
+    assert len(list((tmp_path / "shared" / "adapted").glob("*/adaptation.json"))) == 1
+    tasks = plan_experiment(bench, {"adaptation": adaptation})
+    for task in tasks[1:]:
+        rows = files.read_jsonl(folder_of(task, tmp_path) / "rounds" / "000" / "judged.jsonl")
+        assert all("+lora:" in row["generator_revision"] for row in rows)
+
+
+def test_runs_side_by_side_are_of_different_seeds_where_there_are_some(bench: Bench) -> None:
+    tasks = plan_experiment(replace(bench, seeds=(0, 1, 2)))  # three arms each, seed by seed
+    assert [task.seed for task in tasks] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert _place_of_next(tasks, []) == 0
+    assert _place_of_next(tasks[1:], tasks[:1]) == 2  # the first of seed 1
+    assert _place_of_next(tasks[1:], [tasks[0], tasks[3]]) == 5  # the first of seed 2
+    assert _place_of_next(tasks[1:3], tasks[:1]) == 0  # no other seed is left
+
+
+def test_the_page_has_tables_and_how_they_were_made(bench: Bench, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"arm": arm, "seed": seed, "top1": 0.4 + seed / 100 + bonus, "worst_class": 0.1}
+        for arm, bonus in (("only-real", 0.0), ("vog-only", 0.1))
+        for seed in (0, 1)
+    ]
+    text = write_results(rows, tmp_path, bench=bench).read_text("utf-8")
+    for part in ("# small", "4 runs; seeds 0, 1", "| vog-only |", "+10.0 [+10.0, +10.0] *"):
+        assert part in text
+    assert "39,280" not in text  # its generator is not the bundled one
+
+
+def test_a_plan_counts_the_pictures_once_and_names_every_run(bench: Bench) -> None:
+    tasks = plan_experiment(replace(bench, seeds=(0, 1)))
+    assert [(task.seed, task.arm) for task in tasks] == [
+        (seed, arm.name) for seed in (0, 1) for arm in bench.arms
+    ]

@@ -1,0 +1,95 @@
+"""The loss by hand, and the noise schedule against diffusers' own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from gendataagent.core.errors import ModelError
+from gendataagent.generation.adaptation.lora_loss import (
+    adaptation_loss,
+    noised,
+    snr,
+    snr_weights,
+    target,
+)
+
+ALPHAS = torch.tensor([0.9, 0.8, 0.5, 0.1, 0.0])
+
+
+def test_snr_is_signal_over_noise() -> None:
+    found = snr(ALPHAS, torch.tensor([0, 1, 2, 3, 4]))
+    torch.testing.assert_close(found, torch.tensor([9.0, 4.0, 1.0, 1 / 9, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("epsilon", [5 / 10, 5 / 6, 1, 1, 1]),
+        ("v_prediction", [5 / 11, 5 / 7, 4 / 5, 1 / 2, 0]),
+    ],
+)
+def test_weights_by_hand(kind: str, expected: list[float]) -> None:
+    weights = snr_weights(torch.tensor([10.0, 6.0, 4.0, 1.0, 0.0]), 5.0, kind)
+    torch.testing.assert_close(weights, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_gamma_0_weighs_every_timestep_1(kind: str) -> None:
+    assert snr_weights(torch.tensor([10.0, 0.0]), 0.0, kind).tolist() == [1.0, 1.0]
+
+
+def test_another_prediction_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="'sample'"):
+        snr_weights(torch.ones(1), 5.0, "sample")
+
+
+def scalars(*values: float) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1, 1, 1)
+
+
+def test_loss_by_hand() -> None:
+    predicted, wanted, weights = scalars(1, 3), scalars(0, 1), torch.tensor([1.0, 0.5])
+    # mean(1 * 1, 0.5 * 4) = 1.5; sums 1 + 1.5 and 0 + 0.5: their difference 2, squared 4
+    assert adaptation_loss(predicted, wanted, weights, 0.0).item() == pytest.approx(1.5)
+    assert adaptation_loss(predicted, wanted, weights, 0.003).item() == pytest.approx(1.512)
+
+
+def test_the_matching_term_is_its_formula_and_forgives_errors_that_cancel_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predicted, wanted = torch.randn(2, 3, 4, 2, 2, generator=generator)
+    weights = torch.tensor([0.3, 1.0, 0.7])
+    by_loop = 0.0
+    for place in range(4 * 2 * 2):
+        total = 0.0
+        for i in range(3):
+            error = predicted[i].flatten()[place] - wanted[i].flatten()[place]
+            total += float(weights[i] * error)
+        by_loop += total**2 / 16
+    term = adaptation_loss(predicted, wanted, weights, 1.0) - adaptation_loss(
+        predicted, wanted, weights, 0.0
+    )
+    assert term.item() == pytest.approx(by_loop, rel=1e-5)
+    cancelling = adaptation_loss(scalars(1, -1), scalars(0, 0), torch.ones(2), 7.0)
+    assert cancelling.item() == pytest.approx(1.0)
+
+
+def test_half_precision_predictions_are_compared_in_single() -> None:
+    loss = adaptation_loss(scalars(300).half(), scalars(0).half(), torch.ones(1), 0.0)
+    assert loss.item() == 90000.0  # beyond what fp16 can hold
+
+
+def test_noise_and_targets_are_those_of_diffusers() -> None:
+    schedule = DDPMScheduler(beta_schedule="scaled_linear", beta_end=0.012)
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 3, 4, 8, 8, generator=generator)
+    timesteps, alphas = torch.tensor([0, 500, 999]), schedule.alphas_cumprod
+    torch.testing.assert_close(
+        noised(latents, noise, alphas, timesteps), schedule.add_noise(latents, noise, timesteps)
+    )
+    torch.testing.assert_close(
+        target(latents, noise, alphas, timesteps, "v_prediction"),
+        schedule.get_velocity(latents, noise, timesteps),
+    )
+    assert target(latents, noise, alphas, timesteps, "epsilon") is noise

@@ -1,0 +1,201 @@
+"""Names in the settings: what stands behind them, what "auto" means, what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from gendataagent.config import RunConfig
+from gendataagent.core.errors import ConfigError
+from gendataagent.generation import backends
+from gendataagent.generation.backends import (
+    CAPTIONERS,
+    REWRITERS,
+    STABLE_DIFFUSION_15,
+    TINY_SD,
+    build_backends,
+    problems,
+    resolve_auto,
+    resolve_device,
+)
+from gendataagent.generation.diffusion import DiffusionFactory, DiffusionGenerator
+from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.plain import NoCaption, SameCaption
+from gendataagent.generation.render_cache import CachingExecutor
+from gendataagent.generation.tiny.captioner import AttributeCaptioner
+from gendataagent.generation.tiny.rewriter import AttributeRewriter
+
+
+def config_of(**sections: object) -> RunConfig:
+    return RunConfig.from_dict(sections)
+
+
+def test_the_defaults_have_no_problems() -> None:
+    assert list(problems(RunConfig())) == []
+
+
+def test_every_wrong_name_is_told_at_once_with_what_is_allowed() -> None:
+    config = config_of(
+        selection={"by": "loss"},
+        filter={"by": "VOG"},
+        prompting={"captioner": "blip", "rewriter": ""},
+        generation={"generator": "tiny_sd"},
+        classifier={"model": "./nowhere"},
+    )
+    found = list(problems(config))
+    assert len(found) == 6
+    assert "selection.by must be one of marginal, uniform, entropy, margin; got 'loss'" in found
+    assert "filter.by must be one of vog, knn, agreement, random, none; got 'VOG'" in found
+    assert (
+        "prompting.captioner must be auto, visible-attributes, none, a folder that is there, or a "
+        "hub id such as Salesforce/blip2-opt-2.7b; got 'blip'" in found
+    )
+    assert "prompting.rewriter must not be empty; use auto" in found
+    assert "classifier.model: there is no folder ./nowhere" in found
+    assert any(p.startswith("generation.generator must be auto, tiny-sd, a folder") for p in found)
+    with pytest.raises(ConfigError) as caught:
+        build_backends(config)
+    assert list(caught.value.problems) == found
+
+
+@pytest.mark.parametrize(
+    ("generator", "says"),
+    [
+        ("", "must not be empty"),
+        ("{tmp}/nowhere", "there is no folder"),
+        ("~/no/such/folder", "there is no folder"),
+        ("a/b/c", "there is no folder a/b/c"),
+        ("{tmp}", "has no model_index.json"),
+        ("{tmp}/weights.safetensors", "is a file; name a folder"),
+        ("stable-diffusion", "got 'stable-diffusion'"),
+    ],
+)
+def test_a_generator_that_cannot_be_is_refused_before_anything_is_loaded(
+    generator: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.safetensors").touch()
+    config = config_of(generation={"generator": generator.format(tmp=tmp_path)})
+    (problem,) = problems(config)
+    assert problem.startswith("generation.generator")
+    assert says in problem
+
+
+@pytest.mark.parametrize("generator", [STABLE_DIFFUSION_15, TINY_SD, "auto"])
+def test_generators_that_may_be_are_left_to_loading(generator: str) -> None:
+    assert list(problems(config_of(generation={"generator": generator}))) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "side_px", "cached", "model", "generator", "notes"),
+    [
+        ("cpu", 32, False, "tiny-resnet", TINY_SD, ["bundled tiny-sd"]),
+        ("cpu", 500, False, "tiny-resnet", TINY_SD, ["No GPU was found", "bundled tiny-sd"]),
+        ("cpu", 500, True, "tiny-resnet", TINY_SD, ["No GPU was found", "bundled tiny-sd"]),
+        ("cuda", 500, True, "microsoft/resnet-50", STABLE_DIFFUSION_15, []),
+        ("cuda:1", 64, True, "tiny-resnet", STABLE_DIFFUSION_15, []),
+        ("cuda", 65, False, "microsoft/resnet-50", TINY_SD, ["bundled tiny-sd"]),
+        ("mps", 500, True, "microsoft/resnet-50", TINY_SD, ["bundled tiny-sd"]),
+    ],
+)
+def test_auto_names_models_by_what_is_at_hand(
+    device: str, side_px: int, cached: bool, model: str, generator: str, notes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(backends, "stable_diffusion_is_here", lambda: cached)
+    config, said = resolve_auto(RunConfig(), device=device, typical_side_px=side_px)
+    assert (config.classifier.model, config.generation.generator) == (model, generator)
+    assert (config.prompting.captioner, config.prompting.rewriter) == ("visible-attributes",) * 2
+    assert config.generation.dtype == ("float32" if device == "cpu" else "float16")
+    assert len(said) == len(notes)
+    assert all(note in sentence for note, sentence in zip(notes, said, strict=True))
+
+
+def test_what_is_named_is_left_alone_and_deciding_twice_changes_nothing() -> None:
+    named = config_of(
+        classifier={"model": "a/b"},
+        generation={"generator": "c/d", "dtype": "bfloat16"},
+        prompting={"captioner": "none", "rewriter": "none"},
+    )
+    assert resolve_auto(named, device="cpu", typical_side_px=500) == (named, [])
+    once, _ = resolve_auto(RunConfig(), device="cpu", typical_side_px=32)
+    assert resolve_auto(once, device="cuda", typical_side_px=500) == (once, [])
+
+
+def test_without_the_agent_no_generator_is_spoken_of() -> None:
+    config = config_of(agent={"enabled": False})
+    assert resolve_auto(config, device="cpu", typical_side_px=32)[1] == []
+
+
+def test_backends_are_those_the_settings_name(tiny_pipeline_folder: Path) -> None:
+    backends = build_backends(
+        config_of(
+            device="cpu",
+            generation={"generator": str(tiny_pipeline_folder), "workers": 2},
+            prompting={"captioner": "none", "rewriter": "none"},
+        )
+    )
+    assert isinstance(backends.captioner, NoCaption)
+    assert isinstance(backends.rewriter, SameCaption)
+    assert isinstance(backends.executor, ProcessExecutor)
+    assert backends.generator == DiffusionFactory(
+        model=str(tiny_pipeline_folder), device="cpu", dtype="float32"
+    )
+    assert pickle.loads(pickle.dumps(backends.generator)) == backends.generator
+    assert backends.generator.describe().name == "tiny-random-sd"
+    assert isinstance(backends.generator(), DiffusionGenerator)
+
+
+def test_a_generator_in_the_home_folder_may_be_written_with_a_tilde(
+    tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tiny_pipeline_folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(tiny_pipeline_folder.parent))
+    config = config_of(generation={"generator": f"~/{tiny_pipeline_folder.name}"})
+    backends = build_backends(config)
+    assert isinstance(backends.executor, SerialExecutor)
+    assert isinstance(backends.generator(), DiffusionGenerator)
+
+
+def test_the_bundled_backends_are_those_of_their_name() -> None:
+    assert isinstance(CAPTIONERS["visible-attributes"](), AttributeCaptioner)
+    assert isinstance(REWRITERS["visible-attributes"](), AttributeRewriter)
+
+
+def test_every_named_speaker_has_a_description_and_its_method() -> None:
+    for name, captioner in CAPTIONERS.items():
+        assert captioner().description.name == name
+        assert captioner().caption([]) == []
+    for name, rewriter in REWRITERS.items():
+        assert rewriter().description.name == name
+        assert rewriter().rewrite([]) == []
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in {"cpu", "cuda", "mps"}
+    for name in ("quantum", "" if torch.cuda.is_available() else "cuda"):
+        with pytest.raises(ConfigError, match=rf"device '{name}' cannot be used here: .*try auto"):
+            resolve_device(name)
+
+
+def test_runs_share_the_images_of_one_generator_and_no_other(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    def executor_of(**generation: object) -> CachingExecutor:
+        executor = build_backends(config_of(device="cpu", generation=generation)).executor
+        assert isinstance(executor, CachingExecutor)
+        return executor
+
+    cache = str(tmp_path)
+    tiny = executor_of(generator=str(tiny_pipeline_folder), image_cache=cache)
+    same = executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, workers=2)
+    for other in (
+        executor_of(generator=TINY_SD, image_cache=cache),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, size_px=64),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, dtype="bfloat16"),
+    ):
+        assert other._stamp != tiny._stamp
+    assert same._stamp == tiny._stamp

@@ -1,0 +1,225 @@
+"""Sources and texts are encoded once, and nothing comes out otherwise for it; what prompts lose."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import pickle
+import shutil
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gendataagent.core.errors import ModelError
+from gendataagent.generation.diffusion import DiffusionFactory, DiffusionGenerator
+from gendataagent.generation.diffusion.encoding_cache import Kept
+from gendataagent.generation.diffusion.loading import load_pipeline
+from gendataagent.generation.diffusion.prompts import NO_LIMIT, TokenCounter, token_limit
+from gendataagent.generation.executors import SerialExecutor
+from gendataagent.generation.prompts import compose_prompt
+from tests.generation.conformance import picture, pixels, render_request
+from tests.tiny_models import (
+    save_tiny_flagging_sd,
+    save_tiny_lcm,
+    save_tiny_pipeline,
+    save_tiny_sd3,
+    save_tiny_sdxl,
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DiffusionGenerator]:
+    """Loaded generators: with a tiny and a KL autoencoder, with one to three text encoders."""
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        save.__name__: DiffusionFactory(model=str(save(folder / save.__name__)))()
+        for save in (save_tiny_pipeline, save_tiny_sdxl, save_tiny_sd3, save_tiny_lcm)
+    }
+
+
+def row(value: float, numbers: int = 4) -> tuple[torch.Tensor, ...]:
+    return (torch.full((1, numbers), float(value)),)
+
+
+def test_the_least_recently_used_makes_room() -> None:
+    kept = Kept(max_bytes=3 * 16)
+    for name in "abc":
+        kept.put(name, row(ord(name)))
+    found = kept.get("a")
+    assert found is not None
+    assert torch.equal(found[0], row(ord("a"))[0])
+    kept.put("d", row(0.0))
+    assert (kept.get("b"), len(kept)) == (None, 3)
+    assert all(kept.get(name) is not None for name in "acd")
+    kept.put("large", row(0.0, numbers=13))
+    assert (kept.get("large"), len(kept)) == (None, 3)
+    kept.put("middle", row(0.0, numbers=8))
+    assert len(kept) == 2
+    assert (kept.hits, kept.misses) == (4, 2)
+
+
+def test_what_is_kept_does_not_change_with_what_it_was_made_of() -> None:
+    kept, tensor = Kept(1000), torch.zeros(1, 2)
+    kept.put("a", (tensor,))
+    tensor += 1
+    found = kept.get("a")
+    assert found is not None
+    assert not found[0].any()
+
+
+FAMILIES = ["save_tiny_pipeline", "save_tiny_sdxl", "save_tiny_sd3"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_are_those_of_the_untouched_pipeline(
+    family: str, models: dict[str, DiffusionGenerator], tmp_path: Path
+) -> None:
+    generator = models[family]
+    save: Callable[[Path], Path] = globals()[family]
+    plain = load_pipeline(DiffusionFactory(model=str(save(tmp_path / "model"))), torch.float32)
+    requests = [render_request(number) for number in range(8)]
+    with torch.inference_mode():
+        expected = plain(**generator._calling.arguments(requests)).images
+    for _ in range(2):  # encoded, then looked up
+        made = generator.render(requests)
+        assert [image.tobytes() for image in expected] == pixels(made)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "save_tiny_lcm"])
+def test_a_source_is_encoded_once_and_sampled_anew(
+    family: str, models: dict[str, DiffusionGenerator]
+) -> None:
+    generator, number = models[family], 70
+    misses = generator.latents.misses
+    variants = [render_request(number, seed=seed) for seed in range(5)]
+    images = pixels(generator.render(variants))
+    assert generator.latents.misses == misses + 1
+    assert len(set(images)) == 5
+    generator.render([render_request(number, source=picture(71))])
+    assert generator.latents.misses == misses + 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_is_encoded_once(family: str, models: dict[str, DiffusionGenerator]) -> None:
+    generator = models[family]
+    texts = [render_request(0, prompt=f"A photo of {word}") for word in ("otter", "lynx")]
+    generator.render(texts)
+    misses = generator.texts.misses
+    generator.render([*texts, *texts])
+    assert generator.texts.misses == misses
+    generator.render([replace(texts[0], prompt="A photo of newt")])
+    assert generator.texts.misses == misses + 1
+
+
+def test_a_kl_autoencoder_keeps_the_distribution_not_a_sample(
+    models: dict[str, DiffusionGenerator],
+) -> None:
+    vae = models["save_tiny_sdxl"]._pipeline.vae
+    x = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        first, again = vae.encode(x).latent_dist, vae.encode(x).latent_dist
+    assert torch.equal(first.mean, again.mean)
+    assert torch.equal(first.std, again.std)
+    samples = [d.sample(torch.Generator().manual_seed(s)) for d, s in ((first, 1), (again, 1))]
+    assert torch.equal(*samples)
+    assert not torch.equal(samples[0], again.sample(torch.Generator().manual_seed(2)))
+    assert vae.encode(torch.rand(2, 3, 32, 32)).latent_dist.mean.shape[0] == 2
+
+
+def test_half_precision_and_its_retry_do_not_share_what_is_kept(tiny_pipeline_folder: Path) -> None:
+    generator = DiffusionFactory(model=str(tiny_pipeline_folder), dtype="bfloat16")()
+    generator.render([render_request(0)])
+    misses = generator.latents.misses, generator.texts.misses
+    generator._pipeline.to(torch.float32)
+    generator.render([render_request(0)])
+    assert generator.latents.misses == misses[0] + 1
+    assert generator.texts.misses == misses[1] + 2
+
+
+def test_a_released_generator_is_gone(tiny_pipeline_folder: Path) -> None:
+    factory, executor = DiffusionFactory(model=str(tiny_pipeline_folder)), SerialExecutor()
+    assert len(list(executor.map(factory, [[render_request(0)]]))) == 1
+    assert executor._built is not None
+    generator: Any = executor._built[1]
+    unet = weakref.ref(generator._pipeline.unet)
+    del generator
+    gc.disable()
+    try:
+        executor.release()
+    finally:
+        gc.enable()
+    assert unet() is None
+
+
+def test_a_prompt_that_loses_its_caption_is_drawn_one_that_loses_its_class_is_not(
+    models: dict[str, DiffusionGenerator],
+) -> None:
+    generator = models["save_tiny_pipeline"]
+    long = "very " * 100
+    prompts = [
+        compose_prompt("cat", long),
+        compose_prompt("x" * 67, long),  # a token a letter, 2 for start and end, 8 of "A photo of"
+        compose_prompt("x" * 68, long),
+        compose_prompt("x" * 68, ""),
+        "x" * 300,  # nobody knows where its class stands
+        compose_prompt("dog", "brown"),
+    ]
+    reasons = [r.rejected_by for r in generator.render([render_request(0, prompt=p)
+                                                        for p in prompts])]  # fmt: skip
+    assert reasons == [None, None, "class-cut-off", "class-cut-off", None, None]
+    assert generator.render([render_request(0, prompt=prompts[2])])[0].image is None
+
+
+def test_cut_prompts_are_not_complained_about(
+    models: dict[str, DiffusionGenerator],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("diffusers", "transformers"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    requests = [render_request(i, prompt=compose_prompt("cat", "very " * 90)) for i in range(2)]
+    for family in FAMILIES:
+        models[family].render(requests)
+    assert caplog.text == ""
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("save", [save_tiny_pipeline, save_tiny_sdxl, save_tiny_sd3])
+def test_the_token_limit_is_known_without_any_weights(
+    save: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder = save(tmp_path / "model")
+    shutil.rmtree(folder / "vae")  # so the model itself could not be loaded
+    count, limit = token_limit(DiffusionFactory(model=str(folder)))
+    assert limit == 77  # of CLIP, though the T5 of SD 3 reads more
+    assert count("") == 2
+    assert count("A photo of cat") == 2 + 1 + 5 + 2 + 3
+    assert count("x" * 300) == 302
+    assert pickle.loads(pickle.dumps(count))("cat") == 5
+
+
+def test_the_bundled_model_tells_its_limit() -> None:
+    from gendataagent.generation.tiny.model import model_folder
+
+    count, limit = token_limit(DiffusionFactory(model=str(model_folder())))
+    assert 3 <= count("A photo of cat, which is brown") <= limit <= 77
+
+
+def test_a_model_without_tokenizers_has_no_limit_and_a_missing_one_is_named() -> None:
+    counter = TokenCounter.of([])
+    assert (counter("any text"), counter.limit) == (0, NO_LIMIT)
+    with pytest.raises(ModelError, match="there is no folder"):
+        token_limit(DiffusionFactory(model="./nowhere"))
+
+
+def test_kept_latents_also_serve_a_model_that_flags(tmp_path: Path) -> None:
+    generator = DiffusionFactory(model=str(save_tiny_flagging_sd(tmp_path / "m", flags=0.0)))()
+    requests = [render_request(0, seed=seed) for seed in range(3)]
+    assert {r.rejected_by for r in generator.render(requests)} == {"flagged-by-safety-checker"}
+    assert generator.latents.misses == 1

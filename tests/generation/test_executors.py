@@ -1,0 +1,216 @@
+"""Serial and process executors: the same images in the same order, and clean ends."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gendataagent.core.errors import GenerationError, ModelError
+from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, RenderRequest
+from gendataagent.core.records import ModelDescription
+from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+
+DIE, FAIL, FORGET = "die", "fail", "forget"
+
+
+def request(seed: int, prompt: str = "") -> RenderRequest:
+    return RenderRequest(
+        source=Image.new("RGB", (4, 4), (seed, 1, 2)), prompt=prompt, negative_prompt="",
+        seed=seed, strength=0.5, guidance_scale=2.0, num_inference_steps=2,
+    )  # fmt: skip
+
+
+class Painter:
+    """Adds noise of the request's seed to its source; obeys a few words in the prompt."""
+
+    description = ModelDescription(name="painter")
+
+    def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        orders = {request.prompt for request in requests}
+        if DIE in orders:
+            time.sleep(0.5)  # the tasks before this one have time to end
+            os.kill(os.getpid(), signal.SIGKILL)
+        if FAIL in orders:
+            raise ModelError("the model does not fit; do this")
+        images = [self._paint(request) for request in requests]
+        return images[1:] if FORGET in orders else images
+
+    def _paint(self, request: RenderRequest) -> Rendered:
+        noise = np.random.default_rng(request.seed).integers(0, 100, (4, 4, 3))
+        pixels = np.asarray(request.source) + noise
+        return Rendered(image=Image.fromarray(pixels.astype(np.uint8)))
+
+
+def broken_factory() -> ImageGenerator:
+    raise ModelError("there is no such model; do this")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A factory that notes how often it was called, as files in a folder."""
+
+    folder: Path
+
+    def __call__(self) -> Painter:
+        (self.folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        return Painter()
+
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "serial": SerialExecutor,
+    "process": functools.partial(ProcessExecutor, 2),
+}
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> Executor:
+    return EXECUTORS[request.param]()
+
+
+def pixels(results: Iterator[list[Rendered]]) -> list[list[bytes]]:
+    return [[r.image.tobytes() for r in task if r.image is not None] for task in results]
+
+
+def test_results_come_in_task_order_and_are_those_of_a_plain_loop(executor: Executor) -> None:
+    tasks = [[request(0), request(1)], [request(2)], [], [request(3), request(4), request(5)]]
+    expected = pixels(iter([Painter().render(task) for task in tasks]))
+    assert pixels(executor.map(Painter, tasks)) == expected
+    executor.release()
+    assert pixels(executor.map(Painter, tasks[::-1])) == expected[::-1]
+
+
+def test_a_wrong_number_of_results_is_refused(executor: Executor) -> None:
+    tasks = [[request(0)], [request(1), request(2, FORGET)]]
+    results = executor.map(Painter, tasks)
+    assert len(next(results)) == 1
+    with pytest.raises(GenerationError, match="returned 1 results for 2 requests"):
+        next(results)
+
+
+def test_an_error_of_the_generator_comes_through_as_it_is(executor: Executor) -> None:
+    results = executor.map(Painter, [[request(0)], [request(1, FAIL)]])
+    assert len(next(results)) == 1
+    with pytest.raises(ModelError, match=r"^the model does not fit; do this$"):
+        next(results)
+
+
+def test_a_model_that_cannot_be_loaded_says_so_instead_of_a_dead_worker(executor: Executor) -> None:
+    with pytest.raises(ModelError, match=r"^there is no such model; do this$"):
+        list(executor.map(broken_factory, [[request(0)], [request(1)]]))
+
+
+def test_without_tasks_nothing_is_loaded(executor: Executor, tmp_path: Path) -> None:
+    assert list(executor.map(Counted(tmp_path), [])) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_serial_builds_once_over_calls_until_told_to_release_or_given_another(
+    tmp_path: Path,
+) -> None:
+    executor, factory = SerialExecutor(), Counted(tmp_path)
+    for _ in range(2):
+        list(executor.map(factory, [[request(0)], [request(1)]]))
+    assert len(list(tmp_path.iterdir())) == 1
+    executor.release()
+    list(executor.map(factory, [[request(0)]]))
+    assert len(list(tmp_path.iterdir())) == 2
+    list(executor.map(Painter, [[request(0)]]))
+    list(executor.map(Counted(tmp_path), [[request(0)]]))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_worker_that_dies_is_named_and_costs_no_finished_task() -> None:
+    tasks = [[request(i)] for i in range(3)] + [[request(3, DIE)]] + [[request(9)]] * 8
+    done: list[list[Rendered]] = []
+    with pytest.raises(GenerationError, match=r"worker died.*generation\.batch_size"):
+        done.extend(ProcessExecutor(2).map(Painter, tasks))
+    assert len(done) >= 3
+    assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[: len(done)]]))
+
+
+def test_tasks_finished_before_a_worker_died_are_not_lost_on_a_slow_reader() -> None:
+    tasks = [[request(0)], [request(1)], [request(2)], [request(3, DIE)], [request(4)]]
+    results = ProcessExecutor(2).map(Painter, tasks)
+    done = [next(results)]
+    time.sleep(1.5)  # the worker dies meanwhile; the results of 1 and 2 wait
+    with pytest.raises(GenerationError, match="worker died"):
+        done.extend(results)
+    assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[:3]]))
+
+
+def test_tasks_are_fetched_when_there_is_room_for_them() -> None:
+    fetched: list[int] = []
+
+    def tasks() -> Iterator[list[RenderRequest]]:
+        for i in range(20):
+            fetched.append(i)
+            yield [request(i)]
+
+    results = ProcessExecutor(1).map(Painter, tasks())
+    next(results)
+    assert len(fetched) == 2
+    assert isinstance(results, Iterator)
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_workers_are_at_least_one() -> None:
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        ProcessExecutor(0)
+
+
+PARENT = """
+import sys
+from tests.generation.test_executors import Counted, request
+from gendataagent.generation.executors import ProcessExecutor
+from pathlib import Path
+
+if __name__ == "__main__":
+    tasks = [[request(i)] for i in range(4)]
+    results = ProcessExecutor(1).map(Counted(Path(sys.argv[1])), tasks)
+    next(results)
+    print("rendering", flush=True)
+    input()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT, encoding="utf-8")
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with subprocess.Popen(
+        [sys.executable, str(script), str(noted)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path},
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"rendering\n"
+        worker = int(next(noted.iterdir()).name.split("-")[0])
+        assert _is_running(worker)
+        parent.kill()
+    for _ in range(100):
+        if not _is_running(worker):
+            break
+        time.sleep(0.1)
+    assert not _is_running(worker)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -1,0 +1,298 @@
+"""The endpoint backend against a real HTTP server: what goes out, what comes back, what fails."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from gendataagent.core.errors import ConfigError, GenerationError, ModelError
+from gendataagent.generation.language.conversation import Conversation, Message
+from gendataagent.generation.language.endpoint import EndpointChat
+from gendataagent.generation.language.transport import Endpoint, wait_asked_for
+from tests.chat_server import ChatServer, Question, Reply, error, models, serving
+
+KEY = "sk-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def chat(url: str, **changes: Any) -> EndpointChat:
+    settings: dict[str, Any] = {
+        "model": "tiny", "timeout_s": 5.0, "concurrency": 2, "retries": 2, "first_wait_s": 0.01,
+        **changes,
+    }  # fmt: skip
+    return EndpointChat(Endpoint(url=url, **settings), temperature=0.7, top_p=0.9)
+
+
+def conversation(text: str) -> Conversation:
+    return Conversation(
+        messages=(Message("system", "Be brief."), Message("user", text)),
+        tokens_at_most=20,
+        stop=("\n3.",),
+    )
+
+
+def echo(question: Question, _: int) -> Reply:
+    return Reply(f"{question['messages'][-1]['content']} {question['seed']}")
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with serving(echo) as running:
+        yield running
+
+
+def test_answers_come_in_order_whatever_takes_how_long() -> None:
+    def slow_first(question: Question, _: int) -> Reply:
+        text = question["messages"][-1]["content"]
+        return Reply(text, wait_s=0.2 if text == "0" else 0.0)
+
+    with serving(slow_first) as running:
+        one = chat(running.url, concurrency=4)
+        answers = one.complete([conversation(str(n)) for n in range(6)], list(range(6)))
+        one.release()
+    assert answers == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_what_is_asked_is_what_was_meant(server: ChatServer) -> None:
+    seed = 2**62 + 5
+    assert chat(server.url).complete([conversation("hello")], [seed]) == ["hello 5"]
+    assert server.questions == [
+        {
+            "model": "tiny",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "hello"},
+            ],
+            "max_tokens": 20,
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "seed": 5,
+            "stop": ["\n3."],
+            "stream": False,
+        }
+    ]
+    assert server.keys == [""]
+
+
+def test_nothing_asked_is_nothing_sent(server: ChatServer) -> None:
+    assert chat(server.url).complete([], []) == []
+    assert server.questions == []
+
+
+def test_no_more_questions_at_once_than_allowed() -> None:
+    with serving(lambda question, _: Reply("x", wait_s=0.05)) as running:
+        chat(running.url, concurrency=3).complete([conversation(str(n)) for n in range(9)], [0] * 9)
+        assert running.most_at_once == 3
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        error(500, "out of luck"),
+        error(503, "loading"),
+        error(429, "slow down", Retry_After="0.01"),
+        Reply(body=b"<html>gateway</html>"),
+        Reply(body=b'{"choices": []}'),
+        Reply(body=b'{"choices": [{"message": "hello"}]}'),
+        Reply(body=b"[" * 100_000),
+        Reply(hang_up=True),
+    ],
+    ids=lambda reply: f"{reply.status} {(reply.body or b'')[:20]!r}",
+)
+def test_what_may_pass_is_asked_again_and_then_said(failure: Reply) -> None:
+    passes_at = 2
+
+    def fails(question: Question, before: int) -> Reply:
+        return failure if before < passes_at else Reply("at last")
+
+    with serving(fails) as running:
+        assert chat(running.url, retries=2).complete([conversation("x")], [1]) == ["at last"]
+        assert len(running.questions) == 3
+        passes_at = 99
+        with pytest.raises(GenerationError, match=r"asked 2 times.*run again") as caught:
+            chat(running.url, retries=1).complete([conversation("y")], [1])
+    assert running.url in str(caught.value)
+    if failure.status != 200:
+        assert str(failure.status) in str(caught.value)
+
+
+def test_waits_grow_and_retry_after_is_kept_to() -> None:
+    def busy(question: Question, before: int) -> Reply:
+        if question["messages"][-1]["content"] == "told":
+            return error(429, "x", Retry_After="0.3") if before == 0 else Reply("ok")
+        return error(503, "x") if before < 3 else Reply("ok")
+
+    with serving(busy) as running:
+        assert chat(running.url).complete([conversation("told")], [0]) == ["ok"]
+        assert running.times_s[1] - running.times_s[0] >= 0.3
+        running.times_s.clear()
+        assert chat(running.url, retries=3, first_wait_s=0.1).complete(
+            [conversation("untold")], [0]
+        ) == ["ok"]
+        first, second, third = (
+            b - a for a, b in zip(running.times_s, running.times_s[1:], strict=False)
+        )
+    assert first >= 0.05
+    assert second >= 0.1
+    assert third >= 0.2
+
+
+def test_a_server_that_wants_hours_is_not_waited_for() -> None:
+    with (
+        serving(lambda question, _: error(429, "quota used up", Retry_After="7200")) as running,
+        pytest.raises(GenerationError, match=r"quota used up.*alone for 7200 s"),
+    ):
+        chat(running.url, retries=9).complete([conversation("x")], [0])
+    assert len(running.questions) == 1
+
+
+def test_one_failed_question_ends_the_others_soon() -> None:
+    def fails(question: Question, _: int) -> Reply:
+        bad = question["messages"][-1]["content"] == "0"
+        return error(422, "unknown field seed") if bad else error(503, "busy")
+
+    with serving(fails) as running:
+        start = time.monotonic()
+        with pytest.raises(GenerationError, match="unknown field seed"):
+            chat(running.url, retries=9, first_wait_s=20).complete(
+                [conversation(str(n)) for n in range(40)], [0] * 40
+            )
+        assert time.monotonic() - start < 3
+        assert len(running.questions) <= 4
+
+
+@pytest.mark.parametrize("slow", [Reply("x", wait_s=1.0), Reply("x", drip_s=0.05)])
+def test_slow_answers_are_given_up_on(slow: Reply) -> None:
+    with serving(lambda question, _: slow) as running:
+        start = time.monotonic()
+        with pytest.raises(GenerationError, match=r"no whole answer within 0\.3 s"):
+            chat(running.url, timeout_s=0.3, retries=0).complete([conversation("x")], [0])
+        assert time.monotonic() - start < 0.9
+
+
+def test_an_endless_answer_is_not_read_to_its_end() -> None:
+    with (
+        serving(lambda question, _: Reply("x" * (5 << 20))) as running,
+        pytest.raises(GenerationError, match="broke off"),
+    ):
+        chat(running.url, retries=0).complete([conversation("x")], [0])
+
+
+def test_an_answer_without_words_is_empty() -> None:
+    filtered = Reply(status=400, body=b'{"error": {"code": "content_filter", "message": "no"}}')
+    with serving(lambda question, before: Reply(None) if before else filtered) as running:
+        one = chat(running.url)
+        assert one.complete([conversation("x")], [0]) == [""]
+        assert one.complete([conversation("x")], [0]) == [""]
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(echo, key=KEY) as running:
+        with pytest.raises(ModelError, match=r"'OPENAI_API_KEY', and it is not set.*export"):
+            chat(running.url).check()
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-key-of-mine")
+        for ask in (
+            lambda: chat(running.url).check(),
+            lambda: chat(running.url).complete([conversation("x")], [0]),
+        ):
+            with pytest.raises(ModelError, match=r"the key in it is not accepted") as caught:
+                ask()
+            chain: BaseException | None = caught.value
+            while chain is not None:
+                assert "sk-wrong" not in f"{chain!s} {chain!r}"
+                chain = chain.__cause__
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        one = chat(running.url)
+        one.check()
+        assert one.complete([conversation("x")], [7]) == ["x 7"]
+        assert KEY not in repr(vars(one))
+
+
+def test_no_other_key_is_found_by_itself(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password sesame\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    chat(server.url).complete([conversation("x")], [0])
+    assert server.keys == [""]
+
+
+def test_a_check_costs_nothing_and_finds_the_model(server: ChatServer) -> None:
+    server.models = models("llama3:latest", "tiny")
+    chat(server.url).check()
+    chat(server.url, model="llama3").check()
+    assert server.questions == []
+    with pytest.raises(ModelError, match=r"no model 'big'; it has llama3:latest, tiny"):
+        chat(server.url, model="big").check()
+
+
+@pytest.mark.parametrize(
+    "listing", [error(404, "no"), Reply(body=b"not json"), Reply(body=b"{}"), models()]
+)
+def test_without_a_list_of_models_one_token_is_asked_for(listing: Reply) -> None:
+    with serving(echo, models_reply=listing) as running:
+        chat(running.url).check()
+        assert [question["max_tokens"] for question in running.questions] == [1]
+        running.answer = lambda question, _: error(404, "The model `tiny` does not exist")
+        with pytest.raises(ModelError, match=r"status 404 \(The model `tiny` does not exist\)"):
+            chat(running.url).check()
+
+
+def test_nothing_listening_is_said_before_anything_is_done() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(ModelError, match=r"connection refused.*Start the server.*localhost:8000"):
+        chat(url).check()
+    with pytest.raises(GenerationError, match=r"connection refused.*asked 3 times"):
+        chat(url).complete([conversation("x")], [0])
+
+
+def test_a_redirect_is_not_followed_with_the_key() -> None:
+    moved = Reply(status=308, body=b"", headers={"Location": "http://127.0.0.1:1/v1"})
+    with serving(echo, models_reply=moved) as running:
+        with pytest.raises(ModelError, match=r"sends on to 'http://127\.0\.0\.1:1/v1'"):
+            chat(running.url).check()
+        running.answer = lambda question, _: moved
+        with pytest.raises(ModelError, match="sends on to"):
+            chat(running.url).complete([conversation("x")], [0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"url": ""}, "base address"),
+        ({"url": "localhost:8000/v1"}, "base address"),
+        ({"url": "ftp://host/v1"}, "base address"),
+        ({"url": "http://me:sesame@host/v1"}, "no user, password"),
+        ({"url": "http://host/v1?key=sesame"}, "no user, password"),
+        ({"model": ""}, "must name the model"),
+    ],
+)
+def test_addresses_that_cannot_work_are_refused_without_repeating_secrets(
+    changes: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        Endpoint(url=changes.get("url", "http://host/v1"), model=changes.get("model", "tiny"))
+    assert "sesame" not in str(caught.value)
+
+
+def test_retry_after_is_read_as_seconds_or_date() -> None:
+    assert wait_asked_for("3") == 3.0
+    assert wait_asked_for("-3") == 0.0
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert 27 <= (wait_asked_for(soon) or 0) <= 30
+    for nonsense in ("", "soon", "nan", "inf", "Mon"):
+        assert wait_asked_for(nonsense) is None

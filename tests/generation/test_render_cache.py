@@ -1,0 +1,115 @@
+"""Images shared between runs: made once, the same afterwards, in order, by any executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gendataagent.core.errors import GenerationError
+from gendataagent.core.protocols import Executor, Rendered, RenderRequest
+from gendataagent.core.records import ModelDescription
+from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.render_cache import CachingExecutor
+
+
+class Painter:
+    """Paints a picture of the request's seed; refuses every fifth, one of them without picture."""
+
+    description = ModelDescription(name="painter")
+
+    def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        return [self._paint(request.seed) for request in requests]
+
+    def _paint(self, seed: int) -> Rendered:
+        if seed == 5:
+            return Rendered(image=None, rejected_by="no-image")
+        picture = Image.new("RGB", (4, 4), (seed, 255 - seed, 0))
+        return Rendered(image=picture, rejected_by="flagged" if seed % 5 == 0 else None)
+
+
+@dataclass(frozen=True)
+class PainterFactory:
+    def __call__(self) -> Painter:
+        return Painter()
+
+
+class Forbidden:
+    """An executor that must not be asked."""
+
+    def map(self, factory: object, tasks: object) -> Iterator[list[Rendered]]:
+        for _ in tasks:  # type: ignore[attr-defined]
+            raise GenerationError("asked")
+        yield from ()
+
+    def release(self) -> None:
+        raise GenerationError("let go")
+
+
+def request(seed: int) -> RenderRequest:
+    return RenderRequest(
+        source=Image.new("RGB", (3, 3), (seed, 0, 0)), prompt="a", negative_prompt="b",
+        seed=seed, strength=0.5, guidance_scale=2.0, num_inference_steps=4,
+    )  # fmt: skip
+
+
+def tasks_of(*seeds: Sequence[int]) -> list[list[RenderRequest]]:
+    return [[request(seed) for seed in task] for task in seeds]
+
+
+def plain(results: Iterator[list[Rendered]]) -> list[list[tuple[bytes | None, str | None]]]:
+    return [
+        [(r.image.tobytes() if r.image else None, r.rejected_by) for r in task] for task in results
+    ]
+
+
+TASKS = tasks_of([1, 2, 3], [4, 5, 6], [], [7], [8, 9, 10])
+EXPECTED = plain(SerialExecutor().map(PainterFactory(), TASKS))
+
+
+@pytest.mark.parametrize("inner", [SerialExecutor(), ProcessExecutor(1)])
+def test_made_once_then_found_and_the_same_in_order(inner: Executor, tmp_path: Path) -> None:
+    first = CachingExecutor(inner, tmp_path, stamp="x")
+    assert plain(first.map(PainterFactory(), TASKS)) == EXPECTED
+    assert (first.found, first.made) == (0, 10)
+    second = CachingExecutor(Forbidden(), tmp_path, stamp="x")
+    assert plain(second.map(PainterFactory(), TASKS)) == EXPECTED
+    assert (second.found, second.made) == (10, 0)
+
+
+@pytest.mark.parametrize("inner", [SerialExecutor(), ProcessExecutor(2)])
+def test_only_what_is_missing_is_made_wherever_it_stands(inner: Executor, tmp_path: Path) -> None:
+    known = tasks_of([2], [4, 5, 6], [8, 10])
+    list(CachingExecutor(inner, tmp_path, stamp="x").map(PainterFactory(), known))
+    executor = CachingExecutor(inner, tmp_path, stamp="x")
+    assert plain(executor.map(PainterFactory(), TASKS)) == EXPECTED
+    assert (executor.found, executor.made) == (6, 4)
+
+
+def test_whatever_changes_an_image_changes_its_key(tmp_path: Path) -> None:
+    list(CachingExecutor(SerialExecutor(), tmp_path, stamp="x").map(PainterFactory(), TASKS))
+    base = request(1)
+    others = [
+        replace(base, prompt="c"), replace(base, negative_prompt="c"), replace(base, seed=99),
+        replace(base, strength=0.6), replace(base, guidance_scale=3.0),
+        replace(base, num_inference_steps=5), replace(base, source=Image.new("RGB", (3, 3))),
+        replace(base, source=Image.new("RGB", (9, 1), (1, 0, 0))),
+    ]  # fmt: skip
+    for other in others:
+        executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")
+        list(executor.map(PainterFactory(), [[other]]))
+        assert executor.made == 1
+    executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="y")
+    list(executor.map(PainterFactory(), [[base]]))
+    assert executor.made == 1
+
+
+def test_an_image_without_its_record_is_made_again(tmp_path: Path) -> None:
+    list(CachingExecutor(SerialExecutor(), tmp_path, stamp="x").map(PainterFactory(), TASKS))
+    next(iter(sorted(tmp_path.rglob("*.json")))).unlink()
+    executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")
+    assert plain(executor.map(PainterFactory(), TASKS)) == EXPECTED
+    assert executor.made == 1

@@ -1,0 +1,279 @@
+"""A finished run's classifier on pictures made worse, through Python and as a user types it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from gendataagent.cli.evaluate import parse_severities
+from gendataagent.core import files
+from gendataagent.core.errors import ConfigError, DataError, RunFolderError
+from gendataagent.core.progress import SilentProgress, Stage
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.data import LabelledImages, MemoryStore, load_data
+from gendataagent.data.pixels import Pixels
+from gendataagent.runs.reload import (
+    ROBUSTNESS_FILE,
+    _renumbered,
+    evaluate_corrupted,
+    evaluate_on,
+    load_classifier,
+)
+from gendataagent.runs.results import read_result
+from gendataagent.runs.run import run
+from gendataagent.training.classifier import Classifier
+from gendataagent.training.corruptions import corrupted
+from gendataagent.training.evaluation import evaluate
+from tests.cli.test_cli import _type
+from tests.small_world import settings_for
+
+BOTH = ("gaussian_blur", "speckle_noise")
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of this module's own, that may be moved away and back."""
+    place = tmp_path_factory.mktemp("evaluate") / "photos"
+    shutil.copytree(photo_folder, place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished(
+    photos: Path, tiny_pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run without the agent."""
+    config = settings_for(photos, tiny_pipeline_folder)
+    config = replace(
+        config,
+        agent=replace(config.agent, enabled=False),
+        # stored with a margin around the centre crop, as for large pictures
+        training=replace(config.training, augmentation="resized-crop", epochs=2),
+    )
+    path = tmp_path_factory.mktemp("evaluate") / "run"
+    run(config, path)
+    return path
+
+
+@pytest.fixture
+def a_copy(finished: Path, tmp_path: Path) -> Path:
+    """The run once more, to write to."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+class Counting(SilentProgress):
+    """Remembers what was announced and what was done."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None]] = []
+        self.done: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
+    ) -> Iterator[Stage]:
+        self.stages.append((name, total))
+        yield CountedStage(self, name)
+
+
+class CountedStage:
+    def __init__(self, progress: Counting, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def advance(self, amount: float = 1) -> None:
+        done = self._progress.done
+        done[self._name] = done.get(self._name, 0) + amount
+
+
+def test_clean_is_what_the_run_measured_and_corrupted_what_one_measures_by_hand(
+    a_copy: Path,
+) -> None:
+    progress = Counting()
+    robustness = evaluate_corrupted(a_copy, BOTH, (1, 5), progress=progress)
+    assert robustness.clean == read_result(a_copy).evaluations["test"]
+    assert (robustness.size_px, robustness.table_px) == (32, 32)
+    assert list(robustness.corrupted) == list(BOTH)
+    assert list(robustness.corrupted["gaussian_blur"]) == [1, 5]
+    config = RunFolder.open(a_copy).config()
+    test = load_data(config.data, seed=config.seed).test
+    pixels = Pixels.from_images(test, 37)  # 32 / 0.875
+    classifier = load_classifier(a_copy)
+    for name in BOTH:
+        worse = corrupted(pixels, name, 5, size_px=32)
+        assert robustness.corrupted[name][5] == evaluate(classifier, worse, "test")
+        assert robustness.corrupted[name][5].loss != robustness.clean.loss
+        both = robustness.corrupted[name]
+        assert robustness.mean_top1(name) == (both[1].top1 + both[5].top1) / 2
+    assert progress.stages[-1] == ("evaluate", 5 * 12)
+    assert progress.done["evaluate"] == 5 * 12
+    assert progress.done["decode"] == 12
+
+
+def test_it_is_written_down_without_the_confusion_matrices(a_copy: Path) -> None:
+    robustness = evaluate_corrupted(a_copy, ["speckle_noise"], [2])
+    written = json.loads((a_copy / ROBUSTNESS_FILE).read_text())
+    assert written == robustness.to_json()
+    assert written["split"] == "test"
+    assert written["images"] == 12
+    assert written["pictures_from"] == RunFolder.open(a_copy).config().data.path
+    row = written["corrupted"]["speckle_noise"]["severity"]["2"]
+    assert row["top1"] == written["corrupted"]["speckle_noise"]["mean_top1"]
+    assert set(row["per_class"]) == set(read_result(a_copy).evaluations["test"].per_class)
+    assert "confusion" not in row
+
+
+def test_pictures_that_moved_are_found_by_data(a_copy: Path, photos: Path, tmp_path: Path) -> None:
+    here = evaluate_corrupted(a_copy, ["gaussian_blur"], [3])
+    elsewhere = tmp_path / "elsewhere"
+    photos.rename(elsewhere)
+    try:
+        with pytest.raises(DataError, match=r"cannot be read where.*photos.*--data"):
+            evaluate_corrupted(a_copy, ["gaussian_blur"], [3])
+        moved = evaluate_corrupted(a_copy, ["gaussian_blur"], [3], data=str(elsewhere))
+    finally:
+        elsewhere.rename(photos)
+    assert moved == replace(here, pictures_from=str(elsewhere))
+    assert files.read_json(a_copy / ROBUSTNESS_FILE)["pictures_from"] == str(elsewhere)
+
+
+def test_other_pictures_are_taken_whole_and_not_written_down(
+    a_copy: Path, photos: Path, tmp_path: Path
+) -> None:
+    others = Path(shutil.copytree(photos, tmp_path / "others"))
+    next((others / "train" / "ship").iterdir()).unlink()
+    robustness = evaluate_corrupted(a_copy, ["gaussian_blur"], [1], data=str(others))
+    assert (robustness.clean.split, robustness.clean.images) == ("other", 47)
+    assert robustness.clean == evaluate_on(a_copy, str(others))
+    assert not (a_copy / ROBUSTNESS_FILE).exists()
+
+
+def test_pictures_that_changed_are_refused(a_copy: Path, photos: Path, tmp_path: Path) -> None:
+    picture = next((photos / "test" / "ship").iterdir())
+    picture.rename(tmp_path / picture.name)
+    try:
+        with pytest.raises(RunFolderError, match="are not those the run in"):
+            evaluate_corrupted(a_copy, ["gaussian_blur"], [1])
+    finally:
+        (tmp_path / picture.name).rename(picture)
+
+
+def test_a_run_that_is_not_finished_is_refused(a_copy: Path) -> None:
+    (a_copy / "DONE").unlink()
+    with pytest.raises(RunFolderError, match=r"not finished.*--resume"):
+        evaluate_corrupted(a_copy)
+
+
+def test_labels_follow_the_names_of_the_classes(
+    finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Two of three classes are numbered otherwise than in the run."""
+    for name in ("dög mit Leerzeichen", "ship"):
+        shutil.copytree(photos / "test" / name, tmp_path / "some" / name)
+    confusion = evaluate_on(finished, str(tmp_path / "some")).confusion
+    assert [sum(row) for row in confusion] == [0, 4, 4]
+
+
+def test_the_table_as_a_user_sees_it(
+    a_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = _type(
+        monkeypatch, "evaluate", str(a_copy), "--corruptions", "gaussian_blur, speckle_noise",
+        "--severity", "1,4-5",
+    )  # fmt: skip
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    written = files.read_json(a_copy / ROBUSTNESS_FILE)
+    lines = {line.split()[0]: line.split()[1:] for line in printed.out.splitlines() if line.strip()}
+    assert lines["1"] == ["4", "5", "mean"]
+    assert lines["clean"] == [f"{written['clean']['top1']:.1%}"]
+    for name in BOTH:
+        row = written["corrupted"][name]
+        shown = [f"{row['severity'][s]['top1']:.1%}" for s in ("1", "4", "5")]
+        assert lines[name] == [*shown, f"{row['mean_top1']:.1%}"]
+    assert "12 pictures of the test split, read from" in printed.out
+    assert str(a_copy / ROBUSTNESS_FILE) in printed.out
+
+
+def test_other_pictures_as_a_user_types_it(
+    a_copy: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = (
+        "--corruptions",
+        "gaussian_blur",
+        "--severity",
+        "1",
+        "--data",
+        str(photos / "test"),
+    )
+    assert _type(monkeypatch, "evaluate", str(a_copy), *arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"12 pictures of all splits, read from {photos / 'test'}" in printed
+    assert "not written down" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--corruptions", "fog"), "there are: gaussian_blur, speckle_noise"),
+        (("--corruptions", "gaussian_blur", "--severity", "1-6"), "goes from 1 to 5; got '1-6'"),
+        (("--corruptions", ","), "at least one corruption"),
+        (("--severity", "1"), "--severity is for --corruptions"),
+    ],
+)
+def test_what_is_unknown_is_said_with_what_there_is(
+    finished: Path,
+    arguments: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _type(monkeypatch, "evaluate", str(finished), *arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "severities"),
+    [("1-5", [1, 2, 3, 4, 5]), ("3", [3]), ("1,3", [1, 3]), (" 5, 1 - 2 ,2", [1, 2, 5])],
+)
+def test_severities_are_read(text: str, severities: list[int]) -> None:
+    assert parse_severities(text) == severities
+
+
+@pytest.mark.parametrize("text", ["", "0", "6", "1-", "-1", "a", "3-1", "1;2", "1-9", "²"])
+def test_severities_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--severity"):
+        parse_severities(text)
+
+
+def test_classes_are_matched_by_name_then_by_how_the_name_reads() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    names = ("Apple pie", "a_b", "a b", "Zürich")
+    classifier = Classifier.wrap(network, class_names=names, size_px=2)
+
+    def numbers(*called: str) -> tuple[int, ...]:
+        images = LabelledImages(
+            class_names=called,
+            ids=called,
+            labels=tuple(range(len(called))),
+            rows=tuple(range(len(called))),
+            store=MemoryStore((b"",) * len(called)),
+            max_pixels=1.0,
+        )
+        return tuple(_renumbered(images, classifier).labels)
+
+    assert numbers("zürich", "apple_pie") == (3, 0)
+    assert numbers("a b", "a_b") == (2, 1)
+    with pytest.raises(DataError, match="no class A-B, apple"):
+        numbers("apple", "A-B", "a b")
+    with pytest.raises(DataError, match="no class A B"):  # which of the two?
+        numbers("A B", "Apple pie")

@@ -1,0 +1,266 @@
+"""Plans: counts as the run's own functions have them, facts as counted, costs that add up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gendataagent.config import RunConfig
+from gendataagent.config.presets import preset_settings
+from gendataagent.core.errors import ConfigError, DataError
+from gendataagent.data import load_data
+from gendataagent.runs.planning import find_device, make_plan
+from gendataagent.runs.planning.costs import (
+    architecture_of,
+    image_flops,
+)
+from gendataagent.runs.planning.counts import count_real, count_work
+from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
+from gendataagent.runs.planning.facts import BACKBONES, GIB, SD15, TINY_SD, at, find_gpu
+
+OURS: dict[str, Any] = {
+    "classifier": {"model": "tiny-resnet"},
+    "prompting": {"captioner": "visible-attributes", "rewriter": "visible-attributes"},
+    "generation": {"generator": "tiny-sd"},
+}
+
+
+def settings(**sections: Any) -> RunConfig:
+    return RunConfig.from_dict(OURS | {k: OURS.get(k, {}) | v for k, v in sections.items()})
+
+
+def test_pictures_are_counted_as_a_run_would_split_them() -> None:
+    config = settings(data={"path": "bundled:cifar10", "train_per_class": 30})
+    real, splits = count_real(config), load_data(config.data, seed=config.seed)
+    assert (real.train, real.validation, real.test) == tuple(
+        len(images) for images in splits.by_name().values()
+    )
+    assert real.train_per_class == (30,) * 10
+
+
+@pytest.mark.parametrize(
+    ("layout", "train", "test"), [("pets", 3_680, 3_669), ("cub", 5_994, 5_794)]
+)
+def test_without_data_the_papers_counts_stand_in(layout: str, train: int, test: int) -> None:
+    real = count_real(settings(data={"path": "", "layout": layout, "validation_share": 0.1}))
+    assert (real.train + real.validation, real.test) == (train, test)
+    assert real.validation == pytest.approx(train / 10, rel=0.02)
+    assert "Table 5" in real.source
+
+
+def test_nothing_to_count_is_said() -> None:
+    with pytest.raises(ConfigError, match="--images N"):
+        count_real(settings(data={"path": ""}))
+    with pytest.raises(ConfigError, match="asked for at the hub"):
+        count_real(settings(data={"path": "hub:uoft-cs/cifar10"}))
+    with pytest.raises(DataError, match="does not exist"):
+        count_real(settings(data={"path": "/no/such/pictures"}))
+
+
+def test_optimiser_steps_follow_the_images_of_each_epoch() -> None:
+    config = settings(
+        data={"path": "", "layout": "folder", "validation_share": 0.1, "test_share": 0.1},
+        training={"epochs": 6, "batch_size": 16},
+        agent={"rounds": 2, "first_round_epoch": 2, "pool": "accumulate"},
+        selection={"share": 0.25},
+        prompting={"rewrites": 2},
+        filter={"by": "none"},
+    )
+    real = count_real(config, images=100)
+    counts = count_work(config, real)
+    assert (real.train, counts.selected_per_round, counts.images_per_round) == (80, 20, 40)
+    # epochs 1-2 on 80 pictures, 3-4 on 120, 5-6 on 160, in batches of 16
+    assert counts.optimizer_steps == 2 * 5 + 2 * 8 + 2 * 10
+    assert counts.training_images == 2 * (80 + 120 + 160)
+    replaced = replace(config, agent=replace(config.agent, pool="replace"))
+    assert count_work(replaced, real).optimizer_steps == 2 * 5 + 4 * 8
+    # a last batch of one picture joins the one before: 80 = 79 + 1, 120 = 79 + 41, 160 = 2 * 79 + 2
+    odd = replace(config, training=replace(config.training, batch_size=79))
+    assert count_work(odd, real).optimizer_steps == 2 * 1 + 2 * 2 + 2 * 3
+
+
+def test_the_filter_acts_once_it_has_its_checkpoints() -> None:
+    config = settings(
+        data={"path": "", "layout": "folder"},
+        training={"epochs": 20},
+        agent={"rounds": 4, "first_round_epoch": 5},
+        filter={"checkpoint_marks": [0.25, 0.5, 0.75], "drop_share": 0.5},
+    )
+    counts = count_work(config, count_real(config, images=200))
+    # rounds at 5, 8, 12, 16; checkpoints at 5, 10, 15
+    assert counts.filtered_rounds == 2
+    assert counts.vog_passes == (2 + 3) * counts.images_per_round
+    assert counts.kept_per_round == counts.images_per_round // 2
+
+
+def test_adaptation_captions_every_picture_and_counts_its_steps() -> None:
+    config = settings(
+        data={"path": "", "layout": "folder"}, adaptation={"enabled": True, "epochs": 3}
+    )
+    real = count_real(config, images=200)
+    counts = count_work(config, real)
+    assert counts.captions_least == counts.captions_most == real.train
+    assert counts.adaptation_images == 3 * real.train
+    from gendataagent.generation.adaptation.lora_trainer import epoch_batches
+
+    for images in (1, 2, 8, 9, 10, 16, 17):
+        sized = replace(real, train_per_class=(images,))
+        expected = 3 * len(epoch_batches(0, 1, images, config.adaptation.batch_size))
+        assert count_work(config, sized).adaptation_steps == expected
+
+
+def test_facts_are_what_the_flop_counter_says() -> None:
+    from diffusers import UNet2DConditionModel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from gendataagent.generation.tiny.model import model_folder
+
+    unet = UNet2DConditionModel.from_pretrained(model_folder() / "unet", local_files_only=True)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        unet(torch.zeros(1, 8, 8, 8), torch.ones(1), torch.zeros(1, 77, 128))
+    # on a CPU the counter does not see attention, 1 % here
+    assert at(TINY_SD.unet_flops, 64) == pytest.approx(counter.get_total_flops(), rel=0.015)
+    assert TINY_SD.unet_parameters == sum(p.numel() for p in unet.parameters())
+    assert at(SD15.unet_flops, 64**2) == pytest.approx(0.803e12, rel=1e-3)  # told independently
+    assert at(SD15.encode_flops, 512**2) == pytest.approx(1.117e12, rel=1e-3)
+    assert at(SD15.decode_flops, 512**2) == pytest.approx(2.515e12, rel=1e-3)
+
+
+def test_an_image_costs_its_steps_twice_with_guidance() -> None:
+    config = settings()
+    guided = image_flops(SD15, 512, config, 22)
+    assert guided == pytest.approx(39e12, rel=0.01)
+    alone = replace(config, generation=replace(config.generation, guidance_scale=1.0))
+    assert guided - image_flops(SD15, 512, alone, 22) == pytest.approx(22 * 0.803e12, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "tflops"),
+    [
+        ("RTX 4090", 24, 165),
+        ("NVIDIA GeForce RTX 4090", 24, 165),
+        ("rtx4090", 24, 165),
+        ("NVIDIA A100-SXM4-80GB", 80, 312),
+        ("A100", 40, 312),
+        ("NVIDIA H100 80GB HBM3", 80, 989),
+        ("NVIDIA H100 PCIe", 80, 756),
+        ("Tesla V100-SXM2-32GB", 32, 125),
+        ("Tesla T4", 15, 65),
+        ("NVIDIA L40S", 45, 362),
+        ("NVIDIA RTX A6000", 48, 155),
+    ],
+)
+def test_gpus_are_known_by_their_usual_and_their_drivers_names(
+    name: str, gib: float, tflops: float
+) -> None:
+    found = find_gpu(name)
+    assert found is not None
+    assert (found.memory_bytes / GIB, found.flops_per_s / 1e12) == (gib, tflops)
+
+
+def test_an_unknown_gpu_is_answered_with_those_known() -> None:
+    assert find_gpu("Voodoo 2") is None
+    with pytest.raises(ConfigError, match=r"known are T4, .*H100"):
+        find_device("Voodoo 2")
+
+
+def test_hours_follow_from_flops_and_the_rate_that_is_assumed() -> None:
+    config = RunConfig.from_dict(preset_settings("paper-pets"))
+    plan = make_plan(config, gpu="RTX 4090")
+    (render,) = [stage for stage in plan.stages if stage.name == "render"]
+    each = image_flops(SD15, 512, config, 27)
+    assert plan.counts.images == 20 * 5 * round(0.2 * plan.real.train)
+    assert render.flops == pytest.approx(plan.counts.images * each)
+    assert render.seconds == pytest.approx(plan.counts.images * each / (165e12 * 0.2))
+    twice = make_plan(config, gpu="RTX 4090", utilisation=0.4)
+    assert twice.stages[3].seconds == pytest.approx((render.seconds or 0) / 2)
+    assert plan.seconds == pytest.approx(sum(stage.seconds or 0 for stage in plan.stages))
+
+
+def test_a_stage_that_does_not_fit_comes_with_advice() -> None:
+    config = RunConfig.from_dict(preset_settings("paper-pets"))
+    notes = " ".join(make_plan(config, gpu="T4").notes)
+    assert "rewrite needs about 16 GiB of the 15 GiB" in notes
+    assert "gated" in notes
+    assert "give --data DIR, Oxford-IIIT Pets. Unpack images.tar.gz" in notes
+    large = replace(config, training=replace(config.training, batch_size=1024, learning_rate=0.1))
+    notes = " ".join(make_plan(large, gpu="RTX 4090").notes)
+    assert "try training.batch_size=512 with training.learning_rate=0.05" in notes
+
+
+def test_what_is_not_known_is_said_and_not_guessed(tiny_pipeline_folder: Path) -> None:
+    sections = {
+        "data": {"path": "", "layout": "folder"},
+        "classifier": {"model": "somebody/some-net"},
+        "prompting": {"captioner": "somebody/some-captioner", "rewriter": "none"},
+        "generation": {"generator": str(tiny_pipeline_folder)},
+    }
+    plan = make_plan(settings(**sections), images=100)
+    by_name = {stage.name: stage for stage in plan.stages}
+    assert by_name["render"].flops is by_name["train"].seconds is plan.seconds is None
+    assert plan.disk.downloads is None
+    (generator, *_) = plan.models
+    assert (generator.where, generator.download_bytes) == ("on this machine", 0)
+    assert "the size of somebody/some-net is not known here" in " ".join(plan.notes)
+    assert architecture_of(str(tiny_pipeline_folder)) is None
+
+
+def test_weights_on_disk_are_read_off_the_headers(tiny_pipeline_folder: Path) -> None:
+    size, parameters = weights_on_disk(tiny_pipeline_folder)
+    files = list(tiny_pipeline_folder.rglob("*.safetensors"))
+    assert size == sum(file.stat().st_size for file in files)
+    assert parameters == pytest.approx(size / 4, rel=0.2)  # float32, and the headers
+    (tiny_pipeline_folder.parent / "broken.safetensors").write_bytes(b"\x05")
+    assert weights_on_disk(tiny_pipeline_folder.parent / "broken.safetensors") == (1, 0)
+
+
+def test_the_cache_of_this_machine_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig.from_dict(preset_settings("quick"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert {model.where for model in models_needed(config)} == {"hub"}
+    cached = tmp_path / "models--microsoft--resnet-50"
+    snapshot = cached / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    where = {model.name: model.where for model in models_needed(config)}
+    assert where["microsoft/resnet-50"] == "hub"  # a config alone is what a check leaves
+    (snapshot / "model.safetensors").write_bytes(b"")
+    where = {model.name: model.where for model in models_needed(config)}
+    assert where["microsoft/resnet-50"] == "on this machine"
+
+
+def test_memory_grows_with_the_square_of_the_side() -> None:
+    config = RunConfig.from_dict(preset_settings("paper-cub"))
+    plan = make_plan(config, gpu="H200")
+    train = {stage.name: stage for stage in plan.stages}["train"]
+    expected = 64 * 448**2 * BACKBONES["microsoft/resnet-50"].kept_bytes
+    assert train.memory_bytes == pytest.approx(expected, rel=0.2)
+
+
+def test_a_plan_of_a_preset_imports_no_torch_and_is_json() -> None:
+    code = (
+        "import sys, json\n"
+        "from gendataagent.config import RunConfig\n"
+        "from gendataagent.config.presets import preset_settings\n"
+        "from gendataagent.runs.planning import make_plan\n"
+        "plan = make_plan(RunConfig.from_dict(preset_settings('paper-pets')), gpu='L4')\n"
+        "print(json.dumps([plan.to_json(), sorted(sys.modules)]))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    plan, modules = json.loads(told.stdout)
+    assert not {"torch", "diffusers", "transformers"} & set(modules)
+    assert plan["estimate"] is True
+    assert plan["real"]["train"] + plan["real"]["validation"] == 3_680
+    assert plan["counts"]["rounds"] == 20
+    assert plan["models"][2]["gated"] is True

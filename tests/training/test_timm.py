@@ -1,0 +1,96 @@
+"""Networks of timm, where it is installed: `pip install 'gendataagent[timm]'`.
+
+The weights lie where the hub's library would have put them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gendataagent.config import ClassifierConfig
+from gendataagent.core.errors import ModelError
+from gendataagent.training.backbones import build_classifier, check_model
+from gendataagent.training.classifier import Classifier
+
+timm: Any = pytest.importorskip("timm")
+
+NAMES = ("ant", "bee", "cat")
+RN50 = "timm:resnet50_clip.openai"
+VIT = "timm:vit_tiny_patch16_224"
+COMMIT = "c" * 40
+
+
+def build(seed: int = 0, **settings: Any) -> Classifier:
+    return build_classifier(ClassifierConfig(**settings), NAMES, seed=seed)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def publish(hub: Path, name: str, weights: dict[str, Tensor]) -> None:
+    """Put weights where a download would have left them."""
+    repository = timm.get_pretrained_cfg(name.removeprefix("timm:")).hf_hub_id
+    place = hub / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True, exist_ok=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    (place / "snapshots" / COMMIT).mkdir(parents=True, exist_ok=True)
+    save_file(weights, place / "snapshots" / COMMIT / "model.safetensors")
+
+
+def test_from_scratch_by_seed_with_the_colours_of_clip() -> None:
+    first, second, other = (build(seed, model=RN50, pretrained=False) for seed in (0, 0, 1))
+    weights, again = first.module.state_dict(), second.module.state_dict()
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    assert not torch.equal(first.head().weight, other.head().weight)
+    assert (first.size_px, first.head().in_features) == (224, 2048)
+    assert first.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert first.std == pytest.approx((0.26862954, 0.26130258, 0.27577711))
+
+
+def test_weights_are_kept_but_for_the_head(hub: Path) -> None:
+    published = timm.create_model("vit_tiny_patch16_224").state_dict()
+    publish(hub, VIT, published)
+    check_model(ClassifierConfig(model=VIT))
+    first, second = build(model=VIT), build(model=VIT)
+    weights = first.module.state_dict()
+    head = ("head.weight", "head.bias")
+    assert all(torch.equal(weights[key], published[key]) for key in published if key not in head)
+    assert weights["head.weight"].shape[0] == len(NAMES)
+    assert torch.equal(first.head().weight, second.head().weight)
+    assert first.mean == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_vision_transformer_is_built_for_the_size_of_the_settings(hub: Path) -> None:
+    publish(hub, VIT, timm.create_model("vit_tiny_patch16_224").state_dict())
+    assert build(model=VIT, size_px=64).size_px == 64
+
+
+def test_weights_without_a_part_of_the_network_are_refused(hub: Path) -> None:
+    published = timm.create_model("vit_tiny_patch16_224").state_dict()
+    publish(hub, VIT, {key: value for key, value in published.items() if "blocks.3" not in key})
+    with pytest.raises(ModelError, match="Missing key"):
+        build(model=VIT)
+
+
+def test_a_name_that_timm_does_not_know_is_said_with_those_like_it(hub: Path) -> None:
+    for name in ("timm:resnet50_clap", "timm:resnet50_clip.nope"):
+        with pytest.raises(ModelError, match=r"has no resnet50_cl.*resnet50_clip\.openai"):
+            check_model(ClassifierConfig(model=name))
+
+
+def test_without_weights_and_network_the_download_is_named(hub: Path) -> None:
+    for look in (check_model, lambda config: build_classifier(config, NAMES, seed=0)):
+        with pytest.raises(ModelError, match=r"hf download timm/resnet50_clip\.openai"):
+            look(ClassifierConfig(model=RN50))

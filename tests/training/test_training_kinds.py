@@ -1,0 +1,187 @@
+"""Training with mixed batches, RandAugment, soft labels, synthetic pictures alone or by share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gendataagent.config import TrainingConfig
+from gendataagent.core.checkpoints import load_latest, save_checkpoint
+from gendataagent.core.errors import DataError
+from gendataagent.data.pixels import Pixels
+from gendataagent.training.classifier import Classifier
+from gendataagent.training.evaluation import evaluate
+from gendataagent.training.trainer import Trainer
+
+MakePixels = Callable[..., Pixels]
+Network = Callable[[int], nn.Module]
+KINDS: dict[str, dict[str, Any]] = {
+    "mixup": {"mix": "mixup"},
+    "cutmix": {"mix": "cutmix", "mix_probability": 0.5},
+    "randaugment": {"randaugment_operations": 2},
+    "soft labels": {"synthetic_label_smoothing": 0.3},
+    "share of a batch": {"synthetic_share_of_batch": 0.25},
+    "synthetic alone": {"real_images": False},
+    "all of it": {"mix": "cutmix", "randaugment_operations": 1, "synthetic_weight": 0.5,
+                  "synthetic_label_smoothing": 0.3, "synthetic_share_of_batch": 0.5},
+}  # fmt: skip
+
+
+def trainer_of(module: nn.Module, **settings: Any) -> Trainer:
+    classifier = Classifier.wrap(module, class_names=("red", "green", "blue"), size_px=8)
+    settings = {"epochs": 4, "batch_size": 8, "learning_rate": 0.05, **settings}
+    return Trainer(classifier, TrainingConfig(**settings), seed=3)
+
+
+def states(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.state()[0].items()}
+
+
+def plain_linear() -> nn.Module:
+    linear = nn.Linear(192, 3)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.Flatten(), linear)
+
+
+class Recorder:
+    """Pixels that write down which pictures were read."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.batches: list[list[int]] = []
+
+        def read(indices: Tensor) -> Tensor:
+            self.batches.append(indices.tolist())
+            return pixels.batch(indices)
+
+        self.pixels = Pixels(read, pixels.labels, ids=pixels.ids, size_px=pixels.size_px)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_training_is_equal_to_the_bit(
+    kind: str, network: Network, make_pixels: MakePixels, tmp_path: Path
+) -> None:
+    real, synthetic = make_pixels(21), make_pixels(10, seed=1)
+    through = trainer_of(network(0), **KINDS[kind])
+    losses = [through.fit_epoch(epoch, real, synthetic, strength=0.8).loss for epoch in range(1, 5)]
+
+    stopped = trainer_of(network(0), **KINDS[kind])
+    for epoch in (1, 2):
+        stopped.fit_epoch(epoch, real, synthetic, strength=0.8)
+    save_checkpoint(tmp_path, 2, *stopped.state())
+    torch.rand(17)
+
+    resumed = trainer_of(network(99), **KINDS[kind])
+    found = load_latest(tmp_path)
+    assert found is not None
+    resumed.load_state(found.tensors, found.state)
+    again = [resumed.fit_epoch(epoch, real, synthetic, strength=0.8).loss for epoch in (3, 4)]
+    assert again == losses[2:]
+    end, other_end = states(through), states(resumed)
+    assert all(torch.equal(end[name], other_end[name]) for name in end)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_trains_otherwise_than_the_plain_way_and_learns(
+    kind: str, network: Network, make_pixels: MakePixels
+) -> None:
+    plain, other = trainer_of(network(0)), trainer_of(network(0), **KINDS[kind])
+    real, synthetic = make_pixels(90), make_pixels(60, seed=1)
+    for epoch in range(1, 5):
+        plain.fit_epoch(epoch, real, synthetic)
+        other.fit_epoch(epoch, real, synthetic, strength=0.5)
+    one, two = states(plain), states(other)
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    assert evaluate(other.classifier, make_pixels(60, seed=5), "test").top1 > 0.8
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_the_loss_of_a_mixed_batch_is_divided_between_both_classes(
+    mix: str, make_pixels: MakePixels
+) -> None:
+    """One step from 0 against the gradient by hand, for every picture's two labels."""
+    seen: list[Tensor] = []
+    module = plain_linear()
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    settings: dict[str, Any] = {
+        "epochs": 1, "batch_size": 6, "learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.0,
+        "augmentation": "none", "colour_jitter": 0, "mix": mix,
+    }  # fmt: skip
+    trainer = trainer_of(module, **settings)
+    pixels = make_pixels(6)
+    loss = trainer.fit_epoch(1, pixels).loss
+    assert loss == pytest.approx(math.log(3), rel=1e-5)
+    clean = trainer.classifier.normalise(pixels.batch(torch.arange(6)).float() / 255).flatten(1)
+    # Which two pictures, in which proportion, gave each of the batch's: found by least squares.
+    weights_66 = torch.linalg.lstsq(clean.T, seen[0].flatten(1).T).solution.T
+    if mix == "cutmix":
+        close = (seen[0].flatten(1)[:, None] == clean[None]).float().mean(dim=2)
+        weights_66 = torch.where(close > 0.02, close, torch.zeros(()))
+    targets = weights_66 @ nn.functional.one_hot(pixels.labels, 3).float()
+    gradient = (torch.full((6, 3), 1 / 3) - targets).T @ seen[0].flatten(1) / 6
+    found = dict(module.named_parameters())["1.weight"].detach() / -0.1
+    torch.testing.assert_close(found, gradient, atol=2e-2, rtol=2e-2)
+
+
+def test_soft_labels_follow_weight_and_strength_and_spare_the_real_ones(
+    make_pixels: MakePixels,
+) -> None:
+    trainer = trainer_of(
+        plain_linear(), synthetic_label_smoothing=0.3, synthetic_weight=0.5, real_images=True
+    )
+    joined = Pixels.concat([make_pixels(3), make_pixels(3, seed=1)])
+    is_synthetic = torch.tensor([False] * 3 + [True] * 3)
+    targets = trainer._targets(joined, is_synthetic, [0.0, 0.5, 1.0])
+    expected = torch.eye(3).repeat(2, 1)
+    expected[4:] = 0.5 * torch.tensor([[0.05, 0.9, 0.05], [0.1, 0.1, 0.8]])
+    expected[3] *= 0.5
+    torch.testing.assert_close(targets, expected)
+    one_for_all = trainer._targets(joined, is_synthetic, 1.0)[3:]
+    torch.testing.assert_close(one_for_all, 0.5 * (0.7 * torch.eye(3) + 0.1))
+    with pytest.raises(DataError, match="2 strengths but 3 synthetic"):
+        trainer._targets(joined, is_synthetic, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("steps_per_epoch", [0, 5])
+def test_a_share_of_each_batch_is_synthetic(
+    steps_per_epoch: int, network: Network, make_pixels: MakePixels
+) -> None:
+    real, synthetic = Recorder(make_pixels(24)), Recorder(make_pixels(5, seed=1))
+    trainer = trainer_of(network(0), synthetic_share_of_batch=0.25, steps_per_epoch=steps_per_epoch)
+    metrics = trainer.fit_epoch(1, real.pixels, synthetic.pixels)
+    assert metrics.optimizer_steps == (steps_per_epoch or 4)  # 29 pictures in batches of 8
+    assert {len(batch) for batch in real.batches} == {6}
+    assert {len(batch) for batch in synthetic.batches} == {2}
+    # each kind goes through endless reshuffled passes of its own
+    assert len(set(list(chain(*synthetic.batches))[:5])) == 5
+    assert len(set(list(chain(*real.batches))[:24])) == min(24, 6 * metrics.optimizer_steps)
+
+
+def test_without_synthetic_pictures_a_share_of_them_changes_nothing(
+    network: Network, make_pixels: MakePixels
+) -> None:
+    plain, shared = trainer_of(network(0)), trainer_of(network(0), synthetic_share_of_batch=0.5)
+    for trainer in (plain, shared):
+        trainer.fit_epoch(1, make_pixels(20))
+    one, two = states(plain), states(shared)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_synthetic_pictures_alone_are_trained_on_when_asked_for(
+    network: Network, make_pixels: MakePixels
+) -> None:
+    real, synthetic = Recorder(make_pixels(20)), make_pixels(12, seed=1)
+    trainer = trainer_of(network(0), real_images=False)
+    metrics = trainer.fit_epoch(1, real.pixels, synthetic)
+    assert real.batches == []
+    assert (metrics.real_images, metrics.synthetic_images) == (0, 12)
+    for nothing in (None, make_pixels(0)):
+        with pytest.raises(DataError, match=r"enabled=true and agent\.first_round_epoch=0"):
+            trainer.fit_epoch(2, real.pixels, nothing)
