@@ -9,8 +9,8 @@ import sys
 from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import apply_overrides
-from gendataagent.generation.backends import problems
 from gendataagent.report import write_report
+from gendataagent.runs.preflight import problems
 from gendataagent.runs.run import run
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config.settings import merged
 from gendataagent.experiments import Arm, find_bench, run_experiment
-from gendataagent.experiments.report import report_of_bench, write_folder
+from gendataagent.experiments.report import report_of_bench
+from gendataagent.experiments.writing import write_folder
 
 LOOP = {
     "agent": {"rounds": 2, "first_round_epoch": 0, "rounds_within": 0.5, "pool": "accumulate"},

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from gendataagent.config.run_config_file import read_run_config
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from judge_network import ResNet56, classify, load_judge
@@ -62,7 +64,7 @@ def main() -> None:
 def train_on_parts(folder: Path, seed: int, judge: ResNet56) -> list[dict[str, object]]:
     """Return a row each for training on the recognised images and on as many at random."""
     run = RunFolder.open(folder)
-    config = run.config()
+    config = read_run_config(run)
     splits = load_data(config.data, seed=seed)
     made = Pool(run, splits.class_names).kept([0])
     classes = classify(judge, [made.image(index) for index in range(len(made))])

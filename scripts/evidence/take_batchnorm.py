@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.records import Evaluation
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import load_data
@@ -57,7 +58,7 @@ def main() -> None:
 
 def before_and_after(folder: Path, split: str) -> tuple[Evaluation, Evaluation]:
     """Return how a run's classifier does as it is, and with statistics of its real images."""
-    config = RunFolder.open(folder).config()
+    config = read_run_config(RunFolder.open(folder))
     splits = load_data(config.data, seed=config.seed)
     classifier = load_classifier(folder, device="cpu")
     trainer = Trainer(classifier, config.training, seed=config.seed)

@@ -7,9 +7,9 @@
 Builds the exact architectures (Stable Diffusion 1.5, BLIP-2 with OPT-2.7b, Llama-2-7b, ResNet-50),
 saves them as save_pretrained does (about 24 GB in float16, removed at the end unless --scratch is
 given) and has `gendataagent.runs.run` do one whole round with them on coloured noise: caption,
-LoRA, rewrite, image-to-image, VoG, training. What is made means nothing; what it takes does. Prints JSON:
-peak memory and rate of each stage, and what broke. If the whole does not go through, each model is
-tried alone.
+LoRA, rewrite, image-to-image, VoG, training. What is made means nothing; what it takes does.
+Prints JSON: peak memory and rate of each stage, and what broke. If the whole does not go
+through, each model is tried alone.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from PIL import Image
 
 from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config import RunConfig
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.files import read_json, write_bytes
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
@@ -40,7 +41,6 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import load_data
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import read_adaptation
-from gendataagent.generation.backends import resolve_device
 from gendataagent.runs.run import run
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.trainer import Trainer

@@ -12,10 +12,10 @@ from PIL import Image
 
 from gendataagent.agent.pool import SCHEMA, Pool
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import create_run_folder
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import Candidate, candidate_id
+from gendataagent.core.records import Candidate, RenderedCandidate, candidate_id
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.generation.stages import RenderedCandidate
 
 CLASSES = ("Kätzchen", "dog")
 
@@ -36,7 +36,7 @@ def picture(red: int) -> Image.Image:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     # "test" and "validation" in a path are what datasets takes for the name of a split
-    return RunFolder.create(tmp_path / "validation_test_run", RunConfig())
+    return create_run_folder(tmp_path / "validation_test_run", RunConfig())
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from gendataagent.config import RunConfig
 from gendataagent.config.presets import list_presets, preset_settings, preset_text
 from gendataagent.core.errors import ConfigError
 from gendataagent.data.official import PAPER
-from gendataagent.generation.backends import problems
 from gendataagent.runs.planning.facts import BACKBONES, CAPTIONERS, GENERATORS, PUBLISHED
+from gendataagent.runs.preflight import problems
 
 PAPER_PRESETS = [f"paper-{layout}" for layout in PAPER]
 # Tables 2 (best strength; Food is flat), 4 (best share dropped) and 6 (size)

@@ -11,35 +11,41 @@ from pathlib import Path
 import pytest
 
 from gendataagent.config import GenerationConfig, RunConfig
+from gendataagent.config.run_config_file import (
+    check_same_settings,
+    create_run_folder,
+    read_run_config,
+    write_run_config,
+)
 from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
 from gendataagent.core.run_folder import RunFolder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run", RunConfig(seed=5))
+    return create_run_folder(tmp_path / "run", RunConfig(seed=5))
 
 
 def test_a_new_folder_holds_the_settings_and_opens_again(folder: RunFolder) -> None:
-    assert RunFolder.open(folder.path).config() == RunConfig(seed=5)
+    assert read_run_config(RunFolder.open(folder.path)) == RunConfig(seed=5)
     assert [p.name for p in folder.path.iterdir()] == ["config.toml"]
 
 
 def test_folders_above_are_made_and_an_empty_one_is_taken(tmp_path: Path) -> None:
-    assert RunFolder.create(tmp_path / "a" / "b", RunConfig()).config_file.exists()
+    assert create_run_folder(tmp_path / "a" / "b", RunConfig()).config_file.exists()
     (tmp_path / "empty").mkdir()
-    assert RunFolder.create(tmp_path / "empty", RunConfig()).config_file.exists()
+    assert create_run_folder(tmp_path / "empty", RunConfig()).config_file.exists()
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, folder: RunFolder) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "holiday.jpg").touch()
     with pytest.raises(RunFolderError, match=r"full exists and is not empty.*--out"):
-        RunFolder.create(tmp_path / "full", RunConfig())
+        create_run_folder(tmp_path / "full", RunConfig())
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["holiday.jpg"]
     with pytest.raises(RunFolderError, match=r"already holds a run.*run --resume"):
-        RunFolder.create(folder.path, RunConfig())
-    assert folder.config().seed == 5
+        create_run_folder(folder.path, RunConfig())
+    assert read_run_config(folder).seed == 5
 
 
 def test_wrong_settings_made_in_python_are_refused_before_anything_is_written(
@@ -47,7 +53,7 @@ def test_wrong_settings_made_in_python_are_refused_before_anything_is_written(
 ) -> None:
     wrong = RunConfig(seed=-1, generation=GenerationConfig(strength=2.0))
     with pytest.raises(ConfigError) as caught:
-        RunFolder.create(tmp_path / "run", wrong)
+        create_run_folder(tmp_path / "run", wrong)
     assert len(caught.value.problems) == 2
     assert not (tmp_path / "run").exists()
 
@@ -56,14 +62,14 @@ def test_a_place_that_cannot_be_a_folder_is_a_storage_error(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(StorageError, match=r"cannot make the run folder .*Not a directory"):
-            RunFolder.create(place, RunConfig())
+            create_run_folder(place, RunConfig())
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_is_a_storage_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="Permission denied"):
-        RunFolder.create(tmp_path / "run", RunConfig())
+        create_run_folder(tmp_path / "run", RunConfig())
 
 
 def test_only_run_folders_open(tmp_path: Path) -> None:
@@ -111,15 +117,15 @@ def test_the_lock_of_a_killed_process_is_free(folder: RunFolder) -> None:
 
 def test_only_settings_that_change_no_result_may_change(folder: RunFolder) -> None:
     faster = replace(
-        folder.config(), threads=3, generation=GenerationConfig(batch_size=2, workers=1)
+        read_run_config(folder), threads=3, generation=GenerationConfig(batch_size=2, workers=1)
     )
-    folder.check_same_settings(faster)
-    folder.write_config(faster)
-    assert folder.config() == faster
+    check_same_settings(folder, faster)
+    write_run_config(folder, faster)
+    assert read_run_config(folder) == faster
 
     other = replace(faster, seed=6, generation=GenerationConfig(strength=0.5, batch_size=7))
     with pytest.raises(RunFolderError) as caught:
-        folder.check_same_settings(other)
+        check_same_settings(folder, other)
     message = str(caught.value)
     assert "seed is 5 there, not 6; generation.strength is 0.75 there, not 0.5." in message
     assert "batch_size" not in message
@@ -148,7 +154,7 @@ def test_a_run_that_never_began_leaves_no_folder(folder: RunFolder) -> None:
 def test_a_run_that_began_is_never_discarded(folder: RunFolder) -> None:
     folder.manifest_file.write_text("{}", encoding="utf-8")
     folder.discard_if_unstarted()
-    assert folder.config().seed == 5
+    assert read_run_config(folder).seed == 5
 
 
 def test_what_others_put_into_the_folder_is_not_discarded(folder: RunFolder) -> None:

@@ -12,7 +12,7 @@ from gendataagent.config.strategies import STRATEGIES
 from gendataagent.core.errors import ConfigError
 from gendataagent.experiments import all_benches, find_bench
 from gendataagent.experiments.benchmarks import Arm, Bench, tasks_of
-from gendataagent.generation.backends import problems
+from gendataagent.runs.preflight import problems
 
 PER_CLASS = [50] * 10
 

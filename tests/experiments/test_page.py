@@ -13,7 +13,8 @@ import pytest
 from gendataagent.core.errors import ConfigError
 from gendataagent.experiments import Bench, find_bench
 from gendataagent.experiments.page import page
-from gendataagent.experiments.report import report_of_bench, report_of_runs, write_results
+from gendataagent.experiments.report import report_of_bench, report_of_runs
+from gendataagent.experiments.writing import write_results
 from tests.report.test_browser import PROBE, _browse
 
 from .made_up import efficiency_rows, rows_of

@@ -21,7 +21,6 @@ from gendataagent.config.settings import merged
 from gendataagent.core import files
 from gendataagent.core.errors import GenerationError, RunFolderError
 from gendataagent.experiments import Arm, Bench, plan_experiment, read_rows, run_experiment
-from gendataagent.experiments.report import write_results
 from gendataagent.experiments.runner import (
     _place_of_next,
     check_generators,
@@ -29,6 +28,7 @@ from gendataagent.experiments.runner import (
     is_done,
     run_task,
 )
+from gendataagent.experiments.writing import write_results
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.runs.run import run
 from tests.runs.test_resume import outcome

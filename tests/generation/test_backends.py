@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gendataagent.config import RunConfig
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation import backends
 from gendataagent.generation.backends import (
@@ -17,9 +18,6 @@ from gendataagent.generation.backends import (
     STABLE_DIFFUSION_15,
     TINY_SD,
     build_backends,
-    problems,
-    resolve_auto,
-    resolve_device,
 )
 from gendataagent.generation.diffusion import DiffusionFactory, DiffusionGenerator
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
@@ -27,6 +25,7 @@ from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.render_cache import CachingExecutor
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
 from gendataagent.generation.tiny.rewriter import AttributeRewriter
+from gendataagent.runs.preflight import problems, resolve_auto
 
 
 def config_of(**sections: object) -> RunConfig:

@@ -21,7 +21,14 @@ from gendataagent.core.protocols import (
     Rewrite,
     RewriteRequest,
 )
-from gendataagent.core.records import Candidate, ModelDescription, Scored, candidate_id, derive_seed
+from gendataagent.core.records import (
+    Candidate,
+    ModelDescription,
+    RenderedCandidate,
+    Scored,
+    candidate_id,
+    derive_seed,
+)
 from gendataagent.generation import stages
 
 CLASSES = ("cat", "dog_sled")
@@ -221,7 +228,7 @@ def no_generator() -> ImageGenerator:
 
 def render(
     candidates: Sequence[Candidate], batch_size: int, executor: Painter | None = None
-) -> list[list[stages.RenderedCandidate]]:
+) -> list[list[RenderedCandidate]]:
     return list(
         stages.render(
             candidates, executor or Painter(), no_generator, picture, batch_size=batch_size

@@ -20,6 +20,7 @@ from gendataagent.agent.agent import Agent
 from gendataagent.agent.budget import generated_images
 from gendataagent.cli.shared import print_result
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import create_run_folder
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.core.progress import Stage
@@ -139,9 +140,8 @@ class InterruptingAt(Interrupting):
 
 def interrupted(config: RunConfig, reference: Path, out: Path, at: Interrupting) -> None:
     """Start a run whose baseline is there already, which costs less, and stop it."""
-    from gendataagent.core.run_folder import RunFolder
 
-    RunFolder.create(out, config)
+    create_run_folder(out, config)
     shutil.copytree(reference / "baseline", out / "baseline")
     with pytest.raises(KeyboardInterrupt):
         resume(out, progress=at)

@@ -11,7 +11,7 @@ import pytest
 
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
-from gendataagent.generation.backends import problems
+from gendataagent.runs.preflight import problems
 from gendataagent.runs.results import read_result
 from tests.runs.test_resume import command, outcome
 

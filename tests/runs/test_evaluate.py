@@ -13,6 +13,7 @@ import pytest
 from torch import nn
 
 from gendataagent.cli.evaluate import parse_severities
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, DataError, RunFolderError
 from gendataagent.core.progress import SilentProgress, Stage
@@ -101,7 +102,7 @@ def test_clean_is_what_the_run_measured_and_corrupted_what_one_measures_by_hand(
     assert (robustness.size_px, robustness.table_px) == (32, 32)
     assert list(robustness.corrupted) == list(BOTH)
     assert list(robustness.corrupted["gaussian_blur"]) == [1, 5]
-    config = RunFolder.open(a_copy).config()
+    config = read_run_config(RunFolder.open(a_copy))
     test = load_data(config.data, seed=config.seed).test
     pixels = Pixels.from_images(test, 37)  # 32 / 0.875
     classifier = load_classifier(a_copy)
@@ -122,7 +123,7 @@ def test_it_is_written_down_without_the_confusion_matrices(a_copy: Path) -> None
     assert written == robustness.to_json()
     assert written["split"] == "test"
     assert written["images"] == 12
-    assert written["pictures_from"] == RunFolder.open(a_copy).config().data.path
+    assert written["pictures_from"] == read_run_config(RunFolder.open(a_copy)).data.path
     row = written["corrupted"]["speckle_noise"]["severity"]["2"]
     assert row["top1"] == written["corrupted"]["speckle_noise"]["mean_top1"]
     assert set(row["per_class"]) == set(read_result(a_copy).evaluations["test"].per_class)

@@ -23,11 +23,13 @@ from PIL import Image
 from gendataagent.agent.acceptance import Jury
 from gendataagent.agent.adaptive.choosing import Choice
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
+from gendataagent.agent.names import method_problems
 from gendataagent.agent.pool import Pool, SyntheticImages
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
 from gendataagent.agent.selection.choosing import FloatArray
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.config.run_config_file import check_same_settings, create_run_folder
 from gendataagent.core import files, memory
 from gendataagent.core.checkpoints import save_weights
 from gendataagent.core.costs import StageCosts
@@ -121,11 +123,14 @@ class Agent:
                 "agent.guard compares with a whole training without the agent, which only "
                 "gendataagent.runs.run(config, out) does; set agent.guard=false to ask and tell"
             )
+        found = list(method_problems(config))
+        if found:
+            raise ConfigError(found)
         if (Path(out) / "config.toml").is_file():
             folder = RunFolder.open(out)
-            folder.check_same_settings(config)
+            check_same_settings(folder, config)
         else:
-            folder = RunFolder.create(out, config)
+            folder = create_run_folder(out, config)
         return cls(
             config,
             images,

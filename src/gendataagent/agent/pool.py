@@ -19,9 +19,8 @@ from PIL import Image
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import Candidate
+from gendataagent.core.records import Candidate, RenderedCandidate
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.generation.stages import RenderedCandidate
 
 _TYPES = {
     "id": pa.string(),

@@ -20,6 +20,7 @@ from gendataagent.cli.shared import (
     app,
     settings_from,
 )
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def audit(
     It only reports; what a run removes from its training is the setting data.near_duplicates.
     """
     from gendataagent.core.run_folder import RunFolder
-    from gendataagent.runs.audit import audit_data, check_out, write_audit
+    from gendataagent.report.audit_page import check_out, write_audit
+    from gendataagent.runs.audit import audit_data
 
     if out is not None:
         check_out(out)
@@ -60,7 +62,7 @@ def audit(
     given = {key: value for key, value in given.items() if value is not None}
     settings = settings_from(config, given, set_ or [], preset)
     if run_folder is not None:
-        own = RunFolder.open(run_folder).config()
+        own = read_run_config(RunFolder.open(run_folder))
         where = own.data if data is None else replace(own.data, path=data)
         settings = replace(own, data=where)
     found = audit_data(

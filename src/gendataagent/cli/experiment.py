@@ -53,7 +53,8 @@ def experiment(
     Stopped at any moment and started again with the same --out, it goes on where it was.
     """
     from gendataagent.experiments import all_benches, find_bench, plan_experiment, run_experiment
-    from gendataagent.experiments.report import baselines_of, tables_of, write_results
+    from gendataagent.experiments.report import baselines_of, tables_of
+    from gendataagent.experiments.writing import write_results
 
     if name is None:
         _list([(bench.name, bench.about) for bench in all_benches()])
@@ -148,7 +149,7 @@ def _show_finished(folder: Path, bench: Bench) -> None:
     """Write the results of the runs that did finish, where others failed."""
     from gendataagent.experiments import read_rows
     from gendataagent.experiments.experiment import RESULTS_FILE
-    from gendataagent.experiments.report import write_results
+    from gendataagent.experiments.writing import write_results
 
     if (folder / RESULTS_FILE).is_file():
         write_results(read_rows(folder / RESULTS_FILE), folder, bench=bench)
@@ -184,7 +185,7 @@ def compare(
 
 def _write(report: Report, out: Path) -> Path:
     """Write a report in the form that the name of `out` asks for; return the file to look at."""
-    from gendataagent.experiments.report import write_folder, write_html, write_markdown
+    from gendataagent.experiments.writing import write_folder, write_html, write_markdown
 
     if out.suffix == ".html" and not out.is_dir():
         return write_html(report, out)

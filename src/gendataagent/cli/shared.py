@@ -14,7 +14,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
 from gendataagent.config.settings import apply_overrides, merged, read_toml
 from gendataagent.config.strategies import check_rewriter, find_strategy
-from gendataagent.generation.backends import problems
+from gendataagent.runs.preflight import problems
 
 if TYPE_CHECKING:
     from gendataagent.runs.results import RunResult

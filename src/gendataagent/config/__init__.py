@@ -26,7 +26,6 @@ from gendataagent.config.agent import (
 )
 from gendataagent.config.generation import AdaptationConfig, GenerationConfig, PromptingConfig
 from gendataagent.config.settings import (
-    AUTO,
     apply_overrides,
     build,
     iterate_settings,
@@ -35,6 +34,7 @@ from gendataagent.config.settings import (
     setting,
 )
 from gendataagent.config.training import ClassifierConfig, DataConfig, TrainingConfig
+from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
 
 __all__ = [

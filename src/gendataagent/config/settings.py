@@ -15,7 +15,6 @@ from typing import Any
 
 from gendataagent.core.errors import ConfigError
 
-AUTO = "auto"  # a setting that is decided when the run is made
 _HUGE = 2**62  # TOML knows no larger whole numbers than 2**63
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gendataagent.config.settings import AUTO, setting
+from gendataagent.config.settings import setting
+from gendataagent.core.devices import AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

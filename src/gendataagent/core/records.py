@@ -6,6 +6,11 @@ never edits. `RoundRecord` sums up one round, `RunManifest` says what a run was 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +19,8 @@ from typing import Any, Self
 SCHEMA_VERSION = 1
 
 SEED_BITS = 63  # torch.Generator.manual_seed takes a signed 64-bit integer
+
+HELD_OUT = ("test", "validation")  # splits that nothing may be trained on
 
 
 def derive_seed(run_seed: int, *what: str | int) -> int:
@@ -106,6 +113,14 @@ class Candidate:
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """Return the candidate of a `to_json` row; columns that are not fields are ignored."""
         return cls(**{f.name: row[f.name] for f in fields(cls) if f.name in row})
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedCandidate:
+    """A candidate after its render attempt, with the image if there is one."""
+
+    candidate: Candidate
+    image: Image.Image | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

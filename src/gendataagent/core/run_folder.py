@@ -28,8 +28,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gendataagent.config import RunConfig
-from gendataagent.config.settings import iterate_settings
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError, StorageError
 
@@ -37,40 +35,10 @@ DONE = "DONE"
 
 
 class RunFolder:
-    """Paths of one run and the rules for using them. Make one with `create` or `open`."""
+    """Paths of one run and the rules for using them; `create_run_folder` makes a new one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @classmethod
-    def create(cls, path: str | Path, config: RunConfig) -> RunFolder:
-        """Make a new run folder holding `config`; raise rather than touch anything that is there.
-
-        Raises:
-            ConfigError: a setting is wrong (a config made in Python is first looked at here).
-            RunFolderError: the folder exists and is not empty.
-            StorageError: it cannot be written.
-        """
-        RunConfig.from_dict(config.to_dict())
-        folder = cls(Path(path))
-        if folder.config_file.exists():
-            raise RunFolderError(
-                f"{path} already holds a run. Go on with it: gendataagent run --resume {path}; "
-                "or name another folder with --out"
-            )
-        try:
-            if folder.path.exists() and any(folder.path.iterdir()):
-                raise RunFolderError(
-                    f"{path} exists and is not empty; name a new or an empty folder with --out"
-                )
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make the run folder {path}: {error.strerror or error}; name a folder you "
-                "may write to with --out"
-            ) from error
-        files.write_bytes(folder.config_file, config.to_toml().encode())
-        return folder
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -84,7 +52,7 @@ class RunFolder:
         return folder
 
     def discard_if_unstarted(self) -> None:
-        """Remove a folder made by `create` in which no run has begun yet (no manifest was written).
+        """Remove a new folder in which no run has begun yet (no manifest was written).
 
         So a wrong data path can be mended and the same command typed again.
         """
@@ -113,28 +81,6 @@ class RunFolder:
         with stream:
             _lock_file(stream.fileno(), self.path)
             yield
-
-    def config(self) -> RunConfig:
-        """Return the settings the run was started with."""
-        return RunConfig.from_toml(self.config_file)
-
-    def check_same_settings(self, config: RunConfig) -> None:
-        """Raise `RunFolderError` naming each setting of `config` that would change the results."""
-        mine = {row.key: row.value for row in iterate_settings(self.config())}
-        changed = [
-            f"{row.key} is {mine[row.key]!r} there, not {row.value!r}"
-            for row in iterate_settings(config)
-            if row.setting.affects_results and row.value != mine[row.key]
-        ]
-        if changed:
-            raise RunFolderError(
-                f"the run in {self.path} was started with other settings: {'; '.join(changed)}. "
-                "Only settings that do not affect results may change; start a new run with --out"
-            )
-
-    def write_config(self, config: RunConfig) -> None:
-        """Replace the settings, for a resume that changes how fast it goes, not what it does."""
-        files.write_bytes(self.config_file, config.to_toml().encode())
 
     @property
     def config_file(self) -> Path:

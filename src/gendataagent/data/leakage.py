@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from gendataagent.config import DataConfig
-from gendataagent.core.records import Candidate
+from gendataagent.core.records import HELD_OUT, Candidate
 from gendataagent.data import ImageSplits
 from gendataagent.data.near_duplicates import (
     DUPLICATE_CORRELATION,
@@ -36,7 +36,6 @@ from gendataagent.data.near_duplicates import (
 )
 from gendataagent.data.pixels import LabelledImages, Pixels, Progress
 
-HELD_OUT = ("test", "validation")
 _BATCH = 1024
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from gendataagent.data.listing import Listing
 from gendataagent.data.official.lists import imagenet_names
-from gendataagent.generation.prompts import readable_class_name
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r"\d{2,}\.(?=\D)")
@@ -57,3 +57,8 @@ def readable_names(names: Sequence[str]) -> tuple[str, ...]:
         for name, word in zip(names, words, strict=True)
     )
     return chosen if len(set(chosen)) == len(set(names)) else tuple(names)
+
+
+def readable_class_name(name: str) -> str:
+    """Return a folder's name as words: underscores become spaces, runs of space shrink to one."""
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name)).strip() or name

@@ -13,9 +13,10 @@ from statistics import fmean
 from typing import Any
 
 from gendataagent.experiments.benchmarks import Bench
-from gendataagent.experiments.report import report_of_bench, write_html, write_markdown
+from gendataagent.experiments.report import report_of_bench
 from gendataagent.experiments.tables import ResultTable
 from gendataagent.experiments.time_costs import ArmCost
+from gendataagent.experiments.writing import write_html, write_markdown
 
 PAGE_FILE = "results-equal-time.md"
 

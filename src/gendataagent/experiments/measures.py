@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.records import derive_seed
@@ -90,7 +91,7 @@ def measure_extras(folder: Path) -> None:
     from gendataagent.data import load_data
     from gendataagent.runs.reload import load_classifier
 
-    config: RunConfig = RunFolder.open(folder).config()
+    config: RunConfig = read_run_config(RunFolder.open(folder))
     result = read_result(folder)
     splits = load_data(config.data, seed=config.seed)
     classifier = load_classifier(folder, device=config.device)
@@ -165,7 +166,7 @@ def _copying(
             train=train,
             held_out=pixels_of(splits.validation),
             control=pixels_of(some_test),
-            seed=derive_seed(RunFolder.open(folder).config().seed, "memorisation"),
+            seed=derive_seed(read_run_config(RunFolder.open(folder)).seed, "memorisation"),
         )
         found["memorisation"] = ratios.ratio
         found["memorisation_without_source"] = ratios.without_source
@@ -200,7 +201,7 @@ def rows_of_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     arms: dict[str, str] = {}
     rows = []
     for folder in folders:
-        config = RunFolder.open(folder).config()
+        config = read_run_config(RunFolder.open(folder))
         kind = replace(config, seed=0).results_hash()
         arm = arms.setdefault(kind, folder.name)
         rows.append(row_of(folder, arm=arm, seed=config.seed))

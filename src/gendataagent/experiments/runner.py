@@ -28,6 +28,7 @@ from pathlib import Path
 
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import create_run_folder, read_run_config
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.core.records import ModelDescription
 from gendataagent.core.run_folder import RunFolder
@@ -73,7 +74,7 @@ def check_generators(tasks: Sequence[Task], out: Path) -> None:
         if not manifest.get("generator"):
             continue
         then = ModelDescription(**manifest["generator"])
-        config = folder.config()
+        config = read_run_config(folder)
         generation = config.generation
         key = (generation.generator, generation.revision, generation.lora, generation.lora_scale)
         if key not in known:
@@ -227,7 +228,7 @@ def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
             (warm / "WHOLE").touch()
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed and had this number
-    RunFolder.create(aside, config)
+    create_run_folder(aside, config)
     for name in ("checkpoints", "snapshots"):
         if (warm / name).exists():
             shutil.copytree(warm / name, aside / name)

@@ -28,6 +28,7 @@ from typing import Any
 
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.records import RoundRecord
 from gendataagent.core.run_folder import RunFolder
@@ -105,7 +106,7 @@ class Timed:
 def read_timed(folder: Path) -> Timed:
     """Return what a run folder tells of its costs; of an unfinished run, what is there."""
     run = RunFolder.open(folder)
-    config = run.config()
+    config = read_run_config(run)
     rounds = [
         RoundRecord.from_json(files.read_json(path))
         for path in sorted((folder / "rounds").glob("*/record.json"))

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from gendataagent.agent.filtering import FILTERS
-from gendataagent.agent.selection import SELECTORS
 from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.core import hub
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
@@ -30,7 +29,6 @@ TINY_SD = "tiny-sd"
 STABLE_DIFFUSION_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 VISIBLE_ATTRIBUTES = "visible-attributes"
 ENDPOINT = "endpoint"
-TIMM_PREFIX = "timm:"
 EXAMPLE_CAPTIONER = "Salesforce/blip2-opt-2.7b"
 EXAMPLE_REWRITER = "meta-llama/Llama-2-7b-chat-hf"
 
@@ -137,14 +135,8 @@ GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = {
 }
 
 
-def problems(config: RunConfig) -> Iterator[str]:
+def name_problems(config: RunConfig) -> Iterator[str]:
     """Yield a sentence for each name in the settings that stands for nothing; loads nothing."""
-    for key, name, table in (
-        ("selection.by", config.selection.by, SELECTORS),
-        ("filter.by", config.filter.by, FILTERS),
-    ):
-        if name not in table:
-            yield f"{key} must be one of {', '.join(table)}; got {name!r}"
     prompting, generation = config.prompting, config.generation
     yield from _name_problems(
         "prompting.captioner", prompting.captioner, CAPTIONERS, EXAMPLE_CAPTIONER
@@ -159,11 +151,9 @@ def problems(config: RunConfig) -> Iterator[str]:
         STABLE_DIFFUSION_15,
         index_file="model_index.json",
     )
-    if not config.classifier.model.startswith(TIMM_PREFIX):
-        yield from _path_problems("classifier.model", config.classifier.model)
 
 
-def _path_problems(key: str, name: str) -> Iterator[str]:
+def path_problems(key: str, name: str) -> Iterator[str]:
     if not name:
         yield f"{key} must not be empty; use auto"
     elif hub.looks_like_path(name) and not Path(name).expanduser().exists():
@@ -174,7 +164,7 @@ def _name_problems(
     key: str, name: str, known: Iterable[str], example: str, *, index_file: str = ""
 ) -> Iterator[str]:
     """Yield what is wrong with the name of a bundled part, a folder or a hub id."""
-    faults = list(_path_problems(key, name))
+    faults = list(path_problems(key, name))
     yield from faults
     if faults or name in (AUTO, *known):
         return
@@ -193,67 +183,7 @@ def _name_problems(
         )
 
 
-def check_models(config: RunConfig, device: str, *, own_backends: bool = False) -> None:
-    """Raise for a model that can be seen to be unusable, before the run has cost anything.
-
-    Loads no weights; of hub models that are not on this machine only a small file is fetched.
-
-    Args:
-        own_backends: captioner, rewriter and generator are the caller's own, not the settings'.
-
-    Raises:
-        ConfigError: a setting does not fit together with backends of one's own.
-        ModelError: with what to do.
-    """
-    from gendataagent.training.backbones import check_model
-
-    check_model(config.classifier, trust_remote_code=config.trust_remote_code)
-    if own_backends and config.adaptation.enabled:
-        raise ConfigError(
-            "adaptation.enabled is for the generator that the settings name, but backends of your "
-            "own were given; adapt it yourself, and set adaptation.enabled=false"
-        )
-    if config.agent.enabled and not own_backends:
-        backends = build_backends(config)
-        for part in (backends.captioner, backends.rewriter, backends.generator):
-            if isinstance(part, Checked):
-                part.check()
-
-
-def resolve_auto(
-    config: RunConfig, *, device: str, typical_side_px: int
-) -> tuple[RunConfig, list[str]]:
-    """Return the settings with every machine-dependent "auto" decided, and notes for the user.
-
-    Done once, when a run is made: a resume on another machine must not choose anew.
-
-    Args:
-        typical_side_px: usual shorter side of the pictures.
-    """
-    # torch comes with it, so only here
-    from gendataagent.training.backbones import TINY_RESNET, TINY_RESNET_PX, choose_model
-
-    notes = []
-    if config.classifier.model == AUTO:
-        model = choose_model(AUTO, typical_side_px=typical_side_px, device=device)
-        config = replace(config, classifier=replace(config.classifier, model=model))
-        if model == TINY_RESNET and typical_side_px > 2 * TINY_RESNET_PX:
-            notes.append(
-                f"No GPU was found, so the classifier is {TINY_RESNET}, which sees pictures at "
-                f"{TINY_RESNET_PX} px. Name another with classifier.model."
-            )
-    wanted = config.generation.generator
-    config = _with_backends_chosen(config, device)
-    if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
-        notes.append(
-            "The generator is the bundled tiny-sd: 32 px pictures of the ten classes of "
-            "CIFAR-10, made for trying out. For real work name one on a machine with a GPU: "
-            f"--generator {STABLE_DIFFUSION_15}"
-        )
-    return config, notes
-
-
-def _with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
+def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
     """Return the settings with "auto" decided for captioner, rewriter, generator and its dtype."""
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = config.generation.generator
@@ -281,11 +211,11 @@ def build_backends(config: RunConfig) -> Backends:
         ConfigError: a name stands for nothing.
         ModelError: the bundled generator is not where it should be.
     """
-    found = list(problems(config))
+    found = list(name_problems(config))
     if found:
         raise ConfigError(found)
     device = resolve_device(config.device)
-    config = _with_backends_chosen(config, device)
+    config = with_backends_chosen(config, device)
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = GENERATORS.get(config.generation.generator, _diffusion)(config, device)
     return Backends(
@@ -310,26 +240,6 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
     if settings.drawn_together != GenerationConfig().drawn_together:  # earlier caches stay good
         what = (*what, settings.drawn_together)
     return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
-
-
-def resolve_device(name: str) -> str:
-    """Return the torch device a setting stands for; auto = cuda, else mps, else cpu.
-
-    Raises:
-        ConfigError: torch knows no such device, or it is not there.
-    """
-    import torch
-
-    if name == AUTO:
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"device {name!r} cannot be used here: {reason}; try auto") from error
-    return name
 
 
 def stable_diffusion_is_here() -> bool:

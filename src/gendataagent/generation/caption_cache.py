@@ -18,9 +18,9 @@ from typing import Protocol
 
 from PIL import Image
 
+from gendataagent.config import AUTO
 from gendataagent.core.protocols import Captioner, CaptionRequest
 
-AUTO = "auto"
 OFF = "off"
 VARIABLE = "GENDATAAGENT_CACHE"
 _LONGEST_CAPTION = 2000  # letters; a longer one was not written by this module

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Sequence
+
+from gendataagent.data.naming import readable_class_name
 
 # The format of the paper [S]; the class name leads because captioners miss fine-grained names and
 # text encoders cut long prompts at the end.
@@ -35,11 +36,6 @@ _THING = (
     + "{name}"
     + rf"(?=\s*(?:$|[^\w\s-])|\s+(?:{_LINKS})\b)"
 )
-
-
-def readable_class_name(name: str) -> str:
-    """Return a folder's name as words: underscores become spaces, runs of space shrink to one."""
-    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name)).strip() or name
 
 
 def compose_prompt(class_name: str, caption: str) -> str:

@@ -7,7 +7,7 @@ what a candidate is, so order, batch size, workers and interruptions change noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
@@ -27,7 +27,13 @@ from gendataagent.core.protocols import (
     Rewrite,
     RewriteRequest,
 )
-from gendataagent.core.records import Candidate, Scored, candidate_id, derive_seed
+from gendataagent.core.records import (
+    Candidate,
+    RenderedCandidate,
+    Scored,
+    candidate_id,
+    derive_seed,
+)
 from gendataagent.generation.prompts import compose_prompt, names_another_class
 
 Item = TypeVar("Item")
@@ -37,14 +43,6 @@ REWRITE_BATCH = 64
 
 PictureOf = Callable[[str], Image.Image]
 """Returns the real picture of a source id, RGB."""
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedCandidate:
-    """A candidate after its render attempt, with the image if there is one."""
-
-    candidate: Candidate
-    image: Image.Image | None
 
 
 def plan(

@@ -5,28 +5,20 @@ A report: nothing is changed by it. What a run itself removes is `data.near_dupl
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gendataagent.agent.pool import Pool
 from gendataagent.config import DataConfig
-from gendataagent.core import files
-from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress, SilentProgress, counting
+from gendataagent.core.records import HELD_OUT
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data
 from gendataagent.data.corpus import load_corpus
-from gendataagent.data.leakage import HELD_OUT, Duplicate, LeakageReport, compare, thumbnails_of
+from gendataagent.data.leakage import Duplicate, LeakageReport, compare, thumbnails_of
 from gendataagent.data.pixels import LabelledImages
-from gendataagent.report.markup import count, esc, name, section, table
-from gendataagent.report.skeleton import document
-from gendataagent.report.thumbnails import Thumbnails
-
-PAIRS_SHOWN = 120
-SUFFIXES = (".html", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,75 +166,3 @@ def _of_run(
             thumbnails_N = thumbnails_of(images, counting(stage))
         sets.append(_compared(title, images, thumbnails_N, splits, data))
     return sets
-
-
-def check_out(path: Path) -> None:
-    """Raise `ConfigError` if no audit can be written under that name."""
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"--out must end in {' or '.join(SUFFIXES)}; got {path.name}")
-
-
-def write_audit(audit: Audit, path: Path) -> None:
-    """Write every pair as JSON lines, or the closest ones as a page of pictures, by the ending.
-
-    Raises:
-        ConfigError: another ending.
-        StorageError: it cannot be written.
-    """
-    check_out(path)
-    if path.suffix == ".jsonl":
-        files.write_jsonl(path, audit.to_rows())
-    else:
-        files.write_bytes(path, _page(audit).encode())
-
-
-def _page(audit: Audit) -> str:
-    pairs = audit.pairs()
-    rows = [
-        [
-            esc(one.title),
-            count(len(one.images)),
-            *(
-                count(len(one.reports[split].ids)) if split in one.reports else ""
-                for split in HELD_OUT
-            ),
-        ]
-        for one in audit.sets
-    ]
-    head = ["set", "pictures", "repeat test", "repeat validation"]
-    counts = section("sets", "Sets", table(head, rows, caption="Repeats of held-out pictures"))
-    shown = pairs[:PAIRS_SHOWN]
-    more = f"The closest {len(shown)} of {len(pairs)}; all with --out FILE.jsonl." if shown else ""
-    sheet = section("pairs", "Pairs", _sheet(audit, shown), lead=more)
-    header = (
-        '<p class="eyebrow">GenDataAgent</p><h1>Pictures that repeat held-out ones</h1>'
-        f'<p class="lead">Thumbnails that correlate more than {audit.threshold:g}, mirrored or '
-        "not. Look at the pairs: below 0.94 not all are the same photograph.</p>"
-    )
-    return document(
-        title="Leakage audit",
-        header=header,
-        body=counts + sheet,
-        navigation=(("sets", "Sets"), ("pairs", "Pairs")),
-        footer="Nothing was changed.",
-    )
-
-
-def _sheet(audit: Audit, pairs: Sequence[tuple[AuditedSet, str, Duplicate]]) -> str:
-    """Return a table of pairs with both pictures; files of their own only while it is made."""
-    thumbnails = Thumbnails()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for one, split, pair in pairs:
-            cells = []
-            for images, id_ in ((one.images, pair.id), (audit.held_out[split], pair.reference_id)):
-                path = Path(folder) / "picture.png"
-                images.image(images.ids.index(id_)).save(path)
-                cells.append(f"{thumbnails.picture(path, id_)}<br>{name(id_)}")
-            mirrored = ", mirrored" if pair.mirrored else ""
-            rows.append(
-                [f"{pair.correlation:.3f}{mirrored}", f"{esc(one.title)}<br>{cells[0]}",
-                 f"{esc(split)}<br>{cells[1]}"]
-            )  # fmt: skip
-    head = ["correlation", "picture", "repeats"]
-    return table(head, rows, caption="Pairs", numeric=False) if rows else ""

@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from gendataagent.config import DataConfig
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.checkpoints import list_weights, load_weights
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import DataError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages, load_data
+from gendataagent.data.naming import readable_class_name
 from gendataagent.data.pixels import Pixels
-from gendataagent.generation.backends import resolve_device
-from gendataagent.generation.prompts import readable_class_name
 from gendataagent.training import corruptions
 from gendataagent.training.augmentation import Augmenter
 from gendataagent.training.backbones import build_classifier
@@ -44,7 +45,7 @@ def load_classifier(run_folder: str | Path, *, device: str = "auto") -> Classifi
             f"the run in {run_folder} has no final weights yet; go on with it: gendataagent run "
             f"--resume {run_folder}"
         )
-    config = folder.config()
+    config = read_run_config(folder)
     classifier = build_classifier(
         replace(config.classifier, pretrained=False),
         files.read_json(folder.manifest_file)["class_names"],
@@ -106,7 +107,11 @@ def evaluate_corrupted(
     progress = progress or SilentProgress()
     classifier = load_classifier(run_folder)
     if data is None:
-        split, parts, place = TEST, [_own_test_split(folder, progress)], folder.config().data.path
+        split, parts, place = (
+            TEST,
+            [_own_test_split(folder, progress)],
+            read_run_config(folder).data.path,
+        )
     else:
         split, parts = _test_split_or_all(folder, data, progress)
         place = data
@@ -129,7 +134,7 @@ def evaluate_corrupted(
 
 def _own_test_split(folder: RunFolder, progress: Progress) -> LabelledImages:
     """Return the test split as the run had it; raise if what is there now is something else."""
-    config = folder.config()
+    config = read_run_config(folder)
     try:
         with progress.stage("read pictures", None, "pictures") as stage:
             splits = load_data(config.data, seed=config.seed, progress=counting(stage))
@@ -183,7 +188,9 @@ def _pixels(
     With a margin around the centre crop where training crops at random: for 224 px that is the
     usual resizing of the shorter side to 256.
     """
-    stored_px = Augmenter.from_config(folder.config().training, classifier.size_px).stored_px
+    stored_px = Augmenter.from_config(
+        read_run_config(folder).training, classifier.size_px
+    ).stored_px
     images = [_renumbered(part, classifier) for part in parts if len(part)]
     if not images:
         raise DataError("there are no pictures to evaluate on")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.records import Evaluation, GuardRecord, RoundRecord
@@ -61,7 +62,10 @@ def read_result(out: str | Path) -> RunResult:
         split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})
         for split, row in files.read_json(folder.evaluation_file).items()
     }
-    agent, outcome = folder.config().agent, folder.read_optional_json(folder.guard_file, None)
+    agent, outcome = (
+        read_run_config(folder).agent,
+        folder.read_optional_json(folder.guard_file, None),
+    )
     rounds = sorted((folder.path / "rounds").glob("*/record.json"))
     return RunResult(
         path=folder.path,

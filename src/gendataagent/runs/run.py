@@ -15,16 +15,24 @@ from torch import Tensor
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.pool import SyntheticImages
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import (
+    check_same_settings,
+    create_run_folder,
+    read_run_config,
+    write_run_config,
+)
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint, save_weights
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import GenDataAgentError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
-from gendataagent.generation.backends import Backends, check_models, resolve_device
+from gendataagent.generation.backends import Backends
 from gendataagent.runs.baseline_guard import BASELINE
+from gendataagent.runs.preflight import check_models
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.session import Session, prepare
 from gendataagent.training.evaluation import evaluate
@@ -47,7 +55,7 @@ def run(
         GenDataAgentError: with a sentence that says what to do; what was made so far is kept, and
             `resume(out)` goes on from there.
     """
-    folder = RunFolder.create(out, config)
+    folder = create_run_folder(out, config)
     try:
         return _run(folder, config, backends, progress or SilentProgress())
     except GenDataAgentError:
@@ -73,9 +81,9 @@ def resume(
     """
     folder = RunFolder.open(out)
     if config is not None:
-        folder.check_same_settings(config)
-        folder.write_config(config)
-    return _run(folder, folder.config(), backends, progress or SilentProgress())
+        check_same_settings(folder, config)
+        write_run_config(folder, config)
+    return _run(folder, read_run_config(folder), backends, progress or SilentProgress())
 
 
 def run_until(
@@ -88,7 +96,7 @@ def run_until(
     Raises:
         GenDataAgentError: as `run`.
     """
-    folder = RunFolder.create(out, config) if not Path(out).exists() else RunFolder.open(out)
+    folder = create_run_folder(out, config) if not Path(out).exists() else RunFolder.open(out)
     with folder.lock():
         _train(prepare(folder, config, None, progress or SilentProgress()), epoch)
 
@@ -123,10 +131,10 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
     if folder.baseline.exists():
         inner = RunFolder.open(folder.baseline)
     else:
-        inner = RunFolder.create(folder.baseline, without)
+        inner = create_run_folder(folder.baseline, without)
     if not inner.is_done:
         progress.say("first the same training without the agent, for comparison")
-    _run(inner, inner.config(), None, progress)
+    _run(inner, read_run_config(inner), None, progress)
 
 
 def _train_and_evaluate(session: Session) -> None:

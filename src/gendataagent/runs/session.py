@@ -15,8 +15,10 @@ import torch
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.pool import SyntheticImages
 from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import write_run_config
 from gendataagent.core import files
 from gendataagent.core.checkpoints import load_latest
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch, counting
 from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
@@ -25,8 +27,9 @@ from gendataagent.data import ImageSplits, load_data, median_side_px
 from gendataagent.data.leakage import HeldOut
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
-from gendataagent.generation.backends import Backends, build_backends, resolve_auto, resolve_device
+from gendataagent.generation.backends import Backends, build_backends
 from gendataagent.runs.baseline_guard import Guard
+from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
@@ -180,7 +183,7 @@ def _write_down(
         folder.near_duplicates_file, [pair.to_json() for pair in splits.near_duplicates]
     )
     files.write_jsonl(folder.splits_file, splits.to_rows())
-    folder.write_config(config)
+    write_run_config(folder, config)
     used = backends or (build_backends(config) if config.agent.enabled else None)
     manifest = RunManifest(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TEST, TRAIN
+from gendataagent.data.naming import readable_class_name
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import read_lines, read_pairs, read_table
-from gendataagent.generation.prompts import readable_class_name
 
 CUB_LISTS = ("images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt")
 BIRDSNAP_LISTS = ("images.txt", "species.txt", "test_images.txt")

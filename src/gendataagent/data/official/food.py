@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TEST, TRAIN
+from gendataagent.data.naming import readable_class_name
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import Line, read_lines
-from gendataagent.generation.prompts import readable_class_name
 
 CLASSES, LABELS = "meta/classes.txt", "meta/labels.txt"
 _FORM = 'class/number such as "apple_pie/1005649"'

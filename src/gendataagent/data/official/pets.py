@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TEST, TRAIN
+from gendataagent.data.naming import readable_class_name
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import read_lines
-from gendataagent.generation.prompts import readable_class_name
 
 LISTS = {TRAIN: "annotations/trainval.txt", TEST: "annotations/test.txt"}
 _FORM = 'a picture and three numbers such as "Abyssinian_100 1 1 1"'

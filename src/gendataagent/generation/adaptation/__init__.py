@@ -20,6 +20,7 @@ from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.core import files
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
@@ -41,7 +42,7 @@ from gendataagent.generation.adaptation.outcome import (
     read_adaptation,
     rows_of,
 )
-from gendataagent.generation.backends import build_backends, resolve_device
+from gendataagent.generation.backends import build_backends
 
 __all__ = ["CONFIG_FILE", "Adaptation", "Distances", "adapt", "read_adaptation", "rows_of"]
 

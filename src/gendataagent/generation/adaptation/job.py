@@ -19,7 +19,7 @@ from gendataagent.generation.prompts import compose_prompt, names_another_class
 from gendataagent.generation.stages import caption, plan
 
 if TYPE_CHECKING:
-    from gendataagent.generation.diffusion.spec import DiffusionFactory
+    from gendataagent.generation.diffusion.factory import DiffusionFactory
 
 SETTINGS_FILE = "settings.json"
 CONFIG_FILE = "config.toml"

@@ -21,7 +21,7 @@ from gendataagent.generation.diffusion.encoding_cache import (
 from gendataagent.generation.diffusion.loading import load_pipeline, place, resolve_dtype
 from gendataagent.generation.diffusion.prompts import loses_its_class, token_counter_of
 from gendataagent.generation.diffusion.signature import Calling
-from gendataagent.generation.diffusion.spec import DiffusionFactory
+from gendataagent.generation.diffusion.spec import DiffusionSpec
 
 _BLACK_BELOW = 8  # of 255: what NaN latents and safety checkers leave behind
 
@@ -39,17 +39,17 @@ class DiffusionGenerator:
     is told is refused, since its image would show anything.
     """
 
-    def __init__(self, factory: DiffusionFactory) -> None:
-        self._dtype = resolve_dtype(factory.dtype, factory.device)
-        self._pipeline = load_pipeline(factory, self._dtype)
-        self._calling = Calling.of(self._pipeline, factory.model, factory.size_px)
-        place(self._pipeline, factory)
-        self.description = factory.describe()  # now it is known which mirror it came from
+    def __init__(self, spec: DiffusionSpec) -> None:
+        self._dtype = resolve_dtype(spec.dtype, spec.device)
+        self._pipeline = load_pipeline(spec, self._dtype)
+        self._calling = Calling.of(self._pipeline, spec.model, spec.size_px)
+        place(self._pipeline, spec)
+        self.description = spec.describe()  # now it is known which mirror it came from
         self._counter = token_counter_of(self._pipeline)
         self.latents, self.texts = Kept(LATENTS_BYTES), Kept(TEXTS_BYTES)
         self._pipeline.vae.encode = LatentsOnce(self._pipeline.vae, self.latents)
         self._pipeline.encode_prompt = TextsOnce(self._pipeline, self.texts)
-        self._drawn_together = factory.drawn_together
+        self._drawn_together = spec.drawn_together
 
     @property
     def size_px(self) -> int:

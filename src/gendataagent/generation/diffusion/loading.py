@@ -16,11 +16,11 @@ from gendataagent.core.errors import ModelError
 from gendataagent.generation.diffusion import mirrors
 from gendataagent.generation.diffusion.lora import apply_lora
 from gendataagent.generation.diffusion.schedulers import choose_scheduler
-from gendataagent.generation.diffusion.spec import DiffusionFactory
+from gendataagent.generation.diffusion.spec import DiffusionSpec
 
 
-def load_pipeline(factory: DiffusionFactory, dtype: torch.dtype) -> Any:
-    """Return the image-to-image pipeline of a factory, its LoRA merged in, on the CPU.
+def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
+    """Return the image-to-image pipeline of a spec, its LoRA merged in, on the CPU.
 
     Warns if another repository had to take the place of the one named.
 
@@ -32,34 +32,34 @@ def load_pipeline(factory: DiffusionFactory, dtype: torch.dtype) -> Any:
         diffusers.AutoPipelineForImage2Image.from_pretrained,
         dtype=dtype,
         use_safetensors=True,
-        variant=factory.variant or None,
+        variant=spec.variant or None,
     )
-    source, pipeline = hub.load_first(list(mirrors.places(factory.source)), load)
-    if source.name != factory.model:
+    source, pipeline = hub.load_first(list(mirrors.places(spec.source)), load)
+    if source.name != spec.model:
         warnings.warn(
-            f"{factory.model} could not be found; {source.name}, which holds the same model, was "
+            f"{spec.model} could not be found; {source.name}, which holds the same model, was "
             "loaded instead",
             stacklevel=2,
         )
-    if factory.lora:
-        apply_lora(pipeline, factory.lora, factory.lora_scale)
-    pipeline.scheduler = choose_scheduler(factory.scheduler, pipeline.scheduler)
+    if spec.lora:
+        apply_lora(pipeline, spec.lora, spec.lora_scale)
+    pipeline.scheduler = choose_scheduler(spec.scheduler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def place(pipeline: Any, factory: DiffusionFactory) -> None:
-    """Move a pipeline to the device of its factory.
+def place(pipeline: Any, spec: DiffusionSpec) -> None:
+    """Move a pipeline to the device of its spec.
 
     Raises:
         ModelError: the device has not enough memory for it.
     """
     try:
-        pipeline.to(torch.device(factory.device))
+        pipeline.to(torch.device(spec.device))
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"generation.generator: {factory.model!r} does not fit into the memory of "
-            f"{factory.device}; set generation.dtype=float16, name a smaller generator or another "
+            f"generation.generator: {spec.model!r} does not fit into the memory of "
+            f"{spec.device}; set generation.dtype=float16, name a smaller generator or another "
             "device, or end what else runs there"
         ) from error
 

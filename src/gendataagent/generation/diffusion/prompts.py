@@ -11,7 +11,7 @@ from typing import Any
 
 from gendataagent.core import hub
 from gendataagent.generation.diffusion import mirrors
-from gendataagent.generation.diffusion.spec import DiffusionFactory
+from gendataagent.generation.diffusion.spec import DiffusionSpec
 from gendataagent.generation.prompts import PROMPT_FORMAT
 
 NO_LIMIT = sys.maxsize
@@ -52,7 +52,7 @@ def token_counter_of(pipeline: Any) -> TokenCounter:
     return TokenCounter.of([tokenizer for tokenizer in tokenizers if tokenizer is not None])
 
 
-def token_limit(factory: DiffusionFactory) -> tuple[Callable[[str], int], int]:
+def token_limit(spec: DiffusionSpec) -> tuple[Callable[[str], int], int]:
     """Return a function that counts a prompt's tokens, and how many the generator reads.
 
     Only the tokenizers are loaded, no weights; of a hub model that is not on this machine only
@@ -61,7 +61,7 @@ def token_limit(factory: DiffusionFactory) -> tuple[Callable[[str], int], int]:
     Raises:
         ModelError: with a sentence that says what to do.
     """
-    counter = hub.load_first(list(mirrors.places(factory.source)), _load_tokenizers)[1]
+    counter = hub.load_first(list(mirrors.places(spec.source)), _load_tokenizers)[1]
     return counter, counter.limit
 
 

@@ -1,9 +1,9 @@
-"""Which generator to build: small, picklable, and able to say what it is without loading it."""
+"""Which generator to build, known without loading it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 from gendataagent.config import AUTO, GenerationConfig
 from gendataagent.core import hub
@@ -12,13 +12,10 @@ from gendataagent.core.records import ModelDescription
 from gendataagent.generation.diffusion import mirrors
 from gendataagent.generation.diffusion.lora import find_lora, lora_revision
 
-if TYPE_CHECKING:
-    from gendataagent.generation.diffusion.generator import DiffusionGenerator
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiffusionFactory:
-    """Builds a `DiffusionGenerator`; small and picklable, so that workers can build their own.
+class DiffusionSpec:
+    """Names a pipeline and how it is used; small and picklable.
 
     Args:
         model: path of a saved pipeline, or hub id.
@@ -49,8 +46,8 @@ class DiffusionFactory:
     @classmethod
     def from_config(
         cls, config: GenerationConfig, model: str, device: str, *, trust_remote_code: bool = False
-    ) -> DiffusionFactory:
-        """Return the factory of `model` with the settings of `config`."""
+    ) -> Self:
+        """Return the specification of `model` with the settings of `config`."""
         return cls(
             model=model,
             revision=config.revision,
@@ -97,9 +94,3 @@ class DiffusionFactory:
         hub.check_first(list(mirrors.places(self.source)))
         if self.lora:
             find_lora(self.lora)
-
-    def __call__(self) -> DiffusionGenerator:
-        """Load the pipeline; raises `ModelError` with what to do."""
-        from gendataagent.generation.diffusion.generator import DiffusionGenerator
-
-        return DiffusionGenerator(self)

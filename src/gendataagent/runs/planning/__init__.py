@@ -148,7 +148,7 @@ def _decided(config: RunConfig, device: Device) -> RunConfig:
     if AUTO not in named:
         return config  # what follows imports torch
     from gendataagent.data import load_data, median_side_px
-    from gendataagent.generation.backends import resolve_auto
+    from gendataagent.runs.preflight import resolve_auto
 
     side = _TYPICAL_SIDE_PX
     if config.classifier.model == AUTO and config.data.path.startswith("bundled:"):

@@ -1,0 +1,19 @@
+"""The names of selectors and filters in the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gendataagent.agent.filtering import FILTERS
+from gendataagent.agent.selection import SELECTORS
+from gendataagent.config import RunConfig
+
+
+def method_problems(config: RunConfig) -> Iterator[str]:
+    """Yield a sentence for each unknown selector or filter in the settings."""
+    for key, name, table in (
+        ("selection.by", config.selection.by, SELECTORS),
+        ("filter.by", config.filter.by, FILTERS),
+    ):
+        if name not in table:
+            yield f"{key} must be one of {', '.join(table)}; got {name!r}"

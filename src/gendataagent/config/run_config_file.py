@@ -1,0 +1,66 @@
+"""The settings a run was made with, in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gendataagent.config import RunConfig
+from gendataagent.config.settings import iterate_settings
+from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.run_folder import RunFolder
+
+
+def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
+    """Make a new run folder that holds `config`; what is there already stays untouched.
+
+    Raises:
+        ConfigError: a setting is wrong (a config built in Python is checked here first).
+        RunFolderError: the folder exists and is not empty.
+        StorageError: it cannot be written.
+    """
+    RunConfig.from_dict(config.to_dict())
+    folder = RunFolder(Path(path))
+    if folder.config_file.exists():
+        raise RunFolderError(
+            f"{path} already holds a run. Resume it: gendataagent run --resume {path}; "
+            "or name another folder with --out"
+        )
+    try:
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise RunFolderError(
+                f"{path} exists and is not empty; name a new or an empty folder with --out"
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the run folder {path}: {error.strerror or error}; name a folder you "
+            "may write to with --out"
+        ) from error
+    write_run_config(folder, config)
+    return folder
+
+
+def read_run_config(folder: RunFolder) -> RunConfig:
+    """Return the settings the run was started with."""
+    return RunConfig.from_toml(folder.config_file)
+
+
+def write_run_config(folder: RunFolder, config: RunConfig) -> None:
+    """Replace the settings, for a resume that changes the speed of a run but not its results."""
+    files.write_bytes(folder.config_file, config.to_toml().encode())
+
+
+def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
+    """Raise `RunFolderError` naming each setting of `config` that would change the results."""
+    own = {row.key: row.value for row in iterate_settings(read_run_config(folder))}
+    changed = [
+        f"{row.key} is {own[row.key]!r} there, not {row.value!r}"
+        for row in iterate_settings(config)
+        if row.setting.affects_results and row.value != own[row.key]
+    ]
+    if changed:
+        raise RunFolderError(
+            f"the run in {folder.path} was started with other settings: {'; '.join(changed)}. "
+            "Only settings that do not affect results may change; start a new run with --out"
+        )

@@ -1,0 +1,65 @@
+"""The results of an experiment as files.
+
+OUT/results.md      tables, plots as images
+OUT/results.html    the same as one page
+OUT/plots/*.svg
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gendataagent.core.files import write_bytes
+from gendataagent.experiments.benchmarks import Bench
+from gendataagent.experiments.page import page
+from gendataagent.experiments.plots import Plot
+from gendataagent.experiments.report import Report, Rows, report_of_bench
+from gendataagent.experiments.standalone_cost import with_seconds_alone
+
+
+def markdown(report: Report, plots_folder: str) -> str:
+    """Return the report as Markdown that shows the plots of a folder beside it."""
+    parts = [f"# {report.title}", ""]
+    parts += [f"- {fact}" for fact in (report.about, *report.facts)]
+    parts += ["", report.measures.markdown()]
+    parts += [table.markdown() for table in report.differences]
+    for heading, plots in report.sections.items():
+        parts += [f"## {heading}", ""]
+        for plot in plots:
+            parts += [f"![{_alternative(plot)}]({plots_folder}/{plot.name}.svg)", ""]
+            parts += [f"- {note}" for note in plot.notes] + [""] * bool(plot.notes)
+    return "\n".join(parts)
+
+
+def _alternative(plot: Plot) -> str:
+    """Return the text in place of a picture, safe between square brackets."""
+    return "".join(f"\\{letter}" if letter in "[]\\" else letter for letter in plot.title)
+
+
+def write_results(rows: Rows, out: Path, *, bench: Bench) -> Path:
+    """Write `results.md`, `results.html` and `plots` of an experiment into `out`.
+
+    Returns:
+        Where the Markdown lies.
+    """
+    return write_folder(report_of_bench(with_seconds_alone(rows, out), bench), out)
+
+
+def write_folder(report: Report, out: Path) -> Path:
+    """Write a report in all its forms into a folder and return where the Markdown lies."""
+    write_html(report, out / "results.html")
+    return write_markdown(report, out / "results.md", plots_folder="plots")
+
+
+def write_markdown(report: Report, path: Path, *, plots_folder: str) -> Path:
+    """Write a report as Markdown, its plots into a folder beside it; return `path`."""
+    for plot in report.plots:
+        write_bytes(path.parent / plots_folder / f"{plot.name}.svg", plot.file().encode())
+    write_bytes(path, markdown(report, plots_folder).encode())
+    return path
+
+
+def write_html(report: Report, path: Path) -> Path:
+    """Write a report as one self-contained page; return `path`."""
+    write_bytes(path, page(report).encode())
+    return path
