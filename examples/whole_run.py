@@ -1,4 +1,4 @@
-"""One call: train on your pictures with the agent, and read what came out.
+"""One call: train on your images with the agent, and read what came out.
 
 python examples/whole_run.py photos/ runs/first
 python examples/whole_run.py bundled:cifar10 runs/first training.epochs=6 agent.rounds=2

@@ -2,7 +2,7 @@
 
     python scripts/measure_rewriting.py --model FILE.gguf --captions 60 --to docs/results/NAME.md
 
-Half of the captions are those the visible-attributes captioner gives bundled pictures, half are
+Half of the captions are those the visible-attributes captioner gives bundled images, half are
 sentences as BLIP writes them about pets, birds, flowers and food. `--model` is a folder, a GGUF
 file or a hub id. Seconds of the processor are reported next to those of the clock, since other
 work may go on beside this.
@@ -173,7 +173,7 @@ def main() -> None:
 
 
 def requests_by_kind(captions: int, rewrites: int) -> dict[str, list[RewriteRequest]]:
-    """Return half of the requests on bundled pictures, half on sentences."""
+    """Return half of the requests on bundled images, half on sentences."""
     images = load_data(RunConfig().data, seed=0).validation
     rng = random.Random(0)
     chosen = rng.sample(range(len(images)), captions - captions // 2)

@@ -53,9 +53,9 @@ def settings_for(photos: Path, generator: Path) -> RunConfig:
                 "num_inference_steps": 2,
                 "strength": 0.75,
                 "guidance_scale": 2.0,
-                "batch_size": 4,
+                "chunk_size": 4,
             },
-            "filter": {"drop_share": 0.4, "checkpoint_marks": [0.25, 0.5]},
+            "filter": {"drop_share": 0.4, "snapshot_at": [0.25, 0.5]},
         }
     )
 

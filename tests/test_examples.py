@@ -1,4 +1,4 @@
-"""The examples run as they stand, on few pictures."""
+"""The examples run as they stand, on few images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_whole_run(photo_folder: Path, tmp_path: Path) -> None:
         "training.batch_size=8",
         "generation.num_inference_steps=4",
     )
-    assert "25 images made" in printed  # 5 rewrites of round(0.2 * 24) = 5 hard pictures
+    assert "25 images made" in printed  # 5 rewrites of round(0.2 * 24) = 5 hard images
     assert (tmp_path / "run" / "report.html").is_file()
 
 

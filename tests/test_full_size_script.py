@@ -42,7 +42,7 @@ def test_the_whole_path_is_gone_and_measured(
     run_folder = tmp_path / "models" / "sd+blip2+llama+resnet"
     config = (run_folder / "config.toml").read_text()
     assert str(tmp_path / "models" / "tiny-llama") in config
-    assert "drawn_together = 4" in config  # no more than the images wanted
+    assert "batch_size = 4" in config  # no more than the images wanted
 
 
 def test_what_breaks_is_reported_and_the_others_are_tried_alone(

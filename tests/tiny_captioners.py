@@ -22,7 +22,7 @@ _SPECIAL = (PAD, BOS, EOS, UNKNOWN, IMAGE, "<fake_token_around_image>", "<global
 _TEXT = (
     "a an the of on in with and at one two small large brown white black red green blue grey cat "
     "dog bird horse grass water sky wall snow sitting standing running lying looking bright dark "
-    "user : assistant describe what is this picture photo , . ? fur feathers under near tree table"
+    "user : assistant describe what is this image photo , . ? fur feathers under near tree table"
 )
 WORDS = _TEXT.split()
 CHAT_TEMPLATE = (
@@ -154,7 +154,7 @@ def _llava() -> tuple[Any, Any]:
 
 
 def _idefics3() -> tuple[Any, Any]:
-    """The architecture of SmolVLM: a picture becomes more or fewer tiles by its shape."""
+    """The architecture of SmolVLM: a image becomes more or fewer tiles by its shape."""
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,
@@ -187,7 +187,7 @@ def save_tiny_captioner(folder: Path, family: str, *, seed: int = 5) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, parts = FAMILIES[family]()
-        # As initialised, all pictures would get one caption.
+        # As initialised, all images would get one caption.
         for weight in model.parameters():
             if weight.ndim > 1:
                 torch.nn.init.normal_(weight, std=0.5)

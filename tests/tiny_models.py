@@ -51,7 +51,7 @@ def save_tiny_flagging_sd(folder: Path, *, seed: int = 0, flags: float = 0.8) ->
     """Save a Stable Diffusion whose safety checker flags what it likes.
 
     Args:
-        flags: likeness to a bad concept from which it flags: 0 all pictures, 0.8 most, 2 none.
+        flags: likeness to a bad concept from which it flags: 0 all images, 0.8 most, 2 none.
     """
     from diffusers import PNDMScheduler, StableDiffusionPipeline
 

@@ -1,4 +1,4 @@
-"""Tiny things to learn from: 8 px pictures, and a network with BatchNorm and dropout."""
+"""Tiny things to learn from: 8 px images, and a network with BatchNorm and dropout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tiny_network(seed: int = 0) -> nn.Module:
 
 
 def noisy_pixels(count: int, *, seed: int = 0, prefix: str = "p", side: int = SIDE) -> Pixels:
-    """Return `count` noisy pictures; class c is brighter in colour channel c."""
+    """Return `count` noisy images; class c is brighter in colour channel c."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % len(CLASSES)
     images = torch.randint(0, 128, (count, 3, side, side), generator=generator)

@@ -2,9 +2,9 @@
 
     python choose_demo.py --data DIR --out runs/choose --seeds 2 --jobs 2
 
-Trains the preset `demo` and variants of it on the bundled training pictures and measures them on
-3,000 other CIFAR-10 training pictures (of rows 40,000-49,999, without the bundled slice and what
-repeats it or the test set). The official test pictures are not read. Goes on where it stopped.
+Trains the preset `demo` and variants of it on the bundled training images and measures them on
+3,000 other CIFAR-10 training images (of rows 40,000-49,999, without the bundled slice and what
+repeats it or the test set). The official test images are not read. Goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def main() -> None:
 
 
 def write_data(package: cifar10.Cifar10, folder: Path) -> None:
-    """Bundled train and validation pictures, and others in the place of the test set."""
+    """Bundled train and validation images, and others in the place of the test set."""
     folder.mkdir(parents=True, exist_ok=True)
     taken = []
     for split in ("train", "validation"):
         shutil.copy(cifar10_parquet(split), folder / f"{split}.parquet")
         ids = pq.read_table(cifar10_parquet(split), columns=["id"])["id"].to_pylist()
-        taken += [int(picture_id.rsplit("-", 1)[1]) for picture_id in ids]
+        taken += [int(image_id.rsplit("-", 1)[1]) for image_id in ids]
     rows = np.setdiff1d(cifar10.clean_rows(package, cifar10.USER_ROWS), taken)
     repeats = cifar10.near_duplicate_rows(package.train_NHWC[rows], package.train_NHWC[taken])
     rows = first_rows_a_class(package.train_labels, np.delete(rows, repeats), A_CLASS)

@@ -70,7 +70,7 @@ def load_judge(weights: Path) -> ResNet56:
 
 @torch.no_grad()
 def classify(judge: ResNet56, images: Sequence[Image.Image]) -> list[int]:
-    """CIFAR-10 class index of each 32 px picture; this network wants plain 0..1 pixels."""
+    """CIFAR-10 class index of each 32 px image; this network wants plain 0..1 pixels."""
     pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])
     x = torch.from_numpy(pixels / 255.0).permute(0, 3, 1, 2)
     return [int(i) for part in torch.split(x, 250) for i in judge(part).argmax(dim=1)]

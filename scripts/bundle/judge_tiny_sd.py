@@ -2,8 +2,8 @@
 
     python judge_tiny_sd.py --model DIR --slice DIR --judge FILE.pth --to judge.json [--grids DIR]
 
-`--slice` is the folder of make_slice.py, whose pictures the generator never saw; `--judge` the
-weights judge_network.py speaks of. Reported: what the autoencoder loses, how often a picture made
+`--slice` is the folder of make_slice.py, whose images the generator never saw; `--judge` the
+weights judge_network.py speaks of. Reported: what the autoencoder loses, how often a image made
 from text alone is recognised as the class asked for, the same for image-to-image with rewritten
 captions, and how often an attribute asked for is read back, next to how often it is there anyway.
 """
@@ -39,7 +39,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """A real picture, its class index and the caption to make a picture from."""
+    """A real image, its class index and the caption to make a image from."""
 
     image: Image.Image
     label: int
@@ -56,32 +56,32 @@ def main() -> None:
     judge = load_judge(arguments.judge)
     real = load_sources(arguments.slice / "validation.parquet", arguments.a_class)
     # The judge was trained on train rows up to 45,000, so what a reconstruction costs it can only
-    # be seen on test pictures.
+    # be seen on test images.
     unseen = load_sources(arguments.slice / "test.parquet", 100)
     text = StableDiffusionPipeline.from_pretrained(arguments.model)
     text.set_progress_bar_config(disable=True)
     image = StableDiffusionImg2ImgPipeline(**text.components, requires_safety_checker=False)
     image.set_progress_bar_config(disable=True)
-    figures: Figures = {"pictures_each": len(real), "steps": arguments.steps}
+    figures: Figures = {"images_each": len(real), "steps": arguments.steps}
     figures["autoencoder"] = judge_autoencoder(text.vae, unseen, judge)
     for guidance in arguments.guidance:
         for name, sources in (("class only", without_captions(real)), ("captioned", real)):
             made = make_from_text(text, sources, guidance=guidance, steps=arguments.steps)
             key = f"text, {name}, guidance {guidance:g}"
-            figures[key] = judge_pictures(made, sources, judge)
+            figures[key] = judge_images(made, sources, judge)
             report(key, figures[key], made, arguments.grids)
     rewritten = rewrite(real)
     for strength in arguments.strength:
         made = make_from_images(image, rewritten, strength=strength, steps=arguments.steps)
         key = f"image-to-image, strength {strength:g}, guidance 7.5"
-        figures[key] = judge_pictures(made, rewritten, judge)
+        figures[key] = judge_images(made, rewritten, judge)
         report(key, figures[key], made, arguments.grids)
     arguments.to.write_text(json.dumps(figures, indent=1) + "\n")
     print(as_markdown(figures))
 
 
 def load_sources(parquet: Path, a_class: int) -> list[Source]:
-    """The first `a_class` pictures of each class with their own captions."""
+    """The first `a_class` images of each class with their own captions."""
     rows = load_dataset("parquet", data_files={"rows": str(parquet)}, split="rows")
     sources: list[Source] = []
     for label in range(len(CLASS_NAMES)):
@@ -168,7 +168,7 @@ def judge_autoencoder(vae: Any, sources: Sequence[Source], judge: ResNet56) -> F
     return figures
 
 
-def judge_pictures(
+def judge_images(
     made: Sequence[Image.Image], sources: Sequence[Source], judge: ResNet56
 ) -> Figures:
     labels = [source.label for source in sources]
@@ -192,7 +192,7 @@ def _share_equal(found: Sequence[int], wanted: Sequence[int] | int) -> float:
 def attributes_obeyed(made: Sequence[Image.Image], captions: Sequence[str]) -> Figures:
     """{attribute: share of askings read back, share there without being asked, askings}.
 
-    Chance is the share of the other pictures that show the value without having been asked for it,
+    Chance is the share of the other images that show the value without having been asked for it,
     averaged over the same askings.
     """
     read = [read_attributes(image).named() for image in made]
@@ -234,13 +234,13 @@ def report(key: str, figures: Figures, made: Sequence[Image.Image], grids: Path 
 def as_markdown(figures: Figures) -> str:
     """The tables of the model card."""
     runs = {key: value for key, value in figures.items() if "by_class" in str(value)}
-    lines = ["| pictures from | recognised | " + " | ".join(CLASS_NAMES) + " |"]
+    lines = ["| images from | recognised | " + " | ".join(CLASS_NAMES) + " |"]
     lines.append("|---" * (2 + len(CLASS_NAMES)) + "|")
     for key, run in runs.items():
         shares = [run["recognised"], *run["by_class"].values()]
         lines.append(f"| {key} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
     names = sorted({name for run in runs.values() for name in run["attributes"]})
-    lines += ["", "| pictures from | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    lines += ["", "| images from | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for key, run in runs.items():
         if run["attributes"]:
             cells = [_obeyed_cell(run["attributes"].get(name)) for name in names]
@@ -257,8 +257,8 @@ def save_grid(made: Sequence[Image.Image], columns: int, each: int, path: Path) 
     grid = Image.new("RGB", (columns * 64, len(CLASS_NAMES) * 64))
     for row in range(len(CLASS_NAMES)):
         for column in range(columns):
-            picture = made[row * each + column].resize((64, 64), Image.Resampling.BICUBIC)
-            grid.paste(picture, (column * 64, row * 64))
+            image = made[row * each + column].resize((64, 64), Image.Resampling.BICUBIC)
+            grid.paste(image, (column * 64, row * 64))
     grid.save(path)
 
 
@@ -271,7 +271,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--grids", type=Path, help="folder for sample sheets")
-    parser.add_argument("--a-class", type=int, default=20, help="pictures of each class")
+    parser.add_argument("--a-class", type=int, default=20, help="images of each class")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--guidance", type=float, nargs="*", default=[2.0, 3.0, 7.5])
     parser.add_argument("--strength", type=float, nargs="*", default=[0.5, 0.75, 0.9])

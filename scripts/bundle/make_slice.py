@@ -1,10 +1,10 @@
-"""Write the bundled real pictures: a small, fixed part of CIFAR-10 as parquet files.
+"""Write the bundled real images: a small, fixed part of CIFAR-10 as parquet files.
 
     python make_slice.py --data DIR --to src/gendataagent/data/assets/cifar10
 
 Train and validation come from train rows 40,000-49,999, which the bundled generator never saw: of
 each class the first rows that repeat no test image, first training, then validation (of which those
-that repeat a training picture of the slice are passed over). Test: the first rows of each class of
+that repeat a training image of the slice are passed over). Test: the first rows of each class of
 the official test set.
 """
 
@@ -64,7 +64,7 @@ def write_table(
     labels: cifar10.IntArray,
     rows: cifar10.IntArray,
 ) -> None:
-    """Write pictures with ids, labels and class names as parquet; `part` is train or test."""
+    """Write images with ids, labels and class names as parquet; `part` is train or test."""
     table = {
         "id": [f"cifar10-{part}-{row}" for row in rows],
         "image": [{"bytes": png_bytes(images[row]), "path": None} for row in rows],
@@ -86,7 +86,7 @@ def first_rows_a_class(
 
 
 def png_bytes(image_HWC: cifar10.Uint8Array) -> bytes:
-    """The picture as a PNG file, losslessly."""
+    """The image as a PNG file, losslessly."""
     buffer = io.BytesIO()
     Image.fromarray(image_HWC).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -38,7 +38,7 @@ PARAPHRASE_SHARE = 0.4
 
 
 def training_prompt(class_name: str, attributes: Attributes, rng: random.Random) -> str:
-    """One prompt for a picture, drawn anew each time it is shown."""
+    """One prompt for a image, drawn anew each time it is shown."""
     dice = rng.random()
     if dice < EMPTY_SHARE:
         return ""

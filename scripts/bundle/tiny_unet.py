@@ -4,7 +4,7 @@ v-prediction (Salimans & Ho 2022); timesteps drawn so that the logarithm of the 
 ratio is normally distributed (Karras et al. 2022), every one weighing the same; an exponential
 moving average of all weights; classifier-free guidance by prompt dropout (see tiny_text).
 
-Legend: N images, B batch, latents (N, 2, 8, 8, 8): the picture and its mirror image.
+Legend: N images, B batch, latents (N, 2, 8, 8, 8): the image and its mirror image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gendataagent.generation.tiny.vocabulary import Attributes
 TEXT_WIDTH = 128
 TIMESTEPS = 1_000
 # Karras et al. have 1.0 and 2.4 (P_mean -1.2, P_std 1.2 at sigma_data 0.5) for CIFAR-10 in pixels.
-# Uniform timesteps would spend half the pictures below -1.2, where little is left to learn from.
+# Uniform timesteps would spend half the images below -1.2, where little is left to learn from.
 LOG_SNR_MEAN = 0.4
 LOG_SNR_DEVIATION = 2.2
 CHECKPOINT_EVERY_S = 180.0
@@ -47,7 +47,7 @@ class UNetRecipe:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Scaled latents (N, 2, 8, 8, 8), class index and attributes of each picture."""
+    """Scaled latents (N, 2, 8, 8, 8), class index and attributes of each image."""
 
     latents: torch.Tensor
     labels: list[int]
@@ -58,7 +58,7 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     """The noise schedule of training and the solver saved in the pipeline.
 
     Stable Diffusion's betas but for the end: an 8 x 8 latent has less redundancy to average noise
-    away by, yet its mean would survive SD's last step (alpha_bar 0.0047) and tie pictures made
+    away by, yet its mean would survive SD's last step (alpha_bar 0.0047) and tie images made
     from pure noise to a middling brightness; 0.015 leaves 0.0015.
     """
     return DPMSolverMultistepScheduler(
@@ -180,7 +180,7 @@ def _resume(
 
 
 class Batches:
-    """Draws noisy latents, timesteps, prompts and what to predict; mirrored pictures half the time.
+    """Draws noisy latents, timesteps, prompts and what to predict; mirrored images half the time.
 
     Legend: alpha_bar is the cumulated product of 1 - beta; v = sqrt(alpha_bar) * noise -
     sqrt(1 - alpha_bar) * latent.

@@ -4,7 +4,7 @@
 
 `OUT` is the folder of `gendataagent experiment`; `--judge` the weights judge_network.py speaks of,
 a classifier of all of CIFAR-10 that no part of the project was trained with. A table, per arm as
-mean over its seeds: images made, pictures they were made from, share of the images that go to the
+mean over its seeds: images made, images they were made from, share of the images that go to the
 class with most and least of them, share recognised as their class, and the same of the kept ones.
 """
 

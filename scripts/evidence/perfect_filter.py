@@ -5,7 +5,7 @@
 Takes the finished `real-fake` runs of an experiment in `OUT` and trains the same again on (a) the
 images that the judge (see judge_network.py) recognises as their class, (b) as many drawn at random.
 Same real images, seeds, steps and recipe. The judge has seen ten times more photographs than the
-run: no filter inside a run can know what it knows. Test pictures are those of the experiment.
+run: no filter inside a run can know what it knows. Test images are those of the experiment.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def train_on_parts(folder: Path, seed: int, judge: ResNet56) -> list[dict[str, o
 
 
 def subset(pixels: Pixels, indices: Sequence[int]) -> Pixels:
-    """Return the pictures at `indices`."""
+    """Return the images at `indices`."""
     chosen = torch.tensor(indices)
     return Pixels(
         lambda batch: pixels.batch(chosen[batch]),

@@ -115,8 +115,8 @@ def _page(results: dict[str, list[RunResult]], commands: list[str], seeds: list[
         f"{metadata.version('torch')}, transformers {metadata.version('transformers')}, one thread "
         "of a shared two-core machine without a GPU (so the seconds are only a rough guide).",
         "",
-        "Photographs: the bundled slice of CIFAR-10, 50 training pictures a class, "
-        f"{test} test pictures. They have 32 px, so at 96 px the network sees enlarged small "
+        "Photographs: the bundled slice of CIFAR-10, 50 training images a class, "
+        f"{test} test images. They have 32 px, so at 96 px the network sees enlarged small "
         "photographs, not what it would see of large ones. ImageNet and CIFAR-10 share kinds of "
         "things (dogs, cats, frogs, ships, trucks), which helps the pretrained network here.",
         "The same number of epochs for all; five are few for a network that starts from nothing.",

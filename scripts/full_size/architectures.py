@@ -119,7 +119,7 @@ def unet(scale: Scale) -> Any:
 
 
 def autoencoder(scale: Scale) -> Any:
-    """Return the picture autoencoder of Stable Diffusion 1.5."""
+    """Return the image autoencoder of Stable Diffusion 1.5."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(**scale.vae)

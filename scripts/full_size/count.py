@@ -121,7 +121,7 @@ def kept(call: Callable[[], Any]) -> int:
 
 
 def count_denoiser(unet: Any, text_width: int, sides: tuple[int, int, int, int]) -> dict[str, Any]:
-    """Return the facts of a UNet, per picture; `sides` are of the latents, the last a check."""
+    """Return the facts of a UNet, per image; `sides` are of the latents, the last a check."""
     unet.eval().half()
     added = None
     if unet.config.addition_embed_type == "text_time":
@@ -157,7 +157,7 @@ def count_denoiser(unet: Any, text_width: int, sides: tuple[int, int, int, int])
 
 
 def count_autoencoder(vae: Any, sides: tuple[int, int, int, int]) -> dict[str, Any]:
-    """Return the facts of an autoencoder, per picture; `sides` in px, the last a check."""
+    """Return the facts of an autoencoder, per image; `sides` in px, the last a check."""
     vae.eval().half()
     channels = vae.config.latent_channels
     shrink = 2 ** (len(getattr(vae.config, "block_out_channels", (1,) * 3)) - 1)
@@ -204,18 +204,18 @@ def sdxl_text_encoder() -> Any:
 
 
 def count_backbone(model: Any, size_px: int) -> dict[str, Any]:
-    """Return the facts of an image classifier at its usual size, per picture."""
+    """Return the facts of an image classifier at its usual size, per image."""
     model.eval()
     facts: dict[str, Any] = {"parameters": weights(model), "size_px": size_px}
-    picture = torch.empty(1, 3, size_px, size_px)
-    facts["flops"] = flops(lambda: model(picture))
+    image = torch.empty(1, 3, size_px, size_px)
+    facts["flops"] = flops(lambda: model(image))
     attention, functional.scaled_dot_product_attention = (
         functional.scaled_dot_product_attention, _fused,
     )  # fmt: skip
     model.half().train()
     eight = torch.empty(8, 3, size_px, size_px).half()
     facts["training_bytes_per_px"] = kept(lambda: model(eight)) / 8 / size_px**2
-    # as the VoG filter does it: eval mode, float32, frozen weights, gradients of the pictures
+    # as the VoG filter does it: eval mode, float32, frozen weights, gradients of the images
     model.float().eval().requires_grad_(False)
     seen = torch.empty(8, 3, size_px, size_px, requires_grad=True)
     facts["vog_bytes_per_px"] = kept(lambda: model(seen)) / 8 / size_px**2
@@ -297,11 +297,11 @@ def main() -> None:
 
 def _count_blip2() -> dict[str, Any]:
     model = architectures.blip2(FULL).eval()
-    picture = torch.empty(1, 3, 224, 224)
+    image = torch.empty(1, 3, 224, 224)
     return {
         "parameters": weights(model),
         "language_parameters": weights(model.language_model),
-        "vision_flops": flops(lambda: model.vision_model(picture)),
+        "vision_flops": flops(lambda: model.vision_model(image)),
     }
 
 

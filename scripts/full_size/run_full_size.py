@@ -167,8 +167,8 @@ def _whole_or_each_alone(
     progress: Progress,
 ) -> dict[str, Any]:
     """Return what each stage took; if all parts together fail, of each part that works alone."""
-    photos = scratch / f"{options.scale}-pictures"
-    _save_pictures(photos, scale, options)
+    photos = scratch / f"{options.scale}-images"
+    _save_images(photos, scale, options)
     attempts = [tuple(folders)]
     if len(folders) > 1:
         attempts += [(name,) for name in folders]
@@ -193,8 +193,8 @@ def _whole_or_each_alone(
     return stages
 
 
-def _save_pictures(folder: Path, scale: Scale, options: argparse.Namespace) -> None:
-    """Save coloured noise as train, validation and test pictures of two classes."""
+def _save_images(folder: Path, scale: Scale, options: argparse.Namespace) -> None:
+    """Save coloured noise as train, validation and test images of two classes."""
     random = np.random.default_rng(0)
     sources = _sources(options)
     side = scale.generator_px
@@ -204,8 +204,8 @@ def _save_pictures(folder: Path, scale: Scale, options: argparse.Namespace) -> N
             path = folder / split / CLASSES[number % 2] / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             rough = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            picture = Image.fromarray(rough).resize((side + 8, side), Image.Resampling.BICUBIC)
-            picture.save(path)
+            image = Image.fromarray(rough).resize((side + 8, side), Image.Resampling.BICUBIC)
+            image.save(path)
 
 
 def _rewrites(options: argparse.Namespace) -> int:
@@ -241,13 +241,13 @@ def settings(
         "generation": {
             "num_inference_steps": options.steps, "strength": options.strength,
             "dtype": options.dtype, "generator": WITHOUT["sd"],
-            "drawn_together": max(1, min(8, options.images)),  # more would be made for nothing
+            "batch_size": max(1, min(8, options.images)),  # more would be made for nothing
         },
         "adaptation": {
             "enabled": options.lora_epochs > 0 and "sd" in folders,
             "epochs": max(1, options.lora_epochs), "measure_images": 0, "sample_every_epochs": 0,
         },
-        "filter": {"checkpoint_marks": [0.25, 0.5]},
+        "filter": {"snapshot_at": [0.25, 0.5]},
     }  # fmt: skip
     tree["classifier"]["model"] = WITHOUT["resnet"]
     for part, folder in folders.items():
@@ -301,7 +301,7 @@ def _of_the_round(folder: RunFolder) -> dict[str, Any]:
 
 
 def _training(config: RunConfig, device: str) -> dict[str, Any]:
-    """Return what an epoch of the classifier takes, real pictures alone."""
+    """Return what an epoch of the classifier takes, real images alone."""
     splits = load_data(config.data, seed=0)
     classifier = build_classifier(config.classifier, splits.class_names, seed=0, device=device)
     trainer = Trainer(classifier, config.training, seed=0)

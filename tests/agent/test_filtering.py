@@ -138,17 +138,17 @@ def test_scores_that_are_no_vog_are_not_recorded_as_one_and_name_their_filter() 
 
 @pytest.fixture
 def context() -> FilterContext:
-    """Three candidates with pictures, and a classifier whose gradient depends on its input."""
+    """Three candidates with images, and a classifier whose gradient depends on its input."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(16, 2))
     classifier = Classifier.wrap(module, class_names=("a", "b"), size_px=SIDE)
-    images = [candidate(source, label) for source, label in (("x", 0), ("y", 1), ("z", 0))]
-    pictures = [Image.new("RGB", (SIDE, SIDE), (60 * i, 9, 90)) for i in range(3)]
+    candidates = [candidate(source, label) for source, label in (("x", 0), ("y", 1), ("z", 0))]
+    images = [Image.new("RGB", (SIDE, SIDE), (60 * i, 9, 90)) for i in range(3)]
     pixels = Pixels.from_pil(
-        pictures, [c.label for c in images], ids=[c.id for c in images], size_px=SIDE
+        images, [c.label for c in candidates], ids=[c.id for c in candidates], size_px=SIDE
     )
     return FilterContext(
-        candidates=images, pixels=pixels, classifier=classifier, snapshots=(),
+        candidates=candidates, pixels=pixels, classifier=classifier, snapshots=(),
         config=FilterConfig(), seed=0, batch_size=2,
     )  # fmt: skip
 
@@ -202,9 +202,9 @@ def test_no_filter_keeps_everything_without_a_note(context: FilterContext) -> No
 
 
 def test_the_nearest_real_images_of_any_class_speak_for_a_candidate(context: FilterContext) -> None:
-    pictures = [Image.new("RGB", (SIDE, SIDE), (9 * i, 250 - 30 * i, 40 + i)) for i in range(8)]
+    images = [Image.new("RGB", (SIDE, SIDE), (9 * i, 250 - 30 * i, 40 + i)) for i in range(8)]
     real = Pixels.from_pil(
-        pictures, [i % 2 for i in range(8)], ids=[f"r{i}" for i in range(8)], size_px=SIDE
+        images, [i % 2 for i in range(8)], ids=[f"r{i}" for i in range(8)], size_px=SIDE
     )
     scores = FILTERS["knn"](replace(context, real=real, config=FilterConfig(neighbours=3)))
 

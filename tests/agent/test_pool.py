@@ -29,7 +29,7 @@ def candidate(source: str, number: int = 0, **changes: object) -> Candidate:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def picture(red: int) -> Image.Image:
+def image(red: int) -> Image.Image:
     return Image.new("RGB", (6, 5), (red, 20, 30))
 
 
@@ -49,7 +49,7 @@ def fill_round(pool: Pool, number: int) -> list[Candidate]:
     made = [candidate(source, number) for source in ("a/ü 1.jpg", "b", "c", "d")]
     made[2] = replace(made[2], rejected_by="black-image")
     made[3] = replace(made[3], rejected_by="no-image")
-    images = [picture(number * 10 + i) for i in range(3)]
+    images = [image(number * 10 + i) for i in range(3)]
     rendered = [RenderedCandidate(c, i) for c, i in zip(made, [*images, None], strict=True)]
     pool.add_batch(number, rendered[:2], 1.5)
     pool.add_batch(number, rendered[2:], 2.0)
@@ -69,7 +69,7 @@ def test_the_kept_set_loads_with_one_line_of_datasets(
     refused = [candidate(source, 2, rejected_by="no-image") for source in "ab"]
     pool.add_batch(2, [RenderedCandidate(c, None) for c in refused], 1.0)
     pool.close_round(2, refused)  # a round of which no image came
-    pool.add_batch(3, [RenderedCandidate(candidate("a", 3), picture(99))], 1.0)  # not closed yet
+    pool.add_batch(3, [RenderedCandidate(candidate("a", 3), image(99))], 1.0)  # not closed yet
 
     data_dir = str(folder.path / "pool")
     everything = datasets.load_dataset("imagefolder", data_dir=data_dir, split="train")
@@ -115,7 +115,7 @@ def test_kept_images_are_those_of_the_rounds_asked_for(pool: Pool) -> None:
 def test_what_is_rendered_is_known_with_the_time_it_took(pool: Pool) -> None:
     assert pool.rendered(0) == ({}, 0.0)
     made = [candidate("a"), candidate("b", rejected_by="no-image")]
-    pool.add_batch(0, [RenderedCandidate(made[0], picture(1))], 1.5)
+    pool.add_batch(0, [RenderedCandidate(made[0], image(1))], 1.5)
     pool.add_batch(0, [RenderedCandidate(made[1], None)], 2.0)
     assert pool.rendered(0) == ({c.id: c for c in made}, 3.5)
 
@@ -124,8 +124,8 @@ def test_a_torn_line_is_not_counted_and_does_not_hide_later_ones(
     pool: Pool, folder: RunFolder
 ) -> None:
     a, b, c = (candidate(source) for source in "abc")
-    pool.add_batch(0, [RenderedCandidate(a, picture(1))], 1.0)
-    pool.add_batch(0, [RenderedCandidate(b, picture(2))], 1.0)
+    pool.add_batch(0, [RenderedCandidate(a, image(1))], 1.0)
+    pool.add_batch(0, [RenderedCandidate(b, image(2))], 1.0)
     path = folder.round(0) / "rendered.jsonl"
     for cut in (1, 40, 200):  # inside the second line, wherever the power went
         content = path.read_bytes()
@@ -134,7 +134,7 @@ def test_a_torn_line_is_not_counted_and_does_not_hide_later_ones(
         assert pool.rendered(0)[0] == expected
         path.write_bytes(content)
     path.write_bytes(path.read_bytes()[:-40])
-    pool.add_batch(0, [RenderedCandidate(c, picture(3))], 1.0)
+    pool.add_batch(0, [RenderedCandidate(c, image(3))], 1.0)
     assert pool.rendered(0) == ({a.id: a, c.id: c}, 2.0)
     path.write_bytes(path.read_bytes() + b"\0" * 64)  # what some file systems leave behind
     assert set(pool.rendered(0)[0]) == {a.id, c.id}

@@ -48,7 +48,7 @@ def candidates_of(pixels: Pixels) -> list[Candidate]:
 
 
 class Bench:
-    """Real pictures, validation pictures and made ones: half of those with wrong labels."""
+    """Real images, validation images and made ones: half of those with wrong labels."""
 
     def __init__(self, make_pixels: MakePixels, network: Network) -> None:
         made = make_pixels(MADE, seed=2, prefix="made")

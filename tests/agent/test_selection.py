@@ -61,7 +61,7 @@ def test_scores_are_those_computed_by_hand(name: str, scores: list[float]) -> No
     np.testing.assert_allclose(found_N, scores, atol=1e-6)
 
 
-def test_uniform_scores_depend_on_seed_and_id_not_on_place_or_picture() -> None:
+def test_uniform_scores_depend_on_seed_and_id_not_on_place_or_image() -> None:
     one = dict(zip("abcd", SELECTORS["uniform"](context_of()), strict=True))
     turned = context_of(ids=("d", "c", "b", "a"), probabilities_NC=PROBABILITIES_NC[::-1])
     assert dict(zip("dcba", SELECTORS["uniform"](turned), strict=True)) == one

@@ -93,7 +93,7 @@ def test_all_wrong_settings_at_once_and_nothing_is_made(
     assert not out.exists()
 
 
-def test_a_missing_folder_of_pictures_is_said_without_a_traceback(
+def test_a_missing_folder_of_images_is_said_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("run", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run"))
@@ -115,7 +115,7 @@ def test_out_that_holds_something_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_evaluate_prints_what_was_measured_and_measures_on_other_pictures(
+def test_evaluate_prints_what_was_measured_and_measures_on_other_images(
     finished: Path,
     photo_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,7 +125,7 @@ def test_evaluate_prints_what_was_measured_and_measures_on_other_pictures(
     top1 = read_result(finished).evaluations["test"].top1
     assert f"{top1:.1%}" in capsys.readouterr().out
     assert _type(monkeypatch, "evaluate", str(finished), "--data", str(photo_folder)) == 0
-    assert "48 pictures: top-1" in capsys.readouterr().out  # 3 classes x (8 + 4 + 4)
+    assert "48 images: top-1" in capsys.readouterr().out  # 3 classes x (8 + 4 + 4)
 
 
 def test_report_of_something_that_is_no_run(

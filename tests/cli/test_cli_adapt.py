@@ -11,13 +11,13 @@ from gendataagent.cli import adapt as command
 from gendataagent.cli import app
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.generation.adaptation import read_adaptation
-from tests.generation.adaptation.conftest import pictures
+from tests.generation.adaptation.conftest import make_images
 
 assert command.__name__  # importing it is what puts the command there
 
 
 def test_adapt_then_resume(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
-    images = pictures(40)
+    images = make_images(40)
     for index in range(len(images)):
         path = tmp_path / "photos" / f"class {images.labels[index]}" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def test_adapt_then_resume(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     first = CliRunner().invoke(app, command, catch_exceptions=False)
     assert first.exit_code == 0
     weights = str(out / "pytorch_lora_weights.safetensors")
-    rows = ("before", "after, LoRA at 0.5", "change", "real training pictures")
+    rows = ("before", "after, LoRA at 0.5", "change", "real training images")
     for words in (*rows, f"--set generation.lora={out}", weights):
         assert words in first.stdout.replace("\n", "")
     adapted = read_adaptation(out)

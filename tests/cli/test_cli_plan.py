@@ -95,7 +95,7 @@ def test_a_plan_is_printed_for_people(
     assert _type(monkeypatch, "plan", "--preset", "paper-cub", "--gpu", "RTX 4090") == 0
     printed = capsys.readouterr().out
     for part in ("meta-llama/Llama-2-7b-chat-hf", "hub, gated", "13.5 GB", "107,900 images",
-                 "16 pictures at once, float32",
+                 "16 images at once, float32",
                  "An estimate. It assumes:", "20% of RTX 4090's 165 dense"):  # fmt: skip
         assert part in printed, part
 

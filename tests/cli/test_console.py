@@ -56,10 +56,10 @@ def test_a_log_gets_a_line_every_15_seconds_with_rate_and_time_left(clock: list[
 
 def test_a_log_line_of_unknown_length_leaves_out_what_is_not_known(clock: list[float]) -> None:
     progress, stream = progress_on(terminal=False)
-    with progress.stage("read", None, "pictures") as stage:
+    with progress.stage("read", None, "images") as stage:
         clock[0] += 20
         stage.advance(40)
-    assert stream.getvalue() == "read: 40 pictures, 2.0/s\n"
+    assert stream.getvalue() == "read: 40 images, 2.0/s\n"
 
 
 def test_a_terminal_shows_done_of_how_many() -> None:
@@ -81,11 +81,11 @@ def test_a_terminal_shows_done_of_how_many() -> None:
 
 def test_a_terminal_does_not_show_a_number_that_is_not_known() -> None:
     progress, stream = progress_on(terminal=True)
-    with progress.stage("read", None, "pictures") as stage:
+    with progress.stage("read", None, "images") as stage:
         stage.advance(7)
         assert progress._live is not None
         progress._live.refresh()
-    assert "7 pictures" in stream.getvalue()
+    assert "7 images" in stream.getvalue()
     assert "None" not in stream.getvalue()
 
 

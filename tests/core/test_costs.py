@@ -53,6 +53,6 @@ def test_memory_is_short_when_less_than_half_is_left(
     assert is_short("cpu") == short
 
 
-def test_larger_pictures_are_scored_fewer_at_a_time() -> None:
+def test_larger_images_are_scored_fewer_at_a_time() -> None:
     batches = {px: scoring_batch(px) for px in (32, 112, 224, 448, 5_000)}
     assert batches == {32: 256, 112: 256, 224: 64, 448: 16, 5_000: 8}

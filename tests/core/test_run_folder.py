@@ -117,18 +117,18 @@ def test_the_lock_of_a_killed_process_is_free(folder: RunFolder) -> None:
 
 def test_only_settings_that_change_no_result_may_change(folder: RunFolder) -> None:
     faster = replace(
-        read_run_config(folder), threads=3, generation=GenerationConfig(batch_size=2, workers=1)
+        read_run_config(folder), threads=3, generation=GenerationConfig(chunk_size=2, workers=1)
     )
     check_same_settings(folder, faster)
     write_run_config(folder, faster)
     assert read_run_config(folder) == faster
 
-    other = replace(faster, seed=6, generation=GenerationConfig(strength=0.5, batch_size=7))
+    other = replace(faster, seed=6, generation=GenerationConfig(strength=0.5, chunk_size=7))
     with pytest.raises(RunFolderError) as caught:
         check_same_settings(folder, other)
     message = str(caught.value)
     assert "seed is 5 there, not 6; generation.strength is 0.75 there, not 0.5." in message
-    assert "batch_size" not in message
+    assert "chunk_size" not in message
     assert "--out" in message
 
 

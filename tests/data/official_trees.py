@@ -19,8 +19,8 @@ def jpeg(path: Path) -> None:
     """Write a small JPEG; no two have the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number = next(_number)
-    picture = Image.new("RGB", (8, 8), (number % 256, number // 256 % 256, 90))
-    picture.save(path, format="JPEG", comment=str(number))
+    image = Image.new("RGB", (8, 8), (number % 256, number // 256 % 256, 90))
+    image.save(path, format="JPEG", comment=str(number))
 
 
 def write(path: Path, *lines: str) -> None:
@@ -29,7 +29,7 @@ def write(path: Path, *lines: str) -> None:
 
 
 def pets(root: Path) -> Path:
-    """Two cats and a dog; numbers 1, 34, 12 as in the archive; four pictures each a split."""
+    """Two cats and a dog; numbers 1, 34, 12 as in the archive; four images each a split."""
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
     for breed, rest in (
         ("Abyssinian", "1 1 1"), ("Maine_Coon", "21 1 6"), ("yorkshire_terrier", "37 2 25"),
@@ -47,7 +47,7 @@ def pets(root: Path) -> Path:
 
 
 def cub(root: Path) -> Path:
-    """Two birds with four pictures each, every second one for training."""
+    """Two birds with four images each, every second one for training."""
     classes = ["001.Black_footed_Albatross", "010.Red_winged_Blackbird"]
     images, labels, splits = [], [], []
     for number in range(1, 9):
@@ -66,7 +66,7 @@ def cub(root: Path) -> Path:
 
 
 def flowers(root: Path) -> Path:
-    """Twelve pictures of labels 1 and 77: two for training, two for validation, eight for test."""
+    """Twelve images of labels 1 and 77: two for training, two for validation, eight for test."""
     for number in range(1, 13):
         jpeg(root / f"jpg/image_{number:05d}.jpg")
     for name in ("imagelabels.mat", "setid.mat"):
@@ -74,19 +74,19 @@ def flowers(root: Path) -> Path:
     return root
 
 
-def birdsnap(root: Path, pictures: str = "images") -> Path:
-    """Two species, three pictures each, the last for test; tab-separated with column names."""
+def birdsnap(root: Path, folder_name: str = "images") -> Path:
+    """Two species, three images each, the last for test; tab-separated with column names."""
     species = {"1": ("Cooper's Hawk", "Coopers_Hawk"), "2": ("Blue Jay", "Blue_Jay")}
     parts = ["bb_x1", "bb_y1", "bb_x2", "bb_y2", "back_x", "back_y"]
     images, tests = ["\t".join(["url", "md5", "path", "species_id", *parts])], ["path"]
     for number, (_, folder) in species.items():
-        for picture in (561, 629, 717):
-            path = f"{folder}/{picture:04d}.jpg"
-            jpeg(root / pictures / path)
-            address = f"http://farm6.staticflickr.com/{picture}_o.jpg"
+        for image in (561, 629, 717):
+            path = f"{folder}/{image:04d}.jpg"
+            jpeg(root / folder_name / path)
+            address = f"http://farm6.staticflickr.com/{image}_o.jpg"
             boxes = ["153", "57", "288", "401", "", ""]
             images.append("\t".join([address, "0f" * 16, path, number, *boxes]))
-            if picture == 717:
+            if image == 717:
                 tests.append(path)
     write(root / "images.txt", *images)
     write(root / "test_images.txt", *tests)
@@ -99,7 +99,7 @@ def birdsnap(root: Path, pictures: str = "images") -> Path:
 
 
 def food(root: Path, *, as_json: bool = False) -> Path:
-    """Two dishes, three pictures each for training, one for test."""
+    """Two dishes, three images each for training, one for test."""
     lists: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
     for dish in ("apple_pie", "pho"):
         for number in (1005649, 1014775, 1026328, 134):
@@ -119,7 +119,7 @@ def food(root: Path, *, as_json: bool = False) -> Path:
 
 
 def imagenet(root: Path, *, classes: int = 100, more: tuple[str, ...] = ()) -> Path:
-    """Two training pictures and one validation picture for each of some of the 100 classes."""
+    """Two training images and one validation image for each of some of the 100 classes."""
     for wordnet_id in (*imagenet100_ids()[:classes], *more):
         jpeg(root / f"train/{wordnet_id}/{wordnet_id}_10026.JPEG")
         jpeg(root / f"train/{wordnet_id}/{wordnet_id}_9.JPEG")

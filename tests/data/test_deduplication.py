@@ -14,7 +14,7 @@ from gendataagent.data import ImageSplits, load_data, scan
 SIZES = {"train": 12, "validation": 6, "test": 6}
 
 
-def picture(seed: int) -> Image.Image:
+def make_image(seed: int) -> Image.Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)
 
@@ -25,13 +25,13 @@ def path_of(root: Path, split: str, number: int) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two classes in three splits, no two pictures alike."""
+    """Two classes in three splits, no two images alike."""
     root = tmp_path / "photos"
     for offset, (split, size) in enumerate(SIZES.items()):
         for number in range(size):
             path = path_of(root, split, number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(100 * offset + number).save(path)
+            make_image(100 * offset + number).save(path)
     return root
 
 
@@ -40,7 +40,7 @@ def load(root: Path, **settings: object) -> ImageSplits:
 
 
 def disguise(source: Path, target: Path) -> None:
-    """Save a picture under another name, mirrored, brighter and as JPEG."""
+    """Save a image under another name, mirrored, brighter and as JPEG."""
     with Image.open(source) as image:
         ImageEnhance.Brightness(ImageOps.mirror(image)).enhance(1.1).save(target, "JPEG")
 
@@ -90,10 +90,10 @@ def test_a_training_subset_is_not_the_smaller_for_what_was_removed(photos: Path)
         assert not any(id_.endswith(".jpg") for id_ in data.train.ids)
 
 
-def test_pictures_that_are_all_alike_stay_and_it_is_said(photos: Path) -> None:
+def test_images_that_are_all_alike_stay_and_it_is_said(photos: Path) -> None:
     for number in range(SIZES["train"]):
-        picture(0).save(path_of(photos, "train", number))
-    picture(0).save(path_of(photos, "test", 0))
+        make_image(0).save(path_of(photos, "train", number))
+    make_image(0).save(path_of(photos, "test", 0))
     data = load(photos)
     assert len(data.train) == 12
     assert "12 of train repeat test, of 12. That is too many" in data.notes[0]
@@ -101,16 +101,16 @@ def test_pictures_that_are_all_alike_stay_and_it_is_said(photos: Path) -> None:
     assert len(load(photos, near_duplicate_correlation=1.0).near_duplicates) == 0
 
 
-def test_a_class_keeps_its_last_pictures(photos: Path) -> None:
+def test_a_class_keeps_its_last_images(photos: Path) -> None:
     disguise(path_of(photos, "test", 0), photos / "train/bird.jpg")
     (photos / "train/bird").mkdir()
     (photos / "train/bird.jpg").rename(photos / "train/bird/only.jpg")
     data = load(photos)
     assert "train/bird/only.jpg" in data.train.ids
-    assert "All training pictures of bird repeat held-out ones" in data.notes[0]
+    assert "All training images of bird repeat held-out ones" in data.notes[0]
 
 
-def test_thumbnails_of_held_out_pictures_come_in_their_order(photos: Path) -> None:
+def test_thumbnails_of_held_out_images_come_in_their_order(photos: Path) -> None:
     disguise(path_of(photos, "test", 1), photos / "validation/cat/0sea.jpg")
     data = load(photos)
     assert set(data.thumbnails) == {"validation", "test"}

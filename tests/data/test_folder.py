@@ -18,7 +18,7 @@ from gendataagent.data.folder import FolderStore
 
 
 def save(root: Path, *names: str, size: tuple[int, int] = (8, 8)) -> None:
-    """Write one picture per name; no two have the same bytes."""
+    """Write one image per name; no two have the same bytes."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def test_hidden_and_other_files_are_counted(tmp_path: Path) -> None:
     assert all_ids(data) == {"cat/a.png", "dog/a.png"}
     assert note(data, "Ignored 2 hidden")
     assert note(data, "Ignored 4 files") == (
-        "Ignored 4 files that are no pictures (.csv 1, .txt 2, without ending 1)."
+        "Ignored 4 files that are no images (.csv 1, .txt 2, without ending 1)."
     )
 
 
@@ -135,7 +135,7 @@ def test_bad_files_are_quarantined_by_name_and_the_rest_stays(tmp_path: Path) ->
     assert reasons["cat/empty.jpg"] == "empty (0 bytes)"
     assert "truncated" in reasons["dog/cut-False.jpg"]
     assert "truncated" in reasons["dog/cut-True.jpg"]
-    assert reasons["cat/text.jpg"] == "not a picture in a format that Pillow can read"
+    assert reasons["cat/text.jpg"] == "not a image in a format that Pillow can read"
     assert reasons["dog/big.png"].startswith("80 x 70 px is 0.0056 megapixels, allowed are 0.005")
     assert reasons["dog/gone.jpg"].startswith("broken symbolic link")
     assert reasons["dog/self.jpg"].startswith("broken symbolic link")
@@ -189,11 +189,11 @@ def test_other_folders_beside_splits_are_ignored_and_said(three_splits: Path) ->
     save(three_splits, "unlabelled/x/a.png", "train/stray.png", "poster.png")
     data = load(three_splits)
     assert len(all_ids(data)) == 6
-    assert note(data, "Ignored 1 pictures that lie in no class").endswith(": train/stray.png.")
-    assert note(data, "Ignored 2 pictures outside").endswith(": poster.png, unlabelled/x/a.png.")
+    assert note(data, "Ignored 1 images that lie in no class").endswith(": train/stray.png.")
+    assert note(data, "Ignored 2 images outside").endswith(": poster.png, unlabelled/x/a.png.")
 
 
-def test_a_class_folder_without_pictures_is_dropped_and_said(tmp_path: Path) -> None:
+def test_a_class_folder_without_images_is_dropped_and_said(tmp_path: Path) -> None:
     save(tmp_path, "cat/a.png", "dog/a.png")
     (tmp_path / "fox").mkdir()
     data = load(tmp_path)
@@ -204,10 +204,10 @@ def test_a_class_folder_without_pictures_is_dropped_and_said(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((), r"no pictures in .* It is empty\. Expected class/\*\.jpg"),
-        (("a.png", "b.png"), "the 2 pictures in .* lie in no class folder"),
-        (("train/a.png", "test/a.png"), "the pictures of train/ in .* lie in no class folder"),
-        (("cat/a.png", "cat/b.png"), "two classes with readable pictures .* got cat"),
+        ((), r"no images in .* It is empty\. Expected class/\*\.jpg"),
+        (("a.png", "b.png"), "the 2 images in .* lie in no class folder"),
+        (("train/a.png", "test/a.png"), "the images of train/ in .* lie in no class folder"),
+        (("cat/a.png", "cat/b.png"), "two classes with readable images .* got cat"),
         (("val/cat/a.png", "test/dog/a.png"), "holds test, val but no train folder"),
         (("val/cat/a.png", "mine/dog/a.png"), "holds mine, val but no train folder"),
         (("train/cat/a.png", "bus/a.png"), "train/ .* sub-folders like a split, but .* bus"),
@@ -217,7 +217,7 @@ def test_a_class_folder_without_pictures_is_dropped_and_said(tmp_path: Path) -> 
         ),
         (
             ("train/cat/a.png", "train/dog/a.png", "test/Fox/a.png"),
-            "the test split has pictures of Fox, .* train has cat, dog",
+            "the test split has images of Fox, .* train has cat, dog",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: tuple[str, ...], mes
 
 def test_a_folder_with_other_files_only_says_which(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(DataError, match=r"no pictures \(\.zip 1\).*archives must be unpacked"):
+    with pytest.raises(DataError, match=r"no images \(\.zip 1\).*archives must be unpacked"):
         load(tmp_path)
 
 
@@ -259,21 +259,21 @@ def test_a_class_that_a_given_test_split_lacks_is_said(three_splits: Path) -> No
     assert note(data, "The test split has no").endswith(": fox.")
 
 
-def test_pictures_survive_pickling_and_are_found_by_id(three_splits: Path) -> None:
+def test_images_survive_pickling_and_are_found_by_id(three_splits: Path) -> None:
     train = pickle.loads(pickle.dumps(load(three_splits).train))
     assert train.index_of("train/dog/a.png") == 1
     assert train.image(1).getpixel((0, 0)) == load(three_splits).train.image(1).getpixel((0, 0))
     subset = train.subset([1])
     assert (len(subset), subset.ids, subset.labels) == (1, ("train/dog/a.png",), (1,))
     assert subset.image(0).tobytes() == train.image(1).tobytes()
-    with pytest.raises(DataError, match="no picture with the id 'nope' among the 2"):
+    with pytest.raises(DataError, match="no image with the id 'nope' among the 2"):
         train.index_of("nope")
 
 
-def test_a_picture_lost_after_loading_names_itself(three_splits: Path) -> None:
+def test_a_image_lost_after_loading_names_itself(three_splits: Path) -> None:
     data = load(three_splits)
     (three_splits / "train/cat/a.png").unlink()
-    with pytest.raises(ImageUnreadableError, match=r"cannot read picture train/cat/a\.png"):
+    with pytest.raises(ImageUnreadableError, match=r"cannot read image train/cat/a\.png"):
         data.train.image(0)
 
 
@@ -289,7 +289,7 @@ def test_median_side_is_that_of_the_shorter_sides(tmp_path: Path) -> None:
         median_side_px(data.train.subset([]))
 
 
-def test_progress_ends_at_the_number_of_pictures(three_splits: Path) -> None:
+def test_progress_ends_at_the_number_of_images(three_splits: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_data(DataConfig(path=str(three_splits)), seed=0, progress=lambda *step: seen.append(step))
     assert seen == [(6, 6)]

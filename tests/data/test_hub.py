@@ -74,14 +74,12 @@ def test_parquet_repository_with_its_splits(tmp_path: Path) -> None:
     assert not [text for text in data.notes if "the paper" in text]
 
 
-def test_folder_of_pictures_relative_to_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_of_images_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
         for number in range(2):
-            trees.jpeg(tmp_path / f"pictures/{name}/{number}.jpg")
+            trees.jpeg(tmp_path / f"images/{name}/{number}.jpg")
     monkeypatch.chdir(tmp_path)
-    data = load("./pictures")
+    data = load("./images")
     assert data.class_names == ("cat", "dog")
     assert (len(data.test), data.test.image(3).size) == (4, (8, 8))
 
@@ -96,7 +94,7 @@ def test_splits_of_a_known_copy_are_the_papers(
         data = load(name)
         assert [*data.test.ids] == ["validation/00000#0", "validation/00000#1"]
         assert f"Used of {folder}: validation as test, as the paper does." in data.notes
-        assert "test: 2 pictures, the paper has 25,250 (Food-101)." in data.notes
+        assert "test: 2 images, the paper has 25,250 (Food-101)." in data.notes
     flowers = hub.HubCopy(str(folder), hub.KNOWN["flowers"].splits)
     monkeypatch.setitem(hub.KNOWN, "food", flowers)
     data = load("food")
@@ -106,7 +104,7 @@ def test_splits_of_a_known_copy_are_the_papers(
 
 def test_a_layout_that_is_named_gives_the_counts_to_compare_with(tmp_path: Path) -> None:
     data = load(str(parquet(tmp_path / "repo", train=[2, 3, 4, 5], test=[8, 9])), layout="pets")
-    assert "test: 2 pictures, the paper has 3,669 (Oxford-IIIT Pets)." in data.notes
+    assert "test: 2 images, the paper has 3,669 (Oxford-IIIT Pets)." in data.notes
 
 
 def test_configurations_have_to_be_named(tmp_path: Path) -> None:

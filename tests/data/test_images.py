@@ -1,4 +1,4 @@
-"""Every kind of picture file: what it must come out as, or why it is refused."""
+"""Every kind of image file: what it must come out as, or why it is refused."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pytest
 from PIL import Image
 
 from gendataagent.core.errors import ImageUnreadableError
-from gendataagent.data import open_picture, to_rgb
+from gendataagent.data import open_image, to_rgb
 
 NO_LIMIT = float("inf")
 
 
-def encode(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format=file_format, **options)
+    image.save(buffer, format=file_format, **options)
     return buffer.getvalue()
 
 
 def decode(content: bytes, max_pixels: float = NO_LIMIT) -> Image.Image:
-    picture = to_rgb(open_picture(io.BytesIO(content), max_pixels))
-    assert picture.mode == "RGB"
-    return picture
+    image = to_rgb(open_image(io.BytesIO(content), max_pixels))
+    assert image.mode == "RGB"
+    return image
 
 
 def noise(width: int = 64, height: int = 64) -> Image.Image:
@@ -46,8 +46,8 @@ def png_header(width: int, height: int) -> bytes:
 
 def test_16_bit_grey_is_scaled_to_8_bit() -> None:
     values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
-    picture = decode(encode(Image.fromarray(values)))
-    assert [picture.getpixel((x, 0)) for x in range(4)] == [
+    image = decode(encode(Image.fromarray(values)))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [
         (0, 0, 0), (1, 1, 1), (128, 128, 128), (255, 255, 255)
     ]  # fmt: skip
 
@@ -61,8 +61,8 @@ def test_32_bit_integers_are_taken_as_16_bit_or_refused() -> None:
 
 @pytest.mark.parametrize(("values", "grey"), [((0.0, 1.0), (0, 255)), ((0.0, 200.0), (0, 200))])
 def test_floating_point_tiff(values: tuple[float, float], grey: tuple[int, int]) -> None:
-    picture = decode(encode(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF"))
-    assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(g, g, g) for g in grey]
+    image = decode(encode(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF"))
+    assert [image.getpixel((x, 0)) for x in (0, 1)] == [(g, g, g) for g in grey]
 
 
 def test_floating_point_tiff_with_nan_is_refused() -> None:
@@ -80,9 +80,9 @@ def test_cmyk_jpeg() -> None:
 
 
 def test_rgba_is_put_on_white() -> None:
-    picture = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
-    picture.putpixel((1, 0), (0, 0, 0, 128))
-    assert decode(encode(picture)).tobytes() == bytes([255, 255, 255, 127, 127, 127])
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 128))
+    assert decode(encode(image)).tobytes() == bytes([255, 255, 255, 127, 127, 127])
 
 
 def test_la_is_put_on_white() -> None:
@@ -90,10 +90,10 @@ def test_la_is_put_on_white() -> None:
 
 
 def test_palette_with_transparency_is_put_on_white() -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 200, 0, 0])
-    picture.putpixel((1, 0), 1)
-    assert decode(encode(picture, transparency=0)).tobytes() == bytes([255, 255, 255, 200, 0, 0])
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 0, 0])
+    image.putpixel((1, 0), 1)
+    assert decode(encode(image, transparency=0)).tobytes() == bytes([255, 255, 255, 200, 0, 0])
 
 
 def test_opaque_palette_and_bilevel() -> None:
@@ -109,7 +109,7 @@ def test_animation_gives_its_first_frame() -> None:
     assert decode(gif).getpixel((0, 0)) == (255, 0, 0)
 
 
-# Where a white corner pixel at the stored (0, 0) of a 3 x 2 picture belongs once upright.
+# Where a white corner pixel at the stored (0, 0) of a 3 x 2 image belongs once upright.
 UPRIGHT = {
     1: (0, 0), 2: (2, 0), 3: (2, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 2), 8: (0, 2),
 }  # fmt: skip
@@ -118,11 +118,11 @@ UPRIGHT = {
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize(("orientation", "corner"), UPRIGHT.items())
 def test_exif_rotation(orientation: int, corner: tuple[int, int], file_format: str) -> None:
-    picture = Image.new("RGB", (3, 2))
-    picture.putpixel((0, 0), (255, 255, 255))
+    image = Image.new("RGB", (3, 2))
+    image.putpixel((0, 0), (255, 255, 255))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright = decode(encode(picture, file_format, exif=exif))
+    upright = decode(encode(image, file_format, exif=exif))
     assert upright.size == ((2, 3) if orientation >= 5 else (3, 2))
     white = np.argwhere(np.asarray(upright)[:, :, 0] == 255)
     assert [(int(x), int(y)) for y, x in white] == [corner]
@@ -158,17 +158,17 @@ def test_truncated_files_of_other_kinds_are_refused(file_format: str) -> None:
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"not a picture at all", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture"),
-        (b"\xff\xd8\xff", "not a picture"),
+        (b"not a image at all", "not a image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a image"),
+        (b"\xff\xd8\xff", "not a image"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_a_reason(content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageUnreadableError, match=reason):
         decode(content)
 
 
-def test_large_pictures_are_refused_by_their_header() -> None:
+def test_large_images_are_refused_by_their_header() -> None:
     with pytest.raises(ImageUnreadableError, match=r"10000 x 5000 px is 50 megapixels, .* 49"):
         decode(png_header(10_000, 5_000), max_pixels=49e6)
 
@@ -185,7 +185,7 @@ def test_bombs_are_refused_and_pillow_is_left_as_it_was() -> None:
 
 
 def test_a_file_named_wrongly_is_read_by_its_content(tmp_path: Path) -> None:
-    file = tmp_path / "picture.jpg"
+    file = tmp_path / "image.jpg"
     file.write_bytes(encode(Image.new("RGB", (1, 1), "lime")))
     with open(file, "rb") as stream:
-        assert to_rgb(open_picture(stream, NO_LIMIT)).getpixel((0, 0)) == (0, 255, 0)
+        assert to_rgb(open_image(stream, NO_LIMIT)).getpixel((0, 0)) == (0, 255, 0)

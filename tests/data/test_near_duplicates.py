@@ -1,4 +1,4 @@
-"""The search for pictures that repeat others, and the thumbnails it works on."""
+"""The search for images that repeat others, and the thumbnails it works on."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gendataagent.data.near_duplicates import Repeat, find_repeats, thumbnail
 Uint8Array = npt.NDArray[np.uint8]
 
 
-def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
-    """Return a smooth picture; no two seeds give similar ones."""
+def make_image(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """Return a smooth image; no two seeds give similar ones."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
 def thumbnails(*seeds: int) -> Uint8Array:
-    return np.stack([thumbnail(picture(seed)) for seed in seeds])
+    return np.stack([thumbnail(make_image(seed)) for seed in seeds])
 
 
 def by_hand(one: Uint8Array, other: Uint8Array) -> float:
@@ -32,8 +32,8 @@ def by_hand(one: Uint8Array, other: Uint8Array) -> float:
 
 def test_a_thumbnail_is_the_mean_of_the_centre_square() -> None:
     wide = Image.new("RGB", (96, 64), "red")
-    wide.paste(picture(1), (16, 0))
-    expected = np.asarray(picture(1), dtype=float).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    wide.paste(make_image(1), (16, 0))
+    expected = np.asarray(make_image(1), dtype=float).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
     assert np.abs(thumbnail(wide) - expected).max() <= 1
 
 
@@ -58,9 +58,11 @@ def test_the_closest_of_every_pair_by_hand_is_found(monkeypatch: pytest.MonkeyPa
     assert seen[-1] == (30, 30)
 
 
-def test_a_brighter_mirrored_jpeg_of_another_size_is_the_same_picture() -> None:
+def test_a_brighter_mirrored_jpeg_of_another_size_is_the_same_image() -> None:
     stream = io.BytesIO()
-    changed = ImageOps.mirror(picture(3, (200, 200))).point(lambda v: min(255, int(v * 0.8 + 40)))
+    changed = ImageOps.mirror(make_image(3, (200, 200))).point(
+        lambda v: min(255, int(v * 0.8 + 40))
+    )
     changed.save(stream, "JPEG", quality=60)
     images = np.stack([thumbnail(Image.open(stream).convert("RGB"))])
     (found,) = find_repeats(images, thumbnails(1, 2, 3, 4))
@@ -68,7 +70,7 @@ def test_a_brighter_mirrored_jpeg_of_another_size_is_the_same_picture() -> None:
     assert found.correlation > 0.98
 
 
-def test_pictures_of_one_colour_repeat_nothing_whatever_the_colour() -> None:
+def test_images_of_one_colour_repeat_nothing_whatever_the_colour() -> None:
     plain = np.zeros((3, 16, 16, 3), dtype=np.uint8)
     plain[:] = [200, 30, 60]
     plain[1, 4, 4] += 1

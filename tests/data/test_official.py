@@ -59,10 +59,10 @@ def test_pets(tmp_path: Path) -> None:
     assert data.test.image(0).size == (8, 8)
     assert data.quarantined == ()
     assert note(data, "Read ").endswith("layout of Oxford-IIIT Pets (data.layout = pets).")
-    assert note(data, "train:") == "train: 12 pictures, the paper has 3,680 (Oxford-IIIT Pets)."
-    assert note(data, "test:") == "test: 12 pictures, the paper has 3,669 (Oxford-IIIT Pets)."
+    assert note(data, "train:") == "train: 12 images, the paper has 3,680 (Oxford-IIIT Pets)."
+    assert note(data, "test:") == "test: 12 images, the paper has 3,669 (Oxford-IIIT Pets)."
     assert note(data, "3 classes") == "3 classes, the paper has 37 (Oxford-IIIT Pets)."
-    assert note(data, "The paper counts no").endswith("9 pictures remain to train on.")
+    assert note(data, "The paper counts no").endswith("9 images remain to train on.")
 
 
 def test_cub(tmp_path: Path) -> None:
@@ -104,12 +104,12 @@ def test_birdsnap_reports_what_the_web_has_lost(tmp_path: Path, folder: str) -> 
         (f"{folder}/Blue_Jay/0717.jpg", "named in the list, but there is no such file"),
     ]
     assert note(data, "2 of 6 listed") == (
-        f"2 of 6 listed pictures are not there (train 1, test 1; first: "
-        f"{folder}/Coopers_Hawk/0561.jpg). Many pictures of Birdsnap are gone from the web."
+        f"2 of 6 listed images are not there (train 1, test 1; first: "
+        f"{folder}/Coopers_Hawk/0561.jpg). Many images of Birdsnap are gone from the web."
     )
 
 
-def test_test_pictures_of_a_species_without_training_pictures_are_left_out(tmp_path: Path) -> None:
+def test_test_images_of_a_species_without_training_images_are_left_out(tmp_path: Path) -> None:
     trees.birdsnap(tmp_path)
     species = (tmp_path / "species.txt").read_text() + "3\tSnail Kite\tLatin\tSnail_Kite\n"
     (tmp_path / "species.txt").write_text(species)
@@ -124,7 +124,7 @@ def test_test_pictures_of_a_species_without_training_pictures_are_left_out(tmp_p
     assert data.class_names == ("Cooper's Hawk", "Blue Jay")
     assert len(data.test) == 2
     assert note(data, "Left out 1 test") == (
-        "Left out 1 test pictures of 1 classes without any training picture: Snail Kite."
+        "Left out 1 test images of 1 classes without any training image: Snail Kite."
     )
 
 
@@ -147,7 +147,7 @@ def test_imagenet100_is_recognised_by_its_classes_and_tested_on_val(tmp_path: Pa
     assert len(data.test) == 100
     assert data.test.ids[0] == "val/n01558993/ILSVRC2012_val_001558993.JPEG"
     assert not [text for text in data.notes if "classes, the paper" in text]
-    assert note(data, "test:") == "test: 100 pictures, the paper has 5,000 (ImageNet-100)."
+    assert note(data, "test:") == "test: 100 images, the paper has 5,000 (ImageNet-100)."
 
 
 def test_all_of_imagenet_is_a_plain_folder_unless_the_layout_is_named(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_flat_validation_set_with_one_class_a_line(tmp_path: Path) -> None:
     )
 
 
-def test_symbolic_links_count_as_pictures(tmp_path: Path) -> None:
+def test_symbolic_links_count_as_images(tmp_path: Path) -> None:
     trees.pets(tmp_path / "there")
     (tmp_path / "here").mkdir()
     shutil.copytree(tmp_path / "there/annotations", tmp_path / "here/annotations")
@@ -238,7 +238,7 @@ def test_counts_that_agree_with_the_paper_are_not_mentioned(
     assert not [text for text in data.notes if "the paper has" in text]
     (tmp_path / "images/Maine_Coon_101.jpg").write_bytes(b"\xff\xd8 broken")
     data = load(tmp_path)
-    assert note(data, "train:") == "train: 11 pictures, the paper has 12 (Oxford-IIIT Pets)."
+    assert note(data, "train:") == "train: 11 images, the paper has 12 (Oxford-IIIT Pets)."
     assert [bad.name for bad in data.quarantined] == ["images/Maine_Coon_101.jpg"]
 
 
@@ -289,16 +289,16 @@ def test_a_named_layout_says_which_files_are_missing(tmp_path: Path, key: str) -
 
 
 BROKEN = [
-    ("pets", "annotations/trainval.txt", 3, "Abyssinian_105 1 1", "a picture and three numbers"),
-    ("pets", "annotations/trainval.txt", 2, "Abyssinian_103 x 1 1", "a picture and three numbers"),
+    ("pets", "annotations/trainval.txt", 3, "Abyssinian_105 1 1", "a image and three numbers"),
+    ("pets", "annotations/trainval.txt", 2, "Abyssinian_103 x 1 1", "a image and three numbers"),
     ("pets", "annotations/test.txt", 2, "Abyssinian_102 37 1 1", "class 37 is 'Abyssinian' here"),
     ("pets", "annotations/test.txt", 1, "Abyssinian_101 1 1 1", "a second time .*trainval.txt, l"),
     ("pets", "annotations/test.txt", 1, "../x/Elsewhere_1 99 1 1", "leads out of the archive"),
     ("cub", "images.txt", 4, "4", "number and path"),
     ("cub", "images.txt", 4, "3 001.Black/x.jpg", "3 stands in images.txt, line 3 already"),
-    ("cub", "images.txt", 4, "99 001.Black/x.jpg", "picture 99 is not in image_class_labels"),
+    ("cub", "images.txt", 4, "99 001.Black/x.jpg", "image 99 is not in image_class_labels"),
     ("cub", "image_class_labels.txt", 5, "5 201", "a class of classes.txt"),
-    ("cub", "train_test_split.txt", 6, "6 2", "picture number and 0 or 1"),
+    ("cub", "train_test_split.txt", 6, "6 2", "image number and 0 or 1"),
     ("birdsnap", "images.txt", 3, "u\tm\tCoopers_Hawk/0629.jpg", "tab-separated cells"),
     ("birdsnap", "images.txt", 3, "u\tm\tCoopers_Hawk/0629.jpg\t9", "a species_id of species"),
     ("birdsnap", "species.txt", 1, "id\tname", "column names with common"),
@@ -333,11 +333,11 @@ def test_broken_json_and_labels_of_food(tmp_path: Path) -> None:
         load(root)
 
 
-def test_lists_without_any_picture(tmp_path: Path) -> None:
+def test_lists_without_any_image(tmp_path: Path) -> None:
     root = trees.cub(tmp_path)
     shutil.rmtree(root / "images")
     (root / "images").mkdir()
-    with pytest.raises(DataError, match=r"none of the 8 pictures .*Unpack CUB_200_2011\.tgz"):
+    with pytest.raises(DataError, match=r"none of the 8 images .*Unpack CUB_200_2011\.tgz"):
         load(root)
 
 
@@ -352,7 +352,7 @@ def test_no_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.M
         DataError, match=r"data\.path is empty: give --data DIR, Oxford-IIIT Pets\. "
     ):
         load_data(DataConfig(path="", layout="pets"), seed=0)
-    with pytest.raises(DataError, match=r"data\.path is empty: .* a folder of pictures"):
+    with pytest.raises(DataError, match=r"data\.path is empty: .* a folder of images"):
         load_data(DataConfig(path=""), seed=0)
 
 

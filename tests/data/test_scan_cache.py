@@ -16,7 +16,7 @@ from tests.data import official_trees as trees
 
 @pytest.fixture
 def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the pictures that were decoded; every set counts as large."""
+    """Ids of the images that were decoded; every set counts as large."""
     seen: list[str] = []
     check = scan._check
 
@@ -28,12 +28,12 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(scan, "_check", spy)
     monkeypatch.setattr(scan, "REMEMBER_FROM", 1)
     for name in ("cat/a", "cat/b", "cat/c", "dog/a", "dog/b", "dog/c"):
-        trees.jpeg(tmp_path / f"pictures/{name}.jpg")
+        trees.jpeg(tmp_path / f"images/{name}.jpg")
     return seen
 
 
 def load(tmp_path: Path, **settings: float) -> ImageSplits:
-    config = DataConfig(path=str(tmp_path / "pictures"), **settings)  # type: ignore[arg-type]
+    config = DataConfig(path=str(tmp_path / "images"), **settings)  # type: ignore[arg-type]
     return load_data(config, seed=0)
 
 
@@ -45,7 +45,7 @@ def cache_file(tmp_path: Path) -> Path:
 def test_the_second_start_decodes_nothing_and_gives_the_same(
     tmp_path: Path, decoded: list[str]
 ) -> None:
-    (tmp_path / "pictures/dog/d.jpg").write_bytes((tmp_path / "pictures/cat/a.jpg").read_bytes())
+    (tmp_path / "images/dog/d.jpg").write_bytes((tmp_path / "images/cat/a.jpg").read_bytes())
     first = load(tmp_path)
     assert len(decoded) == 7
     decoded.clear()
@@ -61,12 +61,12 @@ def test_the_second_start_decodes_nothing_and_gives_the_same(
 def test_new_and_changed_files_are_decoded(tmp_path: Path, decoded: list[str]) -> None:
     load(tmp_path)
     decoded.clear()
-    changed = tmp_path / "pictures/cat/a.jpg"
+    changed = tmp_path / "images/cat/a.jpg"
     content, status = changed.read_bytes(), changed.stat()
     changed.write_bytes(b"x" * len(content))
     os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same time
-    trees.jpeg(tmp_path / "pictures/dog/new.jpg")
-    (tmp_path / "pictures/dog/a.jpg").unlink()
+    trees.jpeg(tmp_path / "images/dog/new.jpg")
+    (tmp_path / "images/dog/a.jpg").unlink()
     data = load(tmp_path)
     assert sorted(decoded) == ["cat/a.jpg", "dog/new.jpg"]
     assert [bad.name for bad in data.quarantined] == ["cat/a.jpg"]
@@ -76,16 +76,14 @@ def test_new_and_changed_files_are_decoded(tmp_path: Path, decoded: list[str]) -
     assert decoded == ["cat/a.jpg"]
 
 
-def test_bad_pictures_and_another_limit_are_decoded_again(
-    tmp_path: Path, decoded: list[str]
-) -> None:
-    (tmp_path / "pictures/cat/bad.jpg").write_bytes(b"\xff\xd8 no picture")
+def test_bad_images_and_another_limit_are_decoded_again(tmp_path: Path, decoded: list[str]) -> None:
+    (tmp_path / "images/cat/bad.jpg").write_bytes(b"\xff\xd8 no image")
     load(tmp_path)
     decoded.clear()
     assert [bad.name for bad in load(tmp_path).quarantined] == ["cat/bad.jpg"]
     assert decoded == ["cat/bad.jpg"]
     decoded.clear()
-    trees.jpeg(tmp_path / "pictures/cat/d.jpg")
+    trees.jpeg(tmp_path / "images/cat/d.jpg")
     load(tmp_path, max_megapixels=0.0001)
     assert len(decoded) == 8
 
@@ -116,7 +114,7 @@ def test_an_interrupted_check_goes_on_where_it_stopped(
     tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "_ITEMS_PER_TASK", 1)
-    config = DataConfig(path=str(tmp_path / "pictures"))
+    config = DataConfig(path=str(tmp_path / "images"))
 
     def stop(done: int, total: int) -> None:
         if done == 3:
@@ -131,8 +129,8 @@ def test_an_interrupted_check_goes_on_where_it_stopped(
     assert not before & set(decoded)
 
 
-def test_rows_of_a_table_but_not_pictures_beside_it(tmp_path: Path, decoded: list[str]) -> None:
-    beside = tmp_path / "pictures/cat/a.jpg"
+def test_rows_of_a_table_but_not_images_beside_it(tmp_path: Path, decoded: list[str]) -> None:
+    beside = tmp_path / "images/cat/a.jpg"
     inside = [{"bytes": path.read_bytes(), "path": None} for path in beside.parent.iterdir()]
     rows = [*inside, None, {"bytes": None, "path": str(beside)}]
     table = pa.table({"image": rows, "label": ["a", "b", "a", "b", "b"], "id": list("pqrst")})

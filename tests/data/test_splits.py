@@ -53,7 +53,7 @@ def test_shares_of_a_class(size: int, expected: tuple[int, int, int]) -> None:
     given_split=st.sampled_from(["", "validation", "test"]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_train_keeps_a_picture_and_what_is_given_stays(
+def test_train_keeps_a_image_and_what_is_given_stays(
     size: int, validation: float, test: float, given_split: str
 ) -> None:
     own = items_of({"cat": size})
@@ -72,12 +72,12 @@ def test_train_keeps_a_picture_and_what_is_given_stays(
 def test_what_was_drawn_is_said() -> None:
     _, notes = draw(items_of({"cat": 10, "ant": 1}))
     assert notes == [
-        "No test split was given: 2 pictures were drawn for it from train (share 0.15 of each "
+        "No test split was given: 2 images were drawn for it from train (share 0.15 of each "
         "class, seed 0).",
-        "No validation split was given: 2 pictures were drawn for it from train (share 0.15 of "
+        "No validation split was given: 2 images were drawn for it from train (share 0.15 of "
         "each class, seed 0).",
-        "Too few pictures to give any to test: ant.",
-        "Too few pictures to give any to validation: ant.",
+        "Too few images to give any to test: ant.",
+        "Too few images to give any to validation: ant.",
     ]
 
 
@@ -90,7 +90,7 @@ def test_drawing_depends_on_the_seed_and_not_on_the_order() -> None:
     assert other != one
 
 
-def test_pictures_of_the_same_bytes_stay_in_one_split() -> None:
+def test_images_of_the_same_bytes_stay_in_one_split() -> None:
     items = items_of({"cat": 40})
     twins = {item.id: str(item.row // 2).encode() for item in items}
     drawn, _ = draw_missing_splits(items, twins, DataConfig(), seed=0)
@@ -153,17 +153,17 @@ def test_duplicates_across_splits_and_classes_are_said_and_kept(tmp_path: Path) 
     data = load(tmp_path)
     assert len(data.test) == 3
     assert data.notes[-2:] == (
-        "2 pictures of test are byte for byte in train too (first: test/cat/b.png = "
+        "2 images of test are byte for byte in train too (first: test/cat/b.png = "
         "train/cat/a.png); figures on test look better than they are.",
-        "1 pictures carry two different classes (first: test/cat/b.png = test/dog/c.png).",
+        "1 images carry two different classes (first: test/cat/b.png = test/dog/c.png).",
     )
 
 
-def test_sets_from_pictures_at_hand() -> None:
-    pictures = [Image.new("RGB", (2, 2), colour) for colour in ("red", "lime")]
-    images = LabelledImages.from_images(pictures, [1, 0], class_names=("a", "b"), ids=("x", "y"))
-    assert images.image(images.index_of("y")).getpixel((0, 0)) == (0, 255, 0)
+def test_sets_from_images_at_hand() -> None:
+    images = [Image.new("RGB", (2, 2), colour) for colour in ("red", "lime")]
+    made = LabelledImages.from_images(images, [1, 0], class_names=("a", "b"), ids=("x", "y"))
+    assert made.image(made.index_of("y")).getpixel((0, 0)) == (0, 255, 0)
     for wrong in ({"labels": [0]}, {"labels": [0, 2]}, {"ids": ("x", "x")}):
         arguments = {"labels": [0, 1], "ids": ("x", "y")} | wrong
         with pytest.raises(DataError, match="must"):
-            LabelledImages.from_images(pictures, class_names=("a", "b"), **arguments)  # type: ignore[arg-type]
+            LabelledImages.from_images(images, class_names=("a", "b"), **arguments)  # type: ignore[arg-type]

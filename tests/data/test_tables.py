@@ -19,7 +19,7 @@ from gendataagent.data import ImageSplits, load_data, tables
 
 
 def png(number: int) -> bytes:
-    """A picture whose red is `number`."""
+    """A image whose red is `number`."""
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), (number, 0, 0)).save(buffer, format="PNG")
     return buffer.getvalue()
@@ -38,7 +38,7 @@ def write(path: Path, columns: dict[str, Any], names: list[str] | None = None) -
     return path
 
 
-def pictures(numbers: list[int]) -> list[dict[str, Any]]:
+def make_images(numbers: list[int]) -> list[dict[str, Any]]:
     return [{"bytes": png(number), "path": f"{number}.png"} for number in numbers]
 
 
@@ -47,7 +47,7 @@ def load(path: Path, **settings: Any) -> ImageSplits:
 
 
 def reds(data: ImageSplits) -> dict[str, int]:
-    """Return {id: red} over all splits: whether ids and pictures belong together."""
+    """Return {id: red} over all splits: whether ids and images belong together."""
     sets = data.by_name().values()
     return {i: s.image(n).getpixel((0, 0))[0] for s in sets for n, i in enumerate(s.ids)}  # type: ignore[index]
 
@@ -56,7 +56,7 @@ def test_hugging_face_parquet_with_names_and_ids(tmp_path: Path) -> None:
     for split, start in (("train", 0), ("validation", 10), ("test", 20)):
         numbers = [start, start + 1]
         columns = {
-            "image": pictures(numbers),
+            "image": make_images(numbers),
             "label": [1, 0],
             "id": [f"cifar10/{n}" for n in numbers],
         }
@@ -87,7 +87,7 @@ def test_plain_binary_and_text_labels_in_shards_of_several_row_groups(tmp_path: 
 
 
 def test_one_file_is_split_whatever_it_is_called(tmp_path: Path) -> None:
-    columns = {"image": pictures(list(range(8))), "label": ["a", "b"] * 4}
+    columns = {"image": make_images(list(range(8))), "label": ["a", "b"] * 4}
     data = load(write(tmp_path / "test.parquet", columns))
     assert {len(images) for images in data.by_name().values()} == {2, 4}
     assert reds(data) == {f"test.parquet#{n}": n for n in range(8)}
@@ -95,18 +95,18 @@ def test_one_file_is_split_whatever_it_is_called(tmp_path: Path) -> None:
 
 def test_splits_named_by_folders_and_tables_of_no_split(tmp_path: Path) -> None:
     for number, name in enumerate(("train/0000", "val/0000", "test/0000", "extra/0000")):
-        columns = {"image": pictures([number * 2, number * 2 + 1]), "label": ["a", "b"]}
+        columns = {"image": make_images([number * 2, number * 2 + 1]), "label": ["a", "b"]}
         write(tmp_path / f"{name}.parquet", columns)
     data = load(tmp_path)
     assert data.validation.ids == ("val/0000.parquet#0", "val/0000.parquet#1")
     assert data.notes == ("Ignored tables of no known split: extra/0000.parquet.",)
 
 
-def test_pictures_are_the_same_from_memory_and_from_the_cache(
+def test_images_are_the_same_from_memory_and_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
-    columns = {"image": pictures(list(range(12))), "label": ["a", "b"] * 6}
+    columns = {"image": make_images(list(range(12))), "label": ["a", "b"] * 6}
     path = write(tmp_path / "data.parquet", columns)
     in_memory = reds(load(path))
     assert not (tmp_path / "cache").exists()
@@ -128,10 +128,10 @@ def test_data_sets_saved_by_datasets(tmp_path: Path, as_dict: bool) -> None:
     kinds = datasets.Features(
         image=datasets.Image(), label=datasets.ClassLabel(names=["zebra", "ant"])
     )
-    rows = {"image": pictures(list(range(6))), "label": [0, 1] * 3}
+    rows = {"image": make_images(list(range(6))), "label": [0, 1] * 3}
     train = datasets.Dataset.from_dict(rows, features=kinds)
     test = datasets.Dataset.from_dict(
-        {"image": pictures([50, 51]), "label": [0, 1]}, features=kinds
+        {"image": make_images([50, 51]), "label": [0, 1]}, features=kinds
     )
     if as_dict:
         datasets.DatasetDict(train=train, test=test).save_to_disk(tmp_path / "saved")
@@ -147,33 +147,33 @@ def test_data_sets_saved_by_datasets(tmp_path: Path, as_dict: bool) -> None:
         )  # fmt: skip
 
 
-def test_class_names_that_no_picture_has_are_dropped(tmp_path: Path) -> None:
-    columns = {"image": pictures([0, 1]), "label": [0, 2]}
+def test_class_names_that_no_image_has_are_dropped(tmp_path: Path) -> None:
+    columns = {"image": make_images([0, 1]), "label": [0, 2]}
     data = load(write(tmp_path / "a.parquet", columns, ["cat", "dog", "fox"]))
     assert data.class_names == ("cat", "fox")
     assert data.train.labels == (0, 1)
-    assert "Dropped 1 classes without readable pictures: dog." in data.notes
+    assert "Dropped 1 classes without readable images: dog." in data.notes
 
 
 def test_numbers_as_labels_are_sorted_as_numbers_and_said(tmp_path: Path) -> None:
-    columns = {"image": pictures([0, 1, 2]), "label": [10.0, 9.0, 2.0]}
+    columns = {"image": make_images([0, 1, 2]), "label": [10.0, 9.0, 2.0]}
     data = load(write(tmp_path / "a.parquet", columns))
     assert data.class_names == ("2", "9", "10")
     assert [text for text in data.notes if "numbers without names" in text]
 
 
-def test_rows_without_a_picture_are_quarantined(tmp_path: Path) -> None:
-    rows = [*pictures([0, 1]), None, {"bytes": None, "path": None}, {"bytes": b"x", "path": "p"}]
+def test_rows_without_a_image_are_quarantined(tmp_path: Path) -> None:
+    rows = [*make_images([0, 1]), None, {"bytes": None, "path": None}, {"bytes": b"x", "path": "p"}]
     columns = {"image": rows, "label": ["a", "b", "a", "a", "b"]}
     data = load(write(tmp_path / "a.parquet", columns))
     assert [(bad.name, bad.reason) for bad in data.quarantined] == [
-        ("a.parquet#2", "the row holds no picture"),
-        ("a.parquet#3", "the row holds no picture"),
-        ("a.parquet#4", "not a picture in a format that Pillow can read"),
+        ("a.parquet#2", "the row holds no image"),
+        ("a.parquet#3", "the row holds no image"),
+        ("a.parquet#4", "not a image in a format that Pillow can read"),
     ]
 
 
-def test_pictures_beside_the_table(tmp_path: Path) -> None:
+def test_images_beside_the_table(tmp_path: Path) -> None:
     (tmp_path / "7.png").write_bytes(png(7))
     rows = [{"bytes": None, "path": "7.png"}, {"bytes": png(8), "path": None}]
     data = load(write(tmp_path / "a.parquet", {"image": rows, "label": ["a", "b"]}))
@@ -182,7 +182,7 @@ def test_pictures_beside_the_table(tmp_path: Path) -> None:
 
 def test_ids_that_count_anew_in_each_split_get_the_split_in_front(tmp_path: Path) -> None:
     for start, split in ((0, "train"), (10, "validation"), (20, "test")):
-        columns = {"image": pictures([start, start + 1]), "label": ["a", "b"], "id": [0, 1]}
+        columns = {"image": make_images([start, start + 1]), "label": ["a", "b"], "id": [0, 1]}
         write(tmp_path / f"{split}.parquet", columns)
     data = load(tmp_path)
     assert data.test.ids == ("test/0", "test/1")
@@ -193,16 +193,16 @@ def test_ids_that_count_anew_in_each_split_get_the_split_in_front(tmp_path: Path
 
 
 def test_a_test_split_without_labels_is_ignored_and_drawn_anew(tmp_path: Path) -> None:
-    columns = {"image": pictures(list(range(6))), "label": [0, 1] * 3}
+    columns = {"image": make_images(list(range(6))), "label": [0, 1] * 3}
     write(tmp_path / "train.parquet", columns, ["a", "b"])
-    write(tmp_path / "test.parquet", {"image": pictures([8]), "label": [-1]}, ["a", "b"])
+    write(tmp_path / "test.parquet", {"image": make_images([8]), "label": [-1]}, ["a", "b"])
     data = load(tmp_path)
     assert "Ignored the test split: it has no labels." in data.notes
     assert data.test.labels == (0, 1)
     assert all(source_id.startswith("train") for source_id in data.test.ids)
 
 
-GOOD = {"image": pictures([0, 1, 2]), "label": ["a", "b", "a"]}
+GOOD = {"image": make_images([0, 1, 2]), "label": ["a", "b", "a"]}
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ GOOD = {"image": pictures([0, 1, 2]), "label": ["a", "b", "a"]}
         (GOOD | {"label": [["a"], ["b"], []]}, {}, r"a\.parquet#0: the label .* is \['a'\]"),
         (GOOD | {"id": ["x", "y", "x"]}, {}, "1 ids in the column 'id' .* more than one row: x"),
         (GOOD | {"id": ["x", None, "z"]}, {}, r"a\.parquet#1: the id is None"),
-        ({"image": [], "label": []}, {"image_column": "image"}, "holds no labelled pictures"),
+        ({"image": [], "label": []}, {"image_column": "image"}, "holds no labelled images"),
     ],
 )
 def test_tables_that_cannot_be_used(
@@ -239,21 +239,21 @@ def test_tables_that_cannot_be_used(
 
 
 def test_columns_named_in_the_settings_are_used(tmp_path: Path) -> None:
-    columns = {"left": pictures([0, 1]), "right": pictures([5, 6]), "kind": ["a", "b"]}
+    columns = {"left": make_images([0, 1]), "right": make_images([5, 6]), "kind": ["a", "b"]}
     path = write(tmp_path / "a.parquet", columns)
     data = load(path, image_column="right", label_column="kind")
     assert reds(data) == {"a.parquet#0": 5, "a.parquet#1": 6}
 
 
 def test_a_label_outside_the_named_classes(tmp_path: Path) -> None:
-    columns = {"image": pictures([0, 1]), "label": [0, 2]}
+    columns = {"image": make_images([0, 1]), "label": [0, 2]}
     with pytest.raises(DataError, match="is 2, allowed are whole numbers below 2"):
         load(write(tmp_path / "a.parquet", columns, ["a", "b"]))
 
 
 def test_tables_that_do_not_fit_together_or_are_broken(tmp_path: Path) -> None:
     write(tmp_path / "d/test.parquet", GOOD)
-    write(tmp_path / "d/train.parquet", {"image": pictures([0]), "other": ["a"]})
+    write(tmp_path / "d/train.parquet", {"image": make_images([0]), "other": ["a"]})
     with pytest.raises(DataError, match=r"train\.parquet has no column label as test\.parquet has"):
         load(tmp_path / "d")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")

@@ -37,7 +37,7 @@ def settings(first_round_epoch: int, *, epochs: int = 30, rounds: int = 2) -> Ru
         {
             "training": {"epochs": epochs, "steps_per_epoch": 4},
             "agent": {"rounds": rounds, "first_round_epoch": first_round_epoch},
-            "filter": {"checkpoint_marks": [0.1, 0.15, 0.2]},
+            "filter": {"snapshot_at": [0.1, 0.15, 0.2]},
         }
     )
 

@@ -35,9 +35,9 @@ def results() -> list[dict[str, object]]:
 
 def test_everything_is_written_and_linked(tmp_path: Path, table1: Bench) -> None:
     markdown = write_results(results(), tmp_path, bench=table1).read_text("utf-8")
-    pictures = re.findall(r"\]\((plots/[\w-]+\.svg)\)", markdown)
-    assert len(pictures) == 5
-    assert sorted(pictures) == sorted(f"plots/{p.name}" for p in (tmp_path / "plots").iterdir())
+    images = re.findall(r"\]\((plots/[\w-]+\.svg)\)", markdown)
+    assert len(images) == 5
+    assert sorted(images) == sorted(f"plots/{p.name}" for p in (tmp_path / "plots").iterdir())
     assert "| paper |" in markdown
     assert "Pets 94.6 ± 0.10" in markdown
     text = (tmp_path / "results.html").read_text("utf-8")

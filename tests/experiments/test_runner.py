@@ -41,7 +41,7 @@ def test_arms_run_and_share_what_is_the_same(bench: Bench, finished: Path, tmp_p
     assert [row["arm"] for row in rows] == ["only-real", "vog-only", "at-random"]
     real, vog, random = rows
     assert (real["generated"], real["memorisation"]) == (0, None)
-    assert vog["generated"] == random["generated"] == 24  # as many as training pictures
+    assert vog["generated"] == random["generated"] == 24  # as many as training images
     assert len({row["optimizer_steps"] for row in rows}) == 1
     for row in rows:
         assert 0 <= row["gaussian_blur_1"] <= 1
@@ -222,7 +222,7 @@ def test_the_page_has_tables_and_how_they_were_made(bench: Bench, tmp_path: Path
     assert "39,280" not in text  # its generator is not the bundled one
 
 
-def test_a_plan_counts_the_pictures_once_and_names_every_run(bench: Bench) -> None:
+def test_a_plan_counts_the_images_once_and_names_every_run(bench: Bench) -> None:
     tasks = plan_experiment(replace(bench, seeds=(0, 1)))
     assert [(task.seed, task.arm) for task in tasks] == [
         (seed, arm.name) for seed in (0, 1) for arm in bench.arms

@@ -1,4 +1,4 @@
-"""The bundled model and pictures, through the stock readers a user would take."""
+"""The bundled model and images, through the stock readers a user would take."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ids_keep_to_the_rows_each_split_may_use() -> None:
     for name in ids["train"] | ids["validation"]:
         source, part, row = name.split("-")
         assert (source, part) == ("cifar10", "train")
-        assert 40_000 <= int(row) < 50_000, "the bundled generator has seen this picture"
+        assert 40_000 <= int(row) < 50_000, "the bundled generator has seen this image"
     assert {name.rsplit("-", 1)[0] for name in ids["test"]} == {"cifar10-test"}
 
 
@@ -62,7 +62,7 @@ def test_the_bundled_model_is_small_and_free_of_pickle() -> None:
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt", ".md"}
 
 
-def test_the_stock_pipelines_load_it_and_make_pictures() -> None:
+def test_the_stock_pipelines_load_it_and_make_images() -> None:
     from diffusers import StableDiffusionImg2ImgPipeline
 
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(model_folder())
@@ -77,7 +77,7 @@ def test_the_stock_pipelines_load_it_and_make_pictures() -> None:
     ).images[0]
     pixels = np.asarray(made, dtype=np.float32)
     assert pixels.shape == (32, 32, 3)
-    assert pixels.std() > 10, "a flat picture"
+    assert pixels.std() > 10, "a flat image"
     green_lead = pixels[..., 1].mean() - (pixels[..., 0].mean() + pixels[..., 2].mean()) / 2
     assert green_lead > 5, "a green background was asked for and given"
 

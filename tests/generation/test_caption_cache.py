@@ -14,7 +14,7 @@ from PIL import Image
 
 from gendataagent.core.protocols import CaptionRequest
 from gendataagent.core.records import ModelDescription
-from gendataagent.generation.caption_cache import CachedCaptioner, cache_folder, picture_key
+from gendataagent.generation.caption_cache import CachedCaptioner, cache_folder, image_key
 
 
 class ColourCaptioner:
@@ -91,7 +91,7 @@ def test_a_second_run_does_not_touch_the_model(tmp_path: Path) -> None:
     assert first.notes == second.notes == ()
 
 
-def test_only_what_is_missing_is_asked_and_a_picture_once(tmp_path: Path) -> None:
+def test_only_what_is_missing_is_asked_and_a_image_once(tmp_path: Path) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(2, 4))
     inner = ColourCaptioner()
     cached = CachedCaptioner(inner, tmp_path)
@@ -142,14 +142,14 @@ def test_a_torn_last_line_costs_its_caption_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"\xff\xfe\x00garbage", b"[]", b"3", b'{"picture": "x"}', b'{"picture": 1, "caption": "y"}',
-     b'{"picture": "KEY", "caption": null}', b'{"version": 9, "picture": {"a": 1}}',
-     b'{"picture": "KEY", "caption": "' + b"x" * 5000 + b'"}', b"[" * 100_000],
+    [b"\xff\xfe\x00garbage", b"[]", b"3", b'{"image": "x"}', b'{"image": 1, "caption": "y"}',
+     b'{"image": "KEY", "caption": null}', b'{"version": 9, "image": {"a": 1}}',
+     b'{"image": "KEY", "caption": "' + b"x" * 5000 + b'"}', b"[" * 100_000],
 )  # fmt: skip
 def test_lines_that_are_no_captions_are_passed_over(line: bytes, tmp_path: Path) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(1))
     path = only_file(tmp_path)
-    key = picture_key(requests_of(2)[0].image).encode()
+    key = image_key(requests_of(2)[0].image).encode()
     path.write_bytes(line.replace(b"KEY", key) + b"\n" + path.read_bytes())
     inner = ColourCaptioner()
     assert CachedCaptioner(inner, tmp_path).caption(requests_of(1, 2)) == said(1, 2)
@@ -258,15 +258,15 @@ def test_release_reaches_the_model(tmp_path: Path) -> None:
     assert inner.released == 1
 
 
-def test_a_picture_is_known_by_size_and_pixels() -> None:
-    picture = Image.new("RGB", (6, 4), (1, 2, 3))
-    same = picture.copy()
+def test_a_image_is_known_by_size_and_pixels() -> None:
+    image = Image.new("RGB", (6, 4), (1, 2, 3))
+    same = image.copy()
     same.info["comment"] = "another file"
-    assert picture_key(picture) == picture_key(same)
-    other = picture.copy()
+    assert image_key(image) == image_key(same)
+    other = image.copy()
     other.putpixel((5, 3), (1, 2, 4))
     turned = Image.new("RGB", (4, 6), (1, 2, 3))
-    keys = {picture_key(p) for p in (picture, other, turned, Image.new("RGB", (8, 3), (1, 2, 3)))}
+    keys = {image_key(p) for p in (image, other, turned, Image.new("RGB", (8, 3), (1, 2, 3)))}
     assert len(keys) == 4
 
 
@@ -275,10 +275,10 @@ def test_palettes_and_depths_count() -> None:
     red.putpalette([255, 0, 0])
     blue.putpalette([0, 0, 255])
     light, lighter = Image.new("I;16", (4, 4), 40_000), Image.new("I;16", (4, 4), 50_000)
-    assert len({picture_key(p) for p in (red, blue, light, lighter)}) == 4
+    assert len({image_key(p) for p in (red, blue, light, lighter)}) == 4
 
 
-def test_a_picture_that_cannot_be_decoded_is_not_kept(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_decoded_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "torn.png"
     Image.effect_noise((64, 64), 80).save(path)
     path.write_bytes(path.read_bytes()[:500])
@@ -286,7 +286,7 @@ def test_a_picture_that_cannot_be_decoded_is_not_kept(tmp_path: Path) -> None:
     cached = CachedCaptioner(ColourCaptioner(), tmp_path / "cache")
     assert cached.caption([torn[0], *requests_of(1), torn[1]]) == ["", *said(1), ""]
     rows = only_file(tmp_path / "cache").read_text().split()
-    assert len([row for row in rows if "picture" in row]) == 1
+    assert len([row for row in rows if "image" in row]) == 1
 
 
 # Where

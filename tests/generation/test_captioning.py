@@ -51,8 +51,8 @@ def noise(seed: int, size: tuple[int, int] = (40, 32)) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def requests_of(pictures: Sequence[Image.Image]) -> list[CaptionRequest]:
-    return [CaptionRequest(image=p, class_name="cat", seed=i) for i, p in enumerate(pictures)]
+def requests_of(images: Sequence[Image.Image]) -> list[CaptionRequest]:
+    return [CaptionRequest(image=p, class_name="cat", seed=i) for i, p in enumerate(images)]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -65,7 +65,7 @@ def test_every_family_conforms(check: Callable[..., None], captioner: ImageToTex
     check(captioner, items=4)
 
 
-def test_captions_are_words_about_the_picture(captioner: ImageToTextCaptioner) -> None:
+def test_captions_are_words_about_the_image(captioner: ImageToTextCaptioner) -> None:
     captions = captioner.caption(requests_of([noise(seed) for seed in range(8)]))
     assert len(set(captions)) > 3
     said = " ".join(captions).replace(",", " ").replace(".", " ").replace("?", " ").split()
@@ -130,9 +130,9 @@ def test_a_chat_is_asked_with_its_template(
         assert text.count("<image>") >= 1
         return text
 
-    assert "what is this picture" in inputs("what is this picture")
+    assert "what is this image" in inputs("what is this image")
     asked = inputs("")  # the words of the default question that the tiny tokenizer knows
-    assert "picture in one" in asked
+    assert "image in one" in asked
     assert asked.endswith("assistant :")
 
 
@@ -157,7 +157,7 @@ def test_half_precision_is_used_where_asked_for(saved: Saved) -> None:
     assert captioner._ready().model.language_model.dtype == torch.bfloat16
 
 
-def test_odd_modes_and_broken_pictures_cost_nobody_else(saved: Saved, tmp_path: Path) -> None:
+def test_odd_modes_and_broken_images_cost_nobody_else(saved: Saved, tmp_path: Path) -> None:
     captioner = captioner_of(saved("blip2"))
     noise(9, (200, 200)).save(tmp_path / "torn.png")
     whole = (tmp_path / "torn.png").read_bytes()
@@ -187,7 +187,7 @@ def test_specks_are_enlarged_and_strips_are_cut_to_their_middle(
     strip = Image.new("RGB", (900, 40))
     strip.paste((255, 0, 0), (290, 0, 610, 40))
     assert presentable(strip).getcolors() == [(320 * 40, (255, 0, 0))]
-    assert LEAST_SIDE_PX == 32  # CIFAR's pictures stay as they are
+    assert LEAST_SIDE_PX == 32  # CIFAR's images stay as they are
 
 
 def test_release_frees_the_model_and_the_next_question_loads_it_again(saved: Saved) -> None:
@@ -207,7 +207,7 @@ def test_release_frees_the_model_and_the_next_question_loads_it_again(saved: Sav
 def small_memory(
     captioner: ImageToTextCaptioner, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
-    """Let the model run out of memory beyond `room` pictures; return what it worked on."""
+    """Let the model run out of memory beyond `room` images; return what it worked on."""
     model, worked_on = captioner._ready().model, []
     generate = model.generate
 
@@ -232,7 +232,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(
     assert worked_on == [4, 2, 1, 1, 1, 1, 1]
 
 
-def test_no_room_for_a_single_picture_says_what_to_do(
+def test_no_room_for_a_single_image_says_what_to_do(
     saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captioner = captioner_of(saved("blip2"))
@@ -344,18 +344,18 @@ def test_weights_that_lack_a_part_are_refused(damaged: Path) -> None:
         captioner_of(damaged).caption(requests_of([noise(0)]))
 
 
-def test_a_model_that_would_not_see_the_pictures_is_refused(damaged: Path) -> None:
+def test_a_model_that_would_not_see_the_images_is_refused(damaged: Path) -> None:
     change_json(damaged / "processor_config.json", num_query_tokens=None)
     assert captioner_of(damaged).caption(requests_of([noise(0)]))
-    with pytest.raises(ModelError, match="would not see the pictures"):
+    with pytest.raises(ModelError, match="would not see the images"):
         captioner_of(damaged, caption_prompt="a photo of").caption(requests_of([noise(0)]))
 
 
-def test_parts_that_do_not_fit_are_said_before_the_first_picture(damaged: Path) -> None:
+def test_parts_that_do_not_fit_are_said_before_the_first_image(damaged: Path) -> None:
     config = json.loads((damaged / "processor_config.json").read_text())
     config["image_processor"]["size"] = {"height": 24, "width": 24}
     change_json(damaged / "processor_config.json", **config)
-    with pytest.raises(ModelError, match=r"does not caption a picture \(.*do not fit together"):
+    with pytest.raises(ModelError, match=r"does not caption a image \(.*do not fit together"):
         captioner_of(damaged).caption(requests_of([noise(0)]))
 
 
@@ -380,7 +380,7 @@ def test_a_name_that_stands_for_nothing_is_said(name: str, said: str) -> None:
     [
         ("two cats laying on a couch\n", "two cats laying on a couch"),
         ("a photo of a brown dog.", "a brown dog"),
-        ("A picture of photo of the dog", "the dog"),
+        ("A image of photo of the dog", "the dog"),
         ("This image shows a red bird", "a red bird"),
         ("there is a dog that is sitting", "a dog that is sitting"),
         ("There are two birds.", "two birds"),

@@ -89,13 +89,13 @@ def test_the_pipeline_always_draws_as_many_at_once(
     assert len(generator.render([request(0)])) == 1
     assert len(generator.render([request(seed) for seed in range(9)])) == 9
     # Kernels for one image round otherwise than those for several.
-    assert drawn == [GenerationConfig().drawn_together] * 3
+    assert drawn == [GenerationConfig().batch_size] * 3
 
 
 def test_as_many_are_drawn_at_once_as_the_settings_say(tiny_pipeline_folder: Path) -> None:
-    settings = GenerationConfig(drawn_together=3)
+    settings = GenerationConfig(batch_size=3)
     made = DiffusionFactory.from_config(settings, str(tiny_pipeline_folder), "cpu")()
-    assert made._drawn_together == 3
+    assert made._batch_size == 3
     assert len(pixels_of(made.render([request(seed) for seed in range(4)]))) == 4
 
 

@@ -22,7 +22,7 @@ from gendataagent.generation.diffusion.loading import load_pipeline
 from gendataagent.generation.diffusion.prompts import NO_LIMIT, TokenCounter, token_limit
 from gendataagent.generation.executors import SerialExecutor
 from gendataagent.generation.prompts import compose_prompt
-from tests.generation.conformance import picture, pixels, render_request
+from tests.generation.conformance import make_image, pixels, render_request
 from tests.tiny_models import (
     save_tiny_flagging_sd,
     save_tiny_lcm,
@@ -100,7 +100,7 @@ def test_a_source_is_encoded_once_and_sampled_anew(
     images = pixels(generator.render(variants))
     assert generator.latents.misses == misses + 1
     assert len(set(images)) == 5
-    generator.render([render_request(number, source=picture(71))])
+    generator.render([render_request(number, source=make_image(71))])
     assert generator.latents.misses == misses + 2
 
 

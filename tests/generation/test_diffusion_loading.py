@@ -80,7 +80,7 @@ def test_a_scheduler_takes_over_the_models_noise_schedule_and_the_spacing_asked_
     [
         ("DDIMScheduler:sideways", "no step spacing 'sideways'"),
         ("FlowMatchEulerDiscreteScheduler", "cannot take the place of this model's PNDMScheduler"),
-        ("VQDiffusionScheduler", "cannot start from a picture"),
+        ("VQDiffusionScheduler", "cannot start from a image"),
     ],
 )
 def test_a_scheduler_that_does_not_suit_is_refused(name: str, says: str) -> None:

@@ -133,7 +133,7 @@ def test_serial_builds_once_over_calls_until_told_to_release_or_given_another(
 def test_a_worker_that_dies_is_named_and_costs_no_finished_task() -> None:
     tasks = [[request(i)] for i in range(3)] + [[request(3, DIE)]] + [[request(9)]] * 8
     done: list[list[Rendered]] = []
-    with pytest.raises(GenerationError, match=r"worker died.*generation\.batch_size"):
+    with pytest.raises(GenerationError, match=r"worker died.*generation\.chunk_size"):
         done.extend(ProcessExecutor(2).map(Painter, tasks))
     assert len(done) >= 3
     assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[: len(done)]]))

@@ -8,7 +8,7 @@ from gendataagent.core.protocols import CaptionRequest, Rewrite, RewriteRequest
 from gendataagent.generation.plain import NoCaption, SameCaption
 
 
-def test_no_caption_is_one_empty_text_per_picture() -> None:
+def test_no_caption_is_one_empty_text_per_image() -> None:
     request = CaptionRequest(image=Image.new("RGB", (2, 2)), class_name="cat", seed=0)
     assert NoCaption().caption([request] * 3) == ["", "", ""]
     assert NoCaption().caption([]) == []

@@ -17,7 +17,7 @@ from gendataagent.generation.render_cache import CachingExecutor
 
 
 class Painter:
-    """Paints a picture of the request's seed; refuses every fifth, one of them without picture."""
+    """Paints a image of the request's seed; refuses every fifth, one of them without image."""
 
     description = ModelDescription(name="painter")
 
@@ -27,8 +27,8 @@ class Painter:
     def _paint(self, seed: int) -> Rendered:
         if seed == 5:
             return Rendered(image=None, rejected_by="no-image")
-        picture = Image.new("RGB", (4, 4), (seed, 255 - seed, 0))
-        return Rendered(image=picture, rejected_by="flagged" if seed % 5 == 0 else None)
+        image = Image.new("RGB", (4, 4), (seed, 255 - seed, 0))
+        return Rendered(image=image, rejected_by="flagged" if seed % 5 == 0 else None)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def plan(selected: Sequence[Scored], rewrites: int = 2, run_seed: int = 7) -> li
     )  # fmt: skip
 
 
-def picture(source_id: str) -> Image.Image:
+def image(source_id: str) -> Image.Image:
     return Image.new("RGB", (4, 4), (len(source_id), 0, 0))
 
 
@@ -77,7 +77,7 @@ class Speaker:
 def caption(
     candidates: Sequence[Candidate], captioner: Speaker, known: dict[str, str] | None = None
 ) -> list[Candidate]:
-    return stages.caption(candidates, captioner, picture, run_seed=7, known=known or {})
+    return stages.caption(candidates, captioner, image, run_seed=7, known=known or {})
 
 
 def rewrite(candidates: Sequence[Candidate], say: Callable[[str, int], str]) -> list[Candidate]:
@@ -197,7 +197,7 @@ def test_a_speaker_that_leaves_something_out_is_stopped() -> None:
 
 
 class Painter:
-    """An executor that answers with numbered pictures; every third one is refused or missing."""
+    """An executor that answers with numbered images; every third one is refused or missing."""
 
     def __init__(self) -> None:
         self.tasks: list[list[RenderRequest]] = []
@@ -230,9 +230,7 @@ def render(
     candidates: Sequence[Candidate], batch_size: int, executor: Painter | None = None
 ) -> list[list[RenderedCandidate]]:
     return list(
-        stages.render(
-            candidates, executor or Painter(), no_generator, picture, batch_size=batch_size
-        )
+        stages.render(candidates, executor or Painter(), no_generator, image, batch_size=batch_size)
     )
 
 
@@ -259,12 +257,12 @@ def test_candidates_are_rendered_in_order_and_in_batches_with_verdicts() -> None
 def test_sources_are_read_when_their_batch_is_due_not_before() -> None:
     read: list[str] = []
 
-    def picture_of(source: str) -> Image.Image:
+    def image_of(source: str) -> Image.Image:
         read.append(source)
-        return picture(source)
+        return image(source)
 
     batches = stages.render(
-        plan([scored("a"), scored("b")], 1), Painter(), no_generator, picture_of, batch_size=1
+        plan([scored("a"), scored("b")], 1), Painter(), no_generator, image_of, batch_size=1
     )
     next(batches)
     assert read == ["a"]

@@ -1,4 +1,4 @@
-"""Attributes read off painted pictures whose look is known, and how words and values pair up."""
+"""Attributes read off painted images whose look is known, and how words and values pair up."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def painted(
     box: tuple[float, ...] = (0.3, 0.3, 0.7, 0.7),
 ) -> Image.Image:
     """A box of one colour on another; `box` is left, top, right, bottom as shares of the side."""
-    picture = Image.new("RGB", (size_px, size_px), background)
-    ImageDraw.Draw(picture).rectangle([round(edge * size_px) for edge in box], fill=subject)
-    return picture
+    image = Image.new("RGB", (size_px, size_px), background)
+    ImageDraw.Draw(image).rectangle([round(edge * size_px) for edge in box], fill=subject)
+    return image
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_colour_is_named_as_subject_and_as_background(rgb: RGB, name: str)
     assert read_attributes(painted(other, rgb)).background_colour == name
 
 
-def test_light_framing_and_position_follow_the_picture() -> None:
+def test_light_framing_and_position_follow_the_image() -> None:
     dark = read_attributes(painted((60, 30, 20), (20, 40, 20)))
     bright = read_attributes(painted((250, 240, 200), (200, 230, 250)))
     assert (dark.light, bright.light) == ("dark", "bright")
@@ -103,7 +103,7 @@ def test_size_hardly_matters() -> None:
     assert read_attributes(small) == read_attributes(large)
 
 
-def test_measurements_are_finite_on_a_flat_picture() -> None:
+def test_measurements_are_finite_on_a_flat_image() -> None:
     with np.errstate(all="raise"):
         pixels_HWC = thumbnail(Image.new("RGB", (32, 32), (0, 0, 0)))
         assert subject_and_background_colour(pixels_HWC) == ("black", "black")
@@ -134,8 +134,8 @@ def test_a_caption_can_be_read_back_and_is_never_too_long() -> None:
 
 
 def test_the_captioner_keeps_order_and_ignores_its_neighbours() -> None:
-    pictures = [painted((200, 20, 20), GREEN), painted((10, 10, 10), (250, 250, 250))]
-    requests = [CaptionRequest(image=p, class_name="frog", seed=i) for i, p in enumerate(pictures)]
+    images = [painted((200, 20, 20), GREEN), painted((10, 10, 10), (250, 250, 250))]
+    requests = [CaptionRequest(image=p, class_name="frog", seed=i) for i, p in enumerate(images)]
     captioner = AttributeCaptioner()
     together = captioner.caption(requests)
     assert together == [captioner.caption([request])[0] for request in requests]

@@ -90,7 +90,7 @@ def test_the_longest_training_prompts_fit_the_text_encoder() -> None:
     assert max(len(tokenizer(prompt).input_ids) for prompt in prompts) <= PROMPT_TOKENS
 
 
-def test_repeated_and_mirrored_pictures_are_found_and_others_are_not() -> None:
+def test_repeated_and_mirrored_images_are_found_and_others_are_not() -> None:
     from cifar10 import near_duplicate_rows
 
     rng = np.random.default_rng(0)

@@ -183,7 +183,7 @@ def _write_round(
     *,
     epoch: int,
 ) -> None:
-    """Write one finished round: selection, source pictures, pool and record."""
+    """Write one finished round: selection, source images, pool and record."""
     selected = sorted(
         (
             Scored(source_id=f"train-{i}", label=i % len(class_names), score=draw.random() ** 3)
@@ -206,9 +206,9 @@ def _write_round(
     for candidate in candidates:
         name = candidate.id.split("-")[1]
         if candidate.variant == 0:
-            _save(_picture(side_px, candidate.label, draw), round_folder / f"sources/{name}.png")
+            _save(_image(side_px, candidate.label, draw), round_folder / f"sources/{name}.png")
         if candidate.rejected_by != "black-image":
-            _save(_picture(side_px, candidate.label, draw), pool / candidate.file_name)
+            _save(_image(side_px, candidate.label, draw), pool / candidate.file_name)
     rows = [
         {
             **candidate.to_json(),
@@ -270,8 +270,8 @@ def _counted(reasons: Iterable[str]) -> Mapping[str, int]:
     return {reason: listed.count(reason) for reason in dict.fromkeys(listed)}
 
 
-def _picture(side_px: int, label: int, draw: random.Random) -> Image.Image:
-    """Return a picture that looks a little like a thing on a background, with noise."""
+def _image(side_px: int, label: int, draw: random.Random) -> Image.Image:
+    """Return a image that looks a little like a thing on a background, with noise."""
     tint = [(label * 47 + k * 83) % 200 + 28 for k in range(3)]
     noise = Image.frombytes("RGB", (16, 16), draw.randbytes(16 * 16 * 3))
     image = Image.blend(

@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing wider than a phone, every picture loaded."""
+"""The report in a real browser: nothing wider than a phone, every image loaded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
-def test_nothing_is_wider_than_the_screen_and_all_pictures_load(
+def test_nothing_is_wider_than_the_screen_and_all_images_load(
     page: Path, tmp_path: Path, width: int, height: int
 ) -> None:
     text = page.read_text(encoding="utf-8")

@@ -168,7 +168,7 @@ def test_many_images_stay_within_the_size(tmp_path: Path, side_px: int) -> None:
     page = write_report(folder)
     assert 300_000 < page.stat().st_size < 3_000_000
     text = checked(page).text
-    assert "left out" not in text  # pictures are planned to fit, not cut off
+    assert "left out" not in text  # images are planned to fit, not cut off
 
 
 def test_unfinished_run_says_so_and_shows_what_exists(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_missing_or_broken_parts_are_named_and_left_out(tmp_path: Path) -> None:
     (folder / "pool/000/metadata.parquet").write_bytes(b"not parquet")
     (folder / "evaluation.json").write_text("{")
     (folder / "baseline/manifest.json").unlink()
-    for picture in (folder / "pool/001").glob("*.png"):
-        picture.write_bytes(b"not a picture")
+    for image in (folder / "pool/001").glob("*.png"):
+        image.write_bytes(b"not a image")
     text = checked(write_report(folder)).text
     assert "metrics.jsonl: 1 line(s) are not JSON" in text
     assert "000/metadata.parquet cannot be read" in text

@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from gendataagent.report.charts import Line, change_track, line_chart, nice_ticks, stacked_bar
+from gendataagent.report.images import marked_changes
 from gendataagent.report.markup import duration, esc, percent, plural, points, signed, small
-from gendataagent.report.pictures import marked_changes
 from gendataagent.report.summary import chance_difference
 
 from .fixture_run import evaluation

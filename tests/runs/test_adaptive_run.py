@@ -251,7 +251,7 @@ def classifier_for(names: tuple[str, ...]) -> Classifier:
     return Classifier.wrap(network, class_names=names, size_px=32)
 
 
-def test_ask_and_tell_need_the_training_and_pictures_to_choose_by(
+def test_ask_and_tell_need_the_training_and_images_to_choose_by(
     config: RunConfig, tmp_path: Path
 ) -> None:
     splits = load_data(config.data, seed=config.seed)

@@ -34,7 +34,7 @@ CONFIG = RunConfig.from_dict(
 
 
 class Knows(nn.Module):
-    """Is right on the first `right` pictures; red says which picture it is, green its class."""
+    """Is right on the first `right` images; red says which image it is, green its class."""
 
     def __init__(self, right: int, sure: float) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def knows(right: int, sure: float = 1.0) -> Classifier:
     )
 
 
-def pictures(count: int = IMAGES) -> Pixels:
+def make_images(count: int = IMAGES) -> Pixels:
     numbers = torch.arange(count)
     images = torch.stack([numbers, numbers % 2, 0 * numbers], dim=1)[:, :, None, None]
     return Pixels(
@@ -68,12 +68,12 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def guard_of(folder: RunFolder) -> Guard:
-    return Guard(folder, CONFIG, pictures())
+    return Guard(folder, CONFIG, make_images())
 
 
 def baseline_knows(folder: RunFolder, right: int) -> None:
-    """Let a baseline be right on the first pictures at each epoch."""
-    inner = Guard(RunFolder(folder.baseline), CONFIG, pictures())
+    """Let a baseline be right on the first images at each epoch."""
+    inner = Guard(RunFolder(folder.baseline), CONFIG, make_images())
     for epoch in range(1, 11):
         inner.note(knows(right), epoch)
 
@@ -173,7 +173,7 @@ def test_a_run_that_goes_back_an_epoch_has_not_given_up_yet(folder: RunFolder) -
 def test_the_better_classifier_on_validation_is_chosen(
     folder: RunFolder, mine: tuple[int, float], theirs: tuple[int, float], chosen: str
 ) -> None:
-    theirs_measured = evaluate(knows(*theirs), pictures(), "validation")
+    theirs_measured = evaluate(knows(*theirs), make_images(), "validation")
     files.write_json(folder.baseline / "evaluation.json", {"validation": theirs_measured.to_json()})
     record = guard_of(folder).conclude(knows(*mine))
     assert record.chosen == chosen
@@ -186,7 +186,7 @@ def test_the_better_classifier_on_validation_is_chosen(
 def test_the_record_says_when_synthetic_images_were_given_up(folder: RunFolder) -> None:
     baseline_knows(folder, 30)
     checks_of(folder, [25, 25], (4, 6))
-    theirs = evaluate(knows(30), pictures(), "validation")
+    theirs = evaluate(knows(30), make_images(), "validation")
     files.write_json(folder.baseline / "evaluation.json", {"validation": theirs.to_json()})
     record = guard_of(folder).conclude(knows(25))
     assert record.stopped_epoch == 6
@@ -196,11 +196,11 @@ def test_the_record_says_when_synthetic_images_were_given_up(folder: RunFolder) 
 def test_what_is_missing_is_said_with_what_to_do(folder: RunFolder) -> None:
     with pytest.raises(RunFolderError, match=r"right-0004\.json is not there.*--resume"):
         guard_of(folder).check(knows(3), 4)
-    inner = Guard(RunFolder(folder.baseline), CONFIG, pictures(7))
+    inner = Guard(RunFolder(folder.baseline), CONFIG, make_images(7))
     inner.note(knows(3), 4)
     with pytest.raises(RunFolderError, match="is of 7 validation images"):
         guard_of(folder).check(knows(3), 4)
     with pytest.raises(RunFolderError, match="no final weights"):
         guard_of(folder).baseline_weights()
     with pytest.raises(DataError, match="validation_share"):
-        Guard(folder, CONFIG, pictures(0))
+        Guard(folder, CONFIG, make_images(0))

@@ -23,7 +23,7 @@ SMALLER = [
     "training.batch_size=32",
     "agent.rounds=2",
     "agent.first_round_epoch=2",
-    "filter.checkpoint_marks=[0.17, 0.34]",
+    "filter.snapshot_at=[0.17, 0.34]",
     "adaptation.epochs=1",
     "adaptation.measure_images=4",
 ]

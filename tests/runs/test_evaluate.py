@@ -1,4 +1,4 @@
-"""A finished run's classifier on pictures made worse, through Python and as a user types it."""
+"""A finished run's classifier on images made worse, through Python and as a user types it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def finished(
     config = replace(
         config,
         agent=replace(config.agent, enabled=False),
-        # stored with a margin around the centre crop, as for large pictures
+        # stored with a margin around the centre crop, as for large images
         training=replace(config.training, augmentation="resized-crop", epochs=2),
     )
     path = tmp_path_factory.mktemp("evaluate") / "run"
@@ -123,14 +123,14 @@ def test_it_is_written_down_without_the_confusion_matrices(a_copy: Path) -> None
     assert written == robustness.to_json()
     assert written["split"] == "test"
     assert written["images"] == 12
-    assert written["pictures_from"] == read_run_config(RunFolder.open(a_copy)).data.path
+    assert written["images_from"] == read_run_config(RunFolder.open(a_copy)).data.path
     row = written["corrupted"]["speckle_noise"]["severity"]["2"]
     assert row["top1"] == written["corrupted"]["speckle_noise"]["mean_top1"]
     assert set(row["per_class"]) == set(read_result(a_copy).evaluations["test"].per_class)
     assert "confusion" not in row
 
 
-def test_pictures_that_moved_are_found_by_data(a_copy: Path, photos: Path, tmp_path: Path) -> None:
+def test_images_that_moved_are_found_by_data(a_copy: Path, photos: Path, tmp_path: Path) -> None:
     here = evaluate_corrupted(a_copy, ["gaussian_blur"], [3])
     elsewhere = tmp_path / "elsewhere"
     photos.rename(elsewhere)
@@ -140,11 +140,11 @@ def test_pictures_that_moved_are_found_by_data(a_copy: Path, photos: Path, tmp_p
         moved = evaluate_corrupted(a_copy, ["gaussian_blur"], [3], data=str(elsewhere))
     finally:
         elsewhere.rename(photos)
-    assert moved == replace(here, pictures_from=str(elsewhere))
-    assert files.read_json(a_copy / ROBUSTNESS_FILE)["pictures_from"] == str(elsewhere)
+    assert moved == replace(here, images_from=str(elsewhere))
+    assert files.read_json(a_copy / ROBUSTNESS_FILE)["images_from"] == str(elsewhere)
 
 
-def test_other_pictures_are_taken_whole_and_not_written_down(
+def test_other_images_are_taken_whole_and_not_written_down(
     a_copy: Path, photos: Path, tmp_path: Path
 ) -> None:
     others = Path(shutil.copytree(photos, tmp_path / "others"))
@@ -155,14 +155,14 @@ def test_other_pictures_are_taken_whole_and_not_written_down(
     assert not (a_copy / ROBUSTNESS_FILE).exists()
 
 
-def test_pictures_that_changed_are_refused(a_copy: Path, photos: Path, tmp_path: Path) -> None:
-    picture = next((photos / "test" / "ship").iterdir())
-    picture.rename(tmp_path / picture.name)
+def test_images_that_changed_are_refused(a_copy: Path, photos: Path, tmp_path: Path) -> None:
+    image = next((photos / "test" / "ship").iterdir())
+    image.rename(tmp_path / image.name)
     try:
         with pytest.raises(RunFolderError, match="are not those the run in"):
             evaluate_corrupted(a_copy, ["gaussian_blur"], [1])
     finally:
-        (tmp_path / picture.name).rename(picture)
+        (tmp_path / image.name).rename(image)
 
 
 def test_a_run_that_is_not_finished_is_refused(a_copy: Path) -> None:
@@ -198,11 +198,11 @@ def test_the_table_as_a_user_sees_it(
         row = written["corrupted"][name]
         shown = [f"{row['severity'][s]['top1']:.1%}" for s in ("1", "4", "5")]
         assert lines[name] == [*shown, f"{row['mean_top1']:.1%}"]
-    assert "12 pictures of the test split, read from" in printed.out
+    assert "12 images of the test split, read from" in printed.out
     assert str(a_copy / ROBUSTNESS_FILE) in printed.out
 
 
-def test_other_pictures_as_a_user_types_it(
+def test_other_images_as_a_user_types_it(
     a_copy: Path,
     photos: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -218,7 +218,7 @@ def test_other_pictures_as_a_user_types_it(
     )
     assert _type(monkeypatch, "evaluate", str(a_copy), *arguments) == 0
     printed = capsys.readouterr().out
-    assert f"12 pictures of all splits, read from {photos / 'test'}" in printed
+    assert f"12 images of all splits, read from {photos / 'test'}" in printed
     assert "not written down" in printed
 
 

@@ -1,4 +1,4 @@
-"""Repeats of held-out pictures in a whole run, and the command that counts them."""
+"""Repeats of held-out images in a whole run, and the command that counts them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gendataagent.runs.run import resume, run, run_until
 
 
 def disguise(source: Path, target: Path) -> None:
-    """Save a picture under another name, mirrored, brighter and as JPEG."""
+    """Save a image under another name, mirrored, brighter and as JPEG."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(source) as image:
         changed = ImageEnhance.Brightness(ImageOps.mirror(image.convert("RGB"))).enhance(1.1)
@@ -35,7 +35,7 @@ def disguise(source: Path, target: Path) -> None:
 
 @pytest.fixture
 def leaky(photo_folder: Path, tmp_path: Path) -> Path:
-    """The photographs, with one of test among the training pictures under another name."""
+    """The photographs, with one of test among the training images under another name."""
     root = tmp_path / "leaky"
     shutil.copytree(photo_folder, root)
     source = sorted((root / "test/ship").iterdir())[0]
@@ -44,7 +44,7 @@ def leaky(photo_folder: Path, tmp_path: Path) -> Path:
 
 
 class Copier:
-    """Gives back the source, but a held-out picture instead of every second."""
+    """Gives back the source, but a held-out image instead of every second."""
 
     description = ModelDescription(name="copier")
 
@@ -99,7 +99,7 @@ def test_a_run_removes_lists_and_says_what_repeats_test_and_resumes_with_the_sam
     assert resume(tmp_path / "run").evaluations["train"].images == 24
 
 
-def test_synthetic_copies_of_held_out_pictures_are_dropped_before_the_filter(
+def test_synthetic_copies_of_held_out_images_are_dropped_before_the_filter(
     photo_folder: Path, small_config: RunConfig, tmp_path: Path
 ) -> None:
     copies = tuple(
@@ -114,25 +114,25 @@ def test_synthetic_copies_of_held_out_pictures_are_dropped_before_the_filter(
         for number in (0, 1)
         for row in files.read_jsonl(tmp_path / f"run/rounds/{number:03d}/judged.jsonl")
     ]
-    refused = {"repeats-test-picture", "repeats-validation-picture"}
+    refused = {"repeats-test-image", "repeats-validation-image"}
     for row in judged:
         if row["seed"] % 2:
             assert row["rejected_by"] not in refused
         else:
             split = ("test", "validation")[row["seed"] // 2 % 2]
-            assert row["rejected_by"] == f"repeats-{split}-picture"
+            assert row["rejected_by"] == f"repeats-{split}-image"
             assert row["vog"] is None
     assert {row["rejected_by"] for row in judged} >= refused
     record = result.rounds[0]
     assert record.made == 18
-    assert record.rejected["repeats-test-picture"] == sum(
-        row["rejected_by"] == "repeats-test-picture" for row in judged if row["round"] == 0
+    assert record.rejected["repeats-test-image"] == sum(
+        row["rejected_by"] == "repeats-test-image" for row in judged if row["round"] == 0
     )
     found = audit_data(small_config.data, seed=small_config.seed, run=tmp_path / "run")
     counts = {one.title: len(one.reports["test"].ids) for one in found.sets}
     assert counts["synthetic, kept"] == counts["train"] == 0
     assert counts["synthetic, refused"] == sum(
-        row["rejected_by"] == "repeats-test-picture" for row in judged
+        row["rejected_by"] == "repeats-test-image" for row in judged
     )
 
 
@@ -143,7 +143,7 @@ def test_off_drops_nothing(photo_folder: Path, small_config: RunConfig, tmp_path
         build_backends(config), generator=CopierFactory(copies), executor=SerialExecutor()
     )
     result = run(config, tmp_path / "run", backends=backends)
-    assert all("repeats-test-picture" not in record.rejected for record in result.rounds)
+    assert all("repeats-test-image" not in record.rejected for record in result.rounds)
 
 
 def test_the_command_counts_pairs_in_train_and_in_a_corpus_and_writes_them(
@@ -155,7 +155,7 @@ def test_the_command_counts_pairs_in_train_and_in_a_corpus_and_writes_them(
     corpus = tmp_path / "corpus"
     disguise(sorted((leaky / "validation/ship").iterdir())[1], corpus / "deep/er/x.jpg")
     disguise(sorted((leaky / "train/airplane").iterdir())[1], corpus / "y.jpg")
-    (corpus / "broken.jpg").write_bytes(b"no picture")
+    (corpus / "broken.jpg").write_bytes(b"no image")
     page, lines = tmp_path / "pairs.html", tmp_path / "pairs.jsonl"
     for out in (page, lines):
         code = _type(

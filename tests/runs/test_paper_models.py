@@ -80,7 +80,7 @@ def test_the_whole_path_runs_and_says_what_made_each_image(
         assert row["prompt"].startswith(f"A photo of {row['class_name']}")
         assert "+lora:" in row["generator_revision"]
     captions = files.read_jsonl(out / "adaptation" / "prompts.jsonl")
-    assert len(captions) == 24  # every training picture was captioned, once
+    assert len(captions) == 24  # every training image was captioned, once
     assert len(list((tmp_path / "cache").rglob("*.jsonl"))) == 1
     stages = {"select", "caption", "rewrite", "render", "filter"}
     assert set(first.peak_memory_mib) == stages
@@ -161,7 +161,7 @@ def test_a_baseline_needs_no_adaptation(
     assert read_result(tmp_path / "run").images_made > 0
 
 
-def test_pictures_that_are_not_there_are_told_before_any_model_is_looked_at(
+def test_images_that_are_not_there_are_told_before_any_model_is_looked_at(
     small_config: RunConfig, models: dict[str, str], tmp_path: Path
 ) -> None:
     nowhere = {"data": {"path": str(tmp_path / "nowhere")}, "classifier": {"model": "no/such"}}

@@ -36,7 +36,7 @@ def settings(**sections: Any) -> RunConfig:
     return RunConfig.from_dict(OURS | {k: OURS.get(k, {}) | v for k, v in sections.items()})
 
 
-def test_pictures_are_counted_as_a_run_would_split_them() -> None:
+def test_images_are_counted_as_a_run_would_split_them() -> None:
     config = settings(data={"path": "bundled:cifar10", "train_per_class": 30})
     real, splits = count_real(config), load_data(config.data, seed=config.seed)
     assert (real.train, real.validation, real.test) == tuple(
@@ -61,7 +61,7 @@ def test_nothing_to_count_is_said() -> None:
     with pytest.raises(ConfigError, match="asked for at the hub"):
         count_real(settings(data={"path": "hub:uoft-cs/cifar10"}))
     with pytest.raises(DataError, match="does not exist"):
-        count_real(settings(data={"path": "/no/such/pictures"}))
+        count_real(settings(data={"path": "/no/such/images"}))
 
 
 def test_optimiser_steps_follow_the_images_of_each_epoch() -> None:
@@ -76,12 +76,12 @@ def test_optimiser_steps_follow_the_images_of_each_epoch() -> None:
     real = count_real(config, images=100)
     counts = count_work(config, real)
     assert (real.train, counts.selected_per_round, counts.images_per_round) == (80, 20, 40)
-    # epochs 1-2 on 80 pictures, 3-4 on 120, 5-6 on 160, in batches of 16
+    # epochs 1-2 on 80 images, 3-4 on 120, 5-6 on 160, in batches of 16
     assert counts.optimizer_steps == 2 * 5 + 2 * 8 + 2 * 10
     assert counts.training_images == 2 * (80 + 120 + 160)
     replaced = replace(config, agent=replace(config.agent, pool="replace"))
     assert count_work(replaced, real).optimizer_steps == 2 * 5 + 4 * 8
-    # a last batch of one picture joins the one before: 80 = 79 + 1, 120 = 79 + 41, 160 = 2 * 79 + 2
+    # a last batch of one image joins the one before: 80 = 79 + 1, 120 = 79 + 41, 160 = 2 * 79 + 2
     odd = replace(config, training=replace(config.training, batch_size=79))
     assert count_work(odd, real).optimizer_steps == 2 * 1 + 2 * 2 + 2 * 3
 
@@ -91,7 +91,7 @@ def test_the_filter_acts_once_it_has_its_checkpoints() -> None:
         data={"path": "", "layout": "folder"},
         training={"epochs": 20},
         agent={"rounds": 4, "first_round_epoch": 5},
-        filter={"checkpoint_marks": [0.25, 0.5, 0.75], "drop_share": 0.5},
+        filter={"snapshot_at": [0.25, 0.5, 0.75], "drop_share": 0.5},
     )
     counts = count_work(config, count_real(config, images=200))
     # rounds at 5, 8, 12, 16; checkpoints at 5, 10, 15
@@ -100,7 +100,7 @@ def test_the_filter_acts_once_it_has_its_checkpoints() -> None:
     assert counts.kept_per_round == counts.images_per_round // 2
 
 
-def test_adaptation_captions_every_picture_and_counts_its_steps() -> None:
+def test_adaptation_captions_every_image_and_counts_its_steps() -> None:
     config = settings(
         data={"path": "", "layout": "folder"}, adaptation={"enabled": True, "epochs": 3}
     )

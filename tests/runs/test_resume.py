@@ -114,10 +114,10 @@ def test_interrupted_at_every_third_event(
     assert outcome(tmp_path / "run") == outcome(reference[0])
 
 
-def test_batch_size_of_the_generator_changes_nothing(
+def test_chunk_size_changes_nothing(
     reference: tuple[Path, int], module_config: RunConfig, tmp_path: Path
 ) -> None:
-    other = replace(module_config, generation=replace(module_config.generation, batch_size=7))
+    other = replace(module_config, generation=replace(module_config.generation, chunk_size=7))
     run(other, tmp_path / "run")
     assert outcome(tmp_path / "run") == outcome(reference[0])
 
@@ -174,7 +174,7 @@ def test_resume_refuses_settings_that_would_change_the_results(
         resume(reference[0], config=changed)
 
 
-def test_resume_refuses_other_pictures(module_config: RunConfig, tmp_path: Path) -> None:
+def test_resume_refuses_other_images(module_config: RunConfig, tmp_path: Path) -> None:
     import shutil
 
     data = tmp_path / "photos"

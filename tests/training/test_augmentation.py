@@ -10,8 +10,8 @@ from gendataagent.training.augmentation import Augmenter
 COUNT, SIDE = 400, 32
 
 
-def columns_picture(count: int = COUNT, side: int = SIDE) -> Tensor:
-    """Return pictures whose value is the number of the column: where a pixel came from shows."""
+def columns_image(count: int = COUNT, side: int = SIDE) -> Tensor:
+    """Return images whose value is the number of the column: where a pixel came from shows."""
     return torch.arange(side, dtype=torch.uint8).expand(count, 3, side, side).clone()
 
 
@@ -34,15 +34,15 @@ def test_the_result_depends_on_the_generator_alone(crop: str) -> None:
 
 
 @pytest.mark.parametrize("crop", ["pad-crop", "resized-crop"])
-def test_every_picture_is_changed_in_its_own_way(crop: str) -> None:
+def test_every_image_is_changed_in_its_own_way(crop: str) -> None:
     augment = Augmenter(crop=crop, colour_jitter=0, size_px=SIDE)
-    results = augment(columns_picture(), generator())
+    results = augment(columns_image(), generator())
     assert len({tuple(row.tolist()) for row in results[:, 0, 10]}) > 15
 
 
 def test_pad_crop_shifts_by_up_to_an_eighth_and_flips_half() -> None:
     augment = Augmenter(crop="pad-crop", colour_jitter=0, size_px=SIDE)
-    rows_BS = (augment(columns_picture(), generator())[:, 0, 10] * 255).round().long()
+    rows_BS = (augment(columns_image(), generator())[:, 0, 10] * 255).round().long()
     flipped_B = rows_BS[:, 20] < rows_BS[:, 10]
     assert 0.4 < flipped_B.float().mean() < 0.6
     rows_BS[flipped_B] = rows_BS[flipped_B].flip(1)
@@ -56,24 +56,24 @@ def test_pad_crop_shifts_by_up_to_an_eighth_and_flips_half() -> None:
 
 def test_pad_crop_shifts_rows_too_and_all_channels_alike() -> None:
     augment = Augmenter(crop="pad-crop", colour_jitter=0, size_px=SIDE)
-    results = augment(columns_picture().transpose(2, 3), generator())
+    results = augment(columns_image().transpose(2, 3), generator())
     middles = (results[:, 0, 15, 10] * 255).round().long() - 15
     assert set(middles.tolist()) == set(range(-4, 5))
     assert torch.equal(results[:, 0], results[:, 2])
-    across = (augment(columns_picture(), generator())[:, 0, 10, [0, -1]] * 255).round()
+    across = (augment(columns_image(), generator())[:, 0, 10, [0, -1]] * 255).round()
     assert len(set(zip(middles.tolist(), across.amax(dim=1).tolist(), strict=True))) > 30
 
 
 def test_none_is_the_centre_crop() -> None:
     augment = Augmenter(crop="none", colour_jitter=0, size_px=SIDE - 2)
-    images = columns_picture(3)
+    images = columns_image(3)
     assert torch.equal(augment(images, generator()) * 255, images[..., 1:-1, 1:-1].float())
 
 
 def test_resized_crop_takes_windows_of_the_usual_areas_and_ratios() -> None:
     augment = Augmenter(crop="resized-crop", colour_jitter=0, size_px=SIDE)
-    across = augment(columns_picture(), generator(3))[:, 0] * 255
-    down = augment(columns_picture().transpose(2, 3), generator(3))[:, 0] * 255
+    across = augment(columns_image(), generator(3))[:, 0] * 255
+    down = augment(columns_image().transpose(2, 3), generator(3))[:, 0] * 255
     # slope of the ramp = source pixels per output pixel = side of the window in shares
     width = (across[:, 16, 20] - across[:, 16, 12]).abs() / 8
     height = (down[:, 20, 16] - down[:, 12, 16]).abs() / 8
@@ -88,7 +88,7 @@ def test_resized_crop_takes_windows_of_the_usual_areas_and_ratios() -> None:
     assert 0.4 < flipped < 0.6
 
 
-def test_resized_crop_keeps_a_plain_picture_plain() -> None:
+def test_resized_crop_keeps_a_plain_image_plain() -> None:
     augment = Augmenter(crop="resized-crop", colour_jitter=0, size_px=40)
     plain = torch.full((64, 3, 6, 6), 51, dtype=torch.uint8)
     torch.testing.assert_close(augment(plain, generator()), torch.full((64, 3, 40, 40), 0.2))

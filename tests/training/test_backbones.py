@@ -123,7 +123,7 @@ def test_colour_statistics_come_from_the_preprocessor(tmp_path: Path) -> None:
 
 def test_a_size_the_model_was_not_made_for_is_refused(tmp_path: Path) -> None:
     save_vit(tmp_path)
-    with pytest.raises(ModelError, match=r"cannot take pictures of 24 px.*classifier\.size_px"):
+    with pytest.raises(ModelError, match=r"cannot take images of 24 px.*classifier\.size_px"):
         tiny(model=str(tmp_path), size_px=24)
 
 
@@ -373,11 +373,11 @@ def test_the_size_of_the_settings_goes_first(tmp_path: Path) -> None:
 def test_colours_are_those_the_preprocessor_makes(tmp_path: Path, settings: dict[str, Any]) -> None:
     from transformers.models.convnext import ConvNextImageProcessorPil
 
-    picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     processor = ConvNextImageProcessorPil(size={"shortest_edge": 224}, do_resize=False, **settings)
-    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    expected = processor(image, return_tensors="pt")["pixel_values"][0]
     ours = preprocessor(tmp_path, **settings).normalise(
-        torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+        torch.from_numpy(image).permute(2, 0, 1).float() / 255
     )
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 

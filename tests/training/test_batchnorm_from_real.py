@@ -1,4 +1,4 @@
-"""training.batchnorm_from_real: batch normalisation takes its statistics from real pictures."""
+"""training.batchnorm_from_real: batch normalisation takes its statistics from real images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def network() -> nn.Sequential:
     )  # fmt: skip
 
 
-def test_the_statistics_are_those_of_the_real_pictures(make_pixels: MakePixels) -> None:
+def test_the_statistics_are_those_of_the_real_images(make_pixels: MakePixels) -> None:
     real = make_pixels(24)
     module = network()
     trainer = trainer_of(module)
@@ -44,7 +44,7 @@ def test_the_statistics_are_those_of_the_real_pictures(make_pixels: MakePixels) 
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
     images = trainer.classifier.normalise(real.batch(torch.arange(24)).float() / 255)
-    seen = module[1](images)  # every pass sees all 24 pictures, in whole batches
+    seen = module[1](images)  # every pass sees all 24 images, in whole batches
     assert torch.allclose(after["2.running_mean"], seen.mean(dim=(0, 2, 3)), atol=1e-5)
     assert module[2].momentum == 0.3
 
@@ -77,6 +77,6 @@ def test_without_batch_normalisation_nothing_changes(make_pixels: MakePixels) ->
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_single_picture_is_refused(make_pixels: MakePixels) -> None:
-    with pytest.raises(DataError, match="at least 2 pictures, got 1"):
+def test_a_single_image_is_refused(make_pixels: MakePixels) -> None:
+    with pytest.raises(DataError, match="at least 2 images, got 1"):
         trainer_of(network()).take_batchnorm_from(make_pixels(1))

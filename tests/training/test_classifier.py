@@ -15,7 +15,7 @@ from gendataagent.training.classifier import Classifier
 MakePixels = Callable[..., Pixels]
 
 
-def test_pictures_are_normalised_per_channel() -> None:
+def test_images_are_normalised_per_channel() -> None:
     module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     classifier = Classifier.wrap(
         module, class_names=("a", "b", "c"), size_px=2, mean=(0.5, 0.25, 0), std=(0.5, 0.25, 2)
@@ -54,7 +54,7 @@ def test_probabilities_are_those_of_eval_mode_at_any_batch_size(
     )
 
 
-def test_larger_pictures_are_cropped_to_their_centre(
+def test_larger_images_are_cropped_to_their_centre(
     classifier: Classifier, make_pixels: MakePixels
 ) -> None:
     large = make_pixels(4, side=10)
@@ -123,11 +123,11 @@ def test_scoring_changes_no_weights(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_not_finite_output_names_the_pictures(
+def test_not_finite_output_names_the_images(
     classifier: Classifier, make_pixels: MakePixels
 ) -> None:
     classifier.head().bias.data[1] = float("inf")
-    with pytest.raises(ScoreError, match=r"7 of 7 pictures \(p0, p1, p2, p3, p4 and 2 more\)"):
+    with pytest.raises(ScoreError, match=r"7 of 7 images \(p0, p1, p2, p3, p4 and 2 more\)"):
         classifier.predict_probabilities(make_pixels(7))
 
 

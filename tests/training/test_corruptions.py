@@ -23,7 +23,7 @@ from gendataagent.training.corruptions import (
 BOTH = ("gaussian_blur", "speckle_noise")
 
 
-def pictures(count: int, side: int, *, seed: int = 0) -> Tensor:
+def make_images(count: int, side: int, *, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
@@ -69,7 +69,7 @@ def test_sizes_between_take_the_nearest_by_ratio(size: int, table: int) -> None:
 
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_blur_is_a_gaussian_of_each_channel_with_the_border_repeated(severity: int) -> None:
-    images = pictures(2, 14)
+    images = make_images(2, 14)
     blurred = corrupt(images, "gaussian_blur", severity, ids=names(2))
     for index in range(2):
         for channel in range(3):
@@ -108,8 +108,8 @@ def test_values_are_clipped_and_come_in_256_levels() -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_bytes_and_floats_of_the_same_pictures_become_the_same(name: str) -> None:
-    images = pictures(3, 20)
+def test_bytes_and_floats_of_the_same_images_become_the_same(name: str) -> None:
+    images = make_images(3, 20)
     from_bytes = corrupt(images, name, 4, ids=names(3))
     from_floats = corrupt(images.double() / 255, name, 4, ids=names(3))
     assert from_bytes.dtype == torch.uint8
@@ -119,8 +119,8 @@ def test_bytes_and_floats_of_the_same_pictures_become_the_same(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_a_picture_is_corrupted_alike_in_any_company(name: str) -> None:
-    images, ids = pictures(5, 16), names(5)
+def test_a_image_is_corrupted_alike_in_any_company(name: str) -> None:
+    images, ids = make_images(5, 16), names(5)
     together = corrupt(images, name, 3, ids=ids)
     order = torch.tensor([3, 0, 4])
     apart = corrupt(images[order], name, 3, ids=[ids[i] for i in order])
@@ -129,7 +129,7 @@ def test_a_picture_is_corrupted_alike_in_any_company(name: str) -> None:
     assert torch.equal(corrupt(images[:1], name, 3, ids=ids[:1]), together[:1])
 
 
-def test_noise_differs_by_picture_severity_and_seed() -> None:
+def test_noise_differs_by_image_severity_and_seed() -> None:
     images = torch.full((2, 3, 16, 16), 0.5)
     first = corrupt(images, "speckle_noise", 1, ids=["a", "b"])
     assert not torch.equal(first[0], first[1])
@@ -142,7 +142,7 @@ def test_noise_differs_by_picture_severity_and_seed() -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_more_severe_is_further_away(name: str) -> None:
     for side in (32, 64, 224):
-        images = pictures(1, side).float() / 255
+        images = make_images(1, side).float() / 255
         gaps = [
             float((corrupt(images, name, severity, ids=["p"]) - images).abs().mean())
             for severity in SEVERITIES
@@ -152,12 +152,12 @@ def test_more_severe_is_further_away(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_no_pictures_stay_none(name: str) -> None:
-    assert corrupt(pictures(0, 32), name, 1, ids=[]).shape == (0, 3, 32, 32)
+def test_no_images_stay_none(name: str) -> None:
+    assert corrupt(make_images(0, 32), name, 1, ids=[]).shape == (0, 3, 32, 32)
 
 
 def test_the_input_is_left_alone() -> None:
-    images = pictures(1, 16)
+    images = make_images(1, 16)
     before = images.clone()
     for name in CORRUPTIONS:
         corrupt(images, name, 5, ids=["p"])
@@ -165,7 +165,7 @@ def test_the_input_is_left_alone() -> None:
 
 
 def test_pixels_are_cropped_first_and_keep_ids_and_labels() -> None:
-    images = pictures(4, 20)
+    images = make_images(4, 20)
     pixels = Pixels(images.__getitem__, [2, 0, 1, 2], ids=names(4), size_px=20)
     worse = corrupted(pixels, "gaussian_blur", 5, size_px=16)
     assert (worse.ids, worse.labels.tolist(), worse.size_px) == (pixels.ids, [2, 0, 1, 2], 16)
@@ -187,6 +187,6 @@ def test_everything_unknown_is_named_at_once() -> None:
     with pytest.raises(ConfigError, match="at least one severity"):
         check(["gaussian_blur"], [])
     with pytest.raises(ConfigError, match="no corruption is called 'fog'"):
-        corrupt(pictures(1, 8), "fog", 1, ids=["p"])
+        corrupt(make_images(1, 8), "fog", 1, ids=["p"])
     with pytest.raises(ConfigError, match="need as many ids"):
-        corrupt(pictures(2, 8), "gaussian_blur", 1, ids=["p"])
+        corrupt(make_images(2, 8), "gaussian_blur", 1, ids=["p"])

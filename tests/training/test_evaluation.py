@@ -19,7 +19,7 @@ NAMES = ("ant", "bee", "cat")
 
 
 class FromTable(nn.Module):
-    """Gives, for a picture of value v, the logits of row v of a table."""
+    """Gives, for a image of value v, the logits of row v of a table."""
 
     def __init__(self, logits_VC: Tensor) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def test_every_measure_by_hand() -> None:
     assert result.to_json()["confusion"][0] == (2, 1, 0)
 
 
-def test_a_class_without_pictures_is_left_out() -> None:
+def test_a_class_without_images_is_left_out() -> None:
     classifier, pixels = case([[0.7, 0.2, 0.1], [0.6, 0.2, 0.2]], [0, 1])
     result = evaluate(classifier, pixels, "validation")
     assert result.per_class == {"ant": 1.0, "bee": 0.0}
@@ -92,7 +92,7 @@ def test_calibration_bins_are_closed_above() -> None:
 
 def test_not_finite_logits_are_named() -> None:
     classifier, pixels = case([[0.7, 0.2, 0.1], [math.nan, 0.2, 0.2]], [0, 1])
-    with pytest.raises(ScoreError, match=r"1 of 2 pictures \(x1\)"):
+    with pytest.raises(ScoreError, match=r"1 of 2 images \(x1\)"):
         evaluate(classifier, pixels, "test")
 
 
@@ -101,5 +101,5 @@ def test_an_empty_split_and_a_strange_label_are_refused() -> None:
     with pytest.raises(DataError, match="x0 has label 3"):
         evaluate(classifier, pixels, "test")
     classifier, pixels = case([], [])
-    with pytest.raises(DataError, match="test split has no pictures"):
+    with pytest.raises(DataError, match="test split has no images"):
         evaluate(classifier, pixels, "test")

@@ -52,7 +52,7 @@ def test_strangers_are_as_near_to_either(classifier: Classifier) -> None:
     assert (found.images, found.references, found.draws) == (600, 200, 5)
 
 
-def test_pictures_like_their_source_raise_the_ratio_only_with_the_source(
+def test_images_like_their_source_raise_the_ratio_only_with_the_source(
     classifier: Classifier,
 ) -> None:
     near = (0.8 * TRAIN + 0.2 * noise(200, 4).float()).to(torch.uint8)
@@ -61,14 +61,14 @@ def test_pictures_like_their_source_raise_the_ratio_only_with_the_source(
     assert own.ratio == 1.0
     assert own.without_source == pytest.approx(0.5, abs=0.1)
     assert own.control is None
-    # a copy of a training picture that was not the source is copying in both
+    # a copy of a training image that was not the source is copying in both
     others = [f"t{(i + 2) % 200}" for i in range(200)]
     copied = memorisation(classifier, pixels_of(near, "s"), others, **arguments)  # type: ignore[arg-type]
     assert copied.without_source == 1.0
 
 
 def test_leaving_the_source_out_keeps_the_sets_equal(classifier: Classifier) -> None:
-    """With two training pictures, one of them the source, 0.5 must still be the middle."""
+    """With two training images, one of them the source, 0.5 must still be the middle."""
     count = 2000
     votes = memorisation(
         classifier,
@@ -94,7 +94,7 @@ def test_both_sets_hold_the_same_number_of_each_class(classifier: Classifier) ->
     assert found != other
 
 
-def test_pictures_as_near_to_either_count_half(classifier: Classifier) -> None:
+def test_images_as_near_to_either_count_half(classifier: Classifier) -> None:
     found = memorisation(
         classifier,
         pixels_of(noise(20, 7), "s"),
@@ -110,9 +110,9 @@ def test_pictures_as_near_to_either_count_half(classifier: Classifier) -> None:
 def test_what_cannot_be_measured_is_refused(classifier: Classifier) -> None:
     train, held_out = pixels_of(TRAIN, "t"), pixels_of(HELD_OUT[:9], "h", torch.ones(9).long())
     some = pixels_of(noise(3, 8), "s")
-    with pytest.raises(DataError, match="3 pictures and 2 sources"):
+    with pytest.raises(DataError, match="3 images and 2 sources"):
         memorisation(classifier, some, ["t0", "t1"], train=train, held_out=held_out, seed=0)
-    with pytest.raises(DataError, match="0 pictures"):
+    with pytest.raises(DataError, match="0 images"):
         memorisation(
             classifier, pixels_of(TRAIN[:0], "s"), [], train=train, held_out=held_out, seed=0
         )

@@ -10,8 +10,8 @@ from gendataagent.training.mixing import Mixed, Mixer
 SIDE = 16
 
 
-def constant_pictures(count: int) -> Tensor:
-    """Return pictures of one value each, 0, 1, 2...: what is whose can be read off."""
+def constant_images(count: int) -> Tensor:
+    """Return images of one value each, 0, 1, 2...: what is whose can be read off."""
     return torch.arange(count).float()[:, None, None, None].expand(-1, 3, SIDE, SIDE).clone()
 
 
@@ -22,14 +22,14 @@ def mixer(mix: str, seed: int = 0, **settings: float) -> Mixer:
 
 
 def steps(made: Mixer, count: int = 200) -> list[Mixed]:
-    return [made(constant_pictures(8)) for _ in range(count)]
+    return [made(constant_images(8)) for _ in range(count)]
 
 
 def test_without_mixing_there_is_no_mixer() -> None:
     assert Mixer.from_config(TrainingConfig(), 0) is None
 
 
-def test_mixup_blends_whole_pictures() -> None:
+def test_mixup_blends_whole_images() -> None:
     for mixed in steps(mixer("mixup")):
         own = torch.arange(8.0)
         expected = mixed.own_share * own + (1 - mixed.own_share) * mixed.partner_B
@@ -47,7 +47,7 @@ def test_cutmix_pastes_one_box_of_the_share_it_tells() -> None:
         moved = mixed.partner_B != torch.arange(8)
         inside = ~is_own[moved][:, 0]
         if len(inside) and inside.any():
-            assert (inside == inside[0]).all()  # the same box in every picture
+            assert (inside == inside[0]).all()  # the same box in every image
             rows, columns = inside[0].any(dim=1), inside[0].any(dim=0)
             assert inside[0].sum() == rows.sum() * columns.sum()  # a full rectangle
         if moved.any():
@@ -59,12 +59,12 @@ def test_cutmix_pastes_one_box_of_the_share_it_tells() -> None:
 
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
-def test_labels_are_divided_like_the_pictures(mix: str) -> None:
+def test_labels_are_divided_like_the_images(mix: str) -> None:
     targets = torch.eye(8)
     for mixed in steps(mixer(mix), 30):
         divided = mixed.divide(targets)
         torch.testing.assert_close(divided.sum(dim=1), torch.ones(8))
-        # value of a picture = its number, so its mean must be that of the soft label
+        # value of a image = its number, so its mean must be that of the soft label
         means = mixed.images_B3SS.mean(dim=(1, 2, 3))
         torch.testing.assert_close(divided @ torch.arange(8.0), means, rtol=1e-4, atol=1e-4)
 
@@ -82,7 +82,7 @@ def test_the_seed_alone_decides(mix: str) -> None:
 
 def test_a_share_of_the_steps_mixes_and_the_others_are_left_alone() -> None:
     made = steps(mixer("mixup", mix_probability=0.5), 400)
-    untouched = [m for m in made if torch.equal(m.images_B3SS, constant_pictures(8))]
+    untouched = [m for m in made if torch.equal(m.images_B3SS, constant_images(8))]
     assert 160 < len(untouched) < 240
     assert all(m.own_share == 1.0 for m in untouched)
     mixing = [m.own_share for m in steps(mixer("mixup"), 400)]
@@ -97,8 +97,8 @@ def test_alpha_says_how_even_the_blend_is() -> None:
     assert middling(0.2) < 90 < 130 < middling(1.0) < 190 < 330 < middling(8.0)
 
 
-def test_the_pictures_given_stay_as_they_are() -> None:
+def test_the_images_given_stay_as_they_are() -> None:
     for mix in ("mixup", "cutmix"):
-        pictures = constant_pictures(8)
-        mixer(mix)(pictures)
-        assert torch.equal(pictures, constant_pictures(8))
+        images = constant_images(8)
+        mixer(mix)(images)
+        assert torch.equal(images, constant_images(8))

@@ -21,15 +21,15 @@ SHARES = (0.0, 0.3, 0.5, 1.0)
 
 @pytest.fixture
 def images() -> Tensor:
-    """Smooth pictures with some noise, one dull, one of one colour: whole numbers in 0..255."""
+    """Smooth images with some noise, one dull, one of one colour: whole numbers in 0..255."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((6, 3, 5, 5), generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, SIDE, mode="bicubic") * 220
     noise = torch.randn((6, 3, SIDE, SIDE), generator=generator) * 8
-    pictures = (smooth + noise).clamp(0, 255).round()
-    pictures[4] = (pictures[4] / 4 + 90).round()
-    pictures[5] = torch.tensor([10.0, 200.0, 77.0])[:, None, None]
-    return pictures
+    images = (smooth + noise).clamp(0, 255).round()
+    images[4] = (images[4] / 4 + 90).round()
+    images[5] = torch.tensor([10.0, 200.0, 77.0])[:, None, None]
+    return images
 
 
 def affine(*entries: float) -> Callable[[Image.Image], Image.Image]:
@@ -91,7 +91,7 @@ def test_an_operation_does_what_pillow_s_does(
     assert torch.equal(found, found.round())
 
 
-def test_each_picture_goes_its_own_direction(images: Tensor) -> None:
+def test_each_image_goes_its_own_direction(images: Tensor) -> None:
     signs = torch.tensor([1.0, -1, 1, -1, 1, -1])
     together = apply_operation("shear-x", images, 0.5, signs)
     for index, sign in enumerate(signs):
@@ -99,7 +99,7 @@ def test_each_picture_goes_its_own_direction(images: Tensor) -> None:
         assert torch.equal(together[index : index + 1], alone)
 
 
-def test_operations_are_drawn_alike_and_per_picture(images: Tensor) -> None:
+def test_operations_are_drawn_alike_and_per_image(images: Tensor) -> None:
     many = images[0].expand(2800, -1, -1, -1) / 255
     results = randaugment(many, 1, 15, torch.Generator().manual_seed(0))
     kinds = {result.numpy().tobytes() for result in results}

@@ -42,7 +42,7 @@ def equal_states(first: Trainer, second: Trainer) -> bool:
 
 
 class Recorder:
-    """Pixels that write down which pictures were read."""
+    """Pixels that write down which images were read."""
 
     def __init__(self, pixels: Pixels) -> None:
         self.batches: list[list[int]] = []
@@ -152,7 +152,7 @@ def test_an_epoch_is_one_pass_over_everything(network: Network, make_pixels: Mak
     metrics = trainer.fit_epoch(1, real.pixels, synthetic.pixels)
     assert sorted(chain(*real.batches)) == list(range(19))
     assert sorted(chain(*synthetic.batches)) == list(range(6))
-    # 25 = 8 + 8 + 9: of a last picture alone BatchNorm could not take statistics
+    # 25 = 8 + 8 + 9: of a last image alone BatchNorm could not take statistics
     assert metrics.optimizer_steps == 3
     orders = list(real.batches)
     real.batches.clear()
@@ -169,13 +169,13 @@ def test_a_fixed_number_of_steps_is_kept_whatever_the_size(
     seen = list(chain(*recorder.batches))
     assert metrics.optimizer_steps == len(recorder.batches) == 6
     assert {len(batch) for batch in recorder.batches} == {8}
-    # an endless stream of reshuffled passes: 48 = two whole passes and 8 pictures of a third
+    # an endless stream of reshuffled passes: 48 = two whole passes and 8 images of a third
     assert sorted(seen[:20]) == sorted(seen[20:40]) == list(range(20))
     assert seen[:20] != seen[20:40]
     assert len(set(seen[40:])) == 8
 
 
-def test_the_weight_of_synthetic_pictures_scales_their_loss(
+def test_the_weight_of_synthetic_images_scales_their_loss(
     network: Network, make_pixels: MakePixels
 ) -> None:
     def loss(weight: float) -> float:
@@ -268,7 +268,7 @@ def test_a_diverged_loss_says_where_and_what_to_try(
         Trainer(new_classifier(network), config, seed=0).fit_epoch(1, make_pixels(40))
 
 
-def test_every_epoch_sees_the_pictures_changed_in_another_way() -> None:
+def test_every_epoch_sees_the_images_changed_in_another_way() -> None:
     config = TrainingConfig(epochs=4, batch_size=6)
     grey = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)  # all alike, so order does not matter
     pixels = Pixels(grey.__getitem__, [0] * 6, ids=[*"abcdef"], size_px=8)
@@ -322,7 +322,7 @@ def test_trainers_of_different_precision_live_in_one_process(
 
 def test_wrong_input_is_refused(network: Network, make_pixels: MakePixels) -> None:
     trainer = Trainer(new_classifier(network), QUICK, seed=0)
-    with pytest.raises(DataError, match="at least 2 pictures, got 1"):
+    with pytest.raises(DataError, match="at least 2 images, got 1"):
         trainer.fit_epoch(1, make_pixels(1))
     strange = make_pixels(6)
     strange.labels[4] = 3

@@ -1,4 +1,4 @@
-"""Training with mixed batches, RandAugment, soft labels, synthetic pictures alone or by share."""
+"""Training with mixed batches, RandAugment, soft labels, synthetic images alone or by share."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def plain_linear() -> nn.Module:
 
 
 class Recorder:
-    """Pixels that write down which pictures were read."""
+    """Pixels that write down which images were read."""
 
     def __init__(self, pixels: Pixels) -> None:
         self.batches: list[list[int]] = []
@@ -106,7 +106,7 @@ def test_every_kind_trains_otherwise_than_the_plain_way_and_learns(
 def test_the_loss_of_a_mixed_batch_is_divided_between_both_classes(
     mix: str, make_pixels: MakePixels
 ) -> None:
-    """One step from 0 against the gradient by hand, for every picture's two labels."""
+    """One step from 0 against the gradient by hand, for every image's two labels."""
     seen: list[Tensor] = []
     module = plain_linear()
     module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
@@ -119,7 +119,7 @@ def test_the_loss_of_a_mixed_batch_is_divided_between_both_classes(
     loss = trainer.fit_epoch(1, pixels).loss
     assert loss == pytest.approx(math.log(3), rel=1e-5)
     clean = trainer.classifier.normalise(pixels.batch(torch.arange(6)).float() / 255).flatten(1)
-    # Which two pictures, in which proportion, gave each of the batch's: found by least squares.
+    # Which two images, in which proportion, gave each of the batch's: found by least squares.
     weights_66 = torch.linalg.lstsq(clean.T, seen[0].flatten(1).T).solution.T
     if mix == "cutmix":
         close = (seen[0].flatten(1)[:, None] == clean[None]).float().mean(dim=2)
@@ -156,7 +156,7 @@ def test_a_share_of_each_batch_is_synthetic(
     real, synthetic = Recorder(make_pixels(24)), Recorder(make_pixels(5, seed=1))
     trainer = trainer_of(network(0), synthetic_share_of_batch=0.25, steps_per_epoch=steps_per_epoch)
     metrics = trainer.fit_epoch(1, real.pixels, synthetic.pixels)
-    assert metrics.optimizer_steps == (steps_per_epoch or 4)  # 29 pictures in batches of 8
+    assert metrics.optimizer_steps == (steps_per_epoch or 4)  # 29 images in batches of 8
     assert {len(batch) for batch in real.batches} == {6}
     assert {len(batch) for batch in synthetic.batches} == {2}
     # each kind goes through endless reshuffled passes of its own
@@ -164,7 +164,7 @@ def test_a_share_of_each_batch_is_synthetic(
     assert len(set(list(chain(*real.batches))[:24])) == min(24, 6 * metrics.optimizer_steps)
 
 
-def test_without_synthetic_pictures_a_share_of_them_changes_nothing(
+def test_without_synthetic_images_a_share_of_them_changes_nothing(
     network: Network, make_pixels: MakePixels
 ) -> None:
     plain, shared = trainer_of(network(0)), trainer_of(network(0), synthetic_share_of_batch=0.5)
@@ -174,7 +174,7 @@ def test_without_synthetic_pictures_a_share_of_them_changes_nothing(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_synthetic_pictures_alone_are_trained_on_when_asked_for(
+def test_synthetic_images_alone_are_trained_on_when_asked_for(
     network: Network, make_pixels: MakePixels
 ) -> None:
     real, synthetic = Recorder(make_pixels(20)), make_pixels(12, seed=1)

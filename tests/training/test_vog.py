@@ -38,7 +38,7 @@ def pixels(make_pixels: Callable[..., Pixels]) -> Pixels:
 
 
 def one_by_one(classifier: Classifier, state: dict[str, Tensor], pixels: Pixels) -> Tensor:
-    """Return S [N, H, W] the slow way: load, eval, one picture and one backward at a time."""
+    """Return S [N, H, W] the slow way: load, eval, one image and one backward at a time."""
     module = classifier.module
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     module.load_state_dict(state)
@@ -54,7 +54,7 @@ def one_by_one(classifier: Classifier, state: dict[str, Tensor], pixels: Pixels)
     return torch.stack(rows)
 
 
-def test_one_backward_equals_a_loop_over_pictures(
+def test_one_backward_equals_a_loop_over_images(
     classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
 ) -> None:
     images = pixels.batch(torch.arange(len(pixels))).float() / 255
@@ -151,11 +151,11 @@ def test_it_works_inside_no_grad(
         assert variance_of_gradients(classifier, checkpoints, pixels).min() > 0
 
 
-def test_not_finite_scores_name_the_pictures(
+def test_not_finite_scores_name_the_images(
     classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
 ) -> None:
     checkpoints[1]["0.weight"] = torch.full_like(checkpoints[1]["0.weight"], float("nan"))
-    with pytest.raises(ScoreError, match=r"11 of 11 pictures \(p0, p1, .* and 6 more\)"):
+    with pytest.raises(ScoreError, match=r"11 of 11 images \(p0, p1, .* and 6 more\)"):
         variance_of_gradients(classifier, checkpoints, pixels)
 
 
@@ -169,6 +169,6 @@ def test_too_few_or_foreign_checkpoints_are_refused(
         variance_of_gradients(classifier, checkpoints, pixels)
 
 
-def test_no_pictures_give_no_scores(classifier: Classifier, checkpoints: Checkpoints) -> None:
+def test_no_images_give_no_scores(classifier: Classifier, checkpoints: Checkpoints) -> None:
     empty = Pixels(torch.empty((0, 3, 8, 8)).__getitem__, [], ids=[], size_px=8)
     assert variance_of_gradients(classifier, checkpoints, empty).shape == (0,)

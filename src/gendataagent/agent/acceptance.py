@@ -25,12 +25,12 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
 
 
-class Jury:
+class Acceptance:
     """Decides over the images of each round.
 
     Args:
         adaptive: tries on validation what to keep; None = the filter's share as it is set.
-        held_out: recognises copies of validation and test pictures; None = nobody looks.
+        held_out: recognises copies of validation and test images; None = nobody looks.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Jury:
         return replace(choice, judged=tuple(verdicts.get(c.id, c) for c in rendered))
 
     def _without_repeats(self, rendered: Sequence[Candidate]) -> list[Candidate]:
-        """Refuse what repeats a held-out picture, before anything else looks at the images."""
+        """Refuse what repeats a held-out image, before anything else looks at the images."""
         usable = [candidate for candidate in rendered if candidate.kept]
         if self._held_out is None or not usable:
             return list(rendered)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gendataagent.agent.acceptance import Jury
+from gendataagent.agent.acceptance import Acceptance
 from gendataagent.agent.adaptive.choosing import Choice
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.names import method_problems
@@ -58,9 +58,9 @@ class Agent:
         folder: where every round is written down; a round that is done is never made again.
         backends: captioner, rewriter, generator and executor.
         pixels: `images` at the classifier's size, when the caller has them; else read at need.
-        validation: pictures to choose by, where settings do so; at the trainer's stored size.
+        validation: images to choose by, where settings do so; at the trainer's stored size.
         trainer: the training under way; [adaptive] tries images on copies of it.
-        held_out: recognises copies of validation and test pictures, which are dropped.
+        held_out: recognises copies of validation and test images, which are dropped.
 
     Raises:
         ConfigError, DataError: adaptive.enabled without a trainer, or without validation images.
@@ -89,7 +89,7 @@ class Agent:
         if config.adaptive.enabled:
             self._adaptive = AdaptiveRounds(config, folder, trainer, validation)
         self._progress = progress or SilentProgress()
-        self._jury = Jury(
+        self._acceptance = Acceptance(
             config,
             folder,
             self.pool,
@@ -175,7 +175,7 @@ class Agent:
         with costs.measure("render", clock=False):
             rendered = self._render(number, prompted, costs)
         self._release(self._backends.executor.release, costs.device)
-        choice = self._jury.judge(
+        choice = self._acceptance.judge(
             number, rendered, selected, classifier, self._real_pixels(classifier), costs
         )
         judged = list(choice.judged)
@@ -232,7 +232,7 @@ class Agent:
             captioned = stages.caption(
                 planned,
                 backends.captioner,
-                self._picture,
+                self._image,
                 run_seed=self.config.seed,
                 known=self._known_captions(number),
                 progress=self._progress,
@@ -275,8 +275,8 @@ class Agent:
                 todo,
                 self._backends.executor,
                 self._backends.generator,
-                self._picture,
-                batch_size=self.config.generation.batch_size,
+                self._image,
+                batch_size=self.config.generation.chunk_size,
             ):
                 seconds = time.perf_counter() - start
                 self.pool.add_batch(number, batch, seconds)
@@ -342,7 +342,7 @@ class Agent:
             self._pixels = Pixels.from_images(self._images, size_px)
         return self._pixels
 
-    def _picture(self, source_id: str) -> Image.Image:
+    def _image(self, source_id: str) -> Image.Image:
         return self._images.image(self._images.index_of(source_id))
 
     def _known_captions(self, number: int) -> dict[str, str]:
@@ -357,7 +357,7 @@ class Agent:
     def _save_source_thumbnails(self, number: int, candidates: Sequence[Candidate]) -> None:
         """Keep small copies of the sources, so that the report needs nothing but the run folder."""
         for candidate in {c.source_id: c for c in candidates}.values():
-            thumbnail = self._picture(candidate.source_id)
+            thumbnail = self._image(candidate.source_id)
             thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             name = candidate.id.split("-")[1]
             path = self._folder.round(number) / "sources" / f"{name}.png"

@@ -64,7 +64,7 @@ class SyntheticImages:
         return len(self.ids)
 
     def image(self, index: int) -> Image.Image:
-        """Return picture `index`, RGB, at the size it was made."""
+        """Return image `index`, RGB, at the size it was made."""
         return _read_png(self.paths[index])
 
 

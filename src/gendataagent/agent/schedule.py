@@ -27,7 +27,7 @@ class Schedule:
             return cls((), ())
         return cls(
             _round_epochs(config),
-            tuple(marked_epochs(config.training.epochs, config.filter.checkpoint_marks)),
+            tuple(marked_epochs(config.training.epochs, config.filter.snapshot_at)),
         )
 
     def rounds_until(self, epoch: int) -> list[int]:

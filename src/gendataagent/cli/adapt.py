@@ -1,4 +1,4 @@
-"""`gendataagent adapt`: fit the generator to the training pictures by LoRA."""
+"""`gendataagent adapt`: fit the generator to the training images by LoRA."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def adapt(
         Path | None, typer.Option(help="go on with the adaptation in this folder")
     ] = None,
     generator: GeneratorOption = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the training pictures")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the training images")] = None,
     seed: SeedOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Adapt the generator to your training pictures by LoRA, or go on with an adaptation."""
+    """Adapt the generator to your training images by LoRA, or go on with an adaptation."""
     shortcuts: dict[str, Any] = {
         "data.path": data,
         "generation.generator": generator,
@@ -91,7 +91,7 @@ def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with progress.stage("read pictures", None, "pictures") as stage:
+    with progress.stage("read images", None, "images") as stage:
         splits = load_data(settings.data, seed=settings.seed, progress=counting(stage))
     return fit_generator(
         settings, splits.train, out, reference=splits.validation, progress=progress
@@ -104,7 +104,7 @@ def _print(adaptation: Adaptation) -> None:
         console.print(_distance_table(adaptation.distances))
     minutes = sum(adaptation.seconds.values()) / 60
     console.print(
-        f"{adaptation.generator.name} adapted to {adaptation.images} pictures: {adaptation.steps} "
+        f"{adaptation.generator.name} adapted to {adaptation.images} images: {adaptation.steps} "
         f"steps, {minutes:.1f} min, at most {adaptation.peak_memory_mib:.0f} MiB of memory",
         markup=False,
     )
@@ -116,15 +116,15 @@ def _print(adaptation: Adaptation) -> None:
 
 
 def _distance_table(distances: Distances) -> Table:
-    """Return the distances to the real pictures, as MMD^2 with standard errors."""
+    """Return the distances to the real images, as MMD^2 with standard errors."""
     from gendataagent.generation.adaptation import rows_of
 
     held_out = "held-out" if distances.floor is not None else "training"
     table = Table(
         box=None,
         pad_edge=False,
-        title=f"squared MMD of {distances.pictures} pictures from text to "
-        f"{distances.reference_pictures} {held_out} real ones (lower is nearer)",
+        title=f"squared MMD of {distances.images} images from text to "
+        f"{distances.reference_images} {held_out} real ones (lower is nearer)",
         title_justify="left",
     )
     for heading in ("", "MMD^2 x 1000", "standard error"):

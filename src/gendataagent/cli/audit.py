@@ -1,4 +1,4 @@
-"""`gendataagent audit`: which pictures repeat test or validation pictures."""
+"""`gendataagent audit`: which images repeat test or validation images."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ EXAMPLES = 2
 def audit(
     data: DataOption = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="pictures a generator was trained on: folder or parquet")
+        Path | None, typer.Option(help="images a generator was trained on: folder or parquet")
     ] = None,
     run_folder: Annotated[
         Path | None, typer.Option("--run", help="a run, for its data and its synthetic images")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="file for the pairs: .html with pictures, or .jsonl")
+        Path | None, typer.Option(help="file for the pairs: .html with images, or .jsonl")
     ] = None,
     seed: SeedOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Count pictures that repeat test or validation pictures: in train, a corpus, a run.
+    """Count images that repeat test or validation images: in train, a corpus, a run.
 
     It only reports; what a run removes from its training is the setting data.near_duplicates.
     """
@@ -85,12 +85,12 @@ def _table(audit: Audit) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
-        title="pictures that repeat held-out ones (thumbnails correlate more than "
+        title="images that repeat held-out ones (thumbnails correlate more than "
         f"{audit.threshold:g}, mirrored or not)",
         title_justify="left",
     )
     table.add_column("set")
-    for heading in ("pictures", "repeat test", "repeat validation"):
+    for heading in ("images", "repeat test", "repeat validation"):
         table.add_column(heading, justify="right")
     table.add_column("closest", overflow="fold")
     for one in audit.sets:

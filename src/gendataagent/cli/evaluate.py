@@ -1,4 +1,4 @@
-"""`gendataagent evaluate`: what a finished run's classifier does, here and on other pictures."""
+"""`gendataagent evaluate`: what a finished run's classifier does, here and on other images."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ HIGHEST = 5
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(help="folder of a finished run")],
     data: Annotated[
-        str | None, typer.Option(help="other labelled pictures to measure the classifier on")
+        str | None, typer.Option(help="other labelled images to measure the classifier on")
     ] = None,
     corruptions: Annotated[
         str | None,
-        typer.Option(help="make the pictures worse first: gaussian_blur,speckle_noise"),
+        typer.Option(help="make the images worse first: gaussian_blur,speckle_noise"),
     ] = None,
     severity: Annotated[
         str | None, typer.Option(help="how much worse, such as 1-5 (the default), 3, or 1,3")
     ] = None,
 ) -> None:
-    """Print how a run's classifier does on its test split, or on other pictures.
+    """Print how a run's classifier does on its test split, or on other images.
 
     The test split was measured once, when the run ended; this prints what was written down then.
     Only for --corruptions it is read again, to report on the finished classifier.
@@ -57,7 +57,7 @@ def evaluate(
 
     evaluation = evaluate_on(run_folder, data, progress=ConsoleProgress())
     Console().print(
-        f"{evaluation.images} pictures: top-1 {evaluation.top1:.1%}, worst class "
+        f"{evaluation.images} images: top-1 {evaluation.top1:.1%}, worst class "
         f"{evaluation.worst_class} {evaluation.worst_class_accuracy:.1%}, worst-case disparity "
         f"{evaluation.worst_case_disparity:.2f}",
         markup=False,
@@ -96,8 +96,8 @@ def _evaluate_corrupted(
     console.print(_table(robustness, severities))
     own = robustness.clean.split == TEST
     console.print(
-        f"{robustness.clean.images} pictures of {'the test split' if own else 'all splits'}, read "
-        f"from {robustness.pictures_from}; seen at {robustness.size_px} px, constants for "
+        f"{robustness.clean.images} images of {'the test split' if own else 'all splits'}, read "
+        f"from {robustness.images_from}; seen at {robustness.size_px} px, constants for "
         f"{robustness.table_px} px",
         markup=False,
         soft_wrap=True,
@@ -105,7 +105,7 @@ def _evaluate_corrupted(
     if own:
         console.print(f"written: {run_folder / ROBUSTNESS_FILE}", markup=False, soft_wrap=True)
     else:
-        console.print("not written down: these are not the run's test pictures", markup=False)
+        console.print("not written down: these are not the run's test images", markup=False)
 
 
 def _table(robustness: Robustness, severities: list[int]) -> Table:

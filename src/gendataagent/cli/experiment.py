@@ -31,7 +31,7 @@ def experiment(
         str | None, typer.Argument(help="which one; leave out for a list of all")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for runs and results")] = None,
-    data: Annotated[str | None, typer.Option(help="your pictures instead; data.path")] = None,
+    data: Annotated[str | None, typer.Option(help="your images instead; data.path")] = None,
     arms: Annotated[
         str | None, typer.Option(help="only these, with commas; strategies and .toml files too")
     ] = None,

@@ -26,7 +26,7 @@ def report(
     run_folder: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
     out: Annotated[Path | None, typer.Option(help="file to write; RUN/report.html")] = None,
 ) -> None:
-    """Write a page of pictures and figures about a run: one HTML file that works offline."""
+    """Write a page of images and figures about a run: one HTML file that works offline."""
     from gendataagent.report import write_report
 
     print(write_report(run_folder, out))

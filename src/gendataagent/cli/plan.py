@@ -50,9 +50,9 @@ def _print_named(title: str, items: Iterable[Preset | Strategy]) -> None:
 
 @app.command()
 def plan(
-    data: Annotated[str | None, typer.Option(help="the pictures, to count; data.path")] = None,
+    data: Annotated[str | None, typer.Option(help="the images, to count; data.path")] = None,
     images: Annotated[
-        int | None, typer.Option(min=4, help="training pictures to plan with, without data")
+        int | None, typer.Option(min=4, help="training images to plan with, without data")
     ] = None,
     gpu: Annotated[
         str | None, typer.Option(help='plan for this GPU, such as "RTX 4090"; else what is here')
@@ -122,7 +122,7 @@ def _sums(plan: Plan) -> Table:
     counts, real = plan.counts, plan.real
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row(
-        "real pictures",
+        "real images",
         f"{real.train:,} train, {real.validation:,} validation, {real.test:,} test: {real.source}",
     )
     if counts.rounds:

@@ -45,7 +45,7 @@ def run(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Train a classifier on your pictures with the agent, or go on with a run that stopped."""
+    """Train a classifier on your images with the agent, or go on with a run that stopped."""
     shortcuts: dict[str, Any] = {
         "data.path": data,
         "generation.generator": generator,

@@ -115,7 +115,6 @@ class RunConfig:
             row.key: row.value if not isinstance(row.value, tuple) else list(row.value)
             for row in iterate_settings(self)
             if row.setting.affects_results
-            and (row.setting.as_before is None or row.value != row.setting.as_before)
         }
         return hashlib.blake2b(
             json.dumps(tree, sort_keys=True).encode(), digest_size=16
@@ -159,7 +158,7 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         )
     for key, marks in (
         ("training.decay_milestones", training.decay_milestones),
-        ("filter.checkpoint_marks", config.filter.checkpoint_marks),
+        ("filter.snapshot_at", config.filter.snapshot_at),
     ):
         if any(not 0 < mark <= 1 for mark in marks) or list(marks) != sorted(set(marks)):
             yield f"{key} must be increasing shares of the epochs in (0, 1], got {list(marks)}"

@@ -121,13 +121,10 @@ class FilterConfig:
         "high", "which end of the scores is kept", source="high [R]; see docs/method.md",
         choices=("high", "low"),
     )  # fmt: skip
-    checkpoint_marks: tuple[float, ...] = setting(
+    snapshot_at: tuple[float, ...] = setting(
         (0.05, 0.1, 0.15),
-        "shares of the epochs after which a checkpoint for VoG is kept",
+        "shares of the epochs after which a snapshot of the classifier is kept for VoG",
         source="epochs 10, 20, 30 of 200 [R]",
-    )
-    min_checkpoints: int = setting(
-        2, "with fewer checkpoints VoG keeps everything, and says so", source="[?]", at_least=2
     )
     neighbours: int = setting(
         15, "nearest real images that knn looks at", source="15 [R]", at_least=1
@@ -168,5 +165,4 @@ class AdaptiveConfig:
         "copies trained for each option, each with batches of its own; their losses are averaged, "
         "so that less of a gain is luck",
         at_least=1,
-        as_before=1,
     )

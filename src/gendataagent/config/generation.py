@@ -1,4 +1,4 @@
-"""Settings of how pictures become prompts, and prompts new pictures."""
+"""Settings of how images become prompts, and prompts new images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gendataagent.core.devices import AUTO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptingConfig:
-    """How pictures become prompts."""
+    """How images become prompts."""
 
     captioner: str = setting(
         AUTO,
@@ -27,7 +27,7 @@ class PromptingConfig:
     )
     caption_cache: str = setting(
         AUTO,
-        "folder where captions are kept by picture and captioner, for all runs; off = nowhere; "
+        "folder where captions are kept by image and captioner, for all runs; off = nowhere; "
         "auto = $GENDATAAGENT_CACHE, else the user's cache folder",
         affects_results=False,
     )
@@ -41,7 +41,7 @@ class PromptingConfig:
     rewriter_revision: str = setting("", "hub revision of the rewriter; empty = the newest")
     rewrites: int = setting(
         5,
-        "rewrites (= images) of each selected picture, m",
+        "rewrites (= images) of each selected image, m",
         source="5 at share 1/5 makes 1x the training set [I]",
         at_least=1,
     )
@@ -62,7 +62,7 @@ class PromptingConfig:
         at_most=20,
     )
     batch_size: int = setting(
-        8, "pictures or conversations a captioner or language model works on at once", at_least=1
+        8, "images or conversations a captioner or language model works on at once", at_least=1
     )
     dtype: str = setting(
         AUTO,
@@ -111,12 +111,12 @@ class GenerationConfig:
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
     )
     size_px: int = setting(
-        0, "side of the square pictures made; 0 = the model's own", unit="px", source="512 [C]",
+        0, "side of the square images made; 0 = the model's own", unit="px", source="512 [C]",
         at_least=0,
     )  # fmt: skip
     strength: float = setting(
         0.75,
-        "share of the noise schedule put on the real picture's latent: 0 = the picture, 1 = from "
+        "share of the noise schedule put on the real image's latent: 0 = the image, 1 = from "
         "text alone",
         source="0.50 / 0.75 / 0.90 swept [S]",
         above=0,
@@ -141,19 +141,17 @@ class GenerationConfig:
         "was made for few steps or flow matching",
         source="UniPC [C]",
     )
-    batch_size: int = setting(
+    chunk_size: int = setting(
         16,
-        "pictures handed to the generator at a time; it draws generation.drawn_together at once, "
-        "whatever this is",
+        "images of one task for the generator: what an interruption can lose",
         at_least=1,
         affects_results=False,
     )
-    drawn_together: int = setting(
+    batch_size: int = setting(
         8,
-        "images the generator draws at once, fewer only where memory runs out; another value "
-        "rounds them otherwise. A large GPU with a small generator wants more (64)",
+        "images the generator draws at once, fewer only where memory runs out. Another value "
+        "changes rounding, so images differ slightly. Use 64 for a small generator on a large GPU",
         at_least=1,
-        as_before=8,
     )
     image_cache: str = setting(
         "",
@@ -161,7 +159,7 @@ class GenerationConfig:
         affects_results=False,
     )
     workers: int = setting(
-        0, "processes that make pictures; 0 = this one", at_least=0, affects_results=False
+        0, "processes that make images; 0 = this one", at_least=0, affects_results=False
     )
     dtype: str = setting(
         AUTO,
@@ -196,11 +194,11 @@ class AdaptationConfig:
         at_least=0,
     )
     size_px: int = setting(
-        0, "side of the training pictures; 0 = the generator's own", unit="px", source="512 [C]",
+        0, "side of the training images; 0 = the generator's own", unit="px", source="512 [C]",
         at_least=0,
     )  # fmt: skip
     random_crop: bool = setting(True, "crop at random, else at the centre", source="[C]")
-    flip: bool = setting(True, "mirror half of the pictures", source="[C]")
+    flip: bool = setting(True, "mirror half of the images", source="[C]")
     gradient_checkpointing: str = setting(
         AUTO,
         "compute activations again instead of keeping them: auto = on a GPU of at most 16 GB",
@@ -212,14 +210,14 @@ class AdaptationConfig:
         choices=(AUTO, "no", "fp16", "bf16"),
     )  # fmt: skip
     sample_every_epochs: int = setting(
-        10, "epochs between sample pictures; 0 = none", at_least=0, affects_results=False
+        10, "epochs between sample images; 0 = none", at_least=0, affects_results=False
     )
     checkpoint_every_steps: int = setting(
         200, "steps between checkpoints to resume from", at_least=1, affects_results=False
     )
     measure_images: int = setting(
         200,
-        "pictures made before and after to measure the distance to the real ones; 0 = do not",
+        "images made before and after to measure the distance to the real ones; 0 = do not",
         at_least=0,
         affects_results=False,
     )

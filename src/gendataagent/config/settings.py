@@ -25,8 +25,6 @@ class Setting:
     Args:
         affects_results: False for settings that change speed or display but no number; only those
             may differ when a run is resumed.
-        as_before: the value that does what was done before there was this setting. At it, the
-            hash of the settings leaves it out, so that earlier results keep their names.
     """
 
     help: str
@@ -37,7 +35,6 @@ class Setting:
     above: float | None = None
     at_most: float | None = None
     affects_results: bool = True
-    as_before: Any = None
 
 
 def setting(default: Any, help: str, **details: Any) -> Any:

@@ -25,7 +25,7 @@ class DataConfig:
         choices=(AUTO, "folder", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
     )
     revision: str = setting("", "revision of hub: data; empty = the newest")
-    image_column: str = setting(AUTO, "column of the picture in parquet / Hugging Face data")
+    image_column: str = setting(AUTO, "column of the image in parquet / Hugging Face data")
     label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
     train_per_class: int = setting(
         0, "use only this many training images of each class, drawn by seed; 0 = all", at_least=0
@@ -41,22 +41,22 @@ class DataConfig:
     )
     max_megapixels: float = setting(
         178.0,
-        "larger pictures are quarantined, not decoded (Pillow's own limit is 178.9)",
+        "larger images are quarantined, not decoded (Pillow's own limit is 178.9)",
         unit="megapixel",
         above=0,
         at_most=178,
     )
     near_duplicates: str = setting(
         "remove",
-        "training pictures that repeat a validation or test picture, and validation pictures that "
-        "repeat a test picture: remove takes them out, report only counts them; both list them in "
-        "data/near_duplicates.jsonl and keep synthetic repeats of held-out pictures out of "
+        "training images that repeat a validation or test image, and validation images that "
+        "repeat a test image: remove takes them out, report only counts them; both list them in "
+        "data/near_duplicates.jsonl and keep synthetic repeats of held-out images out of "
         "training. Test is never changed",
         choices=("remove", "report", "off"),
     )
     near_duplicate_correlation: float = setting(
         0.9,
-        "two pictures repeat each other when their 16 x 16 thumbnails correlate more than this, "
+        "two images repeat each other when their 16 x 16 thumbnails correlate more than this, "
         "mirrored or not",
         source="chosen by eye on CIFAR-10; above 0.94 nearly all pairs are one photograph",
         above=0,
@@ -72,14 +72,14 @@ class ClassifierConfig:
         AUTO,
         "tiny-resnet (32 px, from scratch), a hub id or path of an image-classification model or "
         "CLIP of transformers (a CLIP image encoder gets a new head), or timm:NAME; auto = "
-        "tiny-resnet for pictures up to 64 px or without a GPU, else microsoft/resnet-50",
+        "tiny-resnet for images up to 64 px or without a GPU, else microsoft/resnet-50",
         source="ResNet-50 [S]; CLIP ResNet-50, CLIP ViT [R]",
     )
     revision: str = setting("", "hub revision; empty = the newest")
     pretrained: bool = setting(True, "start from the model's weights (no effect on tiny-resnet)")
     size_px: int = setting(
         0,
-        "side of the square pictures it sees; 0 = 32 for tiny-resnet, else 224",
+        "side of the square images it sees; 0 = 32 for tiny-resnet, else 224",
         unit="px",
         source="224, CUB 448 [S]",
         at_least=0,
@@ -125,7 +125,7 @@ class TrainingConfig:
     )  # fmt: skip
     randaugment_operations: int = setting(
         0,
-        "RandAugment: operations drawn for each picture after crop and flip; 0 = off",
+        "RandAugment: operations drawn for each image after crop and flip; 0 = off",
         source="2 in RandAugment and torchvision [C]",
         at_least=0,
         at_most=8,
@@ -139,7 +139,7 @@ class TrainingConfig:
     )
     mix: str = setting(
         "none",
-        "mixup: blend each picture with another of its batch; cutmix: paste a box of another into "
+        "mixup: blend each image with another of its batch; cutmix: paste a box of another into "
         "it; the loss is divided between both classes in the same proportion",
         choices=("none", "cutmix", "mixup"),
     )

@@ -35,7 +35,7 @@ class DataError(GenDataAgentError, ValueError):
 
 
 class ImageUnreadableError(DataError):
-    """One picture cannot be used (truncated, not an image, too large...); it is quarantined."""
+    """One image cannot be used (truncated, not an image, too large...); it is quarantined."""
 
 
 class ModelError(GenDataAgentError, OSError):

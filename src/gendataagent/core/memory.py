@@ -9,7 +9,7 @@ from pathlib import Path
 MIB = 1 << 20
 SAMPLE_EVERY_S = 0.05
 SCORING_BATCH = 256
-SCORING_BATCH_PX = 112  # up to this side; of larger pictures fewer are scored at once
+SCORING_BATCH_PX = 112  # up to this side; of larger images fewer are scored at once
 
 
 class PeakMemory:
@@ -79,5 +79,5 @@ def is_short(device: str) -> bool:
 
 
 def scoring_batch(size_px: int) -> int:
-    """Return how many pictures are scored at once: the same memory whatever their size."""
+    """Return how many images are scored at once: the same memory whatever their size."""
     return max(8, min(SCORING_BATCH, SCORING_BATCH * SCORING_BATCH_PX**2 // size_px**2))

@@ -18,7 +18,7 @@ from gendataagent.core.records import ModelDescription
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionRequest:
-    """One real picture (RGB, upright) to describe, and the seed for any choice of words."""
+    """One real image (RGB, upright) to describe, and the seed for any choice of words."""
 
     image: Image.Image
     class_name: str
@@ -58,7 +58,7 @@ class RenderRequest:
     """One image to make from a real one.
 
     Args:
-        source: the real picture, RGB, any size; the generator brings it to its own size.
+        source: the real image, RGB, any size; the generator brings it to its own size.
         strength: share of the noise schedule put on the source latent, in (0, 1]; a scheduler
             executes floor(num_inference_steps * strength) steps (SD 3 and Flux round up).
     """
@@ -85,7 +85,7 @@ class Rendered:
 
 
 class Captioner(Protocol):
-    """Says what is on a picture, in words a generator understands."""
+    """Says what is on a image, in words a generator understands."""
 
     @property
     def description(self) -> ModelDescription:
@@ -93,7 +93,7 @@ class Captioner(Protocol):
         ...
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per picture, without class prefix, e.g. "brown, on green grass"."""
+        """Return one caption per image, without class prefix, e.g. "brown, on green grass"."""
         ...
 
     def release(self) -> None:
@@ -119,7 +119,7 @@ class PromptRewriter(Protocol):
 
 
 class ImageGenerator(Protocol):
-    """Turns a real picture and a prompt into a new picture."""
+    """Turns a real image and a prompt into a new image."""
 
     @property
     def description(self) -> ModelDescription:

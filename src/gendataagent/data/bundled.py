@@ -24,7 +24,7 @@ def cifar10_parquet(split: str) -> Path:
     path = ASSETS / "cifar10" / f"{split}.parquet"
     if not path.is_file():
         raise DataError(
-            f"the bundled pictures are not at {path}; they are part of every release: reinstall "
+            f"the bundled images are not at {path}; they are part of every release: reinstall "
             "gendataagent, or write them with scripts/bundle/make_slice.py"
         )
     return path

@@ -1,4 +1,4 @@
-"""Which columns of a table are picture, class and id, and what they say."""
+"""Which columns of a table are image, class and id, and what they say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TRAIN, Item, Listing, readable, some
 from gendataagent.data.tables import TableFile, TableStore
 
-IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
+IMAGE_NAMES = ("image", "img", "image", "photo", "jpg", "png")
 LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "category", "class_name")
 ID_NAME = "id"
 
@@ -103,7 +103,7 @@ def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
 
 
 def image_column(file: TableFile, wanted: str = AUTO) -> str:
-    """Return the picture column of one table; raise `DataError` if it cannot be told."""
+    """Return the image column of one table; raise `DataError` if it cannot be told."""
     schema = file.schema()
     return _pick(schema.names, wanted, "image", _image_columns(schema, _features(schema)))
 

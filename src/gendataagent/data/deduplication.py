@@ -1,7 +1,7 @@
 """Near-duplicates across splits: found by thumbnails, told, and taken out of train and validation.
 
-Nothing is taken out of test. What goes: training pictures that repeat a validation or test picture,
-and validation pictures that repeat a test picture.
+Nothing is taken out of test. What goes: training images that repeat a validation or test image,
+and validation images that repeat a test image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gendataagent.config import DataConfig
 from gendataagent.data.listing import TEST, TRAIN, VALIDATION, Item, some
 from gendataagent.data.near_duplicates import Search, Uint8Array, find_repeats
 
-TOO_MANY = 0.2  # of a split: then the pictures are all alike, or the split itself is wrong
+TOO_MANY = 0.2  # of a split: then the images are all alike, or the split itself is wrong
 _PAIRS = ((VALIDATION, TEST), (TRAIN, TEST), (TRAIN, VALIDATION))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearDuplicate:
-    """A picture of one split and the picture of another that it repeats most closely.
+    """A image of one split and the image of another that it repeats most closely.
 
     Args:
         correlation: of their thumbnails, above data.near_duplicate_correlation and at most 1.
@@ -62,12 +62,12 @@ def weed(
 ) -> Weeded:
     """Return what stays after `data.near_duplicates` was done, and what was found.
 
-    A split of which more than a fifth would go keeps all its pictures, and a class its last ones:
+    A split of which more than a fifth would go keeps all its images, and a class its last ones:
     thumbnails that are all alike (digits, X-rays) tell no copies from relatives.
 
     Args:
         thumbnails_N: [N, 16, 16, 3], one per item.
-        on_search: called with (pictures compared, pictures to compare).
+        on_search: called with (images compared, images to compare).
     """
     if config.near_duplicates == "off":
         return Weeded(list(items), (), [])
@@ -141,7 +141,7 @@ def _to_remove(
         if len(ids) > TOO_MANY * sizes[split]:
             notes.append(
                 f"Near-duplicates across splits: {_counted(own)}, of {sizes[split]}. That is too "
-                f"many to be copies by accident, so all stay. Either the pictures are all of one "
+                f"many to be copies by accident, so all stay. Either the images are all of one "
                 "kind (digits, X-rays): raise data.near_duplicate_correlation until only copies "
                 "are listed; or the splits share their scenes (frames of one film): split by "
                 "scene, or figures look better than they are."
@@ -154,7 +154,7 @@ def _to_remove(
         spared = {item.id for item in items if item.split == TRAIN and item.class_name in last}
         gone -= spared
         notes.append(
-            f"All training pictures of {some(last)} repeat held-out ones; they stay, or the class "
+            f"All training images of {some(last)} repeat held-out ones; they stay, or the class "
             "would have none."
         )
     return frozenset(gone), notes

@@ -19,7 +19,7 @@ TABLE_SUFFIX = ".parquet"
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
-    """Picture files below one folder; `files` are relative, as the file system spells them."""
+    """Image files below one folder; `files` are relative, as the file system spells them."""
 
     root: str
     files: tuple[str, ...]
@@ -47,7 +47,7 @@ class FolderStore:
 class Found:
     """What lies below a folder; paths are relative to it, as the file system spells them."""
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Found:
             notes.append(f"Ignored {self.hidden} hidden files or folders.")
         if self.others:
             kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.others.items()))
-            notes.append(f"Ignored {self.others.total()} files that are no pictures ({kinds}).")
+            notes.append(f"Ignored {self.others.total()} files that are no images ({kinds}).")
         if self.loops:
             notes.append(
                 f"Did not follow symbolic links that lead back up: {some(sorted(self.loops))}."
@@ -119,7 +119,7 @@ def _sort_in(path: str, entry: os.DirEntry[str], found: Found) -> None:
     elif reason := _not_a_file(entry):
         found.quarantined.append(Quarantined(posix(path), reason))
     else:
-        found.pictures.append(path)
+        found.images.append(path)
 
 
 def _not_a_file(entry: os.DirEntry[str]) -> str | None:
@@ -136,9 +136,9 @@ def list_folder(root: Path, found: Found) -> Listing:
     """Return the items of an image folder, sorted by id, one class per folder.
 
     Raises:
-        DataError: there are no pictures, no class folders, or the splits cannot be told.
+        DataError: there are no images, no class folders, or the splits cannot be told.
     """
-    _require_pictures(root, found)
+    _require_images(root, found)
     splits = _split_folders(root, found)
     notes: list[str] = []
     depth = 1 if splits else 0
@@ -147,7 +147,7 @@ def list_folder(root: Path, found: Found) -> Listing:
     files: list[str] = []
     stray: list[str] = []
     outside: list[str] = []
-    for path in sorted(found.pictures, key=lambda path: (posix(path), path)):
+    for path in sorted(found.images, key=lambda path: (posix(path), path)):
         parts, source_id = path.split(os.sep), posix(path)
         if splits and parts[0] not in splits:
             outside.append(source_id)
@@ -161,9 +161,9 @@ def list_folder(root: Path, found: Found) -> Listing:
             items[source_id] = Item(len(files), source_id, readable(parts[depth]), split)
             files.append(path)
     if stray:
-        notes.append(f"Ignored {len(stray)} pictures that lie in no class folder: {some(stray)}.")
+        notes.append(f"Ignored {len(stray)} images that lie in no class folder: {some(stray)}.")
     if outside:
-        notes.append(f"Ignored {len(outside)} pictures outside the splits: {some(outside)}.")
+        notes.append(f"Ignored {len(outside)} images outside the splits: {some(outside)}.")
     return Listing(
         store=FolderStore(str(root), tuple(files)),
         items=tuple(items.values()),
@@ -184,20 +184,20 @@ def _class_folders(folders: Iterable[str], splits: dict[str, str]) -> tuple[str,
     return tuple(sorted(names))
 
 
-def _require_pictures(root: Path, found: Found) -> None:
+def _require_images(root: Path, found: Found) -> None:
     expected = (
         "Expected class/*.jpg, or train/class/*.jpg with validation/ and test/ beside it, or "
         "parquet files"
     )
-    if not found.pictures:
+    if not found.images:
         seen = "; ".join(found.notes()) or "It is empty."
         refused = [f"{bad.name} ({bad.reason})" for bad in found.quarantined]
         if refused:
             seen += f" Refused: {some(refused)}."
-        raise DataError(f"no pictures in {root}. {seen} {expected}; archives must be unpacked")
-    if all(os.sep not in path for path in found.pictures):
+        raise DataError(f"no images in {root}. {seen} {expected}; archives must be unpacked")
+    if all(os.sep not in path for path in found.images):
         raise DataError(
-            f"the {len(found.pictures)} pictures in {root} lie in no class folder, so their "
+            f"the {len(found.images)} images in {root} lie in no class folder, so their "
             f"classes are not known. {expected}: make one folder per class and move them there"
         )
 
@@ -206,7 +206,7 @@ def _split_folders(root: Path, found: Found) -> dict[str, str]:
     """Return {top folder: split}, empty if the top folders are classes (a class may be "train")."""
     direct: Counter[str] = Counter()
     nested: Counter[str] = Counter()
-    for path in found.pictures:
+    for path in found.images:
         parts = path.split(os.sep)
         if len(parts) > 1:
             (direct if len(parts) == 2 else nested)[parts[0]] += 1
@@ -220,24 +220,24 @@ def _split_folders(root: Path, found: Found) -> dict[str, str]:
         return {}
     deep = [split for split, names in named.items() if any(nested[name] for name in names)]
     if others and TRAIN not in named and deep:
-        pass  # val/class/* beside my_pictures/class/*: not classes, so told below
+        pass  # val/class/* beside my_images/class/*: not classes, so told below
     elif others and (TRAIN not in deep or (len(deep) == 1 and direct[named[TRAIN][0]])):
         return {}
     if others and deep == [TRAIN]:
         raise DataError(
             f"{named[TRAIN][0]}/ in {root} has sub-folders like a split, but beside it lie "
             f"{some(others)}, which are no splits. If the top folders are classes, put the "
-            f"pictures of the class {named[TRAIN][0]!r} directly into its folder; if not, move "
+            f"images of the class {named[TRAIN][0]!r} directly into its folder; if not, move "
             "the others away"
         )
     if TRAIN not in named:
         raise DataError(
             f"{root} holds {some(sorted(top))} but no train folder; name the folder with the "
-            "training pictures train"
+            "training images train"
         )
     if not deep or TRAIN not in deep:
         raise DataError(
-            f"the pictures of {named[TRAIN][0]}/ in {root} lie in no class folder. Expected "
+            f"the images of {named[TRAIN][0]}/ in {root} lie in no class folder. Expected "
             f"{named[TRAIN][0]}/class/*.jpg: make one folder per class and move them there"
         )
     if twice := [names for names in named.values() if len(names) > 1]:

@@ -80,7 +80,7 @@ def list_hub(config: DataConfig) -> Listing:
 
 
 def _folder_of(files: list[TableFile]) -> Path:
-    """Return where relative picture paths start; the Arrow files hold bytes or absolute paths."""
+    """Return where relative image paths start; the Arrow files hold bytes or absolute paths."""
     return Path(files[0].path).parent if files else Path()
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to an upright 8-bit RGB picture, or the reason why not.
+"""From the bytes of a image file to an upright 8-bit RGB image, or the reason why not.
 
 Only raster formats are opened: Pillow would hand an EPS named cat.jpg to Ghostscript. No global
 state of Pillow is changed, so its own limit (Image.MAX_IMAGE_PIXELS) holds besides ours.
@@ -35,20 +35,20 @@ _UPRIGHT = {
 }
 
 
-def open_picture(stream: BinaryIO, max_pixels: float) -> Image.Image:
-    """Return the picture with its header read and no pixel decoded.
+def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
+    """Return the image with its header read and no pixel decoded.
 
     Raises:
-        ImageUnreadableError: not a picture, empty, or more than `max_pixels` pixels.
+        ImageUnreadableError: not a image, empty, or more than `max_pixels` pixels.
     """
     if not stream.read(1):
         raise ImageUnreadableError("empty (0 bytes)")
     stream.seek(0)
     Image.init()
     try:
-        picture = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+        image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
-        raise ImageUnreadableError("not a picture in a format that Pillow can read") from error
+        raise ImageUnreadableError("not a image in a format that Pillow can read") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ImageUnreadableError(
@@ -57,16 +57,16 @@ def open_picture(stream: BinaryIO, max_pixels: float) -> Image.Image:
         ) from error
     except Exception as error:  # plugins raise anything on a broken header
         raise ImageUnreadableError(_reason(error)) from error
-    width, height = picture.size
+    width, height = image.size
     if width * height > max_pixels:
         raise ImageUnreadableError(
             f"{width} x {height} px is {width * height / 1e6:.4g} megapixels, allowed are "
             f"{max_pixels / 1e6:.4g} (data.max_megapixels)"
         )
-    return picture
+    return image
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Return the first frame decoded: RGB, 8 bit, upright, on white where it is transparent.
 
     Whole-number modes of 16 bit are scaled to 8 bit by 1/257; floating point is taken as [0, 1] if
@@ -76,43 +76,43 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         ImageUnreadableError: the pixels are truncated, corrupt, or of unknown range.
     """
     try:
-        picture.load()
-        orientation = _orientation(picture)
-        if picture.mode.startswith(("I", "F")):
-            picture = _to_8_bit(picture)
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            white = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(white, picture)
-        picture = picture.convert("RGB")
+        image.load()
+        orientation = _orientation(image)
+        if image.mode.startswith(("I", "F")):
+            image = _to_8_bit(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        image = image.convert("RGB")
         if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
+            image = image.transpose(_UPRIGHT[orientation])
     except ImageUnreadableError:
         raise
     except Exception as error:  # decoders raise OSError, ValueError, struct.error, IndexError...
         raise ImageUnreadableError(_reason(error)) from error
-    picture.info = {}  # the EXIF rotation must not be applied a second time by whoever saves it
-    return picture
+    image.info = {}  # the EXIF rotation must not be applied a second time by whoever saves it
+    return image
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; broken EXIF does not spoil good pixels.
 
     Read after load(): Pillow turns TIFFs itself and then drops the tag.
     """
     try:
-        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # struct.error, OverflowError and others, by how the tag is broken
         return 1
 
 
-def _to_8_bit(picture: Image.Image) -> Image.Image:
-    """Return a greyscale picture; `convert` would clip everything above 255 to white."""
-    values = np.asarray(picture).astype(np.float64)
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Return a greyscale image; `convert` would clip everything above 255 to white."""
+    values = np.asarray(image).astype(np.float64)
     low, high = values.min(), values.max()
     if not np.isfinite(values).all():
         raise ImageUnreadableError("holds values that are not finite numbers")
-    if picture.mode == "F":
+    if image.mode == "F":
         scale, limit = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
     else:
         scale, limit = 1 / 257, 65535.0

@@ -1,12 +1,12 @@
-"""Near-duplicates between sets of pictures: test pictures where they must not be, and copies.
+"""Near-duplicates between sets of images: test images where they must not be, and copies.
 
-Two pictures repeat each other when the correlation of their 16 x 16 RGB thumbnails (mean taken
+Two images repeat each other when the correlation of their 16 x 16 RGB thumbnails (mean taken
 out, length 1) exceeds a threshold, also when one is mirrored. The threshold was chosen by eye on
 CIFAR-10 pairs sorted by correlation: above 0.94 nearly every pair is the same photograph, between
-0.90 and 0.92 about a third. Pictures of one colour repeat nothing. The search is that of
+0.90 and 0.92 about a third. Images of one colour repeat nothing. The search is that of
 `data.repeats`.
 
-Letters in tensor names: N pictures, B pictures of a batch.
+Letters in tensor names: N images, B images of a batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gendataagent.data.near_duplicates import (
     find_repeats,
     thumbnail,
 )
-from gendataagent.data.pixels import LabelledImages, Pixels, Progress
+from gendataagent.data.pixels import ImageSet, Pixels, Progress
 
 _BATCH = 1024
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
@@ -42,11 +42,11 @@ _DECODE_THREADS = min(8, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A picture and the one it repeats most closely.
+    """A image and the one it repeats most closely.
 
     Args:
-        id: of the picture in the set that was looked through.
-        reference_id: of the picture it repeats.
+        id: of the image in the set that was looked through.
+        reference_id: of the image it repeats.
         correlation: of their thumbnails, above the threshold and at most 1.
         mirrored: whether it repeats the mirror image.
     """
@@ -63,7 +63,7 @@ class LeakageReport:
 
     Args:
         images: size of the set that was looked through; references: of the reference set.
-        duplicates: every picture of the set that repeats a reference picture, closest first.
+        duplicates: every image of the set that repeats a reference image, closest first.
     """
 
     images: int
@@ -73,12 +73,12 @@ class LeakageReport:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Ids of the set's pictures that repeat a reference picture: those to be removed."""
+        """Ids of the set's images that repeat a reference image: those to be removed."""
         return frozenset(duplicate.id for duplicate in self.duplicates)
 
     @property
     def repeated_references(self) -> int:
-        """Reference pictures that at least one picture repeats most closely."""
+        """Reference images that at least one image repeats most closely."""
         return len({duplicate.reference_id for duplicate in self.duplicates})
 
     def to_json(self) -> dict[str, Any]:
@@ -108,17 +108,17 @@ def audit(
 def near_duplicates(
     images: Pixels, references: Pixels, *, threshold: float = DUPLICATE_CORRELATION
 ) -> LeakageReport:
-    """Return the pictures of `images` that repeat one of `references`, each with the closest.
+    """Return the images of `images` that repeat one of `references`, each with the closest.
 
     Also shows copies by the generator: `near_duplicates(synthetic, train)`. The sets may be of
-    different picture sizes; memory grows by 3 kB a picture of either.
+    different image sizes; memory grows by 3 kB a image of either.
     """
     repeats = find_repeats(_flat(images), _flat(references), threshold=threshold)
     return _report(images.ids, references.ids, threshold, repeats)
 
 
-def thumbnails_of(images: LabelledImages, progress: Progress | None = None) -> Uint8Array:
-    """Return the thumbnails [N, 16, 16, 3] of pictures, decoded in threads and let go at once."""
+def thumbnails_of(images: ImageSet, progress: Progress | None = None) -> Uint8Array:
+    """Return the thumbnails [N, 16, 16, 3] of images, decoded in threads and let go at once."""
     thumbnails_N = np.empty((len(images), *THUMBNAIL_SHAPE), dtype=np.uint8)
     with ThreadPoolExecutor(_DECODE_THREADS) as threads:
         small = threads.map(lambda index: thumbnail(images.image(index)), range(len(images)))
@@ -146,7 +146,7 @@ def compare(
 
 
 class HeldOut:
-    """Recognises validation and test pictures among new ones; holds thumbnails, no labels.
+    """Recognises validation and test images among new ones; holds thumbnails, no labels.
 
     The classifier never sees what is in here, nor does whoever makes images: it only drops copies.
     """
@@ -161,14 +161,14 @@ class HeldOut:
 
     @classmethod
     def of(cls, splits: ImageSplits, config: DataConfig) -> HeldOut | None:
-        """Return the held-out pictures of a run; None where data.near_duplicates is off."""
+        """Return the held-out images of a run; None where data.near_duplicates is off."""
         if config.near_duplicates == "off":
             return None
         ids = {split: images.ids for split, images in splits.by_name().items()}
         return cls(ids, splits.thumbnails, config.near_duplicate_correlation)
 
-    def judge(self, candidates: Sequence[Candidate], images: LabelledImages) -> list[Candidate]:
-        """Return the candidates; those whose image repeats a held-out picture say so.
+    def judge(self, candidates: Sequence[Candidate], images: ImageSet) -> list[Candidate]:
+        """Return the candidates; those whose image repeats a held-out image say so.
 
         Args:
             images: one per candidate, with the candidates' ids.
@@ -186,14 +186,14 @@ class HeldOut:
                 threshold=self._threshold,
             )
             for id_ in report.ids:
-                judged[id_] = replace(judged[id_], rejected_by=f"repeats-{split}-picture")
+                judged[id_] = replace(judged[id_], rejected_by=f"repeats-{split}-image")
         return list(judged.values())
 
 
-def say(reports: Mapping[str, LeakageReport], what: str = "test pictures") -> Sequence[str]:
+def say(reports: Mapping[str, LeakageReport], what: str = "test images") -> Sequence[str]:
     """Return one sentence a set, for people."""
     return [
-        f"{name}: {len(report.ids)} of {report.images} pictures repeat {what} "
+        f"{name}: {len(report.ids)} of {report.images} images repeat {what} "
         f"({report.repeated_references} of {report.references}; correlation of thumbnails above "
         f"{report.threshold:g})"
         for name, report in reports.items()

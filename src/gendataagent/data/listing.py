@@ -1,4 +1,4 @@
-"""What a source of data (folder, tables) says is there, before any picture is decoded."""
+"""What a source of data (folder, tables) says is there, before any image is decoded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from gendataagent.data.sets import PictureStore
+from gendataagent.data.sets import ImageStore
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
@@ -19,7 +19,7 @@ _SPLIT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture that is said to be there: its row in the store, and what it is called."""
+    """One image that is said to be there: its row in the store, and what it is called."""
 
     row: int
     id: str
@@ -37,7 +37,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class PaperCounts:
-    """How many pictures and classes the paper has in a data set (Table 5 [S])."""
+    """How many images and classes the paper has in a data set (Table 5 [S])."""
 
     title: str
     train: int
@@ -50,11 +50,11 @@ class Listing:
     """All items of a source. A source without splits has them all in "train".
 
     Args:
-        class_names: every class the source knows, in label order, with pictures or not.
+        class_names: every class the source knows, in label order, with images or not.
         paper: what to compare the counts with, if this is one of the paper's data sets.
     """
 
-    store: PictureStore
+    store: ImageStore
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
     quarantined: tuple[Quarantined, ...] = ()

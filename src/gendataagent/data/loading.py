@@ -1,4 +1,4 @@
-"""`load_data`: from a path in the settings to checked, split, labelled pictures."""
+"""`load_data`: from a path in the settings to checked, split, labelled images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def load_data(
     progress: Callable[[int, int], None] | None = None,
     on_search: Search | None = None,
 ) -> ImageSplits:
-    """Return the pictures of `config.path`, every one of them decoded once to see that it can be.
+    """Return the images of `config.path`, every one of them decoded once to see that it can be.
 
     Missing splits are drawn from train, stratified, by `seed`; what cannot be read is left out and
     listed in `quarantined`, never replaced. Near-duplicates across splits are dealt with as
@@ -63,8 +63,8 @@ def load_data(
     for them. Order within a split: by id for folders, by file and row for tables.
 
     Args:
-        progress: called with (pictures checked, pictures in all), from the calling thread.
-        on_search: called with (pictures compared, pictures to compare) while near-duplicates
+        progress: called with (images checked, images in all), from the calling thread.
+        on_search: called with (images compared, images to compare) while near-duplicates
             across splits are looked for.
 
     Raises:
@@ -109,7 +109,7 @@ def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCo
     for name, expected in ((TRAIN, paper.train), (TEST, paper.test)):
         got = sum(item.split == name for item in readable)
         if got != expected:
-            notes.append(f"{name}: {got:,} pictures, the paper has {expected:,} ({paper.title}).")
+            notes.append(f"{name}: {got:,} images, the paper has {expected:,} ({paper.title}).")
     classes = len({item.class_name for item in readable})
     if classes != paper.classes:
         notes.append(f"{classes} classes, the paper has {paper.classes} ({paper.title}).")
@@ -117,7 +117,7 @@ def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCo
         remain = sum(item.split == TRAIN for item in split)
         notes.append(
             "The paper counts no validation split; with one set aside, so that test is not used "
-            f"for choosing, {remain:,} pictures remain to train on."
+            f"for choosing, {remain:,} images remain to train on."
         )
     return notes
 
@@ -142,7 +142,7 @@ def _one_split(
 
 
 def list_data(config: DataConfig) -> Listing:
-    """Return what the path says it holds, its classes called by words; no picture is decoded.
+    """Return what the path says it holds, its classes called by words; no image is decoded.
 
     Raises:
         DataError: nothing usable at the path.
@@ -170,7 +170,7 @@ def _no_path(layout: str) -> str:
     if layout in ARCHIVES:
         archive = ARCHIVES[layout]
         return f"data.path is empty: give --data DIR, {archive.counts.title}. {archive.unpack}"
-    return "data.path is empty: give --data DIR, a folder of pictures with one folder a class"
+    return "data.path is empty: give --data DIR, a folder of images with one folder a class"
 
 
 def _list_tables(path: Path, config: DataConfig) -> Listing | None:
@@ -179,7 +179,7 @@ def _list_tables(path: Path, config: DataConfig) -> Listing | None:
         if path.suffix.lower() != TABLE_SUFFIX:
             raise DataError(
                 f"{path} is a file of no known kind; allowed are a parquet file, or a folder of "
-                "pictures, of parquet files, or saved by Hugging Face datasets"
+                "images, of parquet files, or saved by Hugging Face datasets"
             )
         table = TableFile(str(path), path.name, TRAIN)
         return list_tables(path.parent, [table], config, _layout_notes(config))
@@ -196,9 +196,9 @@ def _layout_notes(config: DataConfig) -> list[str]:
 
 
 def _list_folder(path: Path, config: DataConfig) -> Listing:
-    """Return what a folder of pictures, or of parquet files, holds."""
+    """Return what a folder of images, or of parquet files, holds."""
     found = find_files(path)
-    if found.tables and not found.pictures:
+    if found.tables and not found.images:
         files, notes = parquet_files(path, found.tables)
         return list_tables(path, files, config, [*_layout_notes(config), *notes])
     if config.layout not in (AUTO, FOLDER):
@@ -225,7 +225,7 @@ def _resolve(text: str) -> Path:
     close = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
     raise DataError(
-        f"data.path {path} does not exist{hint}. Give a folder of pictures (class/*.jpg), a "
+        f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a "
         "parquet file or folder, a folder saved by Hugging Face datasets, hub:NAME for a data set "
         "of the Hub, or bundled:cifar10"
     )
@@ -233,10 +233,10 @@ def _resolve(text: str) -> Path:
 
 def _require_readable(config: DataConfig, listing: Listing, screened: Screened) -> None:
     if not listing.items:
-        raise DataError(f"{config.path} holds no labelled pictures; expected at least two classes")
+        raise DataError(f"{config.path} holds no labelled images; expected at least two classes")
     if all(item.split != TRAIN for item in screened.items):
         refused = [f"{bad.name} ({bad.reason})" for bad in screened.quarantined]
         raise DataError(
-            f"none of the training pictures in {config.path} can be read: {some(refused)}. Restore "
+            f"none of the training images in {config.path} can be read: {some(refused)}. Restore "
             "them from where they came from"
         )

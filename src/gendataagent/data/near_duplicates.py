@@ -1,10 +1,10 @@
-"""Pictures that repeat others, found by their thumbnails: the search alone, on arrays.
+"""Images that repeat others, found by their thumbnails: the search alone, on arrays.
 
-Two pictures repeat each other when the correlation of their 16 x 16 RGB thumbnails (of the centre
+Two images repeat each other when the correlation of their 16 x 16 RGB thumbnails (of the centre
 square) exceeds a threshold, also when one is mirrored. Brightness and contrast do not change a
-correlation. A picture of one colour repeats nothing: nothing is on it.
+correlation. A image of one colour repeats nothing: nothing is on it.
 
-Legend: N pictures, R references, 16 x 16 pixels, 3 colours, D = 384: half the values of a
+Legend: N images, R references, 16 x 16 pixels, 3 colours, D = 384: half the values of a
 thumbnail.
 """
 
@@ -31,12 +31,12 @@ _ROUNDING = 1e-4  # by how much the fast search may err; what it finds is comput
 Uint8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.floating]
 Search = Callable[[int, int], None]
-"""Called with (pictures looked through, pictures in all)."""
+"""Called with (images looked through, images in all)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Picture `row` repeats reference `reference` most closely, or its mirror image."""
+    """Image `row` repeats reference `reference` most closely, or its mirror image."""
 
     row: int
     reference: int
@@ -44,12 +44,12 @@ class Repeat:
     mirrored: bool
 
 
-def thumbnail(picture: Image.Image) -> Uint8Array:
-    """Return [16, 16, 3]: the mean colours of the centre square of an upright RGB picture."""
-    width, height = picture.size
+def thumbnail(image: Image.Image) -> Uint8Array:
+    """Return [16, 16, 3]: the mean colours of the centre square of an upright RGB image."""
+    width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    small = picture.resize(
+    small = image.resize(
         (THUMBNAIL_PX, THUMBNAIL_PX),
         Image.Resampling.BOX,
         box=(left, top, left + side, top + side),
@@ -64,7 +64,7 @@ def find_repeats(
     threshold: float = DUPLICATE_CORRELATION,
     on_rows: Search | None = None,
 ) -> list[Repeat]:
-    """Return every picture that repeats a reference, with the closest one, in order of rows.
+    """Return every image that repeats a reference, with the closest one, in order of rows.
 
     Mirrored or not is told at the price of one: with a = even + odd part about the vertical axis,
     a.b = even.even + odd.odd, and with b mirrored the second term changes its sign. The fast search
@@ -73,7 +73,7 @@ def find_repeats(
 
     Args:
         images_N: thumbnails [N, 16, 16, 3], uint8 or floating point in [0, 255]; references_R
-            likewise. Memory grows with both: 3 kB a reference, the pictures block by block.
+            likewise. Memory grows with both: 3 kB a reference, the images block by block.
 
     Raises:
         DataError: thumbnails of another shape.
@@ -145,9 +145,9 @@ def _main_directions(half_RD: FloatArray) -> FloatArray:
 def _near(
     block: npt.NDArray[np.generic], blocks: _Blocks, threshold: float
 ) -> Iterator[tuple[int, int]]:
-    """Yield (row, closest reference) of the pictures above the threshold.
+    """Yield (row, closest reference) of the images above the threshold.
 
-    Most pictures are nowhere near any reference already by their sketches, at an eighth of the
+    Most images are nowhere near any reference already by their sketches, at an eighth of the
     price; only the others are compared in full.
     """
     even_BD, odd_BD = _halves(block)

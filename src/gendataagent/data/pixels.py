@@ -1,6 +1,6 @@
-"""Labelled pictures as uint8 tensors of one square size: what classifiers train on and score.
+"""Labelled images as uint8 tensors of one square size: what classifiers train on and score.
 
-Letters in tensor names: N pictures, B pictures of a batch, 3 colour channels, S side in px.
+Letters in tensor names: N images, B images of a batch, 3 colour channels, S side in px.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ GIB = 1 << 30
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
 
 Progress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+"""Called with (images done, images in all)."""
 
 
-class LabelledImages(Protocol):
+class ImageSet(Protocol):
     """What pixels are read from; the sets of `gendataagent.data` are such.
 
-    `image` returns an upright RGB picture and may be called from several threads at once.
+    `image` returns an upright RGB image and may be called from several threads at once.
     """
 
     @property
@@ -42,12 +42,12 @@ class LabelledImages(Protocol):
 
 
 class Pixels:
-    """Pictures of one square size with their labels and ids.
+    """Images of one square size with their labels and ids.
 
     Args:
         read: indices [B] -> uint8 tensor [B, 3, size_px, size_px] on the CPU.
-        labels: class index of each picture.
-        ids: stable id of each picture.
+        labels: class index of each image.
+        ids: stable id of each image.
         read_ahead: whether reading is slow enough to be done while the previous batch is used.
     """
 
@@ -71,7 +71,7 @@ class Pixels:
     @classmethod
     def from_images(
         cls,
-        images: LabelledImages,
+        images: ImageSet,
         size_px: int,
         *,
         cache_bytes: int = 4 * GIB,
@@ -80,7 +80,7 @@ class Pixels:
         """Return the centre squares of `images`, resized to `size_px` (bicubic, antialiased).
 
         They are decoded once and kept in memory when that takes at most `cache_bytes`
-        (3 * size_px**2 bytes a picture), else decoded again for every batch, in threads.
+        (3 * size_px**2 bytes a image), else decoded again for every batch, in threads.
         """
         count = len(images)
 
@@ -97,8 +97,8 @@ class Pixels:
             )
         cache_N3SS = torch.empty((count, 3, size_px, size_px), dtype=torch.uint8)
         with ThreadPoolExecutor(_DECODE_THREADS) as threads:
-            for index, picture_3SS in enumerate(threads.map(decode, range(count))):
-                cache_N3SS[index] = picture_3SS
+            for index, image_3SS in enumerate(threads.map(decode, range(count))):
+                cache_N3SS[index] = image_3SS
                 if progress is not None:
                     progress(index + 1, count)
         return cls(cache_N3SS.__getitem__, list(images.labels), ids=images.ids, size_px=size_px)
@@ -112,9 +112,9 @@ class Pixels:
         ids: Sequence[str],
         size_px: int,
     ) -> Self:
-        """Return the centre squares of pictures that are already in memory."""
+        """Return the centre squares of images that are already in memory."""
         if len(images) != len(labels):
-            raise DataError(f"{len(images)} pictures but {len(labels)} labels")
+            raise DataError(f"{len(images)} images but {len(labels)} labels")
         cache_N3SS = torch.empty((len(images), 3, size_px, size_px), dtype=torch.uint8)
         for index, image in enumerate(images):
             cache_N3SS[index] = square_tensor(image, size_px)
@@ -122,7 +122,7 @@ class Pixels:
 
     @classmethod
     def concat(cls, parts: Sequence[Pixels]) -> Self:
-        """Return the pictures of all parts, in order, without copying them.
+        """Return the images of all parts, in order, without copying them.
 
         Raises:
             DataError: no parts, or parts of different sizes.
@@ -153,7 +153,7 @@ class Pixels:
         return len(self.labels)
 
     def batch(self, indices: Sequence[int] | Tensor, *, crop_px: int | None = None) -> Tensor:
-        """Return the pictures at `indices` as uint8 [B, 3, S, S].
+        """Return the images at `indices` as uint8 [B, 3, S, S].
 
         S is `size_px`, or `crop_px` for the centre crop of that size.
         """
@@ -163,7 +163,7 @@ class Pixels:
     def stream(
         self, batches: Iterable[Tensor], *, crop_px: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (indices, pictures) per batch; slow reading goes on while a batch is in use."""
+        """Yield (indices, images) per batch; slow reading goes on while a batch is in use."""
         if not self._read_ahead:
             for indices in batches:
                 yield indices, self.batch(indices, crop_px=crop_px)
@@ -180,15 +180,15 @@ class Pixels:
 
 
 def square_tensor(image: Image.Image, size_px: int) -> Tensor:
-    """Return the centre square of an upright picture as uint8 [3, size_px, size_px].
+    """Return the centre square of an upright image as uint8 [3, size_px, size_px].
 
     Raises:
-        DataError: a picture with more than 8 bits a channel, which Pillow would turn white.
+        DataError: a image with more than 8 bits a channel, which Pillow would turn white.
     """
     if image.mode != "RGB":
         if image.mode[0] in "IF":
             raise DataError(
-                f"a picture of mode {image.mode} has more than 8 bits a channel; scale it to "
+                f"a image of mode {image.mode} has more than 8 bits a channel; scale it to "
                 "0..255 and convert it to RGB first"
             )
         image = image.convert("RGB")
@@ -205,10 +205,10 @@ def square_tensor(image: Image.Image, size_px: int) -> Tensor:
 
 
 def centre_crop(images_B3SS: Tensor, crop_px: int) -> Tensor:
-    """Return the centre [B, 3, crop_px, crop_px]; raise `DataError` if the pictures are smaller."""
+    """Return the centre [B, 3, crop_px, crop_px]; raise `DataError` if the images are smaller."""
     size_px = images_B3SS.shape[-1]
     if crop_px > size_px:
-        raise DataError(f"the classifier wants {crop_px} px, but the pictures have {size_px} px")
+        raise DataError(f"the classifier wants {crop_px} px, but the images have {size_px} px")
     start = (size_px - crop_px) // 2
     return images_B3SS[..., start : start + crop_px, start : start + crop_px]
 

@@ -1,4 +1,4 @@
-"""Decode every picture in threads, to find the ones that cannot be used; large sets only once."""
+"""Decode every image in threads, to find the ones that cannot be used; large sets only once."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import NamedTuple
 import numpy as np
 
 from gendataagent.core.errors import ImageUnreadableError
-from gendataagent.data.images import open_picture, to_rgb
+from gendataagent.data.images import open_image, to_rgb
 from gendataagent.data.listing import Item, Quarantined
 from gendataagent.data.near_duplicates import DECODED_PX, THUMBNAIL_SHAPE, Uint8Array, thumbnail
 from gendataagent.data.scan_cache import Verdicts
-from gendataagent.data.sets import PictureStore
+from gendataagent.data.sets import ImageStore
 
-REMEMBER_FROM = 2000  # pictures; smaller sets are decoded in seconds and leave no files behind
+REMEMBER_FROM = 2000  # images; smaller sets are decoded in seconds and leave no files behind
 _ITEMS_PER_TASK = 32
 _MAX_THREADS = 16
 _CHUNK_BYTES = 1 << 20
 _LARGE_PX = 24_000_000
-_one_large_picture = threading.Lock()  # bounds memory to a few small pictures and one large one
+_one_large_image = threading.Lock()  # bounds memory to a few small images and one large one
 
 
 class Good(NamedTuple):
-    """What is kept of a picture that decodes: the hash of its bytes, and its thumbnail."""
+    """What is kept of a image that decodes: the hash of its bytes, and its thumbnail."""
 
     digest: bytes
     thumbnail: Uint8Array
@@ -37,7 +37,7 @@ class Good(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Screened:
-    """The items whose pictures decode, the others with the reason, and id -> hash of the bytes.
+    """The items whose images decode, the others with the reason, and id -> hash of the bytes.
 
     `thumbnails_N` holds those of the items, [N, 16, 16, 3].
     """
@@ -49,15 +49,15 @@ class Screened:
 
 
 def screen(
-    store: PictureStore,
+    store: ImageStore,
     items: Sequence[Item],
     *,
     max_pixels: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> Screened:
-    """Return which pictures can be decoded in full; `progress` gets (done, total).
+    """Return which images can be decoded in full; `progress` gets (done, total).
 
-    What is larger than `max_pixels` is refused by its header alone. Of `REMEMBER_FROM` pictures or
+    What is larger than `max_pixels` is refused by its header alone. Of `REMEMBER_FROM` images or
     more the good ones are remembered: at the next start only new and changed files are decoded.
     """
     remembered = Verdicts(store, max_pixels) if len(items) >= REMEMBER_FROM else None
@@ -91,7 +91,7 @@ def screen(
 
 
 def _recheck(
-    store: PictureStore, item: Item, max_pixels: float, remembered: Verdicts | None
+    store: ImageStore, item: Item, max_pixels: float, remembered: Verdicts | None
 ) -> Good | str:
     """Return what `_check` does, from memory if the file is as it was when it was found good."""
     if remembered is None:
@@ -109,16 +109,16 @@ def _recheck(
     return verdict
 
 
-def _check(store: PictureStore, item: Item, max_pixels: float) -> Good | str:
-    """Return the hash and the thumbnail of a picture, or the reason why it cannot be used."""
+def _check(store: ImageStore, item: Item, max_pixels: float) -> Good | str:
+    """Return the hash and the thumbnail of a image, or the reason why it cannot be used."""
     try:
         with store.open(item.row) as stream:
-            picture = open_picture(stream, max_pixels)
-            large = picture.width * picture.height > _LARGE_PX
+            image = open_image(stream, max_pixels)
+            large = image.width * image.height > _LARGE_PX
             # JPEG at down to 1/8: all its data is still read, in half the time.
-            picture.draft(None, (DECODED_PX, DECODED_PX))
-            with _one_large_picture if large else nullcontext():
-                small = thumbnail(to_rgb(picture))
+            image.draft(None, (DECODED_PX, DECODED_PX))
+            with _one_large_image if large else nullcontext():
+                small = thumbnail(to_rgb(image))
             stream.seek(0)
             digest = hashlib.blake2b(digest_size=16)
             while chunk := stream.read(_CHUNK_BYTES):

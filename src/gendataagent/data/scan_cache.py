@@ -1,6 +1,6 @@
-"""Which pictures were found good before, so that a large set is decoded once and not at each start.
+"""Which images were found good before, so that a large set is decoded once and not at each start.
 
-Kept in the cache folder, two files a data set: verdicts, and thumbnails by the hash of the picture.
+Kept in the cache folder, two files a data set: verdicts, and thumbnails by the hash of the image.
 Only good verdicts are kept, each with size and times of the file; a file that was touched since is
 decoded again. Losing the cache costs time alone.
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gendataagent.core import files
 from gendataagent.core.errors import StorageError
 from gendataagent.data.near_duplicates import THUMBNAIL_SHAPE, Uint8Array
-from gendataagent.data.sets import PictureStore
+from gendataagent.data.sets import ImageStore
 from gendataagent.data.tables import cache_folder
 
 _FORM = 1  # raise it when `screening` refuses what it let pass before
@@ -29,7 +29,7 @@ _RECORD = np.dtype([("digest", "V16"), ("thumbnail", np.uint8, THUMBNAIL_SHAPE)]
 
 @runtime_checkable
 class LastingStore(Protocol):
-    """A store on disk that can tell without reading a picture whether it has changed."""
+    """A store on disk that can tell without reading a image whether it has changed."""
 
     @property
     def place(self) -> str:
@@ -47,7 +47,7 @@ class Verdicts:
     What `_known` names was on disk when it was opened.
     """
 
-    def __init__(self, store: PictureStore, max_pixels: float) -> None:
+    def __init__(self, store: ImageStore, max_pixels: float) -> None:
         self._store = store if isinstance(store, LastingStore) else None
         self._new: dict[str, list[str]] = {}
         self._known: Mapping[str, list[str]] = {}
@@ -63,11 +63,11 @@ class Verdicts:
         }
 
     def state(self, row: int) -> str:
-        """Return the state of a picture's file; "" where the store cannot tell."""
+        """Return the state of a image's file; "" where the store cannot tell."""
         return self._store.state(row) if self._store is not None else ""
 
     def good(self, source_id: str, state: str) -> tuple[bytes, Uint8Array] | None:
-        """Return hash and thumbnail of a picture that was good in this very state, else None."""
+        """Return hash and thumbnail of a image that was good in this very state, else None."""
         found = self._known.get(source_id)
         if not found or not state or found[0] != state:
             return None
@@ -76,7 +76,7 @@ class Verdicts:
         return None if row is None else (digest, self._known_thumbnails["thumbnail"][row])
 
     def add(self, source_id: str, state: str, digest: bytes, thumbnail: Uint8Array) -> None:
-        """Note a good picture."""
+        """Note a good image."""
         if state:
             self._new[source_id] = [state, digest.hex()]
             self._new_thumbnails[digest] = thumbnail

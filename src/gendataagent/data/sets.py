@@ -1,4 +1,4 @@
-"""Labelled pictures with stable ids, decoded when asked for."""
+"""Labelled images with stable ids, decoded when asked for."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ from typing import BinaryIO, Protocol, Self
 from PIL import Image
 
 from gendataagent.core.errors import DataError, ImageUnreadableError
-from gendataagent.data.images import open_picture, to_rgb
+from gendataagent.data.images import open_image, to_rgb
 
 
-class PictureStore(Protocol):
-    """Where encoded pictures lie, addressed by row number. Picklable, readable from any thread."""
+class ImageStore(Protocol):
+    """Where encoded images lie, addressed by row number. Picklable, readable from any thread."""
 
     def open(self, row: int) -> BinaryIO:
-        """Return the encoded picture; raise OSError or `ImageUnreadableError` if there is none."""
+        """Return the encoded image; raise OSError or `ImageUnreadableError` if there is none."""
         ...
 
     def name(self, row: int) -> str:
-        """Return how a person finds the picture: relative file path, or file and row."""
+        """Return how a person finds the image: relative file path, or file and row."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryStore:
-    """Encoded pictures held in memory."""
+    """Encoded images held in memory."""
 
     encoded: tuple[bytes, ...]
 
     def open(self, row: int) -> BinaryIO:
-        """Return the encoded picture."""
+        """Return the encoded image."""
         return io.BytesIO(self.encoded[row])
 
     def name(self, row: int) -> str:
         """Return the position."""
-        return f"picture {row}"
+        return f"image {row}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledImages:
-    """An immutable sequence of labelled pictures with stable ids.
+    """An immutable sequence of labelled images with stable ids.
 
-    Picklable and cheap to send to workers: it holds where the pictures are, not their pixels.
+    Picklable and cheap to send to workers: it holds where the images are, not their pixels.
 
     Args:
         class_names: in label order; the same in all splits.
         ids: unique over all splits of a data set, ASCII or Unicode in NFC, stable between runs.
         labels: index into `class_names`, one per id.
-        rows: position of each picture in `store`.
-        max_pixels: pictures above are refused, as at load time.
+        rows: position of each image in `store`.
+        max_pixels: images above are refused, as at load time.
     """
 
     class_names: tuple[str, ...]
     ids: tuple[str, ...]
     labels: tuple[int, ...]
     rows: tuple[int, ...]
-    store: PictureStore
+    store: ImageStore
     max_pixels: float = float("inf")
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.labels) == len(self.rows):
             raise DataError(
-                "ids, labels and pictures must be equally many, got "
+                "ids, labels and images must be equally many, got "
                 f"{len(self.ids)}, {len(self.labels)} and {len(self.rows)}"
             )
         if len(set(self.ids)) < len(self.ids):
-            raise DataError("ids must be unique, got some twice; give each picture its own")
+            raise DataError("ids must be unique, got some twice; give each image its own")
         if any(not 0 <= label < len(self.class_names) for label in self.labels):
             raise DataError(
                 f"labels must lie in 0..{len(self.class_names) - 1} (class_names has "
@@ -85,7 +85,7 @@ class LabelledImages:
         class_names: Sequence[str],
         ids: Sequence[str],
     ) -> Self:
-        """Return a set of pictures at hand, kept as PNG in memory; any mode PNG can store."""
+        """Return a set of images at hand, kept as PNG in memory; any mode PNG can store."""
         encoded = []
         for image in images:
             buffer = io.BytesIO()
@@ -103,7 +103,7 @@ class LabelledImages:
         return len(self.ids)
 
     def image(self, index: int) -> Image.Image:
-        """Return the picture at `index` in [-len, len): RGB, 8 bit, upright, original size.
+        """Return the image at `index` in [-len, len): RGB, 8 bit, upright, original size.
 
         Raises:
             IndexError: no such position.
@@ -112,10 +112,10 @@ class LabelledImages:
         row, source_id = self.rows[index], self.ids[index]
         try:
             with self.store.open(row) as stream:
-                return to_rgb(open_picture(stream, self.max_pixels))
+                return to_rgb(open_image(stream, self.max_pixels))
         except (OSError, ImageUnreadableError) as error:
             raise ImageUnreadableError(
-                f"cannot read picture {source_id} ({self.store.name(row)}): {error}. It was "
+                f"cannot read image {source_id} ({self.store.name(row)}): {error}. It was "
                 "readable when the data was loaded; restore it, or load the data again"
             ) from error
 
@@ -125,11 +125,11 @@ class LabelledImages:
             return self._positions[source_id]
         except KeyError:
             raise DataError(
-                f"no picture with the id {source_id!r} among the {len(self)} of this set"
+                f"no image with the id {source_id!r} among the {len(self)} of this set"
             ) from None
 
     def subset(self, indices: Iterable[int]) -> LabelledImages:
-        """Return the pictures at `indices`, in that order, with the same classes and store."""
+        """Return the images at `indices`, in that order, with the same classes and store."""
         chosen = tuple(indices)
         return LabelledImages(
             class_names=self.class_names,
@@ -148,7 +148,7 @@ class LabelledImages:
 def median_side_px(images: LabelledImages, *, sample: int = 200) -> int:
     """Return the median length in px of the shorter side; only headers are read.
 
-    At most `sample` pictures are looked at, evenly spaced, so that the answer is the same each
+    At most `sample` images are looked at, evenly spaced, so that the answer is the same each
     time.
 
     Raises:
@@ -156,15 +156,13 @@ def median_side_px(images: LabelledImages, *, sample: int = 200) -> int:
     """
     count = min(sample, len(images))
     if count < 1:
-        raise DataError("an empty set of pictures has no median size")
+        raise DataError("an empty set of images has no median size")
     sides = []
     for i in range(count):
         index = i * len(images) // count
         try:
             with images.store.open(images.rows[index]) as stream:
-                sides.append(min(open_picture(stream, images.max_pixels).size))
+                sides.append(min(open_image(stream, images.max_pixels).size))
         except OSError as error:
-            raise ImageUnreadableError(
-                f"cannot read picture {images.ids[index]}: {error}"
-            ) from error
+            raise ImageUnreadableError(f"cannot read image {images.ids[index]}: {error}") from error
     return sorted(sides)[count // 2]

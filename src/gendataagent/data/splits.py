@@ -25,10 +25,10 @@ class ImageSplits:
     Args:
         quarantined: what was refused, with the reason.
         notes: sentences a reader of the run should see.
-        fingerprint: hash over split, id and class of all pictures; the same wherever the data
+        fingerprint: hash over split, id and class of all images; the same wherever the data
             lies and in whatever order the system lists the files.
-        near_duplicates: pictures that repeat one of another split, taken out or not.
-        thumbnails: split -> [N, 16, 16, 3] of its pictures in order, for validation and test:
+        near_duplicates: images that repeat one of another split, taken out or not.
+        thumbnails: split -> [N, 16, 16, 3] of its images in order, for validation and test:
             enough to recognise a copy, without any label.
     """
 
@@ -51,7 +51,7 @@ class ImageSplits:
         return {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one JSON row per picture (split, id, class, label): the split, written down."""
+        """Return one JSON row per image (split, id, class, label): the split, written down."""
         return [
             {"split": split, "id": source_id, "class": self.class_names[label], "label": label}
             for split, images in self.by_name().items()
@@ -70,8 +70,8 @@ def draw_missing_splits(
 ) -> tuple[list[Item], list[str]]:
     """Return the items with the splits that are missing taken from train, and notes.
 
-    Each class gives its share (at least one picture) to each missing split; a class of one picture
-    keeps it in train, and one of two gives the other to test if that is missing. Pictures with the
+    Each class gives its share (at least one image) to each missing split; a class of one image
+    keeps it in train, and one of two gives the other to test if that is missing. Images with the
     same bytes stay together, or the test would hold what was trained on.
     """
     shares = {VALIDATION: config.validation_share, TEST: config.test_share}
@@ -85,9 +85,9 @@ def draw_missing_splits(
             by_class[item.class_name][digests[item.id]].append(item)
     moved: dict[str, str] = {}
     short: dict[str, list[str]] = {split: [] for split in missing}
-    for name, pictures in sorted(by_class.items()):
+    for name, images in sorted(by_class.items()):
         groups = sorted(
-            pictures.values(),
+            images.values(),
             key=lambda group: derive_seed(seed, "split", min(item.id for item in group)),
         )
         start = 0
@@ -98,12 +98,12 @@ def draw_missing_splits(
                 moved.update((item.id, split) for item in group)
             start += count
     notes = [
-        f"No {split} split was given: {count} pictures were drawn for it from train "
+        f"No {split} split was given: {count} images were drawn for it from train "
         f"(share {shares[split]:g} of each class, seed {seed})."
         for split, count in sorted(Counter(moved.values()).items())
     ]
     notes += [
-        f"Too few pictures to give any to {split}: {some(names)}."
+        f"Too few images to give any to {split}: {some(names)}."
         for split, names in sorted(short.items())
         if names
     ]
@@ -111,7 +111,7 @@ def draw_missing_splits(
 
 
 def _counts(total: int, missing: Sequence[str], shares: Mapping[str, float]) -> dict[str, int]:
-    """Return how many of `total` pictures each missing split gets; at least one is left."""
+    """Return how many of `total` images each missing split gets; at least one is left."""
     counts = {split: max(1, int(total * shares[split] + 0.5)) for split in missing}
     while total - sum(counts.values()) < 1 and any(counts.values()):
         largest = max(reversed(counts), key=lambda split: counts[split])  # validation on a tie
@@ -122,7 +122,7 @@ def _counts(total: int, missing: Sequence[str], shares: Mapping[str, float]) -> 
 def draw_train_subset(
     items: Sequence[Item], per_class: int, *, seed: int
 ) -> tuple[list[Item], list[str]]:
-    """Return the items with `per_class` training pictures of each class (0 = all), and notes.
+    """Return the items with `per_class` training images of each class (0 = all), and notes.
 
     At one seed a smaller subset is part of every larger one.
     """
@@ -137,7 +137,7 @@ def draw_train_subset(
         members.sort(key=lambda item: derive_seed(seed, "train-per-class", item.id))
         chosen.update(item.id for item in members[:per_class])
     kept = [item for item in items if item.split != TRAIN or item.id in chosen]
-    notes = [f"Training uses {len(chosen)} pictures, {per_class} of each class drawn by seed."]
+    notes = [f"Training uses {len(chosen)} images, {per_class} of each class drawn by seed."]
     if small := sorted(name for name, members in by_class.items() if len(members) < per_class):
         notes.append(f"Fewer than data.train_per_class = {per_class} there: {some(small)}.")
     return kept, notes
@@ -146,10 +146,10 @@ def draw_train_subset(
 def check_classes(
     items: Sequence[Item], class_names: Sequence[str]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the classes that have readable training pictures, in label order, and notes.
+    """Return the classes that have readable training images, in label order, and notes.
 
     Raises:
-        DataError: fewer than two classes, or validation / test pictures of a class that train
+        DataError: fewer than two classes, or validation / test images of a class that train
             lacks.
     """
     if repeated := [name for name, count in Counter(class_names).items() if count > 1]:
@@ -160,28 +160,28 @@ def check_classes(
     for split in (VALIDATION, TEST):
         if unknown := sorted(per_split[split] - set(present)):
             raise DataError(
-                f"the {split} split has pictures of {some(unknown)}, of which train has no "
-                f"readable picture; train has {some(list(present), at_most=20)}. Add training "
-                f"pictures, or take the class out of {split} (names must be spelled alike)"
+                f"the {split} split has images of {some(unknown)}, of which train has no "
+                f"readable image; train has {some(list(present), at_most=20)}. Add training "
+                f"images, or take the class out of {split} (names must be spelled alike)"
             )
         absent = [name for name in present if name not in per_split[split]]
         if absent and per_split[split]:
-            notes.append(f"The {split} split has no picture of: {some(absent)}.")
+            notes.append(f"The {split} split has no image of: {some(absent)}.")
     dropped = [name for name in class_names if name not in present]
     if len(present) < 2:
         got = some(list(present)) or "none"
         without = f" (none readable of: {some(dropped)})" if dropped else ""
         raise DataError(
-            f"at least two classes with readable pictures are needed, got {got}{without}. If the "
+            f"at least two classes with readable images are needed, got {got}{without}. If the "
             "class folders lie one level deeper, give that folder as data.path"
         )
     if dropped:
-        notes.append(f"Dropped {len(dropped)} classes without readable pictures: {some(dropped)}.")
+        notes.append(f"Dropped {len(dropped)} classes without readable images: {some(dropped)}.")
     return present, notes
 
 
 def duplicate_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list[str]:
-    """Return notes on pictures that are byte for byte the same in two splits or two classes."""
+    """Return notes on images that are byte for byte the same in two splits or two classes."""
     same: dict[bytes, list[Item]] = defaultdict(list)
     for item in items:
         same[digests[item.id]].append(item)
@@ -195,14 +195,14 @@ def duplicate_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list
                 leaks[one, other] += [(item, twin) for item in group if item.split == other]
         torn += [(group[0], i) for i in group if i.class_name != group[0].class_name][:1]
     notes = [
-        f"{len(pairs)} pictures of {other} are byte for byte in {one} too (first: "
+        f"{len(pairs)} images of {other} are byte for byte in {one} too (first: "
         f"{pairs[0][0].id} = {pairs[0][1].id}); figures on {other} look better than they are."
         for (one, other), pairs in leaks.items()
         if pairs
     ]
     if torn:
         notes.append(
-            f"{len(torn)} pictures carry two different classes (first: {torn[0][0].id} = "
+            f"{len(torn)} images carry two different classes (first: {torn[0][0].id} = "
             f"{torn[0][1].id})."
         )
     return notes

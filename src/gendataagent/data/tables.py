@@ -1,6 +1,6 @@
 """Parquet files and data sets saved by Hugging Face `datasets`, read with pyarrow alone.
 
-Pictures stay on disk as a memory-mapped Arrow table. A parquet file cannot be read row by row, so a
+Images stay on disk as a memory-mapped Arrow table. A parquet file cannot be read row by row, so a
 large one is unpacked once into the cache folder ($GENDATAAGENT_CACHE, else
 $XDG_CACHE_HOME/gendataagent, else ~/.cache/gendataagent); small ones are held in memory.
 """
@@ -70,10 +70,10 @@ class TableFile:
 
 
 class TableStore:
-    """The picture column of several tables, one after the other. Opened anew in each process.
+    """The image column of several tables, one after the other. Opened anew in each process.
 
     Args:
-        folder: where relative picture paths start that a table holds instead of bytes.
+        folder: where relative image paths start that a table holds instead of bytes.
     """
 
     def __init__(self, files: Sequence[TableFile], column: str, folder: str) -> None:
@@ -94,7 +94,7 @@ class TableStore:
         return type(self), (self._files, self._column, self._folder)
 
     def open(self, row: int) -> BinaryIO:
-        """Return the encoded picture of a row."""
+        """Return the encoded image of a row."""
         chunk = bisect_right(self._chunk_ends, row)
         start = self._chunk_ends[chunk - 1] if chunk else 0
         value = self._chunks[chunk][row - start].as_py()
@@ -105,7 +105,7 @@ class TableStore:
             return io.BytesIO(content)
         if path:
             return open(os.path.join(self._folder, path), "rb")
-        raise ImageUnreadableError("the row holds no picture")
+        raise ImageUnreadableError("the row holds no image")
 
     @property
     def place(self) -> str:
@@ -113,7 +113,7 @@ class TableStore:
         return json.dumps([*(os.path.realpath(file.path) for file in self._files), self._column])
 
     def state(self, row: int) -> str:
-        """Return size and times of the file that holds a row; "" if the picture lies beside it."""
+        """Return size and times of the file that holds a row; "" if the image lies beside it."""
         chunk = bisect_right(self._chunk_ends, row)
         value = self._chunks[chunk][row - (self._chunk_ends[chunk - 1] if chunk else 0)]
         if isinstance(value, Mapping):

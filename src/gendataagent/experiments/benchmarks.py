@@ -136,9 +136,9 @@ FEWSHOT: Mapping[str, Any] = {
     "agent": {"rounds": 2, "first_round_epoch": 2},
     "generation": {
         "generator": "tiny-sd", "num_inference_steps": 8, "strength": 0.8, "guidance_scale": 7.5,
-        "batch_size": 32,
+        "chunk_size": 32,
     },
-    "filter": {"checkpoint_marks": [0.04, 0.08, 0.125]},
+    "filter": {"snapshot_at": [0.04, 0.08, 0.125]},
 }  # fmt: skip
 _EVIDENCE_ARMS = tuple(Arm(name=name, strategy=name) for name in STRATEGIES)
 

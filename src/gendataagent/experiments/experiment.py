@@ -25,7 +25,7 @@ RESULTS_FILE = "results.parquet"
 
 
 def plan_experiment(bench: Bench, settings: Mapping[str, Any] | None = None) -> list[Task]:
-    """Return the runs of an experiment; reads the data once, to count its pictures.
+    """Return the runs of an experiment; reads the data once, to count its images.
 
     Args:
         settings: laid over the bench's base: data.path, for example.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CORRUPTIONS = ("gaussian_blur", "speckle_noise")
 SEVERITIES = (1, 3)
 EXTRAS_FILE = "measures.json"
-EXTRA_PICTURES = 2000  # of the test set; more would take longer than the smallest runs themselves
+EXTRA_IMAGES = 2000  # of the test set; more would take longer than the smallest runs themselves
 Row = Mapping[str, Any]
 
 
@@ -80,7 +80,7 @@ def measure_extras(folder: Path) -> None:
     """Measure what a run does not measure itself, and write it into its folder; once.
 
     Robustness to blur and noise and the control of the memorisation ratio on at most
-    `EXTRA_PICTURES` test pictures, as many of each class; near-duplicates of all test pictures.
+    `EXTRA_IMAGES` test images, as many of each class; near-duplicates of all test images.
 
     Raises:
         RunFolderError: the run is not finished, or its data is not where it was.
@@ -95,7 +95,7 @@ def measure_extras(folder: Path) -> None:
     result = read_result(folder)
     splits = load_data(config.data, seed=config.seed)
     classifier = load_classifier(folder, device=config.device)
-    some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_PICTURES))
+    some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_IMAGES))
     extras = {
         **_robustness(classifier, some),
         **_copying(folder, result, splits, classifier, some),
@@ -104,7 +104,7 @@ def measure_extras(folder: Path) -> None:
 
 
 def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:
-    """Return indices of the first pictures of every class, as many of each, at most `count`."""
+    """Return indices of the first images of every class, as many of each, at most `count`."""
     each = max(1, count // max(1, len(set(labels))))
     met: Counter[int] = Counter()
     chosen = []
@@ -116,7 +116,7 @@ def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:
 
 
 def _robustness(classifier: Classifier, images: LabelledImages) -> dict[str, float]:
-    """Return top-1 on the pictures as they are and under each corruption and severity."""
+    """Return top-1 on the images as they are and under each corruption and severity."""
     from gendataagent.data.pixels import Pixels
     from gendataagent.training.evaluation import evaluate_robustness
 
@@ -141,7 +141,7 @@ def _copying(
     classifier: Classifier,
     some_test: LabelledImages,
 ) -> dict[str, Any]:
-    """Return the memorisation ratios and the counts of near-duplicates of test pictures."""
+    """Return the memorisation ratios and the counts of near-duplicates of test images."""
     from gendataagent.agent.pool import Pool
     from gendataagent.data.leakage import near_duplicates
     from gendataagent.data.pixels import Pixels

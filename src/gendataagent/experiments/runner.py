@@ -219,7 +219,7 @@ def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
         return
     key = _key(
         config.seed, config.data, config.classifier, config.training, config.device,
-        config.filter.checkpoint_marks, rounds[0],
+        config.filter.snapshot_at, rounds[0],
     )  # fmt: skip
     warm = out / "shared" / "warm-up" / key
     with _lock(warm.with_suffix(".lock")):

@@ -35,7 +35,7 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.generation.backends import CAPTIONERS
 
 ADAPTATION_FILE = "adaptation.json"
-ADAPTATION_STAGES = ("caption", "train")  # not its sample pictures nor how near it came
+ADAPTATION_STAGES = ("caption", "train")  # not its sample images nor how near it came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ def markdown(report: Report, plots_folder: str) -> str:
 
 
 def _alternative(plot: Plot) -> str:
-    """Return the text in place of a picture, safe between square brackets."""
+    """Return the text in place of a image, safe between square brackets."""
     return "".join(f"\\{letter}" if letter in "[]\\" else letter for letter in plot.title)
 
 

@@ -235,10 +235,9 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
     if not settings.image_cache:
         return executor
     what: tuple[object, ...] = (
-        generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device
+        generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device,
+        settings.batch_size,
     )  # fmt: skip
-    if settings.drawn_together != GenerationConfig().drawn_together:  # earlier caches stay good
-        what = (*what, settings.drawn_together)
     return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
 
 

@@ -1,4 +1,4 @@
-"""Captions kept on disk by picture and captioner, so that a second run costs nothing.
+"""Captions kept on disk by image and captioner, so that a second run costs nothing.
 
 One file a captioner and its settings, one JSON object a line. Lines are only ever appended, several
 processes may do so at once, and a line that is torn or unknown costs its caption alone.
@@ -27,7 +27,7 @@ _LONGEST_CAPTION = 2000  # letters; a longer one was not written by this module
 
 
 class CacheableCaptioner(Captioner, Protocol):
-    """A captioner whose captions depend on picture, model and a few settings alone."""
+    """A captioner whose captions depend on image, model and a few settings alone."""
 
     cache_settings: Mapping[str, str | int]
 
@@ -41,7 +41,7 @@ class CacheableCaptioner(Captioner, Protocol):
 
 
 class CachedCaptioner:
-    """Asks the captioner inside only for pictures that it has not seen, in any run.
+    """Asks the captioner inside only for images that it has not seen, in any run.
 
     Each batch is on disk before the next begins. Where the folder cannot be used, captions go on
     without it, and `notes` says so.
@@ -50,7 +50,7 @@ class CachedCaptioner:
         folder: where the files of all captioners lie.
 
     Attributes:
-        found: pictures whose caption was there; made: those the captioner was asked for.
+        found: images whose caption was there; made: those the captioner was asked for.
         notes: sentences a person should see.
     """
 
@@ -70,10 +70,10 @@ class CachedCaptioner:
         self._inner.check()
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per picture; the model inside is loaded only if one is not known."""
+        """Return one caption per image; the model inside is loaded only if one is not known."""
         self._read()
-        # A picture that cannot be decoded has no key; it goes by its place here, and is not kept.
-        keys = [picture_key(r.image) or f"#{place}" for place, r in enumerate(requests)]
+        # A image that cannot be decoded has no key; it goes by its place here, and is not kept.
+        keys = [image_key(r.image) or f"#{place}" for place, r in enumerate(requests)]
         captions = {key: self._known[key] for key in keys if key in self._known}
         places = {key: place for place, key in enumerate(keys) if key not in captions}
         missing = list(places)
@@ -129,7 +129,7 @@ class CachedCaptioner:
         """Append a batch in one piece and make it durable."""
         path = self._path_now()
         self._known.update(captions)
-        lines = [json.dumps({"picture": key, "caption": text}) for key, text in captions.items()]
+        lines = [json.dumps({"image": key, "caption": text}) for key, text in captions.items()]
         # The line break first ends a line that an earlier crash may have torn.
         piece = "\n".join(["", *lines, ""]).encode()
         try:
@@ -150,10 +150,10 @@ class CachedCaptioner:
             self.notes = (*self.notes, sentence)
 
 
-def picture_key(image: Image.Image) -> str:
-    """Return a hash of a picture's size and pixels; "" for one that cannot be decoded."""
+def image_key(image: Image.Image) -> str:
+    """Return a hash of a image's size and pixels; "" for one that cannot be decoded."""
     try:
-        # the numbers of a palette picture say nothing without its palette
+        # the numbers of a palette image say nothing without its palette
         plain = image.convert("RGBA") if image.mode in ("P", "PA") else image
         pixels = plain.tobytes()
     except (OSError, SyntaxError, ValueError):  # truncated, broken
@@ -192,7 +192,7 @@ def _entries(lines: bytes) -> Iterator[tuple[str, str]]:
     for line in lines.split(b"\n"):
         try:
             row = json.loads(line)
-            key, caption = row["picture"], row["caption"]
+            key, caption = row["image"], row["caption"]
         except (ValueError, LookupError, TypeError, RecursionError):
             continue  # torn, or of another version: that caption is made again
         if isinstance(key, str) and isinstance(caption, str) and len(caption) <= _LONGEST_CAPTION:

@@ -83,7 +83,7 @@ class ProcessExecutor:
         except BrokenProcessPool as error:
             raise GenerationError(
                 "a generation worker died, most often for lack of memory; lower "
-                "generation.workers or generation.batch_size, then go on with --resume"
+                "generation.workers or generation.chunk_size, then go on with --resume"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -14,7 +14,7 @@ class NoCaption:
     description = ModelDescription(name="none")
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return an empty caption per picture."""
+        """Return an empty caption per image."""
         return ["" for _ in requests]
 
     def release(self) -> None:

@@ -41,8 +41,8 @@ Item = TypeVar("Item")
 CAPTION_BATCH = 64
 REWRITE_BATCH = 64
 
-PictureOf = Callable[[str], Image.Image]
-"""Returns the real picture of a source id, RGB."""
+ImageOf = Callable[[str], Image.Image]
+"""Returns the real image of a source id, RGB."""
 
 
 def plan(
@@ -83,7 +83,7 @@ def plan(
 def caption(
     candidates: Sequence[Candidate],
     captioner: Captioner,
-    picture_of: PictureOf,
+    image_of: ImageOf,
     *,
     run_seed: int,
     known: Mapping[str, str],
@@ -97,12 +97,12 @@ def caption(
     class_of = {c.source_id: c.class_name for c in candidates}
     captions = {source: known[source] for source in class_of if source in known}
     missing = [source for source in class_of if source not in captions]
-    with (progress or SilentProgress()).stage("caption", len(missing), "pictures") as stage:
+    with (progress or SilentProgress()).stage("caption", len(missing), "images") as stage:
         for batch in _batches(missing, CAPTION_BATCH):
             texts = captioner.caption(
                 [
                     CaptionRequest(
-                        image=picture_of(source),
+                        image=image_of(source),
                         class_name=class_of[source],
                         seed=derive_seed(run_seed, "caption", source),
                     )
@@ -186,13 +186,13 @@ def render(
     candidates: Sequence[Candidate],
     executor: Executor,
     factory: Callable[[], ImageGenerator],
-    picture_of: PictureOf,
+    image_of: ImageOf,
     *,
     batch_size: int,
 ) -> Iterator[list[RenderedCandidate]]:
     """Yield the candidates with their images, a batch at a time, in order."""
     batches = list(_batches(list(candidates), batch_size))
-    tasks = ([_render_request(c, picture_of) for c in batch] for batch in batches)
+    tasks = ([_render_request(c, image_of) for c in batch] for batch in batches)
     for batch, results in zip(batches, executor.map(factory, tasks), strict=True):
         yield [
             _with_verdict(candidate, rendered)
@@ -200,9 +200,9 @@ def render(
         ]
 
 
-def _render_request(candidate: Candidate, picture_of: PictureOf) -> RenderRequest:
+def _render_request(candidate: Candidate, image_of: ImageOf) -> RenderRequest:
     return RenderRequest(
-        source=picture_of(candidate.source_id),
+        source=image_of(candidate.source_id),
         prompt=candidate.prompt or compose_prompt(candidate.class_name, ""),
         negative_prompt=candidate.negative_prompt,
         seed=candidate.seed,

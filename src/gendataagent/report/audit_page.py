@@ -1,4 +1,4 @@
-"""A leakage audit as files: a page of pairs of pictures, or JSON lines."""
+"""A leakage audit as files: a page of pairs of images, or JSON lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_out(path: Path) -> None:
 
 
 def write_audit(audit: Audit, path: Path) -> None:
-    """Write every pair as JSON lines, or the closest ones as a page of pictures, by the ending.
+    """Write every pair as JSON lines, or the closest ones as a page of images, by the ending.
 
     Raises:
         ConfigError: another ending.
@@ -55,13 +55,13 @@ def _page(audit: Audit) -> str:
         ]
         for one in audit.sets
     ]
-    head = ["set", "pictures", "repeat test", "repeat validation"]
-    counts = section("sets", "Sets", table(head, rows, caption="Repeats of held-out pictures"))
+    head = ["set", "images", "repeat test", "repeat validation"]
+    counts = section("sets", "Sets", table(head, rows, caption="Repeats of held-out images"))
     shown = pairs[:PAIRS_SHOWN]
     more = f"The closest {len(shown)} of {len(pairs)}; all with --out FILE.jsonl." if shown else ""
     sheet = section("pairs", "Pairs", _sheet(audit, shown), lead=more)
     header = (
-        '<p class="eyebrow">GenDataAgent</p><h1>Pictures that repeat held-out ones</h1>'
+        '<p class="eyebrow">GenDataAgent</p><h1>Images that repeat held-out ones</h1>'
         f'<p class="lead">Thumbnails that correlate more than {audit.threshold:g}, mirrored or '
         "not. Look at the pairs: below 0.94 not all are the same photograph.</p>"
     )
@@ -75,20 +75,20 @@ def _page(audit: Audit) -> str:
 
 
 def _sheet(audit: Audit, pairs: Sequence[tuple[AuditedSet, str, Duplicate]]) -> str:
-    """Return a table of pairs with both pictures; files of their own only while it is made."""
+    """Return a table of pairs with both images; files of their own only while it is made."""
     thumbnails = Thumbnails()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for one, split, pair in pairs:
             cells = []
             for images, id_ in ((one.images, pair.id), (audit.held_out[split], pair.reference_id)):
-                path = Path(folder) / "picture.png"
+                path = Path(folder) / "image.png"
                 images.image(images.ids.index(id_)).save(path)
-                cells.append(f"{thumbnails.picture(path, id_)}<br>{name(id_)}")
+                cells.append(f"{thumbnails.image(path, id_)}<br>{name(id_)}")
             mirrored = ", mirrored" if pair.mirrored else ""
             rows.append(
                 [f"{pair.correlation:.3f}{mirrored}", f"{esc(one.title)}<br>{cells[0]}",
                  f"{esc(split)}<br>{cells[1]}"]
             )  # fmt: skip
-    head = ["correlation", "picture", "repeats"]
+    head = ["correlation", "image", "repeats"]
     return table(head, rows, caption="Pairs", numeric=False) if rows else ""

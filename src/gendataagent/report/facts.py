@@ -57,7 +57,7 @@ def splits(run: RunView) -> str:
         if rows
         else ""
     )
-    return section("data", "The real pictures", f'<ul class="cards">{items}</ul>{per_class}')
+    return section("data", "The real images", f'<ul class="cards">{items}</ul>{per_class}')
 
 
 def _total(run: RunView, split: str) -> int:

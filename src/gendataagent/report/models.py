@@ -33,14 +33,14 @@ def _adaptation(run: RunView) -> str:
     if not rows:
         return ""
     explained = (
-        '<p class="quiet">Squared MMD of pictures drawn from the prompts of the training pictures, '
+        '<p class="quiet">Squared MMD of images drawn from the prompts of the training images, '
         "in the latents of the generator itself; lower is nearer. It can be below zero by chance, "
-        "and no generator comes nearer than the real training pictures do.</p>"
+        "and no generator comes nearer than the real training images do.</p>"
     )
     return "<h3>The adapted generator</h3>" + table(
-        ["distance to held-out real pictures", "MMD² × 1000", "standard error"],
+        ["distance to held-out real images", "MMD² × 1000", "standard error"],
         rows,
-        caption="Distance of the generator's pictures to the real ones",
+        caption="Distance of the generator's images to the real ones",
     ) + explained  # fmt: skip
 
 

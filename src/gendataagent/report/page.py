@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gendataagent.core.files import write_bytes
-from gendataagent.report import facts, figures, models, pictures, summary
+from gendataagent.report import facts, figures, images, models, summary
 from gendataagent.report.markup import esc, name
 from gendataagent.report.reading import RunView, read_run
 from gendataagent.report.skeleton import document
@@ -29,7 +29,7 @@ _NAVIGATION = (
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run, finished or not, and return where it is.
 
-    The page is one HTML file that works offline and without scripts; its pictures are inside it,
+    The page is one HTML file that works offline and without scripts; its images are inside it,
     in number limited so that the page stays below about 3 MB whatever the size of the run.
 
     Args:
@@ -52,8 +52,8 @@ def render(run: RunView) -> str:
         (
             summary.caveats(run),
             summary.comparison(run),
-            pictures.hard(run, thumbnails),
-            pictures.gallery(run, thumbnails),
+            images.hard(run, thumbnails),
+            images.gallery(run, thumbnails),
             figures.per_class(run),
             figures.curves(run),
             figures.confusions(run),

@@ -46,12 +46,12 @@ class RoundView:
     folder: Path
     pool_folder: Path
 
-    def source_picture(self, source_id: str) -> Path:
-        """Return where the copy of a source picture lies, if it was copied."""
+    def source_image(self, source_id: str) -> Path:
+        """Return where the copy of a source image lies, if it was copied."""
         name = candidate_id(self.record.round, source_id, 0).split("-")[1]
         return self.folder / "sources" / f"{name}.png"
 
-    def candidate_picture(self, candidate: Candidate) -> Path:
+    def candidate_image(self, candidate: Candidate) -> Path:
         """Return where the candidate's image lies, if it was made."""
         return self.pool_folder / Path(candidate.file_name).name
 
@@ -333,7 +333,7 @@ def _distances(adaptation: Mapping[str, Any]) -> tuple[tuple[str, float, float],
         "before": "before the adaptation",
         "after": "after it",
         "change": "change",
-        "floor": "real training pictures",
+        "floor": "real training images",
     }
     return tuple(
         (title, float(row["mmd2"]), float(row["standard_error"]))

@@ -1,4 +1,4 @@
-"""Pictures of a run as data URIs, within a budget of bytes for the whole page."""
+"""Images of a run as data URIs, within a budget of bytes for the whole page."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from PIL import Image, ImageOps
 
 from gendataagent.report.markup import esc
 
-SIDE_PX = 160  # larger pictures are brought down to this
-PIXEL_ART_PX = 64  # up to here a picture is scaled up with its pixels visible
-PAGE_BYTES = 2_000_000  # of pictures; the rest of a page is a few hundred kB
+SIDE_PX = 160  # larger images are brought down to this
+PIXEL_ART_PX = 64  # up to here a image is scaled up with its pixels visible
+PAGE_BYTES = 2_000_000  # of images; the rest of a page is a few hundred kB
 
 
 class Thumbnails:
-    """Embeds pictures until the budget is spent; from then on a placeholder stands for each."""
+    """Embeds images until the budget is spent; from then on a placeholder stands for each."""
 
     def __init__(self, budget_bytes: int = PAGE_BYTES) -> None:
         self.left_bytes = budget_bytes
 
     def affordable(self, example: Path, most: int, *, share: float = 1.0) -> int:
-        """Return how many pictures like `example` a share of what is left pays for, up to `most`.
+        """Return how many images like `example` a share of what is left pays for, up to `most`.
 
-        Asked before a section is laid out, so that its pictures are chosen well rather than cut
-        off at the end. The factor 0.8 leaves room for pictures larger than the example.
+        Asked before a section is laid out, so that its images are chosen well rather than cut
+        off at the end. The factor 0.8 leaves room for images larger than the example.
         """
         encoded = _encode(example)
         if encoded is None:
             return most
         return min(most, int(0.8 * share * self.left_bytes / len(encoded[0])))
 
-    def picture(self, path: Path, description: str) -> str:
-        """Return an `img` element with the picture, or a placeholder where there is none to show.
+    def image(self, path: Path, description: str) -> str:
+        """Return an `img` element with the image, or a placeholder where there is none to show.
 
         Args:
             description: what is on it, as plain text; becomes the alternative text.
@@ -51,13 +51,13 @@ class Thumbnails:
 
 
 def _placeholder(description: str, words: str) -> str:
-    return f'<span class="no-picture" role="img" aria-label="{esc(description)}">{words}</span>'
+    return f'<span class="no-image" role="img" aria-label="{esc(description)}">{words}</span>'
 
 
 def _encode(path: Path) -> tuple[str, int, int] | None:
-    """Return (data URI, width, height) of a picture file, or None where it cannot be read.
+    """Return (data URI, width, height) of a image file, or None where it cannot be read.
 
-    Small pictures stay PNG, exact to the pixel; the others become JPEG.
+    Small images stay PNG, exact to the pixel; the others become JPEG.
     """
     try:
         with Image.open(path) as opened:

@@ -1,4 +1,4 @@
-"""Which pictures repeat test or validation pictures: in train, a corpus, a run's synthetic images.
+"""Which images repeat test or validation images: in train, a corpus, a run's synthetic images.
 
 A report: nothing is changed by it. What a run itself removes is `data.near_duplicates`.
 """
@@ -18,15 +18,15 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data
 from gendataagent.data.corpus import load_corpus
 from gendataagent.data.leakage import Duplicate, LeakageReport, compare, thumbnails_of
-from gendataagent.data.pixels import LabelledImages
+from gendataagent.data.pixels import ImageSet
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedSet:
-    """What one set holds of the held-out pictures: split -> report; `images` for showing them."""
+    """What one set holds of the held-out images: split -> report; `images` for showing them."""
 
     title: str
-    images: LabelledImages = field(repr=False)
+    images: ImageSet = field(repr=False)
     reports: Mapping[str, LeakageReport]
 
 
@@ -35,7 +35,7 @@ class Audit:
     """Every set that was looked through, against test and validation."""
 
     sets: tuple[AuditedSet, ...]
-    held_out: Mapping[str, LabelledImages] = field(repr=False)
+    held_out: Mapping[str, ImageSet] = field(repr=False)
     threshold: float
     notes: tuple[str, ...] = ()
 
@@ -75,9 +75,9 @@ def audit_data(
     """Return what train, a corpus and a run's synthetic images hold of test and validation.
 
     Args:
-        data: the real pictures; all of train is looked through, and nothing is taken out.
+        data: the real images; all of train is looked through, and nothing is taken out.
         seed: for splits that are drawn.
-        corpus: pictures a generator was trained on: a folder, or parquet.
+        corpus: images a generator was trained on: a folder, or parquet.
         run: a run's folder, finished or not.
 
     Raises:
@@ -86,18 +86,18 @@ def audit_data(
     progress = progress or SilentProgress()
     whole = replace(data, near_duplicates="report", train_per_class=0)
     with (
-        progress.stage("read pictures", None, "pictures") as stage,
-        progress.stage("near-duplicates", None, "pictures") as search,
+        progress.stage("read images", None, "images") as stage,
+        progress.stage("near-duplicates", None, "images") as search,
     ):
         splits = load_data(whole, seed=seed, progress=counting(stage), on_search=counting(search))
     held_out = {split: splits.by_name()[split] for split in HELD_OUT if split in splits.thumbnails}
     sets = [_of_split(split, splits, data) for split in ("train", "validation")]
     notes: list[str] = []
     if corpus is not None:
-        with progress.stage("read corpus", None, "pictures") as stage:
+        with progress.stage("read corpus", None, "images") as stage:
             read = load_corpus(corpus, data, progress=counting(stage))
         if read.refused:
-            notes.append(f"{read.refused} pictures of the corpus cannot be read.")
+            notes.append(f"{read.refused} images of the corpus cannot be read.")
         sets.append(_compared("corpus", read.images, read.thumbnails_N, splits, data))
     if run is not None:
         sets += _of_run(RunFolder.open(run), splits, data, progress)
@@ -127,7 +127,7 @@ def _of_split(split: str, splits: ImageSplits, data: DataConfig) -> AuditedSet:
 
 
 def _compared(
-    title: str, images: LabelledImages, thumbnails_N: Any, splits: ImageSplits, data: DataConfig
+    title: str, images: ImageSet, thumbnails_N: Any, splits: ImageSplits, data: DataConfig
 ) -> AuditedSet:
     return AuditedSet(
         title,

@@ -64,7 +64,7 @@ def resolve_auto(
     Done once, when a run is made: a resume on another machine must not choose anew.
 
     Args:
-        typical_side_px: usual shorter side of the pictures.
+        typical_side_px: usual shorter side of the images.
     """
     # torch comes with it, so only here
     from gendataagent.training.backbones import TINY_RESNET, TINY_RESNET_PX, choose_model
@@ -75,14 +75,14 @@ def resolve_auto(
         config = replace(config, classifier=replace(config.classifier, model=model))
         if model == TINY_RESNET and typical_side_px > 2 * TINY_RESNET_PX:
             notes.append(
-                f"No GPU was found, so the classifier is {TINY_RESNET}, which sees pictures at "
+                f"No GPU was found, so the classifier is {TINY_RESNET}, which sees images at "
                 f"{TINY_RESNET_PX} px. Name another with classifier.model."
             )
     wanted = config.generation.generator
     config = with_backends_chosen(config, device)
     if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
         notes.append(
-            "The generator is the bundled tiny-sd: 32 px pictures of the ten classes of "
+            "The generator is the bundled tiny-sd: 32 px images of the ten classes of "
             "CIFAR-10, made for trying out. For real work name one on a machine with a GPU: "
             f"--generator {STABLE_DIFFUSION_15}"
         )

@@ -61,16 +61,16 @@ def load_classifier(run_folder: str | Path, *, device: str = "auto") -> Classifi
 def evaluate_on(
     run_folder: str | Path, data: str, *, progress: Progress | None = None
 ) -> Evaluation:
-    """Return how a run's classifier does on all pictures at `data`, whatever their split.
+    """Return how a run's classifier does on all images at `data`, whatever their split.
 
     Raises:
-        DataError: the pictures' classes are not among the classifier's.
+        DataError: the images' classes are not among the classifier's.
     """
     classifier = load_classifier(run_folder)
     progress = progress or SilentProgress()
     parts = list(_load_other(data, progress).values())
     pixels = _pixels(RunFolder.open(run_folder), classifier, parts, progress)
-    with progress.stage("evaluate", len(pixels), "pictures") as stage:
+    with progress.stage("evaluate", len(pixels), "images") as stage:
         return evaluate(classifier, pixels, OTHER, on_batch=stage.advance)
 
 
@@ -85,17 +85,17 @@ def evaluate_corrupted(
     """Return how a finished run's classifier does on its test split made worse.
 
     It is a report on a classifier that does not change any more: nothing may be chosen by it. Each
-    picture is squared and cropped as in the run's own test, then corrupted, so that `clean` repeats
-    what the run measured. Written to RUN/robustness.json, unless the pictures are others.
+    image is squared and cropped as in the run's own test, then corrupted, so that `clean` repeats
+    what the run measured. Written to RUN/robustness.json, unless the images are others.
 
     Args:
-        data: where the pictures are, if not where the run read them. If all of the run's pictures
+        data: where the images are, if not where the run read them. If all of the run's images
             are there, they have moved, and its test split is taken; else all that is there.
 
     Raises:
         ConfigError: no such corruption or severity.
-        RunFolderError: the run is not finished, or its pictures have changed.
-        DataError: the pictures are not there, or of classes the classifier does not know.
+        RunFolderError: the run is not finished, or its images have changed.
+        DataError: the images are not there, or of classes the classifier does not know.
     """
     corruptions.check(names, severities)
     folder = RunFolder.open(run_folder)
@@ -117,14 +117,14 @@ def evaluate_corrupted(
         place = data
     pixels = _pixels(folder, classifier, parts, progress)
     passes = 1 + len(names) * len(severities)
-    with progress.stage("evaluate", passes * len(pixels), "pictures") as stage:
+    with progress.stage("evaluate", passes * len(pixels), "images") as stage:
         robustness = evaluate_robustness(
             classifier,
             pixels,
             split,
             names=names,
             severities=severities,
-            pictures_from=place,
+            images_from=place,
             on_batch=stage.advance,
         )
     if split == TEST:
@@ -136,11 +136,11 @@ def _own_test_split(folder: RunFolder, progress: Progress) -> LabelledImages:
     """Return the test split as the run had it; raise if what is there now is something else."""
     config = read_run_config(folder)
     try:
-        with progress.stage("read pictures", None, "pictures") as stage:
+        with progress.stage("read images", None, "images") as stage:
             splits = load_data(config.data, seed=config.seed, progress=counting(stage))
     except DataError as error:
         raise DataError(
-            f"the pictures of the run in {folder.path} cannot be read where it had them "
+            f"the images of the run in {folder.path} cannot be read where it had them "
             f"({config.data.path}): {error}. If they have moved, name their place with --data"
         ) from error
     if splits.fingerprint != files.read_json(folder.manifest_file)["data_fingerprint"]:
@@ -154,7 +154,7 @@ def _own_test_split(folder: RunFolder, progress: Progress) -> LabelledImages:
 def _test_split_or_all(
     folder: RunFolder, data: str, progress: Progress
 ) -> tuple[str, list[LabelledImages]]:
-    """Return the run's test split if all of its pictures are at `data`, else all that is there."""
+    """Return the run's test split if all of its images are at `data`, else all that is there."""
     found = _load_other(data, progress)
     rows = files.read_jsonl(folder.splits_file)
     there = {
@@ -173,7 +173,7 @@ def _test_split_or_all(
 
 
 def _load_other(data: str, progress: Progress) -> dict[str, LabelledImages]:
-    with progress.stage("read pictures", None, "pictures") as stage:
+    with progress.stage("read images", None, "images") as stage:
         splits = load_data(
             DataConfig(path=data, near_duplicates="off"), seed=0, progress=counting(stage)
         )
@@ -183,7 +183,7 @@ def _load_other(data: str, progress: Progress) -> dict[str, LabelledImages]:
 def _pixels(
     folder: RunFolder, classifier: Classifier, parts: Sequence[LabelledImages], progress: Progress
 ) -> Pixels:
-    """Return the pictures squared as in the run's own test, labelled in the classifier's numbers.
+    """Return the images squared as in the run's own test, labelled in the classifier's numbers.
 
     With a margin around the centre crop where training crops at random: for 224 px that is the
     usual resizing of the shorter side to 256.
@@ -193,8 +193,8 @@ def _pixels(
     ).stored_px
     images = [_renumbered(part, classifier) for part in parts if len(part)]
     if not images:
-        raise DataError("there are no pictures to evaluate on")
-    with progress.stage("decode", sum(map(len, images)), "pictures") as stage:
+        raise DataError("there are no images to evaluate on")
+    with progress.stage("decode", sum(map(len, images)), "images") as stage:
         return Pixels.concat(
             [Pixels.from_images(part, stored_px, progress=counting(stage)) for part in images]
         )

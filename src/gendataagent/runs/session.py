@@ -66,8 +66,8 @@ def prepare(
     watch = Stopwatch(folder.read_optional_json(folder.timing_file, {}))
     with (
         watch.measure("load data"),
-        progress.stage("read pictures", None, "pictures") as stage,
-        progress.stage("near-duplicates", None, "pictures") as search,
+        progress.stage("read images", None, "images") as stage,
+        progress.stage("near-duplicates", None, "images") as search,
     ):
         splits = load_data(
             config.data,
@@ -171,7 +171,7 @@ def _write_down(
     if splits.quarantined:
         notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
     if splits.near_duplicates:
-        notes.append("Which pictures repeat which: data/near_duplicates.jsonl in the run folder.")
+        notes.append("Which images repeat which: data/near_duplicates.jsonl in the run folder.")
     said = folder.baseline_notes()
     for note in notes:
         if note not in said:

@@ -1,6 +1,6 @@
 """Random crops, flips and colour changes of whole batches, drawn from one seeded generator.
 
-Every picture gets parameters of its own; they are drawn on the CPU, in a fixed order, so the
+Every image gets parameters of its own; they are drawn on the CPU, in a fixed order, so the
 result depends on the generator alone and not on the device. Sources: see `TrainingConfig`.
 """
 
@@ -28,13 +28,13 @@ LUMA_R, LUMA_G, LUMA_B = 0.2989, 0.587, 0.114  # ITU-R 601-2, as in torchvision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmenter:
-    """Turns stored pictures into training pictures.
+    """Turns stored images into training images.
 
     Args:
         crop: "pad-crop" (shift by up to an eighth, mirrored at the border), "resized-crop", "none".
         colour_jitter: brightness, contrast and saturation factors are drawn from 1 +- this.
-        size_px: side of the pictures that come out.
-        randaugment_operations: a picture, after crop and flip; 0 = none.
+        size_px: side of the images that come out.
+        randaugment_operations: a image, after crop and flip; 0 = none.
         randaugment_magnitude: 0 to 30.
     """
 
@@ -60,13 +60,13 @@ class Augmenter:
 
     @property
     def stored_px(self) -> int:
-        """Size at which to store pictures: a margin around the centre crop for resized-crop."""
+        """Size at which to store images: a margin around the centre crop for resized-crop."""
         if self.crop == "resized-crop":
             return round(self.size_px / STORED_SHARE)
         return self.size_px
 
     def __call__(self, images_B3SS: Tensor, generator: torch.Generator) -> Tensor:
-        """Return float pictures [B, 3, size_px, size_px] in [0, 1] of uint8 [B, 3, S, S]."""
+        """Return float images [B, 3, size_px, size_px] in [0, 1] of uint8 [B, 3, S, S]."""
         if self.crop == "none":
             images = centre_crop(images_B3SS, self.size_px).float() / 255
         elif self.crop == "pad-crop":
@@ -139,7 +139,7 @@ def _resized_crop(images_B3SS: Tensor, size_px: int, generator: torch.Generator)
 
 
 def _jittered(images_B3SS: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Return pictures of changed brightness, contrast and saturation, in this order.
+    """Return images of changed brightness, contrast and saturation, in this order.
 
     Factors and blends as torchvision's ColorJitter, which however shuffles the order.
     """

@@ -1,6 +1,6 @@
-"""The classifier that is trained: a module, its classes and the pictures it wants.
+"""The classifier that is trained: a module, its classes and the images it wants.
 
-Letters in tensor names: N pictures, B pictures of a batch, C classes, D features, S side in px.
+Letters in tensor names: N images, B images of a batch, C classes, D features, S side in px.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BATCH_SIZE = 64  # a third faster on a CPU than 256: what a layer makes stays in
 
 
 class Classifier:
-    """A module with its class names, picture size and colour normalisation.
+    """A module with its class names, image size and colour normalisation.
 
     Args:
-        module: pictures [B, 3, S, S] -> logits [B, C], or a transformers output with `.logits`.
-        mean, std: per-channel normalisation of pictures in [0, 1]; not part of the module.
+        module: images [B, 3, S, S] -> logits [B, C], or a transformers output with `.logits`.
+        mean, std: per-channel normalisation of images in [0, 1]; not part of the module.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class Classifier:
         )
 
     def normalise(self, images_B3SS: Tensor) -> Tensor:
-        """Return what the module sees of pictures in [0, 1]: (picture - mean) / std."""
+        """Return what the module sees of images in [0, 1]: (image - mean) / std."""
         return (images_B3SS - self._mean_131) / self._std_131
 
     def logits(self, images_B3SS: Tensor) -> Tensor:
-        """Return the logits [B, C] of float pictures in [0, 1] on the classifier's device."""
+        """Return the logits [B, C] of float images in [0, 1] on the classifier's device."""
         return self.logits_of_normalised(self.normalise(images_B3SS))
 
     def logits_of_normalised(
         self, inputs_B3SS: Tensor, *, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return the logits [B, C] of normalised pictures.
+        """Return the logits [B, C] of normalised images.
 
         Args:
             weights: a whole state dict to use instead of the module's own, which stay untouched.
@@ -95,7 +95,7 @@ class Classifier:
         if tuple(logits_BC.shape) != expected:
             raise ModelError(
                 f"the classifier's module gave logits of shape {tuple(logits_BC.shape)}, expected "
-                f"{expected}: one per picture and class ({len(self.class_names)} class names)"
+                f"{expected}: one per image and class ({len(self.class_names)} class names)"
             )
         return logits_BC
 
@@ -120,13 +120,13 @@ class Classifier:
         *,
         on_batch: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """Return the logits [N, C] of all pictures (their centre crops), float32 on the CPU.
+        """Return the logits [N, C] of all images (their centre crops), float32 on the CPU.
 
         Args:
-            on_batch: called with the number of pictures of each batch when it is done.
+            on_batch: called with the number of images of each batch when it is done.
 
         Raises:
-            ScoreError: logits that are not finite, with the ids of the pictures.
+            ScoreError: logits that are not finite, with the ids of the images.
         """
         self.check_labels(pixels)
         parts = [torch.empty((0, len(self.class_names)))]
@@ -144,11 +144,11 @@ class Classifier:
         return self.predict_logits(pixels, batch_size).softmax(dim=1)
 
     def features(self, pixels: Pixels, batch_size: int = BATCH_SIZE) -> Tensor:
-        """Return what the last linear layer sees of each picture, [N, D], float32 on the CPU.
+        """Return what the last linear layer sees of each image, [N, D], float32 on the CPU.
 
         Raises:
             ModelError: the module has no linear layer.
-            ScoreError: features that are not finite, with the ids of the pictures.
+            ScoreError: features that are not finite, with the ids of the images.
         """
         seen: list[Tensor] = []
 
@@ -181,7 +181,7 @@ class Classifier:
         if wrong.any():
             first = int(wrong.nonzero()[0])
             raise DataError(
-                f"picture {pixels.ids[first]} has label {int(pixels.labels[first])}, but there are "
+                f"image {pixels.ids[first]} has label {int(pixels.labels[first])}, but there are "
                 f"{len(self.class_names)} classes (labels 0 to {len(self.class_names) - 1})"
             )
 
@@ -192,13 +192,13 @@ class Classifier:
 
 
 def raise_if_not_finite(finite_N: Tensor, ids: Sequence[str], what: str) -> None:
-    """Raise `ScoreError` naming the pictures where `finite_N` is False."""
+    """Raise `ScoreError` naming the images where `finite_N` is False."""
     if finite_N.all():
         return
     bad = [ids[index] for index in (~finite_N).nonzero().flatten().tolist()]
     more = f" and {len(bad) - _IDS_NAMED} more" if len(bad) > _IDS_NAMED else ""
     raise ScoreError(
-        f"{what} is not a finite number for {len(bad)} of {len(ids)} pictures "
+        f"{what} is not a finite number for {len(bad)} of {len(ids)} images "
         f"({', '.join(bad[:_IDS_NAMED])}{more}), so they cannot be ranked. Usually the training "
         "has diverged: lower training.learning_rate, or set training.gradient_clip=1"
     )

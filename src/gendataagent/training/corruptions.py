@@ -1,10 +1,10 @@
-"""Pictures made worse on purpose, to measure a classifier on: Gaussian blur and speckle noise.
+"""Images made worse on purpose, to measure a classifier on: Gaussian blur and speckle noise.
 
 Constants and order of operations: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness",
 ICLR 2019, and its code [C]. One difference: their ImageNet-C files were saved once more as JPEG
 (quality 85), ours are not.
 
-Letters in tensor names: B pictures, 3 colour channels, S side in px.
+Letters in tensor names: B images, 3 colour channels, S side in px.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ SPECKLE: Mapping[int, tuple[float, ...]] = {
 def corrupt(
     images_B3SS: Tensor, name: str, severity: int, *, ids: Sequence[str], seed: int = 0
 ) -> Tensor:
-    """Return the pictures corrupted, of the type they came in: uint8, or float in [0, 1].
+    """Return the images corrupted, of the type they came in: uint8, or float in [0, 1].
 
     Both are cut to [0, 1] and then down to 256 levels, as the original code does: it writes
     np.uint8(255 * x). The work is done on the CPU in double precision, whatever the device.
 
     Args:
-        ids: of the pictures: the noise of a picture is seeded by `seed`, its id, the corruption and
+        ids: of the images: the noise of a image is seeded by `seed`, its id, the corruption and
             the severity alone, so neither order nor batch matter.
 
     Raises:
@@ -53,7 +53,7 @@ def corrupt(
     """
     check([name], [severity])
     if len(ids) != len(images_B3SS):
-        raise ConfigError(f"{len(images_B3SS)} pictures need as many ids, got {len(ids)}")
+        raise ConfigError(f"{len(images_B3SS)} images need as many ids, got {len(ids)}")
     table, change = CORRUPTIONS[name]
     constant = table[table_px(images_B3SS.shape[-1])][severity - 1]
     seeds = [derive_seed(seed, id_, name, severity) for id_ in ids]
@@ -67,11 +67,11 @@ def corrupt(
 
 
 def corrupted(pixels: Pixels, name: str, severity: int, *, size_px: int, seed: int = 0) -> Pixels:
-    """Return the centre crops of `size_px` of the pictures, corrupted whenever they are read.
+    """Return the centre crops of `size_px` of the images, corrupted whenever they are read.
 
     Cropped first, then corrupted, as the original code does. Its way to 224 px is: shorter side to
     256, centre crop of 224. `Pixels` hold the centre square; stored at 256 px and cropped here that
-    is the same part of the picture at the same scale.
+    is the same part of the image at the same scale.
 
     Raises:
         ConfigError: no such corruption or severity.
@@ -86,10 +86,10 @@ def corrupted(pixels: Pixels, name: str, severity: int, *, size_px: int, seed: i
 
 
 def table_px(size_px: int) -> int:
-    """Return the size whose constants are used for pictures of `size_px`.
+    """Return the size whose constants are used for images of `size_px`.
 
     The nearest by ratio: up to 45 px those of 32, up to 119 px those of 64, else those of 224.
-    Above 224 px, a sigma in px blurs less of the picture than it does there.
+    Above 224 px, a sigma in px blurs less of the image than it does there.
     """
     return min(SIGMA_PX, key=lambda px: abs(math.log(size_px / px)))
 
@@ -127,7 +127,7 @@ def _gaussian_blur(images_B3SS: Tensor, sigma_px: float, seeds: Sequence[int]) -
 
 
 def _speckle_noise(images_B3SS: Tensor, scale: float, seeds: Sequence[int]) -> Tensor:
-    """Return x + x n, n from N(0, scale^2) for each picture, channel and pixel."""
+    """Return x + x n, n from N(0, scale^2) for each image, channel and pixel."""
     noise = [
         torch.randn(
             images_B3SS.shape[1:],

@@ -1,4 +1,4 @@
-"""How a classifier does: accuracy, its spread over classes, calibration; and on worse pictures."""
+"""How a classifier does: accuracy, its spread over classes, calibration; and on worse images."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def evaluate(
     """Return the measures of `classifier` on `pixels`, in eval mode; it is left as found.
 
     Args:
-        on_batch: called with the number of pictures of each batch when it is done.
+        on_batch: called with the number of images of each batch when it is done.
 
     Raises:
-        DataError: no pictures, or a label that stands for no class.
-        ScoreError: logits that are not finite, with the ids of the pictures.
+        DataError: no images, or a label that stands for no class.
+        ScoreError: logits that are not finite, with the ids of the images.
     """
     if len(pixels) == 0:
-        raise DataError(f"the {split} split has no pictures to evaluate on")
+        raise DataError(f"the {split} split has no images to evaluate on")
     logits_NC = classifier.predict_logits(pixels, batch_size, on_batch=on_batch).double()
     names, labels_N = classifier.class_names, pixels.labels
     predicted_N = logits_NC.argmax(dim=1)
@@ -79,7 +79,7 @@ def worst_case_disparity(per_class: dict[str, float]) -> float:
 def expected_calibration_error(
     confidence_N: Tensor, correct_N: Tensor, bins: int = ECE_BINS
 ) -> float:
-    """Return sum over bins of (share of pictures) * |accuracy - mean confidence|.
+    """Return sum over bins of (share of images) * |accuracy - mean confidence|.
 
     Bins of equal width, open below and closed above: (0, 1/15], (1/15, 2/15]...
     """
@@ -91,17 +91,17 @@ def expected_calibration_error(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """How a classifier does on pictures made worse, beside the same pictures as they are.
+    """How a classifier does on images made worse, beside the same images as they are.
 
     Args:
-        pictures_from: where the pictures were read.
+        images_from: where the images were read.
         size_px: side at which they were corrupted, which is what the classifier sees.
         table_px: size whose constants were used.
         noise_seed: of the noise; the same for every run, so that runs are measured alike.
         corrupted: corruption -> severity -> measures.
     """
 
-    pictures_from: str
+    images_from: str
     size_px: int
     table_px: int
     noise_seed: int
@@ -116,7 +116,7 @@ class Robustness:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; without the confusion matrices, which would be most of it."""
         return {
-            "pictures_from": self.pictures_from,
+            "images_from": self.images_from,
             "split": self.clean.split,
             "images": self.clean.images,
             "size_px": self.size_px,
@@ -149,7 +149,7 @@ def evaluate_robustness(
     *,
     names: Sequence[str],
     severities: Sequence[int],
-    pictures_from: str = "",
+    images_from: str = "",
     noise_seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Robustness:
@@ -168,7 +168,7 @@ def evaluate_robustness(
         return evaluate(classifier, worse, split, on_batch=on_batch)
 
     return Robustness(
-        pictures_from=pictures_from,
+        images_from=images_from,
         size_px=size_px,
         table_px=corruptions.table_px(size_px),
         noise_seed=noise_seed,

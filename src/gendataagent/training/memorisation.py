@@ -1,18 +1,18 @@
-"""Whether synthetic pictures copy the training pictures: are they nearer to them than to others?
+"""Whether synthetic images copy the training images: are they nearer to them than to others?
 
-The memorisation ratio is the share of synthetic pictures whose most similar picture among training
-pictures is more similar than among as many held-out pictures of the same classes. 0.5 = no copying.
+The memorisation ratio is the share of synthetic images whose most similar image among training
+images is more similar than among as many held-out images of the same classes. 0.5 = no copying.
 Similarity is the cosine of the classifier's features: as the 15-NN filter uses it, and not misled
 by the length of a feature vector, which grows with how sure the classifier is.
 
 Two things lift the ratio without copying, so both are measured beside it:
 
-- Image-to-image starts from a training picture. `without_source` leaves each picture's own source
-  out, together with one held-out picture of its class, so that 0.5 stays the middle.
-- A classifier sees pictures it was trained on as more typical. `control` is the same ratio for real
-  pictures it has never seen (those of another split): compare with that, not with 0.5 alone.
+- Image-to-image starts from a training image. `without_source` leaves each image's own source
+  out, together with one held-out image of its class, so that 0.5 stays the middle.
+- A classifier sees images it was trained on as more typical. `control` is the same ratio for real
+  images it has never seen (those of another split): compare with that, not with 0.5 alone.
 
-Letters in tensor names: M synthetic pictures, B of a batch, N reference pictures of either kind, D
+Letters in tensor names: M synthetic images, B of a batch, N reference images of either kind, D
 features.
 """
 
@@ -41,9 +41,9 @@ class Memorisation:
     """Memorisation ratios, shares in [0, 1]; ties count half.
 
     Args:
-        ratio: source pictures taking part; without_source: each picture's own source left out.
-        control: the ratio of real pictures never trained on; None without such.
-        images: synthetic pictures; references: pictures in each of the two sets compared with.
+        ratio: source images taking part; without_source: each image's own source left out.
+        control: the ratio of real images never trained on; None without such.
+        images: synthetic images; references: images in each of the two sets compared with.
         draws: times these were drawn; ratios are means over the draws.
     """
 
@@ -73,18 +73,18 @@ def memorisation(
     """Return how much nearer `synthetic` lies to `train` than to `held_out`.
 
     Args:
-        sources: id, in `train`, of the picture each synthetic one was made from.
-        held_out: pictures that took no part in training or generation (validation).
-        control: further such pictures, not among `held_out` (test).
+        sources: id, in `train`, of the image each synthetic one was made from.
+        held_out: images that took no part in training or generation (validation).
+        control: further such images, not among `held_out` (test).
 
     Raises:
-        DataError: no synthetic pictures, not one source each, or no class with pictures in both
+        DataError: no synthetic images, not one source each, or no class with images in both
             `train` and `held_out`.
     """
     if len(sources) != len(synthetic) or not len(synthetic):
         raise DataError(
-            "memorisation needs synthetic pictures and the source of each, got "
-            f"{len(synthetic)} pictures and {len(sources)} sources"
+            "memorisation needs synthetic images and the source of each, got "
+            f"{len(synthetic)} images and {len(sources)} sources"
         )
     train_ND, held_ND, made_MD = (_unit(classifier, p) for p in (train, held_out, synthetic))
     control_KD = _unit(classifier, control) if control is not None else made_MD[:0]
@@ -127,27 +127,27 @@ def _pairs(train: Pixels, held_out: Pixels, seed: int) -> tuple[Tensor, Tensor]:
             into.extend(draw.sample(indices, count))
     if not chosen[0]:
         raise DataError(
-            "memorisation compares training with held-out pictures of the same classes, but no "
+            "memorisation compares training with held-out images of the same classes, but no "
             "class has both; give the data a validation split"
         )
     return torch.tensor(chosen[0]), torch.tensor(chosen[1])
 
 
 def _share_nearer(
-    pictures_MD: Tensor, near_ND: Tensor, far_ND: Tensor, left_out_MN: Tensor | None = None
+    images_MD: Tensor, near_ND: Tensor, far_ND: Tensor, left_out_MN: Tensor | None = None
 ) -> float:
-    """Return the share of pictures that are more like one of `near` than like any of `far`.
+    """Return the share of images that are more like one of `near` than like any of `far`.
 
     Args:
         left_out_MN: which of `near`, and with it its partner of `far`, is not compared with.
     """
     votes = 0.0
-    for batch in torch.arange(len(pictures_MD)).split(_BATCH):
-        near_BN, far_BN = pictures_MD[batch] @ near_ND.T, pictures_MD[batch] @ far_ND.T
+    for batch in torch.arange(len(images_MD)).split(_BATCH):
+        near_BN, far_BN = images_MD[batch] @ near_ND.T, images_MD[batch] @ far_ND.T
         if left_out_MN is not None:
             near_BN, far_BN = (
                 part_BN.masked_fill(left_out_MN[batch], -2.0) for part_BN in (near_BN, far_BN)
             )
         seen_B, unseen_B = near_BN.amax(dim=1), far_BN.amax(dim=1)
         votes += float((seen_B > unseen_B).sum() + 0.5 * (seen_B == unseen_B).sum())
-    return votes / len(pictures_MD)
+    return votes / len(images_MD)

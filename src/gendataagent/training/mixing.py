@@ -3,7 +3,7 @@
 MixUp: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019. One proportion a step, drawn from
 Beta(alpha, alpha), as in both authors' code [C].
 
-Letters in tensor names: B pictures of a batch, S side in px.
+Letters in tensor names: B images of a batch, S side in px.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Mixed:
     """A batch after mixing.
 
     Args:
-        partner_B: which picture of the batch each was mixed with.
-        own_share: share of each picture that is still its own; its loss is divided likewise.
+        partner_B: which image of the batch each was mixed with.
+        own_share: share of each image that is still its own; its loss is divided likewise.
     """
 
     images_B3SS: Tensor
     partner_B: Tensor
     own_share: float
 
-    def divide(self, per_picture: Tensor) -> Tensor:
-        """Return values that belong to pictures [B, ...] (soft labels, say) mixed like them."""
-        partners = per_picture[self.partner_B.to(per_picture.device)]
-        return self.own_share * per_picture + (1 - self.own_share) * partners
+    def divide(self, per_image: Tensor) -> Tensor:
+        """Return values that belong to images [B, ...] (soft labels, say) mixed like them."""
+        partners = per_image[self.partner_B.to(per_image.device)]
+        return self.own_share * per_image + (1 - self.own_share) * partners
 
 
 class Mixer:
@@ -54,7 +54,7 @@ class Mixer:
         return None if config.mix == "none" else cls(config, seed)
 
     def __call__(self, images_B3SS: Tensor) -> Mixed:
-        """Return float pictures [B, 3, S, S] mixed, or as they are where this step does not mix."""
+        """Return float images [B, 3, S, S] mixed, or as they are where this step does not mix."""
         # All draws are made in any case, so that a step's do not depend on those before it.
         chance, own_share = self._random.random(), self._beta()
         order = list(range(len(images_B3SS)))
@@ -75,9 +75,9 @@ class Mixer:
 def _pasted(
     images_B3SS: Tensor, partner_B: Tensor, own_share: float, place: tuple[float, float]
 ) -> Mixed:
-    """Return pictures with one box from their partners, cut off at the border.
+    """Return images with one box from their partners, cut off at the border.
 
-    As in CutMix's code: the box has the shape of the picture and an area of 1 - own_share, its
+    As in CutMix's code: the box has the shape of the image and an area of 1 - own_share, its
     middle lies anywhere, and the share is what the box, once cut off, leaves.
     """
     side = images_B3SS.shape[-1]

@@ -1,11 +1,11 @@
-"""RandAugment of whole batches: N operations a picture, each drawn from the same fourteen.
+"""RandAugment of whole batches: N operations a image, each drawn from the same fourteen.
 
 Cubuk et al., "RandAugment", CVPR-W 2020, with the operations and magnitudes of torchvision's
 `RandAugment` [C]. Own code because torchvision is no dependency here, and kornia's version draws
 one policy for the whole batch, of other operations, from torch's global generator. Everything is
 drawn on the CPU from one seeded generator, in a fixed order. Operations agree with Pillow's.
 
-Letters in tensor names: B pictures, 3 colour channels, S side in px. Pictures are float, 0 to 255.
+Letters in tensor names: B images, 3 colour channels, S side in px. Images are float, 0 to 255.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SMOOTH_333 = ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 1.0))  # Pillow's Ima
 def randaugment(
     images_B3SS: Tensor, operations: int, magnitude: float, generator: torch.Generator
 ) -> Tensor:
-    """Return pictures in [0, 1] of pictures in [0, 1], each changed by operations of its own.
+    """Return images in [0, 1] of images in [0, 1], each changed by operations of its own.
 
     Args:
-        operations: how many a picture, drawn with replacement (identity is one of them).
+        operations: how many a image, drawn with replacement (identity is one of them).
         magnitude: 0 to 30, of every operation; those that have two directions draw one.
     """
     images_B3SS = (images_B3SS * 255).round()
@@ -58,11 +58,11 @@ def randaugment(
 
 
 def apply_operation(name: str, images_B3SS: Tensor, share: float, sign_B: Tensor) -> Tensor:
-    """Return pictures (whole numbers in 0..255) after one of `OPERATIONS`.
+    """Return images (whole numbers in 0..255) after one of `OPERATIONS`.
 
     Args:
         share: magnitude as a share of the highest, 0 to 1.
-        sign_B: +1 or -1 for each picture: the direction of operations that have two.
+        sign_B: +1 or -1 for each image: the direction of operations that have two.
     """
     if name in _MATRICES:
         return _moved(images_B3SS, _MATRICES[name](share * sign_B, images_B3SS.shape[-1]))
@@ -84,7 +84,7 @@ def apply_operation(name: str, images_B3SS: Tensor, share: float, sign_B: Tensor
 
 
 def _rows(*entries: Tensor | float, like: Tensor) -> Tensor:
-    """Return matrices [B, 2, 3] of six entries a picture."""
+    """Return matrices [B, 2, 3] of six entries a image."""
     columns = [torch.as_tensor(entry, dtype=torch.float32).expand_as(like) for entry in entries]
     return torch.stack(columns, dim=1).reshape(-1, 2, 3)
 
@@ -133,7 +133,7 @@ def _grey(images_B3SS: Tensor) -> Tensor:
 
 
 def _smoothed(images_B3SS: Tensor) -> Tensor:
-    """Return pictures under a 3x3 filter; the border pixels stay as they are."""
+    """Return images under a 3x3 filter; the border pixels stay as they are."""
     kernel_33 = torch.tensor(SMOOTH_333, device=images_B3SS.device) / 13
     inner = functional.conv2d(images_B3SS, kernel_33.expand(3, 1, 3, 3), groups=3)
     smoothed_B3SS = images_B3SS.clone()
@@ -161,7 +161,7 @@ def _autocontrast(images_B3SS: Tensor) -> Tensor:
 
 def _equalised(images_B3SS: Tensor) -> Tensor:
     """Return each channel with its histogram levelled, as Pillow's ImageOps.equalize does."""
-    flat_RP = images_B3SS.flatten(2).flatten(0, 1).long()  # R = rows: one per picture and channel
+    flat_RP = images_B3SS.flatten(2).flatten(0, 1).long()  # R = rows: one per image and channel
     counts_RV = torch.zeros((len(flat_RP), 256), dtype=torch.long, device=flat_RP.device)
     counts_RV.scatter_add_(1, flat_RP, torch.ones_like(flat_RP))
     highest_R1 = flat_RP.amax(dim=1, keepdim=True)

@@ -3,7 +3,7 @@
 Whatever is random in an epoch (order, crops, mixing, dropout) is seeded by the run's seed and the
 epoch's number; nothing carries over from the epoch before but weights and momentum.
 
-Letters in tensor names: N pictures, B pictures of a batch, C classes, S side in px.
+Letters in tensor names: N images, B images of a batch, C classes, S side in px.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from gendataagent.training.mixing import Mixer
 OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps of the epoch, loss of the last step)."""
 
-MIN_BATCH = 2  # of a single picture BatchNorm cannot take statistics
+MIN_BATCH = 2  # of a single image BatchNorm cannot take statistics
 BATCHNORM_PASSES = 4
 
 
 class Trainer:
-    """SGD with the paper's multistep schedule on real and synthetic pictures.
+    """SGD with the paper's multistep schedule on real and synthetic images.
 
     Args:
         classifier: is trained in place, on its device.
@@ -43,7 +43,7 @@ class Trainer:
 
     Attributes:
         epochs_done: epochs trained so far.
-        augmenter: what is done to the pictures; `augmenter.stored_px` is the size to store them at.
+        augmenter: what is done to the images; `augmenter.stored_px` is the size to store them at.
     """
 
     def __init__(self, classifier: Classifier, config: TrainingConfig, *, seed: int) -> None:
@@ -80,11 +80,11 @@ class Trainer:
         With training.real_images = false it is trained on `synthetic` alone.
 
         Args:
-            strength: with which the synthetic pictures were made, one for all or one each; only
+            strength: with which the synthetic images were made, one for all or one each; only
                 training.synthetic_label_smoothing looks at it.
 
         Raises:
-            DataError: fewer than two pictures, or a label that stands for no class.
+            DataError: fewer than two images, or a label that stands for no class.
             TrainingDivergedError: the loss is not a finite number.
         """
         started = time.perf_counter()
@@ -123,14 +123,14 @@ class Trainer:
         )
 
     def take_batchnorm_from(self, real: Pixels) -> bool:
-        """Take the running statistics of batch normalisation anew, from real pictures alone.
+        """Take the running statistics of batch normalisation anew, from real images alone.
 
         They are the plain means over `BATCHNORM_PASSES` passes, augmented as in training; weights
         stay as they are. Return False, and change nothing, where there is no such layer. Source:
         ours; AdvProp (Xie et al., CVPR 2020) keeps statistics apart while training.
 
         Raises:
-            DataError: fewer than two pictures.
+            DataError: fewer than two images.
         """
         module = self.classifier.module
         layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -139,7 +139,7 @@ class Trainer:
             return False
         if len(real) < MIN_BATCH:
             raise DataError(
-                f"batch normalisation needs at least {MIN_BATCH} pictures, got {len(real)}"
+                f"batch normalisation needs at least {MIN_BATCH} images, got {len(real)}"
             )
         momenta = [layer.momentum for layer in layers]
         for layer in layers:
@@ -211,12 +211,12 @@ class Trainer:
         self.epochs_done = int(state["epochs_done"])
 
     def _joined(self, real: Pixels, synthetic: Pixels | None) -> tuple[Pixels, int]:
-        """Return what an epoch trains on, real pictures first, and how many of it are real."""
+        """Return what an epoch trains on, real images first, and how many of it are real."""
         some_synthetic = synthetic is not None and len(synthetic) > 0
         if not self.config.real_images:
             if synthetic is None or not some_synthetic:
                 raise DataError(
-                    "training.real_images is false, but there are no synthetic pictures yet; set "
+                    "training.real_images is false, but there are no synthetic images yet; set "
                     "agent.enabled=true and agent.first_round_epoch=0, so that a round stands "
                     "before the first epoch"
                 )
@@ -226,7 +226,7 @@ class Trainer:
         else:
             pixels, reals = real, len(real)
         if len(pixels) < MIN_BATCH:
-            raise DataError(f"training needs at least {MIN_BATCH} pictures, got {len(pixels)}")
+            raise DataError(f"training needs at least {MIN_BATCH} images, got {len(pixels)}")
         self.classifier.check_labels(pixels)
         return pixels, reals
 
@@ -240,9 +240,7 @@ class Trainer:
             strength_M1 = torch.as_tensor(strength, dtype=torch.float32).reshape(-1, 1)
             hard_MC = targets_NC[is_synthetic_N]
             if len(strength_M1) not in (1, len(hard_MC)):
-                raise DataError(
-                    f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic pictures"
-                )
+                raise DataError(f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic images")
             targets_NC[is_synthetic_N] = torch.lerp(
                 hard_MC, torch.full_like(hard_MC, 1 / hard_MC.shape[1]), smoothing * strength_M1
             )
@@ -268,7 +266,7 @@ class Trainer:
         return loss.item()
 
     def _batches(self, epoch: int, is_synthetic_N: Tensor) -> list[Tensor]:
-        """Return the picture indices of each step of an epoch."""
+        """Return the image indices of each step of an epoch."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         count, size = len(is_synthetic_N), self.config.batch_size
         steps = self.config.steps_per_epoch

@@ -1,12 +1,12 @@
-"""Variance of gradients (VoG): how much a picture's input gradient changes between checkpoints.
+"""Variance of gradients (VoG): how much a image's input gradient changes between checkpoints.
 
 Agarwal, D'souza and Hooker, "Estimating Example Difficulty using Variance of Gradients", CVPR 2022.
 The formula printed there ranks differently from its authors' code; this is the code's form [C]:
 
-    S_t = d(logit of the true class, before softmax) / d(normalised picture), mean over colours
+    S_t = d(logit of the true class, before softmax) / d(normalised image), mean over colours
     mu = mean_t S_t;  V = sqrt(mean_t (S_t - mu)^2) per pixel;  VoG = mean of V over the pixels
 
-Letters in tensor names: K checkpoints, N pictures, B pictures of a batch, H and W in px.
+Letters in tensor names: K checkpoints, N images, B images of a batch, H and W in px.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gendataagent.core.errors import ModelError
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier, raise_if_not_finite
 
-MIN_CHECKPOINTS = 2  # of one checkpoint the variance is 0 for every picture
-ACCUMULATOR_BYTES = 1 << 30  # running mean and M2 of as many pictures at a time as fit in this
+MIN_CHECKPOINTS = 2  # of one checkpoint the variance is 0 for every image
+ACCUMULATOR_BYTES = 1 << 30  # running mean and M2 of as many images at a time as fit in this
 
 
 def true_class_input_gradients(
@@ -31,10 +31,10 @@ def true_class_input_gradients(
     *,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Return S [B, H, W] of float pictures in [0, 1], on the classifier's device.
+    """Return S [B, H, W] of float images in [0, 1], on the classifier's device.
 
-    One backward of the summed true-class logits gives every picture's own gradient, because in eval
-    mode no picture influences another's logits; with BatchNorm in train mode that would be wrong by
+    One backward of the summed true-class logits gives every image's own gradient, because in eval
+    mode no image influences another's logits; with BatchNorm in train mode that would be wrong by
     an order of magnitude. The classifier is left as found.
 
     Args:
@@ -56,7 +56,7 @@ def variance_of_gradients(
     batch_size: int = 128,
     class_normalised: bool = False,
 ) -> Tensor:
-    """Return VoG [N] of the pictures, float32 on the CPU.
+    """Return VoG [N] of the images, float32 on the CPU.
 
     Memory does not grow with the number of checkpoints: a running mean and M2 (Welford).
 
@@ -68,14 +68,14 @@ def variance_of_gradients(
     Raises:
         ValueError: fewer than two checkpoints.
         ModelError: a checkpoint of another architecture.
-        ScoreError: scores that are not finite, with the ids of the pictures.
+        ScoreError: scores that are not finite, with the ids of the images.
     """
     states = [_checked(classifier, state) for state in checkpoints]
     if len(states) < MIN_CHECKPOINTS:
         raise ValueError(f"VoG needs at least {MIN_CHECKPOINTS} checkpoints, got {len(states)}")
     classifier.check_labels(pixels)
-    picture_bytes = 2 * 4 * classifier.size_px**2
-    at_a_time = max(1, ACCUMULATOR_BYTES // picture_bytes)
+    image_bytes = 2 * 4 * classifier.size_px**2
+    at_a_time = max(1, ACCUMULATOR_BYTES // image_bytes)
     chunks = torch.split(torch.arange(len(pixels)), at_a_time) if len(pixels) else ()
     scores_N = torch.cat(
         [torch.empty(0)]
@@ -99,7 +99,7 @@ def _vog(
     indices_N: Tensor,
     batch_size: int,
 ) -> Tensor:
-    """Return VoG of the pictures at `indices_N`: checkpoints outside, batches inside."""
+    """Return VoG of the images at `indices_N`: checkpoints outside, batches inside."""
     side = classifier.size_px
     mean_NHW = torch.zeros((len(indices_N), side, side), device=classifier.device)
     m2_NHW = torch.zeros_like(mean_NHW)

@@ -1,4 +1,4 @@
-"""A handful of pictures, and pipelines with random weights of the kinds that can be adapted."""
+"""A handful of images, and pipelines with random weights of the kinds that can be adapted."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def pictures(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> LabelledImages:
-    """Smooth coloured pictures of two classes, `size` = (width, height)."""
+def make_images(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> LabelledImages:
+    """Smooth coloured images of two classes, `size` = (width, height)."""
     rng = np.random.default_rng(seed)
     images = []
     for _ in range(count):
@@ -39,7 +39,7 @@ def pictures(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> 
         images,
         [index % 2 for index in range(count)],
         class_names=CLASSES,
-        ids=[f"picture-{seed}-{index}" for index in range(count)],
+        ids=[f"image-{seed}-{index}" for index in range(count)],
     )
 
 

@@ -27,11 +27,11 @@ from gendataagent.data import LabelledImages
 from gendataagent.generation.adaptation import Adaptation, adapt, read_adaptation
 from gendataagent.generation.plain import NoCaption
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
-from tests.generation.adaptation.conftest import pictures
+from tests.generation.adaptation.conftest import make_images
 
 
 def settings(generator: Path, **adaptation: Any) -> RunConfig:
-    """For seven pictures: two steps an epoch (of three and of four), a checkpoint every second."""
+    """For seven images: two steps an epoch (of three and of four), a checkpoint every second."""
     return RunConfig.from_dict(
         {
             "seed": 5,
@@ -48,8 +48,8 @@ def settings(generator: Path, **adaptation: Any) -> RunConfig:
     )  # fmt: skip
 
 
-TRAIN = pictures(7, size=(40, 32))
-HELD_OUT = pictures(5, seed=1)
+TRAIN = make_images(7, size=(40, 32))
+HELD_OUT = make_images(5, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +93,13 @@ def test_the_folder_holds_what_it_says(finished: Adaptation) -> None:
 def test_the_distances_are_measured_against_what_was_held_out(finished: Adaptation) -> None:
     found = finished.distances
     assert found is not None
-    assert (found.pictures, found.reference_pictures, found.lora_scale) == (4, 5, 0.5)
+    assert (found.images, found.reference_images, found.lora_scale) == (4, 5, 0.5)
     assert found.floor is not None
     assert found.change.mmd2 == pytest.approx(found.after.mmd2 - found.before.mmd2)
-    assert found.floor.mmd2 < found.before.mmd2  # noise of random weights is far from any picture
+    assert found.floor.mmd2 < found.before.mmd2  # noise of random weights is far from any image
 
 
-def test_every_picture_got_the_full_prompt_of_its_caption(finished: Adaptation) -> None:
+def test_every_image_got_the_full_prompt_of_its_caption(finished: Adaptation) -> None:
     rows = files.read_jsonl(finished.folder / "prompts.jsonl")
     assert [row["id"] for row in rows] == list(TRAIN.ids)
     caption = AttributeCaptioner().caption(
@@ -216,14 +216,14 @@ def test_killed_it_goes_on_to_the_same_end(
     assert_same(adapt(config, TRAIN, out, reference=HELD_OUT), finished)
 
 
-def test_other_settings_or_pictures_are_refused_by_name(
+def test_other_settings_or_images_are_refused_by_name(
     finished: Adaptation, config: RunConfig
 ) -> None:
     other = replace(config, adaptation=replace(config.adaptation, rank=2))
     with pytest.raises(RunFolderError, match=r"adaptation\.rank is 4 there, not 2"):
         adapt(other, TRAIN, finished.folder)
-    with pytest.raises(RunFolderError, match="pictures is"):
-        adapt(config, pictures(6), finished.folder)
+    with pytest.raises(RunFolderError, match="images is"):
+        adapt(config, make_images(6), finished.folder)
     with pytest.raises(RunFolderError, match="captioner is"):
         adapt(config, TRAIN, finished.folder, captioner=NoCaption())
     more_samples = replace(config, adaptation=replace(config.adaptation, sample_every_epochs=1))
@@ -247,21 +247,21 @@ def test_weights_that_were_changed_are_not_read_back(
     config: RunConfig, tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, measure_images=0, sample_every_epochs=0)
-    found = adapt(brief, pictures(2), tmp_path)
+    found = adapt(brief, make_images(2), tmp_path)
     assert found.distances is None
     assert not (tmp_path / "samples").exists()
     found.weights.write_bytes(found.weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(RunFolderError, match="not as it was written"):
         read_adaptation(tmp_path)
     (tmp_path / "adaptation.json").unlink()
-    again = adapt(brief, pictures(2), tmp_path)
+    again = adapt(brief, make_images(2), tmp_path)
     assert again.weights_sha256 == found.weights_sha256
     with pytest.raises(RunFolderError, match="no finished adaptation"):
         read_adaptation(tmp_path / "checkpoints")
 
 
 class NamingTheOther:
-    """A captioner that takes every picture for a cat."""
+    """A captioner that takes every image for a cat."""
 
     description = NoCaption.description
 
@@ -280,7 +280,7 @@ class NamingTheOther:
 def test_small_sets_say_what_they_do_without(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, sample_every_epochs=0)
     progress, captioner = Interrupting(10**9), NamingTheOther()
-    found = adapt(brief, pictures(2), tmp_path, captioner=captioner, progress=progress)  # type: ignore[arg-type]
+    found = adapt(brief, make_images(2), tmp_path, captioner=captioner, progress=progress)  # type: ignore[arg-type]
     assert found.distances is None
     assert any("no distance is measured" in line for line in progress.said)
     assert any("each step takes them all" in line for line in progress.said)
@@ -289,13 +289,13 @@ def test_small_sets_say_what_they_do_without(tiny_pipeline_folder: Path, tmp_pat
     assert prompts == ["A photo of cat, which is a cat on grass", "A photo of ship"]
 
 
-def test_without_held_out_pictures_there_is_no_floor(
+def test_without_held_out_images_there_is_no_floor(
     tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:
     found = adapt(settings(tiny_pipeline_folder, epochs=1), TRAIN, tmp_path).distances
     assert found is not None
     assert found.floor is None
-    assert found.reference_pictures == len(TRAIN)
+    assert found.reference_images == len(TRAIN)
 
 
 def test_bad_input_costs_nothing(config: RunConfig, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_bad_input_costs_nothing(config: RunConfig, tmp_path: Path) -> None:
     for number, (settings_, images, kind, words) in enumerate(
         (
             (adapted, TRAIN, ConfigError, r"generation\.lora must be empty"),
-            (config, none, DataError, "at least 2 pictures, got 0"),
+            (config, none, DataError, "at least 2 images, got 0"),
             (small, TRAIN, ConfigError, "batch_size must be at least 2"),
         )
     ):
@@ -320,15 +320,15 @@ def test_bad_input_costs_nothing(config: RunConfig, tmp_path: Path) -> None:
 
 def test_half_precision_adapts_draws_and_loads(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, mixed_precision="bf16")
-    found = adapt(brief, pictures(4), tmp_path)
+    found = adapt(brief, make_images(4), tmp_path)
     assert found.precision == "bf16"
     assert found.distances is not None
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_bundled_model_comes_nearer_to_pictures_it_never_saw(tmp_path: Path) -> None:
-    """Grey photographs: the model has learnt colour, and must be told in pictures to leave it."""
+def test_the_bundled_model_comes_nearer_to_images_it_never_saw(tmp_path: Path) -> None:
+    """Grey photographs: the model has learnt colour, and must be told in images to leave it."""
     from gendataagent.config import DataConfig
     from gendataagent.data import load_data
 

@@ -20,16 +20,16 @@ from gendataagent.generation.adaptation.latents import (
     cut,
     draw,
 )
-from tests.generation.adaptation.conftest import load, pictures
+from tests.generation.adaptation.conftest import load, make_images
 
 SHAPE = (4, 8, 8)
 
 
-def drawn(picture_id: str = "a", epoch: int = 1, seed: int = 0) -> Draw:
-    return draw(seed, epoch, picture_id, shape_CSS=SHAPE, timesteps=1000)
+def drawn(image_id: str = "a", epoch: int = 1, seed: int = 0) -> Draw:
+    return draw(seed, epoch, image_id, shape_CSS=SHAPE, timesteps=1000)
 
 
-def test_a_draw_depends_on_seed_epoch_and_picture_alone() -> None:
+def test_a_draw_depends_on_seed_epoch_and_image_alone() -> None:
     torch.manual_seed(1)
     first = drawn()
     torch.manual_seed(2)
@@ -90,7 +90,7 @@ def test_the_shorter_side_is_brought_to_size(size: tuple[int, int]) -> None:
 
 def source(pipeline: Any, size: tuple[int, int] = (32, 32), **changes: Any) -> LatentSource:
     settings = {"size_px": 32, "random_crop": True, "flip": True, **changes}
-    return LatentSource(pictures(5, size=size), LatentEncoder(pipeline), **settings)
+    return LatentSource(make_images(5, size=size), LatentEncoder(pipeline), **settings)
 
 
 @pytest.mark.parametrize("flip", [True, False])

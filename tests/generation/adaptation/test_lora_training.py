@@ -21,13 +21,13 @@ from gendataagent.generation.adaptation.lora_trainer import (
     epoch_batches,
     resolve_precision,
 )
-from tests.generation.adaptation.conftest import CLASSES, load, pictures
+from tests.generation.adaptation.conftest import CLASSES, load, make_images
 
 CONFIG = AdaptationConfig(epochs=2, batch_size=3, learning_rate=1e-2)
 
 
 def trainer(pipeline: Any, images: LabelledImages | None = None, **changes: Any) -> LoraTrainer:
-    images = images or pictures(7, size=(40, 32))  # wide: each epoch crops and encodes anew
+    images = images or make_images(7, size=(40, 32))  # wide: each epoch crops and encodes anew
     names = {"seed", "size_px", "device", "precision"} & set(changes)
     options: dict[str, Any] = {"seed": 3, "size_px": 32, **{n: changes.pop(n) for n in names}}
     return LoraTrainer(
@@ -59,7 +59,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     ("count", "size", "expected"),
     [(8, 4, [4, 4]), (7, 3, [3, 4]), (8, 3, [3, 3, 2]), (5, 8, [5]), (3, 1, [1, 1, 1])],
 )
-def test_an_epoch_has_every_picture_once_and_nobody_alone(
+def test_an_epoch_has_every_image_once_and_nobody_alone(
     count: int, size: int, expected: list[int]
 ) -> None:
     batches = epoch_batches(0, 1, count, size)
@@ -75,7 +75,7 @@ def test_an_epoch_has_every_picture_once_and_nobody_alone(
 def test_stopped_after_any_step_it_ends_the_same_to_the_bit(
     pipeline: Any, size: tuple[int, int]
 ) -> None:
-    images = pictures(7, size=size)
+    images = make_images(7, size=size)
     with trainer(pipeline, images) as whole:
         losses = train(whole)
         expected, _ = whole.state()
@@ -203,7 +203,7 @@ def test_the_generator_draws_with_it(tiny_pipeline_folder: Path, tmp_path: Path)
         train(fit)
         fit.layers.save(tmp_path)
     request = RenderRequest(
-        source=pictures(1).image(0), prompt="A photo of cat", negative_prompt="", seed=1,
+        source=make_images(1).image(0), prompt="A photo of cat", negative_prompt="", seed=1,
         strength=1.0, guidance_scale=2.0, num_inference_steps=2,
     )  # fmt: skip
     drawn = [
@@ -218,7 +218,7 @@ def test_the_generator_draws_with_it(tiny_pipeline_folder: Path, tmp_path: Path)
 def test_sdxl_gets_its_sizes_and_pooled_text(sdxl_folder: Path) -> None:
     pipeline = load(sdxl_folder)
     seen: list[dict[str, Tensor]] = []
-    with trainer(pipeline, pictures(4, size=(48, 32)), epochs=1) as fit:
+    with trainer(pipeline, make_images(4, size=(48, 32)), epochs=1) as fit:
         pipeline.unet.register_forward_pre_hook(
             lambda _, __, kwargs: seen.append(kwargs["added_cond_kwargs"]), with_kwargs=True
         )
@@ -249,7 +249,7 @@ def test_text_kept_is_text_encoded_anew(any_folder: Path) -> None:
 
 
 def test_steps_go_downhill(pipeline: Any) -> None:
-    with trainer(pipeline, pictures(4), learning_rate=1e-3) as fit:
+    with trainer(pipeline, make_images(4), learning_rate=1e-3) as fit:
         batch = fit._prepare(1, [0, 1, 2, 3])
         losses = [fit._step(batch) for _ in range(6)]
     assert losses == sorted(losses, reverse=True)
@@ -274,7 +274,7 @@ def test_bf16_resumes_to_the_bit_too(pipeline: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"images": pictures(1)}, DataError, "at least 2 pictures, got 1"),
+        ({"images": make_images(1)}, DataError, "at least 2 images, got 1"),
         ({"batch_size": 1}, ConfigError, "mmd_weight=0"),
         ({"size_px": 30}, ConfigError, "multiple of 4 .* got 30"),
         ({"precision": "fp16"}, ConfigError, "mixed_precision=fp16 needs a CUDA GPU, got cpu"),
@@ -336,8 +336,8 @@ def test_a_generator_that_the_loss_does_not_fit_is_refused(
         trainer(pipeline)
 
 
-def test_a_single_picture_a_step_is_fine_without_the_matching_term(pipeline: Any) -> None:
-    with trainer(pipeline, pictures(3), batch_size=1, mmd_weight=0.0, epochs=1) as fit:
+def test_a_single_image_a_step_is_fine_without_the_matching_term(pipeline: Any) -> None:
+    with trainer(pipeline, make_images(3), batch_size=1, mmd_weight=0.0, epochs=1) as fit:
         assert len(train(fit)) == 3
 
 

@@ -97,17 +97,17 @@ def test_latents_are_averaged_down_to_8_by_8() -> None:
     assert latent_features(torch.zeros(2, 8, 4, 4)).shape == (2, 128)
 
 
-def test_too_few_or_broken_pictures_are_refused() -> None:
+def test_too_few_or_broken_images_are_refused() -> None:
     with pytest.raises(DataError, match="at least 3"):
         Yardstick(normal(2, seed=0))
     broken = normal(5, seed=0)
     broken[2] = math.nan
     with pytest.raises(DataError, match="finite"):
         Yardstick(normal(5, seed=1)).distance(broken)
-    with pytest.raises(DataError, match="5 pictures before, but 4"):
+    with pytest.raises(DataError, match="5 images before, but 4"):
         Yardstick(normal(5, seed=1)).change(normal(5, seed=0), normal(4, seed=0))
 
 
-def test_alike_reference_pictures_do_not_divide_by_0() -> None:
+def test_alike_reference_images_do_not_divide_by_0() -> None:
     found = Yardstick(torch.zeros(4, 3)).distance(torch.zeros(3, 3))
     assert (found.mmd2, found.standard_error) == (0.0, 0.0)

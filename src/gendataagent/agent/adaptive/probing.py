@@ -1,6 +1,6 @@
 """Trying images on a copy of the classifier: the one in training is left as found, to the bit.
 
-Letters in tensor names: N images of a round, V validation pictures.
+Letters in tensor names: N images of a round, V validation images.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Prober:
         )
 
     def _losses_with(self, candidates: Sequence[Candidate]) -> Tensor | None:
-        """Return the log-loss of each validation picture, [V]; None where training diverged."""
+        """Return the log-loss of each validation image, [V]; None where training diverged."""
         key = tuple(candidate.id for candidate in candidates)
         if key not in self._losses:
             try:
@@ -155,7 +155,7 @@ def paired_gain(without_V: Tensor, with_V: Tensor) -> tuple[float, float]:
 
 
 def _taken(pixels: Pixels, rows_N: Tensor) -> Pixels:
-    """Return some of the pictures, without copying them."""
+    """Return some of the images, without copying them."""
     return Pixels(
         lambda indices: pixels.batch(rows_N[indices]),
         pixels.labels[rows_N],

@@ -36,7 +36,7 @@ from gendataagent.training.trainer import Trainer
 if TYPE_CHECKING:
     from gendataagent.agent.pool import SyntheticImages
 
-LEAST_VALIDATION = 2  # of one picture there is no standard error
+LEAST_VALIDATION = 2  # of one image there is no standard error
 
 
 class AdaptiveRounds:

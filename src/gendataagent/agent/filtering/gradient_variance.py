@@ -1,22 +1,24 @@
-"""The paper's filter: variance of gradients over early checkpoints of the classifier."""
+"""The paper's filter: variance of gradients over early snapshots of the classifier."""
 
 from __future__ import annotations
 
 from gendataagent.agent.filtering.dropping import FilterContext, FilterScores
 
+MIN_SNAPSHOTS = 2
+
 
 def vog_scores(context: FilterContext) -> FilterScores:
-    """Return the VoG of each candidate (Agarwal, D'souza, Hooker 2022), see `gradients`.
+    """Return the VoG of each candidate (Agarwal, D'souza, Hooker 2022), see `training.vog`.
 
-    Until `filter.min_checkpoints` checkpoints exist there is no variance to speak of: everything is
-    let through and the note says so ([?] in the paper).
+    One snapshot has no variance, so with fewer than two every image passes and the note says so
+    ([?] in the paper).
     """
-    have, need = len(context.snapshots), context.config.min_checkpoints
+    have, need = len(context.snapshots), MIN_SNAPSHOTS
     if have < need:
         return FilterScores(
             None,
-            f"The VoG filter let everything through: it needs {need} checkpoints of the "
-            f"classifier and there were {have}.",
+            f"The VoG filter let every image pass: it needs {need} snapshots of the classifier, "
+            f"and there were {have}.",
         )
     # These import torch, so only when used.
     from gendataagent.core.checkpoints import load_weights

@@ -1,7 +1,7 @@
 """Internet Explorer's filter, as the paper compares with it: candidates like real images stay.
 
-Li et al., "Internet Explorer", ICML 2023: the reward of a picture is its mean cosine similarity to
-its 15 nearest pictures of the target set in the current encoder's feature space [C, R].
+Li et al., "Internet Explorer", ICML 2023: the reward of a image is its mean cosine similarity to
+its 15 nearest images of the target set in the current encoder's feature space [C, R].
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]
     """Return the images that `settings` choose, lowest score first; see `choose`.
 
     Before any training they are drawn by seed: an untrained classifier prefers a few classes for
-    all pictures alike, so its scores would choose whole classes.
+    all images alike, so its scores would choose whole classes.
     """
     if context.untrained:
         per_class = settings.per_class or settings.budget_by != BY_SIZE

@@ -55,12 +55,12 @@ ARCHIVES = {
             counts=PAPER["birdsnap"],
             files=birds.BIRDSNAP_LISTS,
             unpack=(
-                "Unpack birdsnap.tgz (version 1.1), fetch the pictures with its get_birdsnap.py "
+                "Unpack birdsnap.tgz (version 1.1), fetch the images with its get_birdsnap.py "
                 "and put them into images/ beside the lists"
             ),
             read=birds.read_birdsnap,
             recognise=birds.is_birdsnap,
-            losses=" Many pictures of Birdsnap are gone from the web.",
+            losses=" Many images of Birdsnap are gone from the web.",
         ),
         Archive(
             key="food",

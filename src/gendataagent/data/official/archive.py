@@ -1,4 +1,4 @@
-"""What an official archive is to us, and from its lists to a listing of pictures that are there."""
+"""What an official archive is to us, and from its lists to a listing of images that are there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_THERE = "named in the list, but there is no such file"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture as the lists name it: path relative to the archive, with forward slashes."""
+    """One image as the lists name it: path relative to the archive, with forward slashes."""
 
     path: str
     class_name: str
@@ -55,7 +55,7 @@ class Archive:
         read: from the archive's folder to its contents; raises `DataError` naming file and line.
         recognise: a further test before the layout is taken to be this one unasked.
         places: where below a given folder the archive may lie besides the folder itself.
-        losses: why pictures may be missing, for the note.
+        losses: why images may be missing, for the note.
     """
 
     key: str
@@ -84,13 +84,13 @@ def _is_in(base: Path, name: str) -> bool:
 
 
 def list_archive(archive: Archive, base: Path) -> Listing:
-    """Return the pictures of an archive in the order of its lists; ids are paths relative to it.
+    """Return the images of an archive in the order of its lists; ids are paths relative to it.
 
-    Pictures that are named and not there are quarantined. Test pictures of a class that has lost
-    all its training pictures are left out, for no classifier could know it.
+    Images that are named and not there are quarantined. Test images of a class that has lost
+    all its training images are left out, for no classifier could know it.
 
     Raises:
-        DataError: a list is malformed, names a picture twice, or no picture is there at all.
+        DataError: a list is malformed, names a image twice, or no image is there at all.
     """
     contents = archive.read(base)
     _check_entries(contents.entries)
@@ -98,7 +98,7 @@ def list_archive(archive: Archive, base: Path) -> Listing:
     gone = {entry.path for entry in absent}
     if contents.entries and len(gone) == len(contents.entries):
         raise DataError(
-            f"none of the {len(gone):,} pictures that the lists in {base} name is there (first: "
+            f"none of the {len(gone):,} images that the lists in {base} name is there (first: "
             f"{contents.entries[0].path}). {archive.unpack}"
         )
     trained = {e.class_name for e in contents.entries if e.split == TRAIN and e.path not in gone}
@@ -139,7 +139,7 @@ def _check_entries(entries: Sequence[Entry]) -> None:
         if first is not entry:
             raise DataError(
                 f"{_where(entry)} names {entry.path} a second time (first: {_where(first)}); a "
-                "picture belongs to one split. Unpack the official lists again"
+                "image belongs to one split. Unpack the official lists again"
             )
 
 
@@ -148,7 +148,7 @@ def _where(entry: Entry) -> str:
 
 
 def _fault(base: Path, path: str) -> str | None:
-    """Return why a listed picture cannot be opened, or None; its content is not looked at."""
+    """Return why a listed image cannot be opened, or None; its content is not looked at."""
     try:
         regular = stat.S_ISREG(os.stat(os.path.join(base, path)).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -168,13 +168,13 @@ def _loss_notes(
             f"{split} {per_split[split]:,}" for split in (TRAIN, TEST) if per_split[split]
         )
         notes.append(
-            f"{len(absent):,} of {len(entries):,} listed pictures are not there ({counts}; first: "
+            f"{len(absent):,} of {len(entries):,} listed images are not there ({counts}; first: "
             f"{absent[0].path}).{archive.losses}"
         )
     if untrained:
         classes = sorted({entry.class_name for entry in untrained})
         notes.append(
-            f"Left out {len(untrained):,} test pictures of {len(classes)} classes without any "
-            f"training picture: {some(classes)}."
+            f"Left out {len(untrained):,} test images of {len(classes)} classes without any "
+            f"training image: {some(classes)}."
         )
     return notes

@@ -13,7 +13,7 @@ from gendataagent.data.official.lists import read_lines, read_pairs, read_table
 
 CUB_LISTS = ("images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt")
 BIRDSNAP_LISTS = ("images.txt", "species.txt", "test_images.txt")
-# where get_birdsnap.py, which comes with the lists, puts pictures, and where people move them
+# where get_birdsnap.py, which comes with the lists, puts images, and where people move them
 BIRDSNAP_FOLDERS = ("images", "download/images", "download")
 
 
@@ -23,19 +23,19 @@ def read_cub(base: Path) -> Contents:
         number: readable_class_name(re.sub(r"^\d+\.", "", name))
         for number, (name, _) in read_pairs(base, "classes.txt", '"1 001.Some_Bird"').items()
     }
-    labels = read_pairs(base, "image_class_labels.txt", "picture and class number")
-    splits = read_pairs(base, "train_test_split.txt", "picture number and 0 or 1")
+    labels = read_pairs(base, "image_class_labels.txt", "image and class number")
+    splits = read_pairs(base, "train_test_split.txt", "image number and 0 or 1")
     entries = []
     for number, (path, line) in read_pairs(base, "images.txt", "number and path").items():
         for other, name in ((labels, "image_class_labels.txt"), (splits, "train_test_split.txt")):
             if number not in other:
-                raise DataError(f"{line}: picture {number} is not in {name}; unpack it again")
+                raise DataError(f"{line}: image {number} is not in {name}; unpack it again")
         label, label_line = labels[number]
         if label not in classes:
             raise label_line.fault(f"a class of classes.txt ({len(classes)} classes)")
         split, split_line = splits[number]
         if split not in ("0", "1"):
-            raise split_line.fault("picture number and 0 or 1")
+            raise split_line.fault("image number and 0 or 1")
         entries.append(
             Entry(f"images/{path}", classes[label], TRAIN if split == "1" else TEST, line)
         )

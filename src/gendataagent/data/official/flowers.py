@@ -17,7 +17,7 @@ from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.matfile import read_numbers
 
 LABELS, SETS = "imagelabels.mat", "setid.mat"
-# The paper trains on 2,040 pictures [S], which is training and validation set together.
+# The paper trains on 2,040 images [S], which is training and validation set together.
 SPLITS = {"trnid": TRAIN, "valid": TRAIN, "tstid": TEST}
 
 

@@ -41,7 +41,7 @@ def read(base: Path) -> Contents:
     entries = [
         Entry(f"train/{wordnet_id}/{name}", names[wordnet_id], TRAIN)
         for wordnet_id in here
-        for name in _pictures(base / "train" / wordnet_id)
+        for name in _images(base / "train" / wordnet_id)
     ]
     entries += _test_entries(base, here)
     notes = []
@@ -60,7 +60,7 @@ def is_imagenet100(base: Path) -> bool:
     return folders == set(imagenet100_ids())
 
 
-def _pictures(folder: Path) -> list[str]:
+def _images(folder: Path) -> list[str]:
     with os.scandir(folder) as found:
         return sorted(
             entry.name
@@ -77,19 +77,19 @@ def _test_entries(base: Path, wordnet_ids: list[str]) -> list[Entry]:
         return [
             Entry(f"val/{wordnet_id}/{name}", names[wordnet_id], TEST)
             for wordnet_id in sorted_in
-            for name in _pictures(base / "val" / wordnet_id)
+            for name in _images(base / "val" / wordnet_id)
         ]
     class_of = _classes_of_flat(base)
     chosen = set(wordnet_ids)
     return [
-        Entry(f"val/{picture}.JPEG", names[wordnet_id], TEST, line)
-        for picture, (wordnet_id, line) in sorted(class_of.items())
+        Entry(f"val/{image}.JPEG", names[wordnet_id], TEST, line)
+        for image, (wordnet_id, line) in sorted(class_of.items())
         if wordnet_id in chosen
     ]
 
 
 def _classes_of_flat(base: Path) -> dict[str, tuple[str, Line]]:
-    """Return {picture: (WordNet id, line)} of the validation set from a list near it."""
+    """Return {image: (WordNet id, line)} of the validation set from a list near it."""
     for folder in (base, *base.resolve().parents[:_LEVELS_UP]):
         if (folder / KAGGLE_LIST).is_file():
             return _kaggle_list(folder)
@@ -98,9 +98,9 @@ def _classes_of_flat(base: Path) -> dict[str, tuple[str, Line]]:
                 if (folder / place / name).is_file():
                     return _line_list(folder / place, name)
     raise DataError(
-        f"the pictures in {base / 'val'} lie in no class folders, and no list of their classes was "
+        f"the images in {base / 'val'} lie in no class folders, and no list of their classes was "
         f"found beside them. Put {KAGGLE_LIST} (Kaggle) or {LINE_LISTS[0]} there, or sort the "
-        "pictures into val/nXXXXXXXX/"
+        "images into val/nXXXXXXXX/"
     )
 
 
@@ -122,7 +122,7 @@ def _kaggle_list(folder: Path) -> dict[str, tuple[str, Line]]:
 
 
 def _line_list(folder: Path, name: str) -> dict[str, tuple[str, Line]]:
-    """Return what a list with one WordNet id a line says, in the order of the pictures."""
+    """Return what a list with one WordNet id a line says, in the order of the images."""
     found = {}
     for line in read_lines(folder, name):
         wordnet_id = line.text.strip()

@@ -57,7 +57,7 @@ def read_numbers(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         return found
     except (OSError, ValueError, KeyError, StopIteration, zlib.error) as error:
         raise DataError(
-            f"cannot read {path}: {error}. Download it again from where the pictures came from"
+            f"cannot read {path}: {error}. Download it again from where the images came from"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """Oxford-IIIT Pets: images/Abyssinian_100.jpg, annotations/trainval.txt and test.txt.
 
-A line of a list is "Abyssinian_100 1 1 1": picture, class 1..37, species, breed within the species.
+A line of a list is "Abyssinian_100 1 1 1": image, class 1..37, species, breed within the species.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import read_lines
 
 LISTS = {TRAIN: "annotations/trainval.txt", TEST: "annotations/test.txt"}
-_FORM = 'a picture and three numbers such as "Abyssinian_100 1 1 1"'
+_FORM = 'a image and three numbers such as "Abyssinian_100 1 1 1"'
 
 
 def read(base: Path) -> Contents:

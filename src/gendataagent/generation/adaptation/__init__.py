@@ -1,13 +1,13 @@
-"""Adapting the generator to the real training pictures by LoRA, in a folder of its own.
+"""Adapting the generator to the real training images by LoRA, in a folder of its own.
 
 Recipe: Real-Fake's (see `config.AdaptationConfig`). What lies in the folder:
 
     config.toml                         all settings, for --resume
     settings.json                       what it is made of; a folder is never used for anything else
-    prompts.jsonl                       caption and full prompt of each training picture
+    prompts.jsonl                       caption and full prompt of each training image
     checkpoints/epoch-0000400/          states to resume from; the number counts steps
     before.safetensors                  what the distances before are measured on
-    samples/epoch-0010.png              above the real pictures, below what their prompts now give
+    samples/epoch-0010.png              above the real images, below what their prompts now give
     pytorch_lora_weights.safetensors    the LoRA, as diffusers writes it; loads elsewhere too
     adaptation.json                     written last: `Adaptation`
 """
@@ -63,14 +63,14 @@ def adapt(
     lost, however it is stopped, and the outcome is the same to the bit as without the stop.
 
     Args:
-        images: the training pictures.
-        reference: real pictures kept out of training, such as the validation split, to measure
-            the distance to; None = the training pictures themselves, then without a floor.
+        images: the training images.
+        reference: real images kept out of training, such as the validation split, to measure
+            the distance to; None = the training images themselves, then without a floor.
         captioner: None = the one of the settings.
         device: torch device; None = the one of the settings.
 
     Raises:
-        ConfigError, DataError, ModelError: settings, pictures or generator do not fit.
+        ConfigError, DataError, ModelError: settings, images or generator do not fit.
         RunFolderError: the folder is of another adaptation, or taken.
         TrainingDivergedError: the loss is not a finite number.
     """
@@ -124,7 +124,7 @@ def _adapt(job: Job) -> Adaptation:
         if settings.batch_size > len(job.images):
             job.progress.say(
                 f"adaptation.batch_size is {settings.batch_size}, but there are {len(job.images)} "
-                "pictures: each step takes them all"
+                "images: each step takes them all"
             )
         prompts = full_prompts(job)
         measure = Measure(job, pipeline, prompts, size_px)
@@ -171,11 +171,11 @@ def _in_words(distances: Distances) -> str:
         f"{name} {1000 * distance.mmd2:.2f} ± {1000 * distance.standard_error:.2f}"
         for name, distance in rows_of(distances)
     ]
-    return f"adapted; distance to real pictures (MMD² x 1000): {'; '.join(named)}"
+    return f"adapted; distance to real images (MMD² x 1000): {'; '.join(named)}"
 
 
 def _size_px(job: Job, pipeline: Any) -> int:
-    """Return the side of the training pictures: the setting, else that of the generator's own."""
+    """Return the side of the training images: the setting, else that of the generator's own."""
     asked = job.config.adaptation.size_px or job.config.generation.size_px
     if asked or not hasattr(pipeline, "unet"):
         return asked

@@ -1,4 +1,4 @@
-"""Training the LoRA to its end, with checkpoints, sample pictures and a loss curve."""
+"""Training the LoRA to its end, with checkpoints, sample images and a loss curve."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class _Curve:
 
     losses: list[float] = field(default_factory=list)
     sum: float = 0.0
-    pictures: int = 0
+    images: int = 0
 
     def add(self, step: Step, *, whole_epoch: bool) -> None:
-        self.sum += step.loss * step.pictures
-        self.pictures += step.pictures
+        self.sum += step.loss * step.images
+        self.images += step.images
         if whole_epoch:
-            self.losses.append(self.sum / self.pictures)
-            self.sum, self.pictures = 0.0, 0
+            self.losses.append(self.sum / self.images)
+            self.sum, self.images = 0.0, 0
 
 
 def _sample(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> None:
@@ -78,7 +78,7 @@ def _sample(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) ->
 
     chosen = _some_of_each_class(job, SAMPLES)
     with job.watch.measure("sample"), trainer.drawing() as pipeline:
-        drawn = TextToImage(pipeline, job.config.generation, size_px=size_px).pictures(
+        drawn = TextToImage(pipeline, job.config.generation, size_px=size_px).images(
             [prompts[i] for i in chosen],
             [derive_seed(job.seed, "sample", job.images.ids[i]) for i in chosen],
         )

@@ -74,9 +74,9 @@ def claim(job: Job) -> None:
 def made_of(job: Job) -> dict[str, Any]:
     """Return all that the weights depend on, as plain values."""
     generator, captioner = job.factory.describe(), job.captioner.description
-    pictures = hashlib.blake2b(digest_size=8)
-    for picture_id, label in zip(job.images.ids, job.images.labels, strict=True):
-        pictures.update(f"{picture_id}\0{job.images.class_names[label]}\n".encode())
+    images = hashlib.blake2b(digest_size=8)
+    for image_id, label in zip(job.images.ids, job.images.labels, strict=True):
+        images.update(f"{image_id}\0{job.images.class_names[label]}\n".encode())
     resolved = ("enabled", "mixed_precision")
     settings = {
         row.key: row.value
@@ -87,7 +87,7 @@ def made_of(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "generator": f"{generator.name} {generator.revision}".strip(),
         "captioner": f"{captioner.name} {captioner.revision}".strip(),
-        "pictures": f"{len(job.images)} {pictures.hexdigest()}",
+        "images": f"{len(job.images)} {images.hexdigest()}",
         "generation.size_px": job.config.generation.size_px,
         "precision": job.precision,
         **{f"adaptation.{key.removeprefix('adaptation.')}": v for key, v in settings.items()},
@@ -95,7 +95,7 @@ def made_of(job: Job) -> dict[str, Any]:
 
 
 def full_prompts(job: Job) -> list[str]:
-    """Return the full prompt of each picture, captioned once and written down."""
+    """Return the full prompt of each image, captioned once and written down."""
     path = job.folder / PROMPTS_FILE
     if path.is_file():
         rows = files.read_jsonl(path)
@@ -104,8 +104,8 @@ def full_prompts(job: Job) -> list[str]:
     names = job.images.class_names
     candidates = plan(
         [
-            Scored(source_id=picture_id, label=label, score=0.0)
-            for picture_id, label in zip(job.images.ids, job.images.labels, strict=True)
+            Scored(source_id=image_id, label=label, score=0.0)
+            for image_id, label in zip(job.images.ids, job.images.labels, strict=True)
         ],
         round_number=0,
         rewrites=1,

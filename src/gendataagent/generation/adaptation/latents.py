@@ -1,7 +1,7 @@
-"""Training pictures as latents of a pipeline's autoencoder, each cut and mirrored as drawn.
+"""Training images as latents of a pipeline's autoencoder, each cut and mirrored as drawn.
 
-Letters in tensor names: B pictures of a batch, F = 1 or 2 mirrorings, K = 1 or 2 (mean, deviation),
-C latent channels, S side of a latent, 3 colours, P side of a picture in px.
+Letters in tensor names: B images of a batch, F = 1 or 2 mirrorings, K = 1 or 2 (mean, deviation),
+C latent channels, S side of a latent, 3 colours, P side of a image in px.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 from gendataagent.core.errors import ModelError, TrainingDivergedError
 from gendataagent.core.progress import Progress
 from gendataagent.core.records import derive_seed
-from gendataagent.data.pixels import GIB, LabelledImages
+from gendataagent.data.pixels import GIB, ImageSet
 
 ENCODED_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draw:
-    """All that is random about one picture in one epoch, whatever batch it is in.
+    """All that is random about one image in one epoch, whatever batch it is in.
 
     Args:
         timestep: of the noise schedule.
@@ -45,10 +45,10 @@ class Draw:
 
 
 def draw(
-    seed: int, epoch: int, picture_id: str, *, shape_CSS: tuple[int, int, int], timesteps: int
+    seed: int, epoch: int, image_id: str, *, shape_CSS: tuple[int, int, int], timesteps: int
 ) -> Draw:
-    """Return the draw of a picture in an epoch; it depends on nothing but the arguments."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "adapt", epoch, picture_id))
+    """Return the draw of a image in an epoch; it depends on nothing but the arguments."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "adapt", epoch, image_id))
     uniform_3 = torch.rand(3, generator=generator).tolist()
     return Draw(
         timestep=int(torch.randint(timesteps, (), generator=generator)),
@@ -62,7 +62,7 @@ def draw(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
-    """A picture brought to size.
+    """A image brought to size.
 
     Args:
         pixels_3PP: in [-1, 1].
@@ -142,7 +142,7 @@ class LatentEncoder:
         scaled: Tensor = (moments.float() * self._vae.config.scaling_factor).cpu()
         if not torch.isfinite(scaled).all():
             raise TrainingDivergedError(
-                "the autoencoder's latents of some training pictures are not finite numbers; set "
+                "the autoencoder's latents of some training images are not finite numbers; set "
                 "adaptation.mixed_precision=bf16 or no"
             )
         return scaled
@@ -160,7 +160,7 @@ class Prepared:
     """A batch as far as it can be made ready beside the training: decoded and cut, not encoded.
 
     Args:
-        cuts: one per picture, None where its latent is at hand.
+        cuts: one per image, None where its latent is at hand.
         sizes_B6: height and width before, upper and left edge of the crop, height and width now.
     """
 
@@ -171,19 +171,19 @@ class Prepared:
 
 
 class LatentSource:
-    """Latents of the training pictures, kept where that is exact.
+    """Latents of the training images, kept where that is exact.
 
-    A picture that can be cut in one way only (it is square, or crops are central) has one or two
+    A image that can be cut in one way only (it is square, or crops are central) has one or two
     latents (mirrored or not): `cache` encodes those once, in fixed groups, so that a resumed
     training sees the same ones to the bit. All others are encoded anew each time.
 
     Args:
-        cache_bytes: when the latents of all pictures would take more, none is kept.
+        cache_bytes: when the latents of all images would take more, none is kept.
     """
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: ImageSet,
         encoder: LatentEncoder,
         *,
         size_px: int,
@@ -212,7 +212,7 @@ class LatentSource:
         if count * self._bytes_each > self._cache_bytes:
             return
         mirrorings = (False, True) if self._flip else (False,)
-        with progress.stage("encode", count, "pictures") as stage:
+        with progress.stage("encode", count, "images") as stage:
             for group in _groups(range(count), ENCODED_TOGETHER):
                 cuts = {
                     index: [self._cut(index, 0.5, 0.5, flip) for flip in mirrorings]
@@ -252,9 +252,9 @@ class LatentSource:
         )
 
     def means(self, indices: Sequence[int], progress: Progress, name: str) -> Tensor:
-        """Return the mean latents of the pictures' centres, unmirrored, [B, C, S, S]."""
+        """Return the mean latents of the images' centres, unmirrored, [B, C, S, S]."""
         parts = []
-        with progress.stage(name, len(indices), "pictures") as stage:
+        with progress.stage(name, len(indices), "images") as stage:
             for group in _groups(indices, ENCODED_TOGETHER):
                 cuts = [self._cut(index, 0.5, 0.5, False, centre=True) for index in group]
                 parts.append(self._encoder.moments(torch.stack([c.pixels_3PP for c in cuts]))[:, 0])

@@ -1,6 +1,6 @@
 """The loss of the adaptation: min-SNR weights and Real-Fake's distribution-matching term.
 
-Letters in tensor names: T steps of the noise schedule, B pictures of a batch, C latent channels,
+Letters in tensor names: T steps of the noise schedule, B images of a batch, C latent channels,
 S side of a latent.
 """
 
@@ -24,7 +24,7 @@ def snr_weights(snr_B: Tensor, gamma: float, prediction_type: str) -> Tensor:
     """Return the loss weight w of each timestep, [B]; all 1 for `gamma` = 0.
 
     Noise prediction: min(SNR, gamma) / SNR, v-prediction: min(SNR, gamma) / (SNR + 1); both weigh
-    the error of the clean picture by min(SNR, gamma) (Hang et al., ICCV 2023, as in the training
+    the error of the clean image by min(SNR, gamma) (Hang et al., ICCV 2023, as in the training
     scripts of diffusers). At SNR = 0 the first one is taken in the limit, 1.
 
     Raises:
@@ -69,7 +69,7 @@ def adaptation_loss(
     p is what the UNet predicts, t what it should. The second term is the surrogate of Real-Fake's
     code (Yuan et al., ICLR 2024) for the maximum mean discrepancy between the batch and the model:
     errors that point the same way all over the batch cost more than those that cancel out. It is a
-    sum, so it grows with the batch; of one picture it is no more than w^2 MSE(p, t).
+    sum, so it grows with the batch; of one image it is no more than w^2 MSE(p, t).
     """
     predicted_BCSS, target_BCSS = predicted_BCSS.float(), target_BCSS.float()
     each_B = (predicted_BCSS - target_BCSS).square().mean(dim=(1, 2, 3))

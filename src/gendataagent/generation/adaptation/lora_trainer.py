@@ -1,8 +1,8 @@
-"""Fitting a pipeline to labelled pictures by LoRA, step by step, resumable to the bit.
+"""Fitting a pipeline to labelled images by LoRA, step by step, resumable to the bit.
 
 What is random (order, crop, mirroring, noise, timestep) is drawn from the run's seed, the epoch and
-the picture's id; nothing carries over from one step to the next but weights and moments.
-Letters in tensor names: B pictures of a batch, C latent channels, S side of a latent.
+the image's id; nothing carries over from one step to the next but weights and moments.
+Letters in tensor names: B images of a batch, C latent channels, S side of a latent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gendataagent.core.devices import accelerator_of
 from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import derive_seed
-from gendataagent.data.pixels import GIB, LabelledImages
+from gendataagent.data.pixels import GIB, ImageSet
 from gendataagent.generation.adaptation.latents import (
     Draw,
     LatentEncoder,
@@ -43,7 +43,7 @@ from gendataagent.generation.adaptation.lora_loss import (
 )
 from gendataagent.generation.adaptation.prompt_embeddings import PromptEmbeddings
 
-MIN_PICTURES = 2  # of one picture the distribution-matching term says nothing
+MIN_IMAGES = 2  # of one image the distribution-matching term says nothing
 SMALL_GPU_BYTES = 16 * GIB
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each matrix
@@ -63,27 +63,27 @@ def weight_dtype(precision: str) -> torch.dtype:
 
 
 def epoch_batches(seed: int, epoch: int, count: int, batch_size: int) -> list[list[int]]:
-    """Return the picture indices of each step of an epoch (from 1), every picture once.
+    """Return the image indices of each step of an epoch (from 1), every image once.
 
-    The last batch is smaller where the count does not divide; a picture that would be alone joins
-    the batch before. Fewer pictures than `batch_size` are one batch.
+    The last batch is smaller where the count does not divide; a image that would be alone joins
+    the batch before. Fewer images than `batch_size` are one batch.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "adapt-order", epoch))
     order = torch.randperm(count, generator=generator).tolist()
     batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < MIN_PICTURES <= batch_size:
+    if len(batches) > 1 and len(batches[-1]) < MIN_IMAGES <= batch_size:
         batches[-2:] = [batches[-2] + batches[-1]]
     return batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One optimiser step that was taken: its number and epoch (from 1), its loss and pictures."""
+    """One optimiser step that was taken: its number and epoch (from 1), its loss and images."""
 
     number: int
     epoch: int
     loss: float
-    pictures: int
+    images: int
 
 
 class LoraTrainer:
@@ -95,19 +95,19 @@ class LoraTrainer:
 
     Args:
         pipeline: Stable Diffusion 1, 2 or XL, loaded in `weight_dtype(precision)`.
-        prompts: full prompt of each picture.
+        prompts: full prompt of each image.
         precision: no, fp16 or bf16; see `resolve_precision`.
-        size_px: side of the training pictures; a multiple of the autoencoder's factor.
+        size_px: side of the training images; a multiple of the autoencoder's factor.
         device: torch device, as text.
 
     Raises:
-        ConfigError, DataError, ModelError: settings, pictures or pipeline do not fit.
+        ConfigError, DataError, ModelError: settings, images or pipeline do not fit.
     """
 
     def __init__(
         self,
         pipeline: Any,
-        images: LabelledImages,
+        images: ImageSet,
         prompts: Sequence[str],
         config: AdaptationConfig,
         *,
@@ -118,7 +118,7 @@ class LoraTrainer:
     ) -> None:
         check_fit(pipeline, images, config, size_px=size_px)
         if len(prompts) != len(images):
-            raise DataError(f"{len(images)} pictures but {len(prompts)} prompts")
+            raise DataError(f"{len(images)} images but {len(prompts)} prompts")
         self.config, self.seed, self.steps_done = config, seed, 0
         self.pipeline = pipeline
         self._ids = tuple(images.ids)
@@ -175,7 +175,7 @@ class LoraTrainer:
         self.pipeline.to(self._found_at)
 
     def cache(self, progress: Progress | None = None) -> None:
-        """Encode prompts and pictures once where that is exact and there is room."""
+        """Encode prompts and images once where that is exact and there is room."""
         self._text.cache(progress or SilentProgress())
         self.latents.cache(progress or SilentProgress())
 
@@ -201,7 +201,7 @@ class LoraTrainer:
                         number=self.steps_done,
                         epoch=(self.steps_done - 1) // self.steps_per_epoch + 1,
                         loss=loss,
-                        pictures=len(batch.indices),
+                        images=len(batch.indices),
                     )
             finally:
                 coming.cancel()
@@ -325,16 +325,14 @@ class LoraTrainer:
             torch.cuda.empty_cache()
 
 
-def check_fit(
-    pipeline: Any, images: LabelledImages, config: AdaptationConfig, *, size_px: int
-) -> None:
+def check_fit(pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size_px: int) -> None:
     """Raise what `LoraTrainer` would, before anything has cost time."""
     check_adaptable(pipeline)
     _training_schedule(pipeline)
     factor = int(pipeline.vae_scale_factor)
-    if len(images) < MIN_PICTURES:
-        raise DataError(f"adaptation needs at least {MIN_PICTURES} pictures, got {len(images)}")
-    if config.batch_size < MIN_PICTURES and config.mmd_weight > 0:
+    if len(images) < MIN_IMAGES:
+        raise DataError(f"adaptation needs at least {MIN_IMAGES} images, got {len(images)}")
+    if config.batch_size < MIN_IMAGES and config.mmd_weight > 0:
         raise ConfigError(
             "adaptation.batch_size must be at least 2 for the distribution-matching term, got "
             f"{config.batch_size}; raise it, or set adaptation.mmd_weight=0"

@@ -1,4 +1,4 @@
-"""How far what the generator draws lies from real pictures, before and after."""
+"""How far what the generator draws lies from real images, before and after."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gendataagent.generation.adaptation.outcome import Distances
 from gendataagent.generation.adaptation.samples import TextToImage
 
 MIN_MEASURED = 3
-REFERENCE_FOR_EACH_DRAWN = 5  # real pictures are cheap beside drawn ones, and steady the distance
+REFERENCE_FOR_EACH_DRAWN = 5  # real images are cheap beside drawn ones, and steady the distance
 
 
 class Measure:
@@ -41,11 +41,11 @@ class Measure:
         self._wanted = wanted > 0 and min(len(self._chosen), len(order)) >= MIN_MEASURED
         if wanted and not self._wanted:
             job.progress.say(
-                f"no distance is measured: it takes {MIN_MEASURED} pictures on either side"
+                f"no distance is measured: it takes {MIN_MEASURED} images on either side"
             )
 
     def before(self) -> None:
-        """Draw with the model as it is, and encode the real pictures, unless that is on disk."""
+        """Draw with the model as it is, and encode the real images, unless that is on disk."""
         if not self._wanted or self._kept() is not None:
             return
         job = self._job
@@ -84,8 +84,8 @@ class Measure:
             after=yardstick.distance(after_ND),
             change=yardstick.change(kept["before"], after_ND),
             floor=yardstick.distance(kept["train"]) if held_out else None,
-            pictures=len(self._chosen),
-            reference_pictures=len(self._reference),
+            images=len(self._chosen),
+            reference_images=len(self._reference),
             lora_scale=scale,
         )
 
@@ -107,7 +107,7 @@ class Measure:
         return latent_features(source.means(indices, self._job.progress, "encode real"))
 
     def _kept(self) -> dict[str, Tensor] | None:
-        """Return what `before` wrote, None if it is not there or of other pictures or settings."""
+        """Return what `before` wrote, None if it is not there or of other images or settings."""
         path = self._job.folder / "before.safetensors"
         try:
             with safetensors.safe_open(path, framework="pt") as opened:

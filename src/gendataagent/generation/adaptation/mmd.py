@@ -1,6 +1,6 @@
-"""How far apart two sets of pictures are: an unbiased kernel MMD with its standard error.
+"""How far apart two sets of images are: an unbiased kernel MMD with its standard error.
 
-Letters in tensor names: N and M pictures of the two sets, D features of a picture.
+Letters in tensor names: N and M images of the two sets, D features of a image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 from gendataagent.core.errors import DataError
 
 FEATURE_SIDE = 8
-MIN_PICTURES = 3  # leaving one out must leave a pair
+MIN_IMAGES = 3  # leaving one out must leave a pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,10 @@ class Distance:
 
 
 def latent_features(latents_NCSS: Tensor) -> Tensor:
-    """Return a row of features per picture, [N, D]: its latent, averaged down to 8 x 8.
+    """Return a row of features per image, [N, D]: its latent, averaged down to 8 x 8.
 
     It tells colour, light, contrast and where things lie: what an autoencoder's latent holds. It
-    hardly sees whether the thing is the right one, nor detail finer than an eighth of the picture,
+    hardly sees whether the thing is the right one, nor detail finer than an eighth of the image,
     and says nothing about diversity within a class beyond that. It is used because it is there
     with every latent diffusion model; CMMD (Jayasumana et al., CVPR 2024) uses CLIP's features.
     """
@@ -45,16 +45,16 @@ def latent_features(latents_NCSS: Tensor) -> Tensor:
 
 
 class Yardstick:
-    """Distances to one set of real pictures, all with the same kernel.
+    """Distances to one set of real images, all with the same kernel.
 
     The kernel is Gaussian, exp(-|x - y|^2 / (2 s^2)), with s the median distance between the
-    reference's own pictures (Gretton et al., JMLR 2012, section 8); the estimate is their
+    reference's own images (Gretton et al., JMLR 2012, section 8); the estimate is their
     unbiased U-statistic (Lemma 6), the form KID (Binkowski et al., ICLR 2018) and CMMD use too.
     Sets that lie many s apart are all equally far: this kernel tells near from nearer.
-    Standard errors are by leaving out one picture at a time (two-sample jackknife).
+    Standard errors are by leaving out one image at a time (two-sample jackknife).
 
     Args:
-        reference_MD: features of the real pictures, [M, D].
+        reference_MD: features of the real images, [M, D].
     """
 
     def __init__(self, reference_MD: Tensor) -> None:
@@ -80,14 +80,14 @@ class Yardstick:
         the standard error is smaller than that of two distances on their own.
         """
         if len(before_ND) != len(after_ND):
-            raise DataError(f"{len(before_ND)} pictures before, but {len(after_ND)} after")
+            raise DataError(f"{len(before_ND)} images before, but {len(after_ND)} after")
         first, first_N, first_M = self._leaving_one_out(before_ND)
         second, second_N, second_M = self._leaving_one_out(after_ND)
         variance = _jackknife(second_N - first_N) + _jackknife(second_M - first_M)
         return Distance(mmd2=second - first, standard_error=math.sqrt(variance))
 
     def _leaving_one_out(self, features_ND: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Return MMD^2, and MMD^2 without each picture of the set [N] and the reference [M]."""
+        """Return MMD^2, and MMD^2 without each image of the set [N] and the reference [M]."""
         _check(features_ND)
         own_ND = features_ND.double()
         own = _Pairs(self._kernel(torch.cdist(own_ND, own_ND)))
@@ -112,7 +112,7 @@ class Yardstick:
 
 
 class _Pairs:
-    """Mean of a kernel over the pairs of one set, whole and without each picture."""
+    """Mean of a kernel over the pairs of one set, whole and without each image."""
 
     def __init__(self, kernel_NN: Tensor) -> None:
         n = len(kernel_NN)
@@ -129,13 +129,13 @@ def _jackknife(without_each_N: Tensor) -> float:
 
 
 def _check(features_ND: Tensor) -> None:
-    if len(features_ND) < MIN_PICTURES:
+    if len(features_ND) < MIN_IMAGES:
         raise DataError(
-            f"a distance needs at least {MIN_PICTURES} pictures in each set, got "
+            f"a distance needs at least {MIN_IMAGES} images in each set, got "
             f"{len(features_ND)}; raise adaptation.measure_images, or set it to 0 to measure none"
         )
     if not torch.isfinite(features_ND).all():
         raise DataError(
-            "some pictures have latents that are not finite numbers, so they have no distance; "
+            "some images have latents that are not finite numbers, so they have no distance; "
             "set adaptation.mixed_precision=no"
         )

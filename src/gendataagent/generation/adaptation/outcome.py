@@ -19,22 +19,22 @@ RECORD_FILE = "adaptation.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distances:
-    """How far pictures lie from real ones they were not made from; lower is nearer.
+    """How far images lie from real ones they were not made from; lower is nearer.
 
     Args:
-        before, after: of what the generator draws from the training pictures' prompts, the same
+        before, after: of what the generator draws from the training images' prompts, the same
             seeds both times, from text alone, after with the LoRA at `lora_scale`.
         change: after minus before; its standard error is that of the paired difference.
-        floor: of the real training pictures themselves; None where nothing was held out.
-        pictures, reference_pictures: how many were compared with how many.
+        floor: of the real training images themselves; None where nothing was held out.
+        images, reference_images: how many were compared with how many.
     """
 
     before: Distance
     after: Distance
     change: Distance
     floor: Distance | None
-    pictures: int
-    reference_pictures: int
+    images: int
+    reference_images: int
     lora_scale: float
 
 
@@ -47,7 +47,7 @@ class Adaptation:
         losses: mean loss of each epoch.
         seconds: by stage, over all attempts.
         peak_memory_mib: of the last attempt; see `memory.PeakMemory`.
-        distances: None where none were asked for, or the pictures are too few.
+        distances: None where none were asked for, or the images are too few.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ def rows_of(distances: Distances) -> list[tuple[str, Distance]]:
         ("change", distances.change),
     ]
     if distances.floor is not None:
-        rows.append(("real training pictures", distances.floor))
+        rows.append(("real training images", distances.floor))
     return rows
 
 

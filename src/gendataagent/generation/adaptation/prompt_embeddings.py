@@ -60,7 +60,7 @@ class PromptEmbeddings:
         self._kept = kept
 
     def of(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return embeddings [B, L, D] and pooled ones [B, D] (SDXL only) of pictures' prompts."""
+        """Return embeddings [B, L, D] and pooled ones [B, D] (SDXL only) of images' prompts."""
         prompts = [self._prompts[index] for index in indices]
         if not self._kept:
             return self._encode(prompts)

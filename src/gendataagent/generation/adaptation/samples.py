@@ -1,4 +1,4 @@
-"""Pictures from text alone, to see and to measure what the adaptation did."""
+"""Images from text alone, to see and to measure what the adaptation did."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _GAP_PX = 2
 class TextToImage:
     """Draws from prompts with fixed seeds, with the parts of an image-to-image pipeline.
 
-    From text alone, not from real pictures: of what is drawn from a real latent, much is the real
-    picture's own, and the generator's share would hardly show.
+    From text alone, not from real images: of what is drawn from a real latent, much is the real
+    image's own, and the generator's share would hardly show.
     """
 
     def __init__(self, pipeline: Any, settings: GenerationConfig, *, size_px: int) -> None:
@@ -40,7 +40,7 @@ class TextToImage:
         """Return the latents the drawings end with, before decoding, float32 on the CPU."""
         parts: list[Tensor] = []
         done = 0
-        with progress.stage(name, len(prompts), "pictures") as stage:
+        with progress.stage(name, len(prompts), "images") as stage:
             while done < len(prompts):
                 end = done + self._together
                 drawn = self._draw(prompts[done:end], seeds[done:end], "latent")
@@ -51,8 +51,8 @@ class TextToImage:
                 done += len(drawn)
         return torch.cat(parts)
 
-    def pictures(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """Return the pictures; a safety checker, where the pipeline has one, blackens some."""
+    def images(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """Return the images; a safety checker, where the pipeline has one, blackens some."""
         drawn: list[Image.Image] = []
         while len(drawn) < len(prompts):
             end = len(drawn) + self._together
@@ -77,7 +77,7 @@ class TextToImage:
         except torch.OutOfMemoryError as error:
             if self._together == 1:
                 raise GenerationError(
-                    "the device has not enough memory to draw a single picture; lower "
+                    "the device has not enough memory to draw a single image; lower "
                     "adaptation.size_px, or set adaptation.measure_images=0 and "
                     "adaptation.sample_every_epochs=0"
                 ) from error
@@ -87,11 +87,11 @@ class TextToImage:
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]], size_px: int) -> Image.Image:
-    """Return the pictures as one: a row under another, each brought to a square of `size_px`."""
+    """Return the images as one: a row under another, each brought to a square of `size_px`."""
     step = size_px + _GAP_PX
     columns = max(len(row) for row in rows)
     whole = Image.new("RGB", (columns * step - _GAP_PX, len(rows) * step - _GAP_PX), "white")
     for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            whole.paste(square(picture.convert("RGB"), size_px), (x * step, y * step))
+        for x, image in enumerate(row):
+            whole.paste(square(image.convert("RGB"), size_px), (x * step, y * step))
     return whole

@@ -1,7 +1,7 @@
 """Captions by BLIP-2, or any other image-to-text model of transformers.
 
-Pictures are brought to the model's inputs one by one; those laid out alike are put together. So no
-text is ever padded, and a caption cannot depend on what a picture was asked for with.
+Images are brought to the model's inputs one by one; those laid out alike are put together. So no
+text is ever padded, and a caption cannot depend on what a image was asked for with.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class _Loaded:
 
 
 class ImageToTextCaptioner:
-    """Describes pictures with an image-to-text model, greedily: the same picture, the same caption.
+    """Describes images with an image-to-text model, greedily: the same image, the same caption.
 
     Matrix kernels round otherwise for other batch sizes, so the model always works on `batch_size`
-    pictures at a time, the last one repeated where fewer are there. Only on a device whose memory
+    images at a time, the last one repeated where fewer are there. Only on a device whose memory
     is too small for that are fewer taken.
 
     Args:
@@ -64,7 +64,7 @@ class ImageToTextCaptioner:
     Attributes:
         description: name and revision; of a hub model that was not on this machine, the revision is
             known once it is loaded.
-        cache_settings: what a caption depends on besides the picture and the model.
+        cache_settings: what a caption depends on besides the image and the model.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class ImageToTextCaptioner:
             load_parts(self._source)
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per picture, cleaned; "" for a picture that cannot be shown.
+        """Return one caption per image, cleaned; "" for a image that cannot be shown.
 
         Raises:
             ModelError: the model cannot be loaded, or its parts do not fit.
-            GenerationError: the memory does not suffice for a single picture.
+            GenerationError: the memory does not suffice for a single image.
         """
         captions = [""] * len(requests)
         for made in self.caption_batches(requests):
@@ -172,7 +172,7 @@ class ImageToTextCaptioner:
         return self._loaded
 
     def _try_out(self, loaded: _Loaded) -> None:
-        """Raise unless a grey picture goes through, so that later failures are the picture's."""
+        """Raise unless a grey image goes through, so that later failures are the image's."""
         source = self._source
         try:
             inputs = encode(Image.new("RGB", (64, 64), (128, 128, 128)), loaded.parts, self._prompt)
@@ -183,26 +183,26 @@ class ImageToTextCaptioner:
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             prompt = "" if self._prompt else ", or it needs a text: set prompting.caption_prompt"
             raise ModelError(
-                f"{source.setting}: {source.name!r} does not caption a picture ({reason}). Its "
+                f"{source.setting}: {source.name!r} does not caption a image ({reason}). Its "
                 f"processor, tokenizer and weights do not fit together{prompt}. {INSTEAD}"
             ) from error
         image_token = getattr(loaded.parts.config, "image_token_id", None)
         ids = inputs.get("input_ids")
         if ids is not None and image_token is not None and not bool((ids == image_token).any()):
             raise ModelError(
-                f"{source.setting}: {source.name!r} would not see the pictures: its tokenizer and "
+                f"{source.setting}: {source.name!r} would not see the images: its tokenizer and "
                 f"processor leave no place for them in the text (no token {image_token}). Use its "
                 f"newest revision, whole. {INSTEAD}"
             )
 
     def _inputs_of(self, image: Image.Image, loaded: _Loaded) -> Inputs | None:
-        """Return the model's inputs for a picture; None for one that cannot be shown."""
+        """Return the model's inputs for a image; None for one that cannot be shown."""
         if 0 in image.size:
             return None
         try:
             return encode(presentable(image), loaded.parts, self._prompt)
         except (ImageUnreadableError, OSError, ValueError):
-            # The grey picture went through, so it is this picture; it may not cost the others.
+            # The grey image went through, so it is this image; it may not cost the others.
             return None
 
     def _answers(self, group: Sequence[tuple[int, Inputs]]) -> dict[int, str]:
@@ -218,7 +218,7 @@ class ImageToTextCaptioner:
             except torch.OutOfMemoryError as error:
                 if self._together == 1:
                     raise GenerationError(
-                        "the device has not enough memory to caption a single picture; name a "
+                        "the device has not enough memory to caption a single image; name a "
                         "smaller model with prompting.captioner, set prompting.dtype=float16, or "
                         "name another device"
                     ) from error

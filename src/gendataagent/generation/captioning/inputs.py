@@ -1,4 +1,4 @@
-"""One picture as the inputs of an image-to-text model."""
+"""One image as the inputs of an image-to-text model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from PIL import Image
 from gendataagent.generation.captioning.loading import Parts
 
 QUESTION = (
-    "Describe this picture in one short phrase of at most fifteen words: colours, pose, "
+    "Describe this image in one short phrase of at most fifteen words: colours, pose, "
     "surroundings, light. Reply with the phrase alone."
 )
-# Processors mistake the axes of a picture one pixel high, and make huge ones of narrow strips.
+# Processors mistake the axes of a image one pixel high, and make huge ones of narrow strips.
 LEAST_SIDE_PX = 32
 LONGEST_SIDE_SHARE = 8
 
@@ -22,9 +22,9 @@ Layout = tuple[tuple[str, tuple[int, ...], bytes], ...]
 
 
 def encode(image: Image.Image, parts: Parts, prompt: str) -> Inputs:
-    """Return the model's inputs for a picture, each with a first axis to put them together.
+    """Return the model's inputs for a image, each with a first axis to put them together.
 
-    Processors know how their model wants picture and text; a few kinds need the text arranged.
+    Processors know how their model wants image and text; a few kinds need the text arranged.
 
     Args:
         prompt: what the model goes on from or answers; "" = nothing, or `QUESTION` in a chat.
@@ -65,7 +65,7 @@ def layout_of(inputs: Inputs) -> Layout:
 
 
 def presentable(image: Image.Image) -> Image.Image:
-    """Return the picture in RGB, the middle of a very narrow one, a tiny one enlarged."""
+    """Return the image in RGB, the middle of a very narrow one, a tiny one enlarged."""
     if image.mode != "RGB":  # not from our own data
         from gendataagent.data.images import to_rgb
 

@@ -31,7 +31,7 @@ class Parts:
     """All of a captioner but its weights.
 
     Args:
-        processor: what makes the model's inputs of picture and text; None where a model has only
+        processor: what makes the model's inputs of image and text; None where a model has only
             an image processor and a tokenizer (VisionEncoderDecoder).
         chat_template: of a model that answers questions, else None.
     """
@@ -122,7 +122,7 @@ def _check_kind(source: ModelSource, config: Any) -> None:
         return
     raise ModelError(
         f"{source.setting}: {source.name!r} is a model of type {config.model_type!r}, which does "
-        f"not caption pictures; name {KIND}, such as {EXAMPLES}. {INSTEAD}"
+        f"not caption images; name {KIND}, such as {EXAMPLES}. {INSTEAD}"
     )
 
 

@@ -69,9 +69,9 @@ def _bytes_of(row: Row) -> int:
 
 
 class LatentsOnce:
-    """Takes the place of `vae.encode`: encodes each picture once.
+    """Takes the place of `vae.encode`: encodes each image once.
 
-    Pipelines that are given a generator per image encode one picture at a time; anything else goes
+    Pipelines that are given a generator per image encode one image at a time; anything else goes
     to the VAE as it is.
     """
 

@@ -31,7 +31,7 @@ class DiffusionGenerator:
 
     The noise of an image comes from a CPU generator seeded by its request. Matrix kernels round
     otherwise for other batch sizes, so the pipeline always draws as many images at a time
-    (`generation.drawn_together`), the last ones repeated where fewer are asked for: an image is
+    (`generation.batch_size`), the last ones repeated where fewer are asked for: an image is
     then the same to the bit whatever it is asked for with. Only on a device whose memory is too
     small for that are fewer drawn.
 
@@ -49,7 +49,7 @@ class DiffusionGenerator:
         self.latents, self.texts = Kept(LATENTS_BYTES), Kept(TEXTS_BYTES)
         self._pipeline.vae.encode = LatentsOnce(self._pipeline.vae, self.latents)
         self._pipeline.encode_prompt = TextsOnce(self._pipeline, self.texts)
-        self._drawn_together = spec.drawn_together
+        self._batch_size = spec.batch_size
 
     @property
     def size_px(self) -> int:
@@ -86,7 +86,7 @@ class DiffusionGenerator:
         """Draw in groups of one size, which is made smaller if memory runs out."""
         results: list[Rendered] = []
         while len(results) < len(requests):
-            group = requests[len(results) : len(results) + self._drawn_together]
+            group = requests[len(results) : len(results) + self._batch_size]
             try:
                 results.extend(self._run_pipeline(group))
                 continue
@@ -100,8 +100,8 @@ class DiffusionGenerator:
         vae = self._pipeline.vae
         if hasattr(vae, "enable_slicing") and not vae.use_slicing:
             vae.enable_slicing()
-        elif self._drawn_together > 1:
-            self._drawn_together //= 2
+        elif self._batch_size > 1:
+            self._batch_size //= 2
         else:
             raise GenerationError(
                 "the device has not enough memory for a single image; lower generation.size_px, "
@@ -111,7 +111,7 @@ class DiffusionGenerator:
 
     @torch.inference_mode()
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        missing = self._drawn_together - len(requests)
+        missing = self._batch_size - len(requests)
         padded = [*requests, *[requests[-1]] * missing]
         output = self._pipeline(**self._calling.arguments(padded))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(padded)

@@ -65,7 +65,7 @@ def place(pipeline: Any, spec: DiffusionSpec) -> None:
 
 
 def square(image: Image.Image, size_px: int) -> Image.Image:
-    """Return the centre square of a picture at `size_px`: what the classifier sees of it too."""
+    """Return the centre square of a image at `size_px`: what the classifier sees of it too."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)

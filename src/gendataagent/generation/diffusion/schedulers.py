@@ -45,7 +45,7 @@ def choose_scheduler(name: str, own: Any) -> Any:
         )
     if not (hasattr(cls, "add_noise") or hasattr(cls, "scale_noise")):
         raise ModelError(
-            f"generation.scheduler: {wanted} cannot start from a picture; for example {_EXAMPLES}"
+            f"generation.scheduler: {wanted} cannot start from a image; for example {_EXAMPLES}"
         )
     if not spacing:
         return cls.from_config(own.config)

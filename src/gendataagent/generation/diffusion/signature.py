@@ -23,7 +23,7 @@ class Calling:
     Args:
         takes: names of the parameters it can be given.
         guidance_name: the one of these that classifier-free guidance goes to.
-        size_px: side of the pictures it makes.
+        size_px: side of the images it makes.
     """
 
     takes: frozenset[str]
@@ -42,7 +42,7 @@ class Calling:
             size_px: the wanted side; 0 = the model's own.
 
         Raises:
-            ModelError: it does not make pictures from a picture, a text and a strength.
+            ModelError: it does not make images from a image, a text and a strength.
             ConfigError: a side that the pipeline would change on its own account.
         """
         takes = frozenset(inspect.signature(type(pipeline).__call__).parameters)

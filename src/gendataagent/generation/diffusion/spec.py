@@ -21,14 +21,14 @@ class DiffusionSpec:
         model: path of a saved pipeline, or hub id.
         revision: of the hub; "" = the pinned one where there is one, else the newest.
         variant: of the files, such as "fp16"; "" = the plain ones.
-        size_px: side of the pictures; 0 = the model's own.
+        size_px: side of the images; 0 = the model's own.
         scheduler: diffusers class by name, or auto.
         dtype: torch dtype by name, or auto.
         device: torch device, as text.
         lora: LoRA weights: a safetensors file, a folder or a hub id; "" = none.
         lora_scale: how strongly they act; 0 = not at all, 1 = as they were trained.
         trust_remote_code: run Python code that comes with the model.
-        drawn_together: images drawn at once.
+        batch_size: images drawn at once.
     """
 
     model: str
@@ -41,7 +41,7 @@ class DiffusionSpec:
     lora: str = ""
     lora_scale: float = 0.5
     trust_remote_code: bool = False
-    drawn_together: int = 8
+    batch_size: int = 8
 
     @classmethod
     def from_config(
@@ -59,7 +59,7 @@ class DiffusionSpec:
             lora=config.lora,
             lora_scale=config.lora_scale,
             trust_remote_code=trust_remote_code,
-            drawn_together=config.drawn_together,
+            batch_size=config.batch_size,
         )
 
     @property

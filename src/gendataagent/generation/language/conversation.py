@@ -1,6 +1,6 @@
 """What a language model is told: one short conversation per caption.
 
-A caption and a class name are data. They come from pictures and folder names that nobody has
+A caption and a class name are data. They come from images and folder names that nobody has
 checked, so they are quoted as JSON strings, said to be data, and freed of every character that a
 tokenizer's control tokens or a chat format are made of.
 """

@@ -16,7 +16,7 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words that say nothing about what is in a picture.
+# Words that say nothing about what is in a image.
 FUNCTION_WORDS = word_set(
     "a about above across against all along also an and another any are around as at be been "
     "before behind below beneath beside between but by down during each every for from has have "
@@ -29,7 +29,7 @@ FUNCTION_WORDS = word_set(
 _BREAKS = FUNCTION_WORDS - {"a", "an", "the", "some", "one", "another", "his", "her", "their"}
 # "a close up of a flower", "a group of dogs": what comes after "of" is what is to be seen.
 _VIEWS = word_set(
-    "bunch closeup close group image pair photo photograph picture plate bowl couple set shot "
+    "bunch closeup close group image pair photo photograph image plate bowl couple set shot "
     "view variety row lot piece portrait kind type"
 )
 # Function words by which another language is known; none is a word of the others or of English.
@@ -49,7 +49,7 @@ def words_of(text: str) -> list[str]:
 
 
 def content_words(text: str) -> set[str]:
-    """Return the words that say something about the picture, in the singular."""
+    """Return the words that say something about the image, in the singular."""
     return {singular(_stem(word)) for word in words_of(text) if word not in FUNCTION_WORDS}
 
 

@@ -1,6 +1,6 @@
 """Read visible attributes off a photograph: Pillow and numpy, no model.
 
-Everything is measured on a 32 x 32 copy, so pictures of any size are read alike. The thresholds
+Everything is measured on a 32 x 32 copy, so images of any size are read alike. The thresholds
 are the quartiles of the measurements on CIFAR-10 train rows, rounded.
 
 Legend: H = W = 32 pixels, C = 3 colours, values in 0..1.
@@ -28,7 +28,7 @@ _COLOUR_INDEX = {name: index for index, name in enumerate(COLOURS)}
 class Measurements:
     """Numbers behind the attributes; all but `warmth` and `position` are 0..1.
 
-    `framing`: share of the picture that differs from its border. `position`: where that part's
+    `framing`: share of the image that differs from its border. `position`: where that part's
     centre of mass lies, -1 left to 1 right. `warmth`: mean red minus mean blue.
     """
 
@@ -87,7 +87,7 @@ def thumbnail(image: Image.Image) -> Pixels:
 
 
 def measure(pixels_HWC: Pixels) -> Measurements:
-    """Every measurement of a (32, 32, 3) picture in 0..1."""
+    """Every measurement of a (32, 32, 3) image in 0..1."""
     luminance = pixels_HWC @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     highest, lowest = pixels_HWC.max(axis=2), pixels_HWC.min(axis=2)
     distinct = _distance_from_border(pixels_HWC)

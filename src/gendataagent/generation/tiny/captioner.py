@@ -14,13 +14,13 @@ class AttributeCaptioner:
     """Captions such as "brown, on a green background, in bright light".
 
     The words are those the bundled generator was trained on; any other generator understands them
-    too. The same picture always gets the same caption, so seeds are not used.
+    too. The same image always gets the same caption, so seeds are not used.
     """
 
     description = ModelDescription(name=NAME, revision=REVISION)
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per picture; never empty (both colours can always be read)."""
+        """Return one caption per image; never empty (both colours can always be read)."""
         return [caption_of(read_attributes(request.image)) for request in requests]
 
     def release(self) -> None:

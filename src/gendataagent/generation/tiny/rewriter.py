@@ -1,6 +1,6 @@
 """A prompt rewriter without a model: it changes one or two visible attributes of a caption.
 
-What is in the picture stays: the subject's colour and every phrase that is not of the vocabulary
+What is in the image stays: the subject's colour and every phrase that is not of the vocabulary
 (free text by another captioner) are kept as they are. Backgrounds, light, framing and the like are
 swapped for another value of the same attribute, or added where the caption is silent.
 """

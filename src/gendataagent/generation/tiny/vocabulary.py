@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NAME = "visible-attributes"
-# Changes whenever the same picture or seed may get other words.
+# Changes whenever the same image or seed may get other words.
 REVISION = "1"
 
 COLOURS = (
@@ -58,8 +58,8 @@ WORDINGS: Mapping[AttributeName, Wordings] = {
         "grey": ("almost without colour", "with muted colours", "nearly monochrome"),
     },
     "framing": {
-        "close": ("seen close up", "filling the picture"),
-        "far": ("small in the picture", "seen from afar"),
+        "close": ("seen close up", "filling the image"),
+        "far": ("small in the image", "seen from afar"),
     },
     "background": {
         "plain": ("with a plain background", "with nothing around it"),
@@ -96,7 +96,7 @@ PHRASES_AT_MOST = 6
 
 @dataclass(frozen=True)
 class Attributes:
-    """What can be seen in one picture; None where nothing stands out.
+    """What can be seen in one image; None where nothing stands out.
 
     The colours are among `COLOURS`; every other field is a key of its entry in `WORDINGS`.
     """

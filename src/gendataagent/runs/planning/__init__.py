@@ -23,7 +23,7 @@ from gendataagent.runs.planning.costs import (
 )
 from gendataagent.runs.planning.counts import (
     Counts,
-    RealPictures,
+    RealImageCounts,
     count_real,
     count_work,
     what_data_is_needed,
@@ -40,7 +40,7 @@ from gendataagent.runs.planning.facts import (
 
 __all__ = ["Plan", "find_device", "make_plan", "what_data_is_needed"]
 
-_TYPICAL_SIDE_PX = 224  # photographs; of data without pictures at hand
+_TYPICAL_SIDE_PX = 224  # photographs; of data without images at hand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Plan:
 
     config: RunConfig
     device: Device
-    real: RealPictures
+    real: RealImageCounts
     counts: Counts
     models: tuple[ModelNeeded, ...]
     stages: tuple[StageCost, ...]
@@ -105,12 +105,12 @@ def make_plan(
 
     Args:
         gpu: name of the GPU to plan for; None = what this machine has.
-        images: training pictures to plan with when there is no data to look at.
+        images: training images to plan with when there is no data to look at.
         utilisation: share of the device's peak rate assumed to be reached.
         folder: where the run would be written.
 
     Raises:
-        ConfigError: an unknown GPU, or nothing tells how many pictures there are.
+        ConfigError: an unknown GPU, or nothing tells how many images there are.
         DataError: the data cannot be listed.
     """
     device = find_device(gpu, asked_for=config.device)
@@ -244,5 +244,5 @@ def _assumptions(device: Device) -> list[str]:
         f"writes {REWRITE_TOKENS} a rewrite, and its first reply is taken",
         "memory is weights, activations counted from the architecture and 1.5 GiB for CUDA; stages "
         "let go of their models where memory is short",
-        "reading pictures, moving data and starting up are not counted",
+        "reading images, moving data and starting up are not counted",
     ]

@@ -150,7 +150,7 @@ def _caption(config: RunConfig, counts: Counts, model: ModelNeeded, device: Devi
 
 
 def _adapt(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    amount = f"{counts.adaptation_steps:,} steps, {counts.adaptation_images:,} pictures"
+    amount = f"{counts.adaptation_steps:,} steps, {counts.adaptation_images:,} images"
     architecture = architecture_of(config.generation.generator)
     if architecture is None:
         return _unknown("adapt", amount, config.generation.generator)
@@ -229,15 +229,15 @@ def _render(config: RunConfig, counts: Counts, device: Device) -> StageCost:
         seconds=_seconds(flops, device),
         memory_bytes=(
             _weight_bytes(architecture.parameters, device)
-            + width * config.generation.drawn_together * busiest
+            + width * config.generation.batch_size * busiest
             + RUNTIME_BYTES
         ),
-        note=f"{config.generation.drawn_together} drawn together, halved where the memory runs out",
+        note=f"{config.generation.batch_size} drawn together, halved where the memory runs out",
     )
 
 
 def _score_and_filter(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    """Cost of scoring the real pictures and of the filter's input gradients, in float32."""
+    """Cost of scoring the real images and of the filter's input gradients, in float32."""
     amount = f"{counts.scored_images:,} scored, {counts.vog_passes:,} input gradients"
     backbone = BACKBONES.get(config.classifier.model)
     if backbone is None:
@@ -253,12 +253,12 @@ def _score_and_filter(config: RunConfig, counts: Counts, device: Device) -> Stag
         flops=flops,
         seconds=_seconds(flops, device),
         memory_bytes=activations + 12 * backbone.parameters + RUNTIME_BYTES,
-        note=f"{scoring_batch(size_px)} pictures at once, float32",
+        note=f"{scoring_batch(size_px)} images at once, float32",
     )
 
 
 def _train(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    amount = f"{counts.optimizer_steps:,} steps, {counts.training_images:,} pictures"
+    amount = f"{counts.optimizer_steps:,} steps, {counts.training_images:,} images"
     backbone = BACKBONES.get(config.classifier.model)
     if backbone is None:
         return _unknown("train", amount, config.classifier.model)
@@ -307,7 +307,7 @@ def disk(config: RunConfig, counts: Counts, models: Sequence[ModelNeeded]) -> Di
     backbone = BACKBONES.get(config.classifier.model)
     weights = 4 * backbone.parameters if backbone else None
     # two checkpoints with momentum, the VoG snapshots, the final weights
-    states = 5 + len(config.filter.checkpoint_marks)
+    states = 5 + len(config.filter.snapshot_at)
     downloads = [model.download_bytes for model in models]
     return Disk(
         images=counts.images * size_px**2 * per_px if size_px or not counts.images else None,

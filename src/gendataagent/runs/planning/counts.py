@@ -1,4 +1,4 @@
-"""How often a run will do what: from the settings and the number of pictures, without any model."""
+"""How often a run will do what: from the settings and the number of images, without any model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gendataagent.agent.adaptive import most_probes, widest
 from gendataagent.agent.budget import generated_images, images_of_a_round
+from gendataagent.agent.filtering.gradient_variance import MIN_SNAPSHOTS
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import count_selected
 from gendataagent.config import AUTO, DataConfig, RunConfig
@@ -22,8 +23,8 @@ HUB_PREFIX = "hub:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealPictures:
-    """How many real pictures there are.
+class RealImageCounts:
+    """How many real images there are.
 
     Args:
         train_per_class: of each class, after validation and test were drawn where they lack.
@@ -37,18 +38,18 @@ class RealPictures:
 
     @property
     def train(self) -> int:
-        """All training pictures."""
+        """All training images."""
         return sum(self.train_per_class)
 
 
-def count_real(config: RunConfig, *, images: int | None = None) -> RealPictures:
-    """Return the real pictures of a run: listed, not decoded; else those of Table 5; else `images`.
+def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCounts:
+    """Return the real images of a run: listed, not decoded; else those of Table 5; else `images`.
 
-    Pictures that turn out to be unreadable, and copies that stay together when a split is drawn,
+    Images that turn out to be unreadable, and copies that stay together when a split is drawn,
     are not known before decoding and may change a count by a few.
 
     Args:
-        images: number of training pictures to plan with when there is no data to look at.
+        images: number of training images to plan with when there is no data to look at.
 
     Raises:
         ConfigError: nothing tells how many there are.
@@ -61,15 +62,15 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealPictures:
     if data.path.startswith(HUB_PREFIX):
         raise ConfigError(
             f"{data.path} would have to be asked for at the hub, which a plan never does; say how "
-            "many training pictures it has with --images N"
+            "many training images it has with --images N"
         )
     if data.path:
         items = list(list_data(data).items)
         return _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
     if data.layout in (AUTO, FOLDER):
         raise ConfigError(
-            "data.path is empty, so nothing tells how many pictures there are; name them with "
-            "--data DIR, or say how many training pictures to plan with: --images N"
+            "data.path is empty, so nothing tells how many images there are; name them with "
+            "--data DIR, or say how many training images to plan with: --images N"
         )
     paper = PAPER[data.layout]
     items = _evenly({TRAIN: paper.train, TEST: paper.test}, classes=paper.classes)
@@ -80,7 +81,7 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealPictures:
 def what_data_is_needed(layout: str) -> str:
     """Return what a user has to name with --data for a layout, as half a sentence."""
     if layout in (AUTO, FOLDER):
-        return "a folder of pictures, one folder a class"
+        return "a folder of images, one folder a class"
     archive = ARCHIVES[layout]
     return f"{archive.counts.title}. {archive.unpack}"
 
@@ -93,13 +94,15 @@ def _evenly(counts: dict[str, int], *, classes: int) -> list[Item]:
     ]
 
 
-def _after_drawing(items: Sequence[Item], data: DataConfig, seed: int, source: str) -> RealPictures:
+def _after_drawing(
+    items: Sequence[Item], data: DataConfig, seed: int, source: str
+) -> RealImageCounts:
     """Draw the missing splits and the subset as a run does, by what is known without decoding."""
     digests = {item.id: item.id.encode() for item in items}
     drawn, _ = draw_missing_splits(items, digests, data, seed=seed)
     drawn, _ = draw_train_subset(drawn, data.train_per_class, seed=seed)
     sizes = {split: Counter(i.class_name for i in drawn if i.split == split) for split in SPLITS}
-    return RealPictures(
+    return RealImageCounts(
         train_per_class=tuple(sizes[TRAIN][name] for name in sorted(sizes[TRAIN])),
         validation=sizes[VALIDATION].total(),
         test=sizes[TEST].total(),
@@ -114,11 +117,11 @@ class Counts:
     Args:
         filtered_rounds: rounds at which the filter has what it needs.
         vog_passes: (image, checkpoint) pairs whose input gradient is taken.
-        captions_least, captions_most: without adaptation a picture is captioned when it is first
+        captions_least, captions_most: without adaptation a image is captioned when it is first
             selected, and which are selected is not known.
-        drawn_for_adaptation: pictures drawn from text, to look at and to measure the distance.
+        drawn_for_adaptation: images drawn from text, to look at and to measure the distance.
         probe_steps: optimiser steps of copies, to try options of [adaptive], at most.
-        training_images, scored_images: passes of a picture through the classifier, with and without
+        training_images, scored_images: passes of a image through the classifier, with and without
             gradients; those of probe_steps included.
         baseline: whether the same training is done without the agent first; counted in the above.
     """
@@ -144,8 +147,8 @@ class Counts:
     baseline: bool
 
 
-def count_work(config: RunConfig, real: RealPictures) -> Counts:
-    """Return what a run of these settings on these pictures does."""
+def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
+    """Return what a run of these settings on these images does."""
     schedule = Schedule.from_config(config)
     rounds = len(schedule.round_epochs)
     made = images_of_a_round(config, real.train_per_class) if rounds else 0
@@ -154,7 +157,7 @@ def count_work(config: RunConfig, real: RealPictures) -> Counts:
     )
     ready = [_snapshots(config, schedule, epoch) for epoch in schedule.round_epochs]
     is_vog, filters = config.filter.by == "vog", config.filter.by != "none"
-    acts = [filters and (not is_vog or n >= config.filter.min_checkpoints) for n in ready]
+    acts = [filters and (not is_vog or n >= MIN_SNAPSHOTS) for n in ready]
     drops = 0.0 if config.adaptive.enabled else config.filter.drop_share  # not known beforehand
     kept = [made - (math.floor(drops * made) if act else 0) for act in acts]
     steps, passes = _training(config, real.train, schedule, kept)
@@ -210,7 +213,7 @@ def _snapshots(config: RunConfig, schedule: Schedule, epoch: int) -> int:
 def _training(
     config: RunConfig, real: int, schedule: Schedule, kept: Sequence[int]
 ) -> tuple[int, int]:
-    """Return (optimiser steps, pictures trained on) of a whole training, as `Trainer` batches."""
+    """Return (optimiser steps, images trained on) of a whole training, as `Trainer` batches."""
     settings = config.training
     steps = passes = 0
     for synthetic in _synthetic_per_epoch(config, schedule, kept):
@@ -236,8 +239,8 @@ def _synthetic_per_epoch(
         yield sum(kept[number] for number in active)
 
 
-def _measured(config: RunConfig, real: RealPictures) -> int:
-    """Return the pictures looked at to measure accuracy, the final measurement included."""
+def _measured(config: RunConfig, real: RealImageCounts) -> int:
+    """Return the images looked at to measure accuracy, the final measurement included."""
     settings = config.training
     often = settings.epochs // settings.evaluate_every_epochs
     often += 1 if settings.epochs % settings.evaluate_every_epochs else 0
@@ -245,7 +248,7 @@ def _measured(config: RunConfig, real: RealPictures) -> int:
 
 
 def _adaptation_steps(config: RunConfig, images: int) -> int:
-    """Return the optimiser steps of the LoRA: a last single picture joins the batch before."""
+    """Return the optimiser steps of the LoRA: a last single image joins the batch before."""
     size = config.adaptation.batch_size
     batches, rest = divmod(images, size)
     batches += 1 if rest > 1 or (rest and (not batches or size == 1)) else 0
@@ -253,7 +256,7 @@ def _adaptation_steps(config: RunConfig, images: int) -> int:
 
 
 def _drawn_for_adaptation(config: RunConfig, images: int) -> int:
-    """Return the pictures drawn before and after to measure, and on the way to look at."""
+    """Return the images drawn before and after to measure, and on the way to look at."""
     settings, samples = config.adaptation, 8
     drawn = 2 * min(settings.measure_images, images)
     if settings.sample_every_epochs:

@@ -17,7 +17,7 @@ GIB = 2**30
 HALF_BYTES = 2
 
 Polynomial = tuple[float, float, float]
-"""FLOPs of one picture with n (latent) pixels: c0 + c1 n + c2 n^2; attention is the square."""
+"""FLOPs of one image with n (latent) pixels: c0 + c1 n + c2 n^2; attention is the square."""
 
 
 def at(polynomial: Polynomial, pixels: float) -> float:
@@ -31,7 +31,7 @@ class Architecture:
     """A latent diffusion model. Bytes are activations in float16 with fused attention.
 
     Args:
-        shrink: sides of a picture / sides of its latent.
+        shrink: sides of a image / sides of its latent.
         unet_flops: one forward pass, of the latent pixels; encode_flops, decode_flops: of pixels.
         other_parameters: text encoders, and the safety checker where one is published with it.
         kept_bytes, checkpointed_bytes: alive when LoRA training's backward pass begins, per latent
@@ -166,7 +166,7 @@ PUBLISHED: dict[str, PublishedModel] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionerFacts:
-    """A captioner: one pass of its vision tower a picture, then its language model word by word."""
+    """A captioner: one pass of its vision tower a image, then its language model word by word."""
 
     parameters: int
     language_parameters: int

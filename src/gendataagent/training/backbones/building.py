@@ -17,7 +17,7 @@ from gendataagent.training.backbones.transformers_models import (
 )
 from gendataagent.training.classifier import Classifier
 
-SMALL_PICTURES_PX = 64  # "auto" takes tiny-resnet up to this size
+SMALL_IMAGES_PX = 64  # "auto" takes tiny-resnet up to this size
 RESNET_50 = "microsoft/resnet-50"  # [S]
 
 
@@ -33,11 +33,11 @@ def build_classifier(
     """Return a new classifier; its random weights depend on `seed` alone.
 
     Args:
-        typical_side_px: usual shorter side of the pictures; decides what model "auto" stands for.
+        typical_side_px: usual shorter side of the images; decides what model "auto" stands for.
         trust_remote_code: whether Python code that comes with a model may be run.
 
     Raises:
-        ModelError: the model cannot be found or loaded, or does not fit the pictures' size.
+        ModelError: the model cannot be found or loaded, or does not fit the images' size.
     """
     name = choose_model(config.model, typical_side_px=typical_side_px, device=device)
     with torch.random.fork_rng(devices=[]):
@@ -57,7 +57,7 @@ def build_classifier(
             classifier.logits(torch.zeros((1, 3, size_px, size_px), device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(
-            f"{name} cannot take pictures of {size_px} px: {error}. Set classifier.size_px to the "
+            f"{name} cannot take images of {size_px} px: {error}. Set classifier.size_px to the "
             "size it was made for"
         ) from error
     return classifier
@@ -88,5 +88,5 @@ def choose_model(name: str, *, typical_side_px: int, device: torch.device | str)
     """Return the model that `classifier.model` stands for, with "auto" decided."""
     if name != AUTO:
         return name
-    small = typical_side_px <= SMALL_PICTURES_PX or torch.device(device).type == "cpu"
+    small = typical_side_px <= SMALL_IMAGES_PX or torch.device(device).type == "cpu"
     return TINY_RESNET if small else RESNET_50

@@ -1,4 +1,4 @@
-"""What a pretrained network was shown: picture size, colour normalisation, order of channels."""
+"""What a pretrained network was shown: image size, colour normalisation, order of channels."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _USUAL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backbone:
-    """A network and how it wants its pictures.
+    """A network and how it wants its images.
 
     Args:
-        module: normalised pictures [B, 3, size_px, size_px] -> logits, or an output with `.logits`.
-        mean, std: per channel, for pictures in [0, 1].
+        module: normalised images [B, 3, size_px, size_px] -> logits, or an output with `.logits`.
+        mean, std: per channel, for images in [0, 1].
     """
 
     module: nn.Module
@@ -43,7 +43,7 @@ class Preprocessing:
 
     Args:
         size_px: side of the square it cuts; None where it does not say.
-        mean, std: per channel, for pictures in [0, 1].
+        mean, std: per channel, for images in [0, 1].
         bgr: blue comes first (MobileViT).
     """
 
@@ -82,7 +82,7 @@ class Preprocessing:
 
 
 def _size_px(settings: Mapping[str, Any]) -> int | None:
-    """Return the side of what comes out: the centre crop's, else the resized picture's."""
+    """Return the side of what comes out: the centre crop's, else the resized image's."""
     keys = ["size"]
     if settings.get("do_center_crop", True):
         keys.insert(0, "crop_size")

@@ -1,4 +1,4 @@
-"""A small ResNet for small pictures, trained from scratch: what "auto" takes without a GPU."""
+"""A small ResNet for small images, trained from scratch: what "auto" takes without a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tiny_resnet(class_names: Sequence[str], *, size_px: int = 0) -> Backbone:
     """Return a small ResNet (0.7 M parameters) for 32 px: stem 3x3, stride 1, no pooling.
 
     Most of the work of such networks is at full size; this one leaves it after the stem, and so
-    trains twice as fast on a CPU as one of like accuracy on few pictures that stays.
+    trains twice as fast on a CPU as one of like accuracy on few images that stays.
     """
     from transformers import ResNetConfig, ResNetForImageClassification
 

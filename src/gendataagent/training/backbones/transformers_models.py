@@ -87,7 +87,7 @@ def transformers_backbone(
     if source.folder is None and looks_like_path(name):
         raise ModelError(f"classifier.model: there is no folder {name}")
     model_config = _read_config(source, config, class_names)
-    pictures = Preprocessing.from_settings(_read_preprocessor(source), model_config.model_type)
+    images = Preprocessing.from_settings(_read_preprocessor(source), model_config.model_type)
     own_px = _side_of(getattr(_vision_of(model_config), "image_size", None)) or USUAL_PX
     if _is_encoder(model_config):
         encoder = _encoder(source, config.pretrained, model_config)
@@ -98,11 +98,11 @@ def transformers_backbone(
     else:
         module = _classifier(source, config.pretrained, model_config)
     _mend_momentum(module)
-    if pictures.bgr and config.pretrained:
+    if images.bgr and config.pretrained:
         blue_first(module)
     # The preprocessor first: DINOv2 was last trained at 518 px, but is used at 224.
-    size_px = config.size_px or pictures.size_px or own_px
-    return Backbone(module=module, size_px=size_px, mean=pictures.mean, std=pictures.std)
+    size_px = config.size_px or images.size_px or own_px
+    return Backbone(module=module, size_px=size_px, mean=images.mean, std=images.std)
 
 
 def _read_config(source: ModelSource, config: ClassifierConfig, class_names: Sequence[str]) -> Any:
@@ -162,7 +162,7 @@ def _is_encoder(model_config: Any) -> bool:
 
 
 def _vision_of(model_config: Any) -> Any:
-    """Return the part of a configuration that is about pictures."""
+    """Return the part of a configuration that is about images."""
     return getattr(model_config, "vision_config", model_config)
 
 

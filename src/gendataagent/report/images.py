@@ -1,4 +1,4 @@
-"""What was hard, and the gallery: each source picture next to what was made from it."""
+"""What was hard, and the gallery: each source image next to what was made from it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from gendataagent.report.markup import (
 from gendataagent.report.reading import RoundView, RunView
 from gendataagent.report.thumbnails import Thumbnails
 
-HARD_PICTURES = 24
+HARD_IMAGES = 24
 HARD_CLASSES = 20
 VARIANTS_SHOWN = 6
-PICTURES_A_ROUND = 56  # at most; less where the budget of the page says so
-EXTREMES_SHARE = 0.3  # of a round's pictures: highest and lowest scores side by side
+IMAGES_A_ROUND = 56  # at most; less where the budget of the page says so
+EXTREMES_SHARE = 0.3  # of a round's images: highest and lowest scores side by side
 
 
 def hard(run: RunView, thumbnails: Thumbnails) -> str:
@@ -34,12 +34,12 @@ def hard(run: RunView, thumbnails: Thumbnails) -> str:
     if not chosen:
         return ""
     last = chosen[-1]
-    with_picture = [s for s in last.selected if last.source_picture(s.source_id).is_file()]
-    shown: Sequence[Scored] = with_picture or last.selected
-    most = HARD_PICTURES
-    if with_picture:
-        example = last.source_picture(with_picture[0].source_id)
-        most = thumbnails.affordable(example, HARD_PICTURES, share=0.25)
+    with_image = [s for s in last.selected if last.source_image(s.source_id).is_file()]
+    shown: Sequence[Scored] = with_image or last.selected
+    most = HARD_IMAGES
+    if with_image:
+        example = last.source_image(with_image[0].source_id)
+        most = thumbnails.affordable(example, HARD_IMAGES, share=0.25)
     figures = "".join(_hard_figure(run, last, scored, thumbnails) for scored in shown[:most])
     counts = Counter(scored.label for scored in last.selected).most_common()
     largest = counts[0][1]
@@ -53,20 +53,18 @@ def hard(run: RunView, thumbnails: Thumbnails) -> str:
     return section(
         "hard",
         "What was hard",
-        f'<ul class="pictures">{figures}</ul>'
+        f'<ul class="images">{figures}</ul>'
         f'<h3>Chosen from each class</h3><ul class="bars">{bars}</ul>{more}',
-        lead=f"Round {last.record.round + 1} chose {plural(len(last.selected), 'real picture')}. "
+        lead=f"Round {last.record.round + 1} chose {plural(len(last.selected), 'real image')}. "
         "These are the hardest: p is the probability that the classifier gave to the true class.",
     )
 
 
 def _hard_figure(run: RunView, round_: RoundView, scored: Scored, thumbnails: Thumbnails) -> str:
     label = run.class_name(scored.label)
-    picture = thumbnails.picture(
-        round_.source_picture(scored.source_id), f"real picture of class {label}"
-    )
+    image = thumbnails.image(round_.source_image(scored.source_id), f"real image of class {label}")
     return (
-        f'<li><figure class="real" title="{esc(scored.source_id)}">{picture}<figcaption>'
+        f'<li><figure class="real" title="{esc(scored.source_id)}">{image}<figcaption>'
         f'<b>{name(label)}</b><span class="score">p = {small(scored.score)}</span></figcaption>'
         "</figure></li>"
     )
@@ -77,22 +75,22 @@ def gallery(run: RunView, thumbnails: Thumbnails) -> str:
     parts = []
     for left, round_ in zip(
         range(len(run.rounds), 0, -1), reversed(run.rounds), strict=True
-    ):  # newest first, so that it gets its pictures where the budget is short
-        most = PICTURES_A_ROUND
+    ):  # newest first, so that it gets its images where the budget is short
+        most = IMAGES_A_ROUND
         for candidate in round_.candidates[:20]:
-            example = round_.candidate_picture(candidate)
+            example = round_.candidate_image(candidate)
             if example.is_file():
-                most = thumbnails.affordable(example, PICTURES_A_ROUND, share=1 / left)
+                most = thumbnails.affordable(example, IMAGES_A_ROUND, share=1 / left)
                 break
         is_open = round_ is run.rounds[-1]
         parts.append(details(_round_line(round_), _round(run, round_, thumbnails, most),
                              is_open=is_open))  # fmt: skip
     return section(
         "gallery",
-        "From hard picture to new ones",
+        "From hard image to new ones",
         "".join(parts),
-        lead="A hard picture is described, the description is changed a little, and a new picture "
-        "is drawn from both. <mark>Marked</mark> words are new. Then the filter keeps the pictures "
+        lead="A hard image is described, the description is changed a little, and a new image "
+        "is drawn from both. <mark>Marked</mark> words are new. Then the filter keeps the images "
         "it expects to teach the most. Newest round first.",
     )
 
@@ -143,10 +141,10 @@ def _by_source(round_: RoundView) -> list[list[Candidate]]:
 
 
 def _story(round_: RoundView, candidates: list[Candidate], thumbnails: Thumbnails) -> str:
-    """Return a source picture with its caption, and the images made from it."""
+    """Return a source image with its caption, and the images made from it."""
     first = candidates[0]
-    source = thumbnails.picture(
-        round_.source_picture(first.source_id), f"real picture of class {first.class_name}"
+    source = thumbnails.image(
+        round_.source_image(first.source_id), f"real image of class {first.class_name}"
     )
     variants = "".join(
         _variant(round_, candidate, thumbnails) for candidate in candidates[:VARIANTS_SHOWN]
@@ -171,14 +169,14 @@ def _made_figure(
     round_: RoundView, candidate: Candidate, thumbnails: Thumbnails, words: str
 ) -> str:
     state = "kept" if candidate.kept else "refused"
-    picture = thumbnails.picture(
-        round_.candidate_picture(candidate),
-        f"made picture of class {candidate.class_name}, {state}",
+    image = thumbnails.image(
+        round_.candidate_image(candidate),
+        f"made image of class {candidate.class_name}, {state}",
     )
     badge = "kept" if candidate.kept else f"refused: {name(candidate.rejected_by)}"
     score = "" if candidate.vog is None else f"VoG {small(candidate.vog)}"
     return (
-        f'<figure class="{state}" title="{esc(candidate.prompt or candidate.id)}">{picture}'
+        f'<figure class="{state}" title="{esc(candidate.prompt or candidate.id)}">{image}'
         f'<figcaption><span class="badge {state}">{badge}</span>'
         f'<span class="score">{score}</span>{words}</figcaption></figure>'
     )
@@ -208,7 +206,7 @@ def _extremes(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int
     refused = [c for c in reversed(ranked) if not c.kept][:most]
     ends = ("highest", "lowest") if high_kept else ("lowest", "highest")
     columns = "".join(
-        f'<div><h4 class="{css}-word">{title}</h4><ul class="pictures">'
+        f'<div><h4 class="{css}-word">{title}</h4><ul class="images">'
         + "".join(
             f"<li>{_made_figure(round_, c, thumbnails, f'<b>{name(c.class_name)}</b>')}</li>"
             for c in group
