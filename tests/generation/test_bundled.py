@@ -14,6 +14,7 @@ from gendataagent.data import bundled
 from gendataagent.data.bundled import cifar10_parquet
 from gendataagent.generation.tiny import model
 from gendataagent.generation.tiny.model import model_folder
+from gendataagent.generation.tiny.vocabulary import MEANING
 
 CLASS_NAMES = [
     "airplane",
@@ -80,6 +81,14 @@ def test_the_stock_pipelines_load_it_and_make_images() -> None:
     assert pixels.std() > 10, "a flat image"
     green_lead = pixels[..., 1].mean() - (pixels[..., 0].mean() + pixels[..., 2].mean()) / 2
     assert green_lead > 5, "a green background was asked for and given"
+
+
+def test_every_word_of_the_captions_is_one_token() -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(model_folder() / "tokenizer")
+    words = {word for wording in MEANING for word in wording.split()}
+    assert [word for word in sorted(words) if len(tokenizer.tokenize(word)) != 1] == []
 
 
 def test_missing_assets_say_where_they_should_be(

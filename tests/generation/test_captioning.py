@@ -380,7 +380,7 @@ def test_a_name_that_stands_for_nothing_is_said(name: str, said: str) -> None:
     [
         ("two cats laying on a couch\n", "two cats laying on a couch"),
         ("a photo of a brown dog.", "a brown dog"),
-        ("A image of photo of the dog", "the dog"),
+        ("A picture of photo of the dog", "the dog"),
         ("This image shows a red bird", "a red bird"),
         ("there is a dog that is sitting", "a dog that is sitting"),
         ("There are two birds.", "two birds"),

@@ -15,7 +15,7 @@ from gendataagent.core.errors import DataError
 from gendataagent.data.listing import TRAIN, Item, Listing, readable, some
 from gendataagent.data.tables import TableFile, TableStore
 
-IMAGE_NAMES = ("image", "img", "image", "photo", "jpg", "png")
+IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
 LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "category", "class_name")
 ID_NAME = "id"
 

@@ -19,8 +19,8 @@ _DETERMINER = (
     "(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|several|many|no|[0-9]+)"
 )
 _PREFIX = re.compile(
-    r"(?:(?:this|the) (?:image|image|photo|photograph) (?:is of|shows|depicts|features)"
-    r"|(?:an? |the )?(?:image|image|photo|photograph) of"
+    r"(?:(?:this|the) (?:image|picture|photo|photograph) (?:is of|shows|depicts|features)"
+    r"|(?:an? |the )?(?:image|picture|photo|photograph) of"
     # only before a noun phrase: "this is how", "there is nothing" stay
     rf"|(?:there (?:is|are)|this is|it is|here is)(?= {_DETERMINER} ))\s+(?=\w)",
     re.IGNORECASE,

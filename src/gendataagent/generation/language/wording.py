@@ -29,7 +29,7 @@ FUNCTION_WORDS = word_set(
 _BREAKS = FUNCTION_WORDS - {"a", "an", "the", "some", "one", "another", "his", "her", "their"}
 # "a close up of a flower", "a group of dogs": what comes after "of" is what is to be seen.
 _VIEWS = word_set(
-    "bunch closeup close group image pair photo photograph image plate bowl couple set shot "
+    "bunch closeup close group image pair photo photograph picture plate bowl couple set shot "
     "view variety row lot piece portrait kind type"
 )
 # Function words by which another language is known; none is a word of the others or of English.

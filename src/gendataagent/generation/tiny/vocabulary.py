@@ -58,8 +58,8 @@ WORDINGS: Mapping[AttributeName, Wordings] = {
         "grey": ("almost without colour", "with muted colours", "nearly monochrome"),
     },
     "framing": {
-        "close": ("seen close up", "filling the image"),
-        "far": ("small in the image", "seen from afar"),
+        "close": ("seen close up", "filling the picture"),
+        "far": ("small in the picture", "seen from afar"),
     },
     "background": {
         "plain": ("with a plain background", "with nothing around it"),
