@@ -16,21 +16,21 @@ from hypothesis import strategies as st
 
 from gendataagent.agent.adaptive import (
     Probe,
+    assign_strengths,
     best_option,
     images_per_source,
+    max_probes,
     mean_gains,
-    most_probes,
     read_probes,
-    select_widest,
-    widest,
-    with_strengths,
+    select_with_min_share,
+    widest_selection,
 )
-from gendataagent.agent.adaptive.choosing import (
-    HURTS,
+from gendataagent.agent.adaptive.decision import (
+    HURTS_VALIDATION,
     OTHER_SHARE,
     OTHER_STRENGTH,
-    Choice,
-    choose,
+    Decision,
+    decide,
 )
 from gendataagent.agent.adaptive.planning import FAVOURED
 from gendataagent.agent.budget import generated_images, images_of_a_round
@@ -79,20 +79,20 @@ def context_of(images_per_class: Sequence[int]) -> SelectionContext:
 )
 def test_every_source_knows_the_least_share_that_selects_it(selection: dict[str, Any]) -> None:
     config, context = config_of(selection=selection), context_of([30, 20, 10])
-    chosen = select_widest(context, config.selection, config.adaptive)
+    chosen = select_with_min_share(context, config.selection, config.adaptive)
     for share in SHARES:
         alone = select(context, replace(config.selection, share=share))
-        among = [scored for scored in chosen if (scored.share or 0) <= share]
+        among = [scored for scored in chosen if (scored.min_share or 0) <= share]
         assert [s.source_id for s in among] == [s.source_id for s in alone]
 
 
 def test_without_shares_to_try_the_setting_stands() -> None:
     config, context = config_of(adaptive={"shares": []}), context_of([30, 20])
-    chosen = select_widest(context, config.selection, config.adaptive)
+    chosen = select_with_min_share(context, config.selection, config.adaptive)
     assert chosen == select(context, config.selection)
-    assert widest(config.selection, config.adaptive) == config.selection
+    assert widest_selection(config.selection, config.adaptive) == config.selection
     off = replace(config.adaptive, enabled=False, shares=SHARES)
-    assert widest(config.selection, off) == config.selection
+    assert widest_selection(config.selection, off) == config.selection
 
 
 @settings(deadline=None)
@@ -115,7 +115,7 @@ def test_the_budget_is_what_the_settings_say_whatever_is_tried(
         adaptive=replace(plain.adaptive, enabled=True),
     )
     images = images_of_a_round(config, images_per_class)
-    chosen = select_widest(context_of(images_per_class), config.selection, config.adaptive)
+    chosen = select_with_min_share(context_of(images_per_class), config.selection, config.adaptive)
     planned = stages.plan(
         chosen,
         round_number=0,
@@ -132,7 +132,7 @@ def test_the_budget_is_what_the_settings_say_whatever_is_tried(
 
 def sources(count: int, inside: int) -> list[Scored]:
     return [
-        Scored(source_id=str(i), label=i % 3, score=i / count, share=0.2 if i < inside else 0.5)
+        Scored(source_id=str(i), label=i % 3, score=i / count, min_share=0.2 if i < inside else 0.5)
         for i in range(count)
     ]
 
@@ -164,7 +164,7 @@ def planned_of(chosen: Sequence[Scored], rewrites: int = 4) -> list[Candidate]:
 def test_each_strength_has_its_part_of_each_class_and_of_hard_and_easy(
     favoured: float | None, seed: int
 ) -> None:
-    made = with_strengths(planned_of(sources(45, 20)), STRENGTHS, favoured, seed=seed)
+    made = assign_strengths(planned_of(sources(45, 20)), STRENGTHS, favoured, seed=seed)
     halves = [[c for c in made if int(c.source_id) < 22], [c for c in made if c.label == 1]]
     for group in (made, *halves):
         counts = Counter(c.strength for c in group)
@@ -178,11 +178,11 @@ def test_each_strength_has_its_part_of_each_class_and_of_hard_and_easy(
 
 def test_a_round_draws_strengths_of_its_own_and_again_the_same() -> None:
     planned = planned_of(sources(12, 5))
-    one = with_strengths(planned, STRENGTHS, seed=1)
-    assert one == with_strengths(planned, STRENGTHS, seed=1)
-    assert one != with_strengths(planned, STRENGTHS, seed=2)
+    one = assign_strengths(planned, STRENGTHS, seed=1)
+    assert one == assign_strengths(planned, STRENGTHS, seed=1)
+    assert one != assign_strengths(planned, STRENGTHS, seed=2)
     assert [replace(c, strength=0) for c in one] == [replace(c, strength=0) for c in planned]
-    assert with_strengths(planned, (), seed=1) == planned
+    assert assign_strengths(planned, (), seed=1) == planned
 
 
 # How options are compared
@@ -274,13 +274,13 @@ def pool_of(count: int = 36) -> list[Candidate]:
 def choice_of(
     pool: Sequence[Candidate], truth: Truth, *, scores: FilterScores | None = None,
     earlier: Sequence[Probe] = (), **sections: Any,
-) -> Choice:  # fmt: skip
+) -> Decision:  # fmt: skip
     half = len(pool) // 2
-    return choose(
+    return decide(
         pool,
         scores or FilterScores(np.arange(len(pool), dtype=float), is_vog=True),
         config_of(**sections),
-        share_of={c.source_id: 0.2 if int(c.source_id) < half else 0.5 for c in pool},
+        min_share_of={c.source_id: 0.2 if int(c.source_id) < half else 0.5 for c in pool},
         earlier=earlier,
         measure=truth,
     )
@@ -314,7 +314,7 @@ def test_every_option_is_tried_and_the_last_one_is_what_is_kept() -> None:
         ("none", None), ("strength", None), *(("strength", s) for s in STRENGTHS),
         *(("share", s) for s in SHARES), *(("drop_share", d) for d in DROPS),
     ]  # fmt: skip
-    assert len(truth.tried) == most_probes(config_of().adaptive)
+    assert len(truth.tried) == max_probes(config_of().adaptive)
     assert [images for *_, images in truth.tried] == [0, 36, 12, 12, 12, 6, 12, 12, 6]
 
 
@@ -331,7 +331,7 @@ def test_where_validation_cannot_tell_every_image_is_kept() -> None:
 def test_images_that_hurt_by_more_than_noise_are_all_dropped(gain: float, hurts: bool) -> None:
     truth = Truth(dict.fromkeys((c.id for c in pool_of()), gain), noise=0.01)
     choice = choice_of(pool_of(), truth)
-    assert {c.rejected_by for c in choice.judged} == ({HURTS} if hurts else {None})
+    assert {c.rejected_by for c in choice.judged} == ({HURTS_VALIDATION} if hurts else {None})
     assert ("dropped every image" in choice.notes[0]) is hurts
     assert choice.values["gain"] == pytest.approx(gain)
 
@@ -341,7 +341,7 @@ def test_images_with_which_training_diverges_are_dropped(part: tuple[float, ...]
     truth = Truth({c.id: math.nan if c.strength in part else 0.1 for c in pool_of()})
     choice = choice_of(pool_of(), truth)
     if part == STRENGTHS:
-        assert {c.rejected_by for c in choice.judged} == {HURTS}
+        assert {c.rejected_by for c in choice.judged} == {HURTS_VALIDATION}
         assert "diverged" in choice.notes[0]
         assert choice.values == {"gain": None, "standard_error": None}
     else:

@@ -62,7 +62,7 @@ def test_a_round_takes_the_hardest_images_and_tells_each_image_s_story(
     assert images.ids == tuple(c.id for c in story if c.kept)
     assert len(images) == 18  # one checkpoint only: VoG cannot speak yet
     record = files.read_json(tmp_path / "run" / "rounds" / "000" / "record.json")
-    assert "needs 2 checkpoints" in record["notes"][0]
+    assert "needs 2 snapshots" in record["notes"][0]
 
 
 def test_vog_drops_its_share_of_each_class_once_there_are_checkpoints(

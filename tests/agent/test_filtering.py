@@ -177,12 +177,12 @@ def test_vog_is_that_of_the_snapshots_and_leaves_the_classifier_as_found(
 
 
 @pytest.mark.parametrize("have", [0, 1])
-def test_vog_with_too_few_checkpoints_keeps_everything_and_says_so(
+def test_vog_with_too_few_snapshots_keeps_everything_and_notes_it(
     have: int, context: FilterContext, tmp_path: Path
 ) -> None:
     scores = FILTERS["vog"](replace(context, snapshots=snapshots_of(context, have, tmp_path)))
     assert scores.scores_N is None
-    assert f"needs 2 checkpoints of the classifier and there were {have}" in scores.note
+    assert f"needs 2 snapshots of the classifier, and there were {have}" in scores.note
 
 
 def test_the_random_control_depends_on_seed_and_id_alone(context: FilterContext) -> None:

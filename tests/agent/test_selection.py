@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from gendataagent.agent.selection import (
     SELECTORS,
     SelectionContext,
-    choose,
     class_errors,
     count_selected,
     select,
+    take_lowest,
 )
 from gendataagent.config import SelectionConfig
 from gendataagent.core.errors import ScoreError
@@ -77,14 +77,14 @@ def test_uniform_scores_are_spread_over_0_to_1() -> None:
 
 
 def test_the_lowest_scores_are_chosen_lowest_first() -> None:
-    chosen = choose(context_of(), np.array([0.3, 0.1, 0.9, 0.2]), 0.75, per_class=False)
+    chosen = take_lowest(context_of(), np.array([0.3, 0.1, 0.9, 0.2]), 0.75, per_class=False)
     assert [(s.source_id, s.label, s.score) for s in chosen] == [
         ("b", 0, 0.1), ("d", 2, 0.2), ("a", 0, 0.3),
     ]  # fmt: skip
 
 
 def test_ties_go_by_id() -> None:
-    chosen = choose(context_of(ids=("d", "a", "c", "b")), np.zeros(4), 0.5, per_class=False)
+    chosen = take_lowest(context_of(ids=("d", "a", "c", "b")), np.zeros(4), 0.5, per_class=False)
     assert [s.source_id for s in chosen] == ["a", "b"]
 
 
@@ -92,34 +92,34 @@ def test_per_class_takes_the_share_of_each_and_at_least_one() -> None:
     ids = tuple(f"{i:02d}" for i in range(13))
     labels = (0,) * 10 + (1,) * 2 + (5,)
     scores_N = np.arange(13.0)
-    chosen = choose(context_of(ids, labels), scores_N, 0.2, per_class=True)
+    chosen = take_lowest(context_of(ids, labels), scores_N, 0.2, per_class=True)
     assert [s.source_id for s in chosen] == ["00", "01", "10", "12"]
-    whole = choose(context_of(ids, labels), scores_N, 0.2, per_class=False)
+    whole = take_lowest(context_of(ids, labels), scores_N, 0.2, per_class=False)
     assert [s.source_id for s in whole] == ["00", "01", "02"]
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.3, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
 def test_the_number_chosen_is_the_nearest_and_at_least_one(share: float, count: int) -> None:
-    assert len(choose(context_of(), np.arange(4.0), share, per_class=False)) == count
+    assert len(take_lowest(context_of(), np.arange(4.0), share, per_class=False)) == count
 
 
 def test_nothing_is_chosen_from_nothing() -> None:
     empty = context_of((), (), np.zeros((0, 3)))
-    assert choose(empty, np.zeros(0), 0.5, per_class=False) == []
-    assert choose(empty, np.zeros(0), 0.5, per_class=True) == []
+    assert take_lowest(empty, np.zeros(0), 0.5, per_class=False) == []
+    assert take_lowest(empty, np.zeros(0), 0.5, per_class=True) == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_refused_with_the_ids(value: float) -> None:
     scores_N = np.array([0.5, value, 0.1, value])
     with pytest.raises(ScoreError, match=r"of 2 images is not finite: b, d\. The classifier"):
-        choose(context_of(), scores_N, 0.5, per_class=False)
+        take_lowest(context_of(), scores_N, 0.5, per_class=False)
 
 
 def test_a_wrong_number_of_scores_is_refused() -> None:
     for scores in (np.zeros(3), np.zeros((4, 1))):
         with pytest.raises(ScoreError, match=r"shape \(4,\); got shape"):
-            choose(context_of(), scores, 0.5, per_class=False)
+            take_lowest(context_of(), scores, 0.5, per_class=False)
 
 
 @given(
@@ -135,7 +135,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_images(
     turned = list(rows)
     random.shuffle(turned)  # type: ignore[attr-defined]
     one, other = (
-        choose(
+        take_lowest(
             context_of(
                 tuple(r[0] for r in order),
                 tuple(r[1] for r in order),
@@ -173,16 +173,18 @@ def test_class_errors_are_how_unlikely_the_true_class_is_on_average() -> None:
 def test_a_budget_by_error_gives_weak_classes_more_and_the_same_in_all() -> None:
     context = labelled((20, 20, 20), (0.9, 0.7, 0.4))  # errors 1 : 3 : 6
     scores_N = np.arange(60.0)
-    chosen = choose(context, scores_N, 0.5, per_class=False, budget_by="training-error")
+    chosen = take_lowest(context, scores_N, 0.5, per_class=False, budget_by="training-error")
     assert per_class(chosen, 3) == [3, 9, 18]
-    assert per_class(choose(context, scores_N, 0.5, per_class=True), 3) == [10, 10, 10]
+    assert per_class(take_lowest(context, scores_N, 0.5, per_class=True), 3) == [10, 10, 10]
     assert [s.score for s in chosen] == sorted(s.score for s in chosen)
     assert {s.score for s in chosen if s.label == 1} == set(range(20, 29))
 
 
 def test_what_a_class_cannot_take_goes_to_the_others_in_proportion() -> None:
     context = labelled((20, 20, 20), (0.9, 0.7, 0.0))  # errors 1 : 3 : 10 of 40
-    chosen = choose(context, np.arange(60.0), 40 / 60, per_class=True, budget_by="training-error")
+    chosen = take_lowest(
+        context, np.arange(60.0), 40 / 60, per_class=True, budget_by="training-error"
+    )
     assert per_class(chosen, 3) == [5, 14, 20]  # 39 = three times 13; 19 left in 1 : 3
 
 
@@ -192,7 +194,7 @@ def test_validation_speaks_where_asked_and_training_where_there_is_none() -> Non
 
     def chosen(context: SelectionContext, by: str) -> list[int]:
         scores_N = np.arange(40.0)
-        return per_class(choose(context, scores_N, 0.5, per_class=False, budget_by=by), 2)
+        return per_class(take_lowest(context, scores_N, 0.5, per_class=False, budget_by=by), 2)
 
     assert chosen(of_validation, "validation-error") == [5, 15]
     assert chosen(of_validation, "training-error") == [10, 10]
@@ -201,7 +203,7 @@ def test_validation_speaks_where_asked_and_training_where_there_is_none() -> Non
 
 def test_a_class_without_errors_is_not_wholly_forgotten_nor_divides_by_0() -> None:
     context = labelled((20, 20), (1.0, 1.0))
-    chosen = choose(context, np.arange(40.0), 0.5, per_class=True, budget_by="training-error")
+    chosen = take_lowest(context, np.arange(40.0), 0.5, per_class=True, budget_by="training-error")
     assert per_class(chosen, 2) == [10, 10]
 
 
@@ -227,7 +229,9 @@ def test_the_very_hardest_can_be_passed_over() -> None:
     scores_N = np.arange(20.0)
 
     def chosen(share: float, skip: float, **how: Any) -> list[float]:
-        found = choose(context, scores_N, share, skip_hardest=skip, **{"per_class": False, **how})
+        found = take_lowest(
+            context, scores_N, share, skip_hardest=skip, **{"per_class": False, **how}
+        )
         return [scored.score for scored in found]
 
     assert chosen(0.2, 0.1) == [2, 3, 4, 5]
@@ -243,11 +247,11 @@ def test_select_obeys_every_setting() -> None:
         by="uniform", share=0.35, budget_by="training-error", skip_hardest=0.1
     )
     scores_N = SELECTORS["uniform"](context)
-    expected = choose(
+    expected = take_lowest(
         context, scores_N, 0.35, per_class=False, budget_by="training-error", skip_hardest=0.1
     )
     assert select(context, settings) == expected
-    assert select(context, SelectionConfig()) == choose(
+    assert select(context, SelectionConfig()) == take_lowest(
         context, SELECTORS["marginal"](context), 0.2, per_class=False
     )
 

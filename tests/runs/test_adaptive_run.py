@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gendataagent.agent.adaptive import read_probes
-from gendataagent.agent.adaptive.choosing import HURTS
+from gendataagent.agent.adaptive.decision import HURTS_VALIDATION
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.budget import generated_images
 from gendataagent.cli.shared import print_result
@@ -90,7 +90,7 @@ def test_a_round_makes_what_the_budget_says_and_keeps_what_was_chosen(
         assert dict(record.rejected) == {k: v for k, v in reasons.items() if k is not None}
         strength = record.choices["strength"]
         kept = [row for row in rows if row["rejected_by"] is None]
-        if HURTS in reasons:
+        if HURTS_VALIDATION in reasons:
             assert not kept
         elif strength is not None:
             assert {row["strength"] for row in kept} == {strength}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gendataagent.agent.adaptive.choosing import Choice
+from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.filtering import FILTERS, FilterContext, FilterScores, drop
 from gendataagent.agent.pool import Pool, SyntheticImages
@@ -55,7 +55,7 @@ class Acceptance:
         classifier: Classifier,
         real: Pixels,
         costs: StageCosts,
-    ) -> Choice:
+    ) -> Decision:
         """Return every image of a round with its verdict, in order, and what there is to say.
 
         Args:
@@ -64,9 +64,9 @@ class Acceptance:
             real: the real training images, at the trainer's stored size where [adaptive] is on.
         """
         rendered = self._without_repeats(rendered)
-        choice = self._of_usable(number, rendered, selected, classifier, real, costs)
-        verdicts = {candidate.id: candidate for candidate in choice.judged}
-        return replace(choice, judged=tuple(verdicts.get(c.id, c) for c in rendered))
+        decision = self._of_usable(number, rendered, selected, classifier, real, costs)
+        verdicts = {candidate.id: candidate for candidate in decision.judged}
+        return replace(decision, judged=tuple(verdicts.get(c.id, c) for c in rendered))
 
     def _without_repeats(self, rendered: Sequence[Candidate]) -> list[Candidate]:
         """Refuse what repeats a held-out image, before anything else looks at the images."""
@@ -84,18 +84,18 @@ class Acceptance:
         classifier: Classifier,
         real: Pixels,
         costs: StageCosts,
-    ) -> Choice:
+    ) -> Decision:
         """Let the filter, and what is tried on validation, say which images go into training."""
         usable = [candidate for candidate in rendered if candidate.kept]
         if not usable:
-            return Choice(notes=("Every image of this round was refused before the filter.",))
+            return Decision(notes=("Every image of this round was refused before the filter.",))
         with costs.measure("filter"):
             scores = self._filter_scores(number, usable, classifier, real)
         if self._adaptive is None:
             judged = tuple(drop(usable, scores, self._config.filter))
-            return Choice(judged=judged, notes=(scores.note,) if scores.note else ())
+            return Decision(judged=judged, notes=(scores.note,) if scores.note else ())
         with costs.measure("probe", clock=False):
-            choice = self._adaptive.judge(
+            decision = self._adaptive.judge(
                 number,
                 scores,
                 self._pool.images_of(usable),
@@ -105,7 +105,7 @@ class Acceptance:
                 progress=self._progress,
             )
         costs.seconds["probe"] = self._adaptive.seconds(number)
-        return choice
+        return decision
 
     def _filter_scores(
         self, number: int, usable: Sequence[Candidate], classifier: Classifier, real: Pixels

@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image
 
 from gendataagent.agent.acceptance import Acceptance
-from gendataagent.agent.adaptive.choosing import Choice
+from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.names import method_problems
 from gendataagent.agent.pool import Pool, SyntheticImages
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
-from gendataagent.agent.selection.choosing import FloatArray
+from gendataagent.agent.selection.ranking import FloatArray
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.run_config_file import check_same_settings, create_run_folder
 from gendataagent.core import files, memory
@@ -175,12 +175,12 @@ class Agent:
         with costs.measure("render", clock=False):
             rendered = self._render(number, prompted, costs)
         self._release(self._backends.executor.release, costs.device)
-        choice = self._acceptance.judge(
+        decision = self._acceptance.judge(
             number, rendered, selected, classifier, self._real_pixels(classifier), costs
         )
-        judged = list(choice.judged)
+        judged = list(decision.judged)
         self.pool.close_round(number, judged)
-        return self._write_record(number, selected, judged, choice, costs)
+        return self._write_record(number, selected, judged, decision, costs)
 
     def _select(self, number: int, classifier: Classifier) -> list[Scored]:
         """Score every real training image with the classifier and take the hardest."""
@@ -291,7 +291,7 @@ class Agent:
         number: int,
         selected: Sequence[Scored],
         judged: Sequence[Candidate],
-        choice: Choice,
+        decision: Decision,
         costs: StageCosts,
     ) -> RoundRecord:
         journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
@@ -305,8 +305,8 @@ class Agent:
             rewriting=journal.counts(),
             seconds=costs.seconds,
             peak_memory_mib=costs.peak_memory_mib,
-            notes=choice.notes,
-            choices=choice.values,
+            notes=decision.notes,
+            choices=decision.values,
         )
         files.write_json(self._folder.round(number) / "record.json", record.to_json())
         self._folder.mark_round_done(number)

@@ -51,18 +51,20 @@ class Scored:
         source_id: id of the image in the training set.
         label: index of its class.
         score: the selector's score; lower is chosen first (for the marginal score: p(true class)).
-        share: the least of adaptive.shares at which it is selected; None where none are tried.
+        min_share: the smallest of adaptive.shares that selects it; None where none are tried.
     """
 
     source_id: str
     label: int
     score: float
-    share: float | None = None
+    min_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; `share` only where it is known."""
+        """Return the fields as plain JSON values; `min_share` only where it is known."""
         row = asdict(self)
-        return row if self.share is not None else {k: v for k, v in row.items() if k != "share"}
+        if self.min_share is None:
+            del row["min_share"]
+        return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

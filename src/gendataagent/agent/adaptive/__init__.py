@@ -8,22 +8,22 @@ stay. How and why: docs/adaptive.md. `rounds` (which imports torch) puts the par
 from __future__ import annotations
 
 from gendataagent.agent.adaptive.planning import (
+    assign_strengths,
     images_per_source,
-    most_probes,
-    select_widest,
-    widest,
-    with_strengths,
+    max_probes,
+    select_with_min_share,
+    widest_selection,
 )
-from gendataagent.agent.adaptive.trying import Probe, best_option, mean_gains, read_probes
+from gendataagent.agent.adaptive.probes import Probe, best_option, mean_gains, read_probes
 
 __all__ = [
     "Probe",
+    "assign_strengths",
     "best_option",
     "images_per_source",
+    "max_probes",
     "mean_gains",
-    "most_probes",
     "read_probes",
-    "select_widest",
-    "widest",
-    "with_strengths",
+    "select_with_min_share",
+    "widest_selection",
 ]

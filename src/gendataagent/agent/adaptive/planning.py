@@ -19,20 +19,20 @@ FAVOURED = 2 / 3
 GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) evenly, however many are taken
 
 
-def widest(selection: SelectionConfig, adaptive: AdaptiveConfig) -> SelectionConfig:
+def widest_selection(selection: SelectionConfig, adaptive: AdaptiveConfig) -> SelectionConfig:
     """Return the selection of all sources that any option of a round needs."""
     if not (adaptive.enabled and adaptive.shares):
         return selection
     return replace(selection, share=max(adaptive.shares))
 
 
-def most_probes(adaptive: AdaptiveConfig) -> int:
+def max_probes(adaptive: AdaptiveConfig) -> int:
     """Return how many options a round tries at most, that of no images included."""
     strengths = len(adaptive.strengths) + 1 if adaptive.strengths else 0
     return 1 + strengths + len(adaptive.shares) + max(1, len(adaptive.drop_shares))
 
 
-def select_widest(
+def select_with_min_share(
     context: SelectionContext, selection: SelectionConfig, adaptive: AdaptiveConfig
 ) -> list[Scored]:
     """Return the sources of the largest share, each with the least share that selects it."""
@@ -42,8 +42,8 @@ def select_widest(
     for share in sorted(adaptive.shares, reverse=True):
         chosen = select(context, replace(selection, share=share))
         least.update((scored.source_id, share) for scored in chosen)
-    everything = select(context, widest(selection, adaptive))
-    return [replace(scored, share=least[scored.source_id]) for scored in everything]
+    everything = select(context, widest_selection(selection, adaptive))
+    return [replace(scored, min_share=least[scored.source_id]) for scored in everything]
 
 
 def images_per_source(
@@ -59,7 +59,7 @@ def images_per_source(
     """
     everyone = list(range(len(selected)))
     inside = [
-        i for i in everyone if favoured is not None and (selected[i].share or 1.0) <= favoured
+        i for i in everyone if favoured is not None and (selected[i].min_share or 1.0) <= favoured
     ]
     outside = [i for i in everyone if i not in set(inside)]
     if not inside or not outside:
@@ -74,7 +74,7 @@ def images_per_source(
     return numbers
 
 
-def with_strengths(
+def assign_strengths(
     planned: Sequence[Candidate],
     strengths: Sequence[float],
     favoured: float | None = None,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gendataagent.agent.adaptive.choosing import Choice, choose
+from gendataagent.agent.adaptive.decision import Decision, decide
 from gendataagent.agent.adaptive.planning import (
+    assign_strengths,
     images_per_source,
-    most_probes,
-    select_widest,
-    with_strengths,
+    max_probes,
+    select_with_min_share,
 )
-from gendataagent.agent.adaptive.probing import Material, Prober
-from gendataagent.agent.adaptive.trying import (
+from gendataagent.agent.adaptive.prober import Material, Prober
+from gendataagent.agent.adaptive.probes import (
     PROBES_FILE,
     SHARE,
     STRENGTH,
@@ -75,7 +75,7 @@ class AdaptiveRounds:
 
     def select(self, context: SelectionContext) -> list[Scored]:
         """Return the sources of a round: those of the largest share that is tried."""
-        return select_widest(context, self._config.selection, self._config.adaptive)
+        return select_with_min_share(context, self._config.selection, self._config.adaptive)
 
     def plan(
         self,
@@ -98,7 +98,7 @@ class AdaptiveRounds:
             settings=config.generation,
             run_seed=config.seed,
         )
-        return with_strengths(
+        return assign_strengths(
             planned,
             config.adaptive.strengths,
             favoured.get(STRENGTH),
@@ -115,7 +115,7 @@ class AdaptiveRounds:
         real: Pixels,
         standing: SyntheticImages | None,
         progress: Progress,
-    ) -> Choice:
+    ) -> Decision:
         """Return what a round keeps; every option that is tried is written down.
 
         Args:
@@ -133,7 +133,7 @@ class AdaptiveRounds:
             made=Pixels.from_images(made, stored_px),
             candidates=made.candidates,
         )
-        with progress.stage("probe", most_probes(self._config.adaptive), "options") as stage:
+        with progress.stage("probe", max_probes(self._config.adaptive), "options") as stage:
             prober = Prober(
                 self.trainer,
                 material,
@@ -143,11 +143,11 @@ class AdaptiveRounds:
                 journal=self._folder.round(number) / PROBES_FILE,
                 on_probe=stage.advance,
             )
-            return choose(
+            return decide(
                 made.candidates,
                 scores,
                 self._config,
-                share_of={scored.source_id: scored.share for scored in selected},
+                min_share_of={scored.source_id: scored.min_share for scored in selected},
                 earlier=self._earlier(number),
                 measure=prober,
             )

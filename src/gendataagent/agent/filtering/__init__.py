@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gendataagent.agent.filtering.agreement import agreement_scores
-from gendataagent.agent.filtering.dropping import Filter, FilterContext, FilterScores, drop
-from gendataagent.agent.filtering.gradient_variance import vog_scores
+from gendataagent.agent.filtering.controls import no_scores, random_scores
 from gendataagent.agent.filtering.nearest_neighbours import nearest_neighbour_scores
-from gendataagent.agent.filtering.without_looking import no_scores, random_scores
+from gendataagent.agent.filtering.verdicts import Filter, FilterContext, FilterScores, drop
+from gendataagent.agent.filtering.vog import vog_scores
 
 FILTERS: Mapping[str, Filter] = {
     "vog": vog_scores,

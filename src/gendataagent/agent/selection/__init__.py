@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gendataagent.agent.selection.choosing import (
+from gendataagent.agent.selection.confidence import marginal_score
+from gendataagent.agent.selection.random_order import uniform_score
+from gendataagent.agent.selection.ranking import (
     BY_SIZE,
     SelectionContext,
     Selector,
-    choose,
     class_errors,
     count_selected,
+    take_lowest,
 )
-from gendataagent.agent.selection.confidence import marginal_score
-from gendataagent.agent.selection.random_order import uniform_score
 from gendataagent.agent.selection.uncertainty import margin_score, negative_entropy
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SELECTORS: Mapping[str, Selector] = {
 
 
 def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]:
-    """Return the images that `settings` choose, lowest score first; see `choose`.
+    """Return the images that `settings` choose, lowest score first; see `take_lowest`.
 
     Before any training they are drawn by seed: an untrained classifier prefers a few classes for
     all images alike, so its scores would choose whole classes.
@@ -43,7 +43,7 @@ def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]
     if context.untrained:
         per_class = settings.per_class or settings.budget_by != BY_SIZE
         settings = replace(settings, by="uniform", per_class=per_class, budget_by=BY_SIZE)
-    return choose(
+    return take_lowest(
         context,
         SELECTORS[settings.by](context),
         settings.share,
@@ -57,8 +57,8 @@ __all__ = [
     "SELECTORS",
     "SelectionContext",
     "Selector",
-    "choose",
     "class_errors",
     "count_selected",
     "select",
+    "take_lowest",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gendataagent.agent.selection.choosing import FloatArray, SelectionContext
+from gendataagent.agent.selection.ranking import FloatArray, SelectionContext
 
 
 def negative_entropy(context: SelectionContext) -> FloatArray:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gendataagent.agent.adaptive import most_probes, widest
+from gendataagent.agent.adaptive import max_probes, widest_selection
 from gendataagent.agent.budget import generated_images, images_of_a_round
-from gendataagent.agent.filtering.gradient_variance import MIN_SNAPSHOTS
+from gendataagent.agent.filtering.vog import MIN_SNAPSHOTS
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import count_selected
 from gendataagent.config import AUTO, DataConfig, RunConfig
@@ -153,7 +153,8 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
     rounds = len(schedule.round_epochs)
     made = images_of_a_round(config, real.train_per_class) if rounds else 0
     selected = min(
-        made, count_selected(real.train_per_class, widest(config.selection, config.adaptive))
+        made,
+        count_selected(real.train_per_class, widest_selection(config.selection, config.adaptive)),
     )
     ready = [_snapshots(config, schedule, epoch) for epoch in schedule.round_epochs]
     is_vog, filters = config.filter.by == "vog", config.filter.by != "none"
@@ -168,7 +169,7 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         alone = _training(config, real.train, Schedule((), ()), [])
         steps, passes = steps + alone[0], passes + alone[1]
         measured = _measured(config, real)
-    probes = rounds * most_probes(config.adaptive) if config.adaptive.enabled else 0
+    probes = rounds * max_probes(config.adaptive) if config.adaptive.enabled else 0
     probes *= config.adaptive.probes
     probe_steps = probes * config.adaptive.probe_steps
     return Counts(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gendataagent.agent.adaptive import Probe, read_probes
-from gendataagent.agent.adaptive.probing import Material, Prober, paired_gain
+from gendataagent.agent.adaptive.prober import Material, Prober, paired_gain
 from gendataagent.config import TrainingConfig
 from gendataagent.core.errors import TrainingDivergedError
 from gendataagent.core.records import Candidate, candidate_id, derive_seed

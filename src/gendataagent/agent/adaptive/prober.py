@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gendataagent.agent.adaptive.trying import NONE, Probe, read_probes
+from gendataagent.agent.adaptive.probes import NONE, Probe, read_probes
 from gendataagent.core import files
 from gendataagent.core.errors import ScoreError, TrainingDivergedError
 from gendataagent.core.records import Candidate, derive_seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gendataagent.agent.filtering.dropping import FilterContext, FilterScores
+from gendataagent.agent.filtering.verdicts import FilterContext, FilterScores
 from gendataagent.core.records import derive_seed
 
 

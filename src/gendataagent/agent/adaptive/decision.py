@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gendataagent.agent.adaptive.trying import DROP_SHARE, NONE, SHARE, STRENGTH, Probe, best_option
+from gendataagent.agent.adaptive.probes import DROP_SHARE, NONE, SHARE, STRENGTH, Probe, best_option
 from gendataagent.agent.filtering import FilterScores, drop
 from gendataagent.config import RunConfig
 from gendataagent.core.records import Candidate
 
-HURTS = "guard: hurts on validation"
+HURTS_VALIDATION = "guard: hurts on validation"
 OTHER_STRENGTH, OTHER_SHARE = "adaptive: strength", "adaptive: share"
 ONE_SIDED_5 = 1.64  # standard errors
 
@@ -25,7 +25,7 @@ Measure = Callable[[str, float | None, Sequence[Candidate]], Probe]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Decision:
     """What a round keeps.
 
     Args:
@@ -40,20 +40,20 @@ class Choice:
     values: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def choose(
+def decide(
     usable: Sequence[Candidate],
     scores: FilterScores,
     config: RunConfig,
     *,
-    share_of: Mapping[str, float | None],
+    min_share_of: Mapping[str, float | None],
     earlier: Sequence[Probe],
     measure: Measure,
-) -> Choice:
+) -> Decision:
     """Return what a round keeps of its images.
 
     Args:
         scores: of the filter; where it has none it lets everything through.
-        share_of: source id -> the least share that selects it.
+        min_share_of: source id -> the least share that selects it.
         earlier: what earlier rounds tried.
     """
     adaptive = config.adaptive
@@ -76,7 +76,7 @@ def choose(
         left = settle(STRENGTH, {None: left, **_by_strength(left, adaptive.strengths)})
         _refuse(judged, left, OTHER_STRENGTH)
     if adaptive.shares and left:
-        least = {c.id: share_of[c.source_id] or 1.0 for c in left}
+        least = {c.id: min_share_of[c.source_id] or 1.0 for c in left}
         left = settle(SHARE, {s: [c for c in left if least[c.id] <= s] for s in adaptive.shares})
         _refuse(judged, left, OTHER_SHARE)
     if left:
@@ -120,15 +120,15 @@ def _refuse(judged: dict[str, Candidate], left: Iterable[Candidate], reason: str
 
 def _concluded(
     judged: Mapping[str, Candidate], values: dict[str, float | None], best: Probe, note: str
-) -> Choice:
+) -> Decision:
     """Return the choice; everything is refused where training with it does worse than without."""
     hurts = best.gain is None or best.gain < -ONE_SIDED_5 * (best.standard_error or 0.0)
     verdicts = list(judged.values())
     if hurts:
-        verdicts = [replace(c, rejected_by=HURTS) for c in verdicts]
+        verdicts = [replace(c, rejected_by=HURTS_VALIDATION) for c in verdicts]
     values |= {"gain": best.gain, "standard_error": best.standard_error}
     notes = tuple(filter(None, [note, _note(values, best, hurts=hurts)]))
-    return Choice(judged=tuple(verdicts), notes=notes, values=values)
+    return Decision(judged=tuple(verdicts), notes=notes, values=values)
 
 
 def _note(values: Mapping[str, float | None], best: Probe, *, hurts: bool) -> str:

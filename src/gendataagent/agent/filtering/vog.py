@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gendataagent.agent.filtering.dropping import FilterContext, FilterScores
+from gendataagent.agent.filtering.verdicts import FilterContext, FilterScores
 
 MIN_SNAPSHOTS = 2
 

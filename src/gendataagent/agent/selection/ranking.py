@@ -45,7 +45,7 @@ Selector = Callable[[SelectionContext], FloatArray]
 """Returns one score per image, shape [N]; the lowest scores are chosen."""
 
 
-def choose(
+def take_lowest(
     context: SelectionContext,
     scores_N: FloatArray,
     share: float,
@@ -96,7 +96,7 @@ def choose(
 
 
 def count_selected(images_per_class: Sequence[int], settings: SelectionConfig) -> int:
-    """Return how many images `choose` will choose: known before any classifier is.
+    """Return how many images `take_lowest` will choose: known before any classifier is.
 
     Rounded to the nearest and at least one, of the whole set or (per class) of each class.
     """
