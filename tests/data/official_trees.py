@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gendataagent.data.official.lists import imagenet100_ids
+from gendataagent.data.imagenet_classes import imagenet100_ids
 
 FLOWER_FILES = Path(__file__).parent / "flowers102"  # written by scipy.io.savemat
 _number = count()

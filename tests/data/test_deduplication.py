@@ -1,4 +1,4 @@
-"""Near-duplicates across splits: taken out, listed, and left alone where they cannot be told."""
+"""Near-duplicates across splits: removed, listed, and kept where thumbnails cannot tell them."""
 
 from __future__ import annotations
 
@@ -40,47 +40,49 @@ def load(root: Path, **settings: object) -> ImageSplits:
 
 
 def disguise(source: Path, target: Path) -> None:
-    """Save a image under another name, mirrored, brighter and as JPEG."""
+    """Save an image under another name, mirrored, brighter and as JPEG."""
     with Image.open(source) as image:
         ImageEnhance.Brightness(ImageOps.mirror(image)).enhance(1.1).save(target, "JPEG")
 
 
-def test_sets_without_repeats_are_as_they_would_be_without_the_search(photos: Path) -> None:
+def test_data_without_near_duplicates_is_the_same_with_the_search_off(photos: Path) -> None:
     data, unsearched = load(photos), load(photos, near_duplicates="off")
     assert data.near_duplicates == ()
     assert data.notes == unsearched.notes == ()
     assert data.fingerprint == unsearched.fingerprint
 
 
-def test_disguised_copies_leave_train_and_validation_but_never_test(photos: Path) -> None:
+def test_disguised_copies_are_removed_from_train_and_validation_never_from_test(
+    photos: Path,
+) -> None:
     disguise(path_of(photos, "test", 3), photos / "train/cat/holiday.jpg")
     disguise(path_of(photos, "validation", 2), photos / "train/dog/copy.jpg")
     disguise(path_of(photos, "test", 1), photos / "validation/dog/sea.jpg")
     clean = load(photos)
     assert (len(clean.train), len(clean.validation), len(clean.test)) == (12, 6, 6)
-    told = {(d.id, d.repeats_id, d.mirrored, d.removed) for d in clean.near_duplicates}
-    assert told == {
+    found = {(d.id, d.reference_id, d.mirrored, d.removed) for d in clean.near_duplicates}
+    assert found == {
         ("train/cat/holiday.jpg", "test/dog/3.png", True, True),
         ("train/dog/copy.jpg", "validation/cat/2.png", True, True),
         ("validation/dog/sea.jpg", "test/dog/1.png", True, True),
     }
     assert clean.notes == (
-        "Removed near-duplicates across splits: 1 of train repeats validation, 1 of train repeats "
-        "test, 1 of validation repeats test.",
+        "Removed near-duplicates across splits: 1 in train of validation images, 1 in train of "
+        "test images, 1 in validation of test images.",
     )
     dirty = load(photos, near_duplicates="report")
     assert (len(dirty.train), len(dirty.validation), len(dirty.test)) == (14, 7, 6)
     assert {(d.id, d.removed) for d in dirty.near_duplicates} == {
         (d.id, False) for d in clean.near_duplicates
     }
-    assert "They stay" in dirty.notes[0]
+    assert "They were kept" in dirty.notes[0]
     assert len({clean.fingerprint, dirty.fingerprint}) == 2
     for path in ("train/cat/holiday.jpg", "train/dog/copy.jpg", "validation/dog/sea.jpg"):
         (photos / path).unlink()
     assert load(photos).fingerprint == clean.fingerprint
 
 
-def test_a_training_subset_is_not_the_smaller_for_what_was_removed(photos: Path) -> None:
+def test_a_training_subset_keeps_its_size_after_the_removal(photos: Path) -> None:
     for number in range(2):
         disguise(path_of(photos, "test", number), photos / f"train/cat/{number}.jpg")
     for seed in range(4):
@@ -90,15 +92,16 @@ def test_a_training_subset_is_not_the_smaller_for_what_was_removed(photos: Path)
         assert not any(id_.endswith(".jpg") for id_ in data.train.ids)
 
 
-def test_images_that_are_all_alike_stay_and_it_is_said(photos: Path) -> None:
+def test_images_that_are_all_alike_are_kept_with_a_note(photos: Path) -> None:
     for number in range(SIZES["train"]):
         make_image(0).save(path_of(photos, "train", number))
     make_image(0).save(path_of(photos, "test", 0))
     data = load(photos)
     assert len(data.train) == 12
-    assert "12 of train repeat test, of 12. That is too many" in data.notes[0]
+    assert "12 in train of test images, of 12. That is too many" in data.notes[0]
     assert not any(pair.removed for pair in data.near_duplicates)
-    assert len(load(photos, near_duplicate_correlation=1.0).near_duplicates) == 0
+    assert "set data.near_duplicates to off" in data.notes[0]
+    assert load(photos, near_duplicates="off").near_duplicates == ()
 
 
 def test_a_class_keeps_its_last_images(photos: Path) -> None:
@@ -107,10 +110,10 @@ def test_a_class_keeps_its_last_images(photos: Path) -> None:
     (photos / "train/bird.jpg").rename(photos / "train/bird/only.jpg")
     data = load(photos)
     assert "train/bird/only.jpg" in data.train.ids
-    assert "All training images of bird repeat held-out ones" in data.notes[0]
+    assert "All training images of bird are near-duplicates" in data.notes[0]
 
 
-def test_thumbnails_of_held_out_images_come_in_their_order(photos: Path) -> None:
+def test_thumbnails_of_held_out_images_are_in_their_order(photos: Path) -> None:
     disguise(path_of(photos, "test", 1), photos / "validation/cat/0sea.jpg")
     data = load(photos)
     assert set(data.thumbnails) == {"validation", "test"}
@@ -122,11 +125,11 @@ def test_thumbnails_of_held_out_images_come_in_their_order(photos: Path) -> None
             assert np.abs(data.thumbnails[split][index].mean(axis=(0, 1)) - means).max() < 3
 
 
-def test_a_large_set_is_not_decoded_again_to_be_compared(
+def test_thumbnails_of_a_large_set_are_cached(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(scan, "REMEMBER_FROM", 1)
+    monkeypatch.setattr(scan, "CACHE_FROM_IMAGES", 1)
     disguise(path_of(photos, "test", 3), photos / "train/cat/holiday.jpg")
     first = load(photos)
     decoded: list[str] = []
@@ -150,7 +153,7 @@ def test_a_large_set_is_not_decoded_again_to_be_compared(
     assert decoded == []
 
 
-def test_the_search_says_how_far_it_is(photos: Path) -> None:
+def test_the_search_reports_its_progress(photos: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_data(DataConfig(path=str(photos)), seed=0, on_search=lambda *step: seen.append(step))
     assert seen == [(6, 30), (18, 30), (30, 30)]

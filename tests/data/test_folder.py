@@ -1,4 +1,4 @@
-"""Image folders of every shape, and what is passed over, quarantined or refused in them."""
+"""Image folders of every shape, and what is ignored, quarantined or refused in them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_given_splits_are_kept(three_splits: Path) -> None:
     }  # fmt: skip
 
 
-def test_classes_nested_folders_and_endings_of_any_case(tmp_path: Path) -> None:
+def test_nested_folders_and_suffixes_of_any_case(tmp_path: Path) -> None:
     save(tmp_path, "cat/2020/summer/a.JPG", "cat/b.jpeg", "dog/c.Png", "dog/x/d.WEBP")
     data = load(tmp_path)
     assert all_ids(data) == {
@@ -79,7 +79,7 @@ def test_hidden_and_other_files_are_counted(tmp_path: Path) -> None:
     assert all_ids(data) == {"cat/a.png", "dog/a.png"}
     assert note(data, "Ignored 2 hidden")
     assert note(data, "Ignored 4 files") == (
-        "Ignored 4 files that are no images (.csv 1, .txt 2, without ending 1)."
+        "Ignored 4 files that are not images (.csv 1, .txt 2, no suffix 1)."
     )
 
 
@@ -104,17 +104,17 @@ def test_one_class_written_in_two_unicode_forms_is_one_class(tmp_path: Path) -> 
     assert "accents" in data.quarantined[0].reason
 
 
-def test_a_name_that_is_not_utf8_gets_an_id_that_can_be_written(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_gets_an_encodable_id(tmp_path: Path) -> None:
     save(tmp_path, "cat/a.png", os.fsdecode(b"d\xe9/b.png"))
     data = load(tmp_path)
     assert data.class_names == ("cat", "d\\xe9")
     assert [data.train.ids[1].encode(), data.train.image(1).size] == [b"d\\xe9/b.png", (8, 8)]
 
 
-def test_bad_files_are_quarantined_by_name_and_the_rest_stays(tmp_path: Path) -> None:
+def test_unreadable_files_are_quarantined_and_the_others_kept(tmp_path: Path) -> None:
     save(tmp_path, "cat/a.png", "cat/z.png", "dog/a.png", "dog/b.png", "cat/cut.png")
-    whole = (tmp_path / "cat/cut.png").read_bytes()
-    (tmp_path / "cat/cut.png").write_bytes(whole[:45])
+    complete = (tmp_path / "cat/cut.png").read_bytes()
+    (tmp_path / "cat/cut.png").write_bytes(complete[:45])
     for progressive in (False, True):
         jpeg = tmp_path / f"dog/cut-{progressive}.jpg"
         Image.effect_noise((64, 64), 50).save(jpeg, progressive=progressive)
@@ -135,12 +135,12 @@ def test_bad_files_are_quarantined_by_name_and_the_rest_stays(tmp_path: Path) ->
     assert reasons["cat/empty.jpg"] == "empty (0 bytes)"
     assert "truncated" in reasons["dog/cut-False.jpg"]
     assert "truncated" in reasons["dog/cut-True.jpg"]
-    assert reasons["cat/text.jpg"] == "not a image in a format that Pillow can read"
+    assert reasons["cat/text.jpg"] == "not an image in a format that Pillow reads"
     assert reasons["dog/big.png"].startswith("80 x 70 px is 0.0056 megapixels, allowed are 0.005")
     assert reasons["dog/gone.jpg"].startswith("broken symbolic link")
     assert reasons["dog/self.jpg"].startswith("broken symbolic link")
     assert reasons["dog/pipe.jpg"] == "not a regular file"
-    assert note(data, "Refused 9")
+    assert note(data, "Quarantined 9")
 
 
 def test_a_file_without_permission_is_quarantined(
@@ -161,7 +161,7 @@ def test_a_file_without_permission_is_quarantined(
     assert data.quarantined == (Quarantined("cat/b.png", "cannot be read: Permission denied"),)
 
 
-def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_except_to_a_parent(tmp_path: Path) -> None:
     save(tmp_path / "elsewhere", "a.png", "b.png")
     root = tmp_path / "data"
     save(root, "cat/a.png")
@@ -169,10 +169,10 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     (root / "cat" / "again").symlink_to(root / "cat")
     data = load(root)
     assert all_ids(data) == {"cat/a.png", "dog/a.png", "dog/b.png"}
-    assert note(data, "Did not follow").endswith("lead back up: cat/again.")
+    assert note(data, "Ignored symbolic").endswith("a parent folder: cat/again.")
 
 
-def test_a_train_folder_alone_gives_the_other_splits(tmp_path: Path) -> None:
+def test_missing_splits_are_drawn_from_a_train_folder(tmp_path: Path) -> None:
     save(tmp_path, *(f"Train/{name}/{n}.png" for name in ("cat", "dog") for n in range(4)))
     data = load(tmp_path)
     assert data.class_names == ("cat", "dog")
@@ -180,20 +180,22 @@ def test_a_train_folder_alone_gives_the_other_splits(tmp_path: Path) -> None:
     assert all(source_id.startswith("Train/") for source_id in all_ids(data))
 
 
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+def test_a_class_may_be_named_train(tmp_path: Path) -> None:
     save(tmp_path, "bus/a.png", "train/a.png")
     assert load(tmp_path).class_names == ("bus", "train")
 
 
-def test_other_folders_beside_splits_are_ignored_and_said(three_splits: Path) -> None:
+def test_other_folders_beside_splits_are_ignored_with_a_note(three_splits: Path) -> None:
     save(three_splits, "unlabelled/x/a.png", "train/stray.png", "poster.png")
     data = load(three_splits)
     assert len(all_ids(data)) == 6
-    assert note(data, "Ignored 1 images that lie in no class").endswith(": train/stray.png.")
-    assert note(data, "Ignored 2 images outside").endswith(": poster.png, unlabelled/x/a.png.")
+    assert note(data, "Ignored 1 images outside a class folder").endswith(": train/stray.png.")
+    assert note(data, "Ignored 2 images outside the split folders").endswith(
+        ": poster.png, unlabelled/x/a.png."
+    )
 
 
-def test_a_class_folder_without_images_is_dropped_and_said(tmp_path: Path) -> None:
+def test_a_class_folder_without_images_is_dropped_with_a_note(tmp_path: Path) -> None:
     save(tmp_path, "cat/a.png", "dog/a.png")
     (tmp_path / "fox").mkdir()
     data = load(tmp_path)
@@ -205,15 +207,15 @@ def test_a_class_folder_without_images_is_dropped_and_said(tmp_path: Path) -> No
     ("files", "message"),
     [
         ((), r"no images in .* It is empty\. Expected class/\*\.jpg"),
-        (("a.png", "b.png"), "the 2 images in .* lie in no class folder"),
-        (("train/a.png", "test/a.png"), "the images of train/ in .* lie in no class folder"),
+        (("a.png", "b.png"), "the 2 images in .* are not in class folders"),
+        (("train/a.png", "test/a.png"), "the images of train/ in .* are not in class folders"),
         (("cat/a.png", "cat/b.png"), "two classes with readable images .* got cat"),
         (("val/cat/a.png", "test/dog/a.png"), "holds test, val but no train folder"),
         (("val/cat/a.png", "mine/dog/a.png"), "holds mine, val but no train folder"),
-        (("train/cat/a.png", "bus/a.png"), "train/ .* sub-folders like a split, but .* bus"),
+        (("train/cat/a.png", "bus/a.png"), "train/ .* sub-folders like a split, but bus beside it"),
         (
             ("train/cat/a.png", "train/dog/a.png", "val/cat/a.png", "valid/cat/a.png"),
-            "val and valid in .* both name one split",
+            "val and valid in .* name the same split",
         ),
         (
             ("train/cat/a.png", "train/dog/a.png", "test/Fox/a.png"),
@@ -227,17 +229,19 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: tuple[str, ...], mes
         load(tmp_path)
 
 
-def test_a_folder_with_other_files_only_says_which(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_names_their_kinds(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(DataError, match=r"no images \(\.zip 1\).*archives must be unpacked"):
+    with pytest.raises(DataError, match=r"not images \(\.zip 1\).*unpack archives first"):
         load(tmp_path)
 
 
-def test_everything_quarantined(tmp_path: Path) -> None:
+def test_a_data_set_without_readable_images_is_refused(tmp_path: Path) -> None:
     for name in ("cat/a.jpg", "dog/b.jpg"):
         save(tmp_path, name)
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of the training .* cat/a\.jpg \(empty .*dog/b\.jpg"):
+    with pytest.raises(
+        DataError, match=r"no training image .* can be read: cat/a\.jpg \(empty .*dog/b\.jpg"
+    ):
         load(tmp_path)
 
 
@@ -245,14 +249,14 @@ def test_a_path_that_does_not_exist_suggests_its_neighbour(tmp_path: Path) -> No
     (tmp_path / "photos").mkdir()
     with pytest.raises(DataError, match=r"does not exist \(did you mean .*photos\?\)"):
         load(tmp_path / "photo")
-    with pytest.raises(DataError, match="no bundled data 'mnist'; bundled are: bundled:cifar10"):
+    with pytest.raises(DataError, match="no bundled data set 'mnist'; choose bundled:cifar10"):
         load_data(DataConfig(path="bundled:mnist"), seed=0)
     (tmp_path / "data.csv").touch()
-    with pytest.raises(DataError, match="file of no known kind"):
+    with pytest.raises(DataError, match="not a supported file"):
         load(tmp_path / "data.csv")
 
 
-def test_a_class_that_a_given_test_split_lacks_is_said(three_splits: Path) -> None:
+def test_a_class_missing_in_the_given_test_split_is_noted(three_splits: Path) -> None:
     save(three_splits, "train/fox/a.png")
     data = load(three_splits)
     assert data.class_names == ("cat", "dog", "fox")
@@ -270,7 +274,7 @@ def test_images_survive_pickling_and_are_found_by_id(three_splits: Path) -> None
         train.index_of("nope")
 
 
-def test_a_image_lost_after_loading_names_itself(three_splits: Path) -> None:
+def test_an_image_lost_after_loading_is_named_in_the_error(three_splits: Path) -> None:
     data = load(three_splits)
     (three_splits / "train/cat/a.png").unlink()
     with pytest.raises(ImageUnreadableError, match=r"cannot read image train/cat/a\.png"):
@@ -289,7 +293,7 @@ def test_median_side_is_that_of_the_shorter_sides(tmp_path: Path) -> None:
         median_side_px(data.train.subset([]))
 
 
-def test_progress_ends_at_the_number_of_images(three_splits: Path) -> None:
+def test_progress_reaches_the_number_of_images(three_splits: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_data(DataConfig(path=str(three_splits)), seed=0, progress=lambda *step: seen.append(step))
     assert seen == [(6, 6)]

@@ -1,4 +1,4 @@
-"""Data sets through `datasets.load_dataset`: folders here, and what is said without a network."""
+"""Data sets through `datasets.load_dataset`: local folders, and the errors without a network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load(name: str, **settings: Any) -> ImageSplits:
 
 
 def parquet(folder: Path, **splits: list[int]) -> Path:
-    """Write a repository of parquet files as the Hub has them; red and class tell the row."""
+    """Write a repository of parquet files as on the Hub; red and class identify the row."""
     names = ["apple_pie", "pho"]
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
     for split, reds in splits.items():
@@ -70,7 +70,7 @@ def test_parquet_repository_with_its_splits(tmp_path: Path) -> None:
         **{f"validation/00000#{n}": n + 6 for n in range(2)},
         **{f"test/00000#{n}": n + 8 for n in range(2)},
     }
-    assert f"Loaded {folder} through datasets." in data.notes
+    assert f"Loaded {folder} with datasets." in data.notes
     assert not [text for text in data.notes if "the paper" in text]
 
 
@@ -84,7 +84,7 @@ def test_folder_of_images_relative_to_here(tmp_path: Path, monkeypatch: pytest.M
     assert (len(data.test), data.test.image(3).size) == (4, (8, 8))
 
 
-def test_splits_of_a_known_copy_are_the_papers(
+def test_a_known_copy_has_the_splits_of_the_paper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = parquet(tmp_path / "repo", train=[2, 3, 4, 5, 6, 7], validation=[8, 9])
@@ -93,21 +93,21 @@ def test_splits_of_a_known_copy_are_the_papers(
     for name in ("food", str(folder)):
         data = load(name)
         assert [*data.test.ids] == ["validation/00000#0", "validation/00000#1"]
-        assert f"Used of {folder}: validation as test, as the paper does." in data.notes
+        assert f"Used validation as test of {folder}, as in the paper." in data.notes
         assert "test: 2 images, the paper has 25,250 (Food-101)." in data.notes
     flowers = hub.HubCopy(str(folder), hub.KNOWN["flowers"].splits)
     monkeypatch.setitem(hub.KNOWN, "food", flowers)
     data = load("food")
     assert sum(map(len, (data.train, data.validation, data.test))) == 8
-    assert f"Used of {folder}: validation as train, as the paper does." in data.notes
+    assert f"Used validation as train of {folder}, as in the paper." in data.notes
 
 
-def test_a_layout_that_is_named_gives_the_counts_to_compare_with(tmp_path: Path) -> None:
+def test_counts_are_compared_with_those_of_the_given_layout(tmp_path: Path) -> None:
     data = load(str(parquet(tmp_path / "repo", train=[2, 3, 4, 5], test=[8, 9])), layout="pets")
     assert "test: 2 images, the paper has 3,669 (Oxford-IIIT Pets)." in data.notes
 
 
-def test_configurations_have_to_be_named(tmp_path: Path) -> None:
+def test_one_of_several_configurations_has_to_be_named(tmp_path: Path) -> None:
     folder = tmp_path / "repo"
     parquet(folder / "small", train=[2, 3], test=[4, 5])
     parquet(folder / "large", train=[12, 13, 14, 15], test=[16, 17])
@@ -129,10 +129,10 @@ def test_configurations_have_to_be_named(tmp_path: Path) -> None:
         ("someone/some-data", r"'someone/some-data' .* the Hub cannot be reached .*hf download"),
         ("food", r"'ethz/food101' .* the Hub cannot be reached"),
         ("birdsnap", "no copy of Birdsnap with the official split is known"),
-        ("./nowhere", r"data\.path hub:\./nowhere: there is no folder \./nowhere"),
-        ("", "names no data set"),
+        ("./nowhere", r"data\.path hub:\./nowhere: no folder \./nowhere"),
+        ("", "hub: without a name"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_had_says_what_to_do(name: str, message: str) -> None:
+def test_errors_name_the_next_step(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(name)

@@ -1,4 +1,4 @@
-"""Every kind of image file: what it must come out as, or why it is refused."""
+"""Every kind of image file: what it is decoded to, or why it is refused."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ def test_cmyk_jpeg() -> None:
     assert b < 5
 
 
-def test_rgba_is_put_on_white() -> None:
+def test_rgba_is_composited_on_white() -> None:
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 0, 128))
     assert decode(encode(image)).tobytes() == bytes([255, 255, 255, 127, 127, 127])
 
 
-def test_la_is_put_on_white() -> None:
+def test_la_is_composited_on_white() -> None:
     assert decode(encode(Image.new("LA", (1, 1), (0, 0)))).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_palette_with_transparency_is_put_on_white() -> None:
+def test_palette_with_transparency_is_composited_on_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 0), 1)
@@ -130,7 +130,7 @@ def test_exif_rotation(orientation: int, corner: tuple[int, int], file_format: s
     assert decode(encode(upright)).tobytes() == upright.tobytes()
 
 
-def test_broken_exif_does_not_spoil_the_pixels() -> None:
+def test_broken_exif_is_ignored() -> None:
     broken = encode(Image.new("RGB", (4, 2), "red"), exif=b"Exif\x00\x00nonsense")
     assert decode(broken).size == (4, 2)
 
@@ -148,7 +148,7 @@ def test_truncated_jpeg_is_refused_although_verify_passes_it(
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
-def test_truncated_files_of_other_kinds_are_refused(file_format: str) -> None:
+def test_truncated_files_of_other_formats_are_refused(file_format: str) -> None:
     whole = encode(noise(), file_format)
     with pytest.raises(ImageUnreadableError):
         decode(whole[: len(whole) // 2])
@@ -158,12 +158,12 @@ def test_truncated_files_of_other_kinds_are_refused(file_format: str) -> None:
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"not a image at all", "not a image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a image"),
-        (b"\xff\xd8\xff", "not a image"),
+        (b"not an image at all", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
     ],
 )
-def test_what_is_no_image_is_refused_with_a_reason(content: bytes, reason: str) -> None:
+def test_files_that_are_not_images_are_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageUnreadableError, match=reason):
         decode(content)
 
@@ -177,14 +177,14 @@ def test_the_limit_itself_is_allowed() -> None:
     assert decode(encode(Image.new("RGB", (10, 10))), max_pixels=100).size == (10, 10)
 
 
-def test_bombs_are_refused_and_pillow_is_left_as_it_was() -> None:
+def test_bombs_are_refused_and_pillow_s_limit_is_unchanged() -> None:
     before = Image.MAX_IMAGE_PIXELS
     with pytest.raises(ImageUnreadableError, match="179 megapixels"):
         decode(png_header(60_000, 60_000))
     assert before == Image.MAX_IMAGE_PIXELS
 
 
-def test_a_file_named_wrongly_is_read_by_its_content(tmp_path: Path) -> None:
+def test_a_file_with_the_wrong_suffix_is_read_by_its_content(tmp_path: Path) -> None:
     file = tmp_path / "image.jpg"
     file.write_bytes(encode(Image.new("RGB", (1, 1), "lime")))
     with open(file, "rb") as stream:

@@ -1,11 +1,11 @@
-"""Near-duplicates are found whatever was done to them, and nothing else is."""
+"""Near-duplicates are found although they were changed, and nothing else is."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from gendataagent.data.leakage import audit, near_duplicates, say
+from gendataagent.data.leakage import near_duplicates
 from gendataagent.data.pixels import Pixels
 
 SIDE = 32
@@ -26,11 +26,11 @@ def pixels_of(images_N3SS: Tensor, prefix: str) -> Pixels:
     )  # fmt: skip
 
 
-def test_copies_are_found_with_pair_and_correlation_and_strangers_are_not() -> None:
-    test, strangers = make_images(40), make_images(30, seed=1)
+def test_copies_are_found_with_pair_and_correlation_and_other_images_are_not() -> None:
+    test, others = make_images(40), make_images(30, seed=1)
     noise = torch.randn((3, SIDE, SIDE), generator=torch.Generator().manual_seed(2)) * 6
     noisy = (test[7].float() * 0.8 + 30 + noise).clamp(0, 255).to(torch.uint8)
-    images = torch.cat([strangers[:9], test[3:4], noisy[None], test[5:6].flip(-1), strangers[9:]])
+    images = torch.cat([others[:9], test[3:4], noisy[None], test[5:6].flip(-1), others[9:]])
     report = near_duplicates(pixels_of(images, "a"), pixels_of(test, "t"))
     found = {d.id: (d.reference_id, d.mirrored) for d in report.duplicates}
     assert found == {"a9": ("t3", False), "a10": ("t7", False), "a11": ("t5", True)}
@@ -39,10 +39,9 @@ def test_copies_are_found_with_pair_and_correlation_and_strangers_are_not() -> N
     assert correlations == sorted(correlations, reverse=True)
     assert correlations[0] > 0.999
     assert 0.9 < correlations[-1] < 0.999
-    assert (report.images, report.references, report.repeated_references) == (33, 40, 3)
 
 
-def test_correlation_is_pearson_s_of_16_px_means() -> None:
+def test_correlation_is_pearson_s_of_16_px_mean_colours() -> None:
     one, other = make_images(1), make_images(1, seed=4)
     mixed = (0.7 * one.float() + 0.3 * other.float()).round().to(torch.uint8)
     report = near_duplicates(pixels_of(mixed, "a"), pixels_of(one, "t"), threshold=-1)
@@ -54,7 +53,7 @@ def test_correlation_is_pearson_s_of_16_px_means() -> None:
     assert abs(report.duplicates[0].correlation - expected) < 1e-5
 
 
-def test_the_threshold_is_a_setting_and_each_image_is_told_once() -> None:
+def test_each_image_is_reported_once_and_only_above_the_threshold() -> None:
     test = make_images(5)
     images = pixels_of(torch.cat([test[:2], test[:2]]), "a")
     both = pixels_of(torch.cat([test, test.flip(-1)]), "t")
@@ -62,7 +61,7 @@ def test_the_threshold_is_a_setting_and_each_image_is_told_once() -> None:
     assert near_duplicates(images, both, threshold=1.0).duplicates == ()
 
 
-def test_sets_of_other_sizes_and_long_sets_are_compared() -> None:
+def test_sets_of_different_image_sizes_and_long_sets_are_compared() -> None:
     test = make_images(1500, seed=3)
     large = torch.nn.functional.interpolate(test[-3:].float(), 64, mode="bilinear")
     report = near_duplicates(pixels_of(large.to(torch.uint8), "a"), pixels_of(test, "t"))
@@ -73,26 +72,9 @@ def test_sets_of_other_sizes_and_long_sets_are_compared() -> None:
     assert back.ids == {"t1497", "t1498", "t1499"}
 
 
-def test_images_of_one_colour_and_empty_sets_repeat_nothing() -> None:
+def test_images_of_one_colour_and_empty_sets_have_no_near_duplicates() -> None:
     plain = torch.full((3, 3, SIDE, SIDE), 90, dtype=torch.uint8)
     assert near_duplicates(pixels_of(plain, "a"), pixels_of(plain, "t")).duplicates == ()
     nothing = pixels_of(make_images(1)[:0], "n")
     for one, other in ((nothing, pixels_of(plain, "t")), (pixels_of(plain, "a"), nothing)):
         assert near_duplicates(one, other).duplicates == ()
-
-
-def test_an_audit_looks_through_every_set_and_says_what_it_found() -> None:
-    test = make_images(20)
-    sets = {
-        "train": pixels_of(torch.cat([make_images(5, seed=1), test[2:4]]), "r"),
-        "synthetic": pixels_of(make_images(6, seed=2), "s"),
-    }
-    reports = audit(sets, pixels_of(test, "t"))
-    assert {name: len(report.ids) for name, report in reports.items()} == {
-        "train": 2, "synthetic": 0,
-    }  # fmt: skip
-    assert say(reports)[0] == (
-        "train: 2 of 7 images repeat test images (2 of 20; correlation of thumbnails above 0.9)"
-    )
-    told = reports["train"].to_json()
-    assert [row[:2] for row in told["duplicates"]] == [["r5", "t2"], ["r6", "t3"]]

@@ -1,4 +1,4 @@
-"""The search for images that repeat others, and the thumbnails it works on."""
+"""The near-duplicate search and its thumbnails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from gendataagent.core.errors import DataError
 from gendataagent.data import near_duplicates
-from gendataagent.data.near_duplicates import Repeat, find_repeats, thumbnail
+from gendataagent.data.near_duplicates import Match, find_near_duplicates, thumbnail
 
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -37,13 +37,15 @@ def test_a_thumbnail_is_the_mean_of_the_centre_square() -> None:
     assert np.abs(thumbnail(wide) - expected).max() <= 1
 
 
-def test_the_closest_of_every_pair_by_hand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_closest_reference_of_each_image_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_duplicates, "_ROWS", 7)
     monkeypatch.setattr(near_duplicates, "_COLUMNS", 5)
     monkeypatch.setattr(near_duplicates, "_SKETCH", 6)
     images, references = thumbnails(*range(30)), thumbnails(*range(100, 123))
     seen: list[tuple[int, int]] = []
-    found = find_repeats(images, references, threshold=0.2, on_rows=lambda *step: seen.append(step))
+    found = find_near_duplicates(
+        images, references, threshold=0.2, on_progress=lambda *step: seen.append(step)
+    )
     expected = []
     for row, image in enumerate(images):
         both = [
@@ -51,10 +53,10 @@ def test_the_closest_of_every_pair_by_hand_is_found(monkeypatch: pytest.MonkeyPa
         ]
         best = max(range(len(both)), key=lambda i: both[i][0])
         if both[best][0] > 0.2:
-            expected.append(Repeat(row, best, pytest.approx(both[best][0]), both[best][1]))  # type: ignore[arg-type]
+            expected.append(Match(row, best, pytest.approx(both[best][0]), both[best][1]))  # type: ignore[arg-type]
     assert found == expected
     assert 5 < len(found) < 30
-    assert {repeat.mirrored for repeat in found} == {True, False}
+    assert {match.mirrored for match in found} == {True, False}
     assert seen[-1] == (30, 30)
 
 
@@ -65,17 +67,17 @@ def test_a_brighter_mirrored_jpeg_of_another_size_is_the_same_image() -> None:
     )
     changed.save(stream, "JPEG", quality=60)
     images = np.stack([thumbnail(Image.open(stream).convert("RGB"))])
-    (found,) = find_repeats(images, thumbnails(1, 2, 3, 4))
+    (found,) = find_near_duplicates(images, thumbnails(1, 2, 3, 4))
     assert (found.reference, found.mirrored) == (2, True)
     assert found.correlation > 0.98
 
 
-def test_images_of_one_colour_repeat_nothing_whatever_the_colour() -> None:
+def test_images_of_one_colour_have_no_near_duplicates() -> None:
     plain = np.zeros((3, 16, 16, 3), dtype=np.uint8)
     plain[:] = [200, 30, 60]
     plain[1, 4, 4] += 1
-    assert find_repeats(plain, plain) == []
-    assert find_repeats(thumbnails(1, 2)[:0], plain) == []
+    assert find_near_duplicates(plain, plain) == []
+    assert find_near_duplicates(thumbnails(1, 2)[:0], plain) == []
 
 
 def test_a_plain_reference_does_not_hide_the_copy_beside_it() -> None:
@@ -84,11 +86,11 @@ def test_a_plain_reference_does_not_hide_the_copy_beside_it() -> None:
     image = tint + draw.integers(-9, 10, tint.shape)
     copy = image + draw.integers(-12, 13, tint.shape)
     images, references = (np.stack(s).astype(np.uint8) for s in ([image], [tint, copy]))
-    (found,) = find_repeats(images, references)
+    (found,) = find_near_duplicates(images, references)
     assert found.reference == 1
     assert found.correlation < by_hand(images[0], references[0])
 
 
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(DataError, match="shape"):
-        find_repeats(np.zeros((2, 32, 32, 3)), thumbnails(1))
+        find_near_duplicates(np.zeros((2, 32, 32, 3)), thumbnails(1))

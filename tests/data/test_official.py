@@ -14,8 +14,8 @@ import pytest
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.data import ImageSplits, load_data
+from gendataagent.data.imagenet_classes import imagenet100_ids, imagenet_names
 from gendataagent.data.official import ARCHIVES, PAPER
-from gendataagent.data.official.lists import imagenet100_ids, imagenet_names
 from tests.data import official_trees as trees
 
 TREES: dict[str, Callable[[Path], Path]] = {
@@ -58,11 +58,11 @@ def test_pets(tmp_path: Path) -> None:
     assert len(classes_of(data, "train")) == 12
     assert data.test.image(0).size == (8, 8)
     assert data.quarantined == ()
-    assert note(data, "Read ").endswith("layout of Oxford-IIIT Pets (data.layout = pets).")
+    assert note(data, "Read ").endswith("archive of Oxford-IIIT Pets (data.layout = pets).")
     assert note(data, "train:") == "train: 12 images, the paper has 3,680 (Oxford-IIIT Pets)."
     assert note(data, "test:") == "test: 12 images, the paper has 3,669 (Oxford-IIIT Pets)."
     assert note(data, "3 classes") == "3 classes, the paper has 37 (Oxford-IIIT Pets)."
-    assert note(data, "The paper counts no").endswith("9 images remain to train on.")
+    assert note(data, "The paper has no").endswith("9 training images remain.")
 
 
 def test_cub(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_flowers_train_is_the_official_train_and_validation_set(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("folder", ["images", "download/images"])
-def test_birdsnap_reports_what_the_web_has_lost(tmp_path: Path, folder: str) -> None:
+def test_birdsnap_reports_missing_images(tmp_path: Path, folder: str) -> None:
     trees.birdsnap(tmp_path, folder)
     (tmp_path / folder / "Coopers_Hawk/0561.jpg").unlink()
     (tmp_path / folder / "Blue_Jay/0717.jpg").unlink()
@@ -100,16 +100,16 @@ def test_birdsnap_reports_what_the_web_has_lost(tmp_path: Path, folder: str) -> 
     assert data.class_names == ("Cooper's Hawk", "Blue Jay")
     assert set(classes_of(data, "test")) == {f"{folder}/Coopers_Hawk/0717.jpg"}
     assert [(bad.name, bad.reason) for bad in data.quarantined] == [
-        (f"{folder}/Coopers_Hawk/0561.jpg", "named in the list, but there is no such file"),
-        (f"{folder}/Blue_Jay/0717.jpg", "named in the list, but there is no such file"),
+        (f"{folder}/Coopers_Hawk/0561.jpg", "named in the list, but the file is missing"),
+        (f"{folder}/Blue_Jay/0717.jpg", "named in the list, but the file is missing"),
     ]
     assert note(data, "2 of 6 listed") == (
-        f"2 of 6 listed images are not there (train 1, test 1; first: "
-        f"{folder}/Coopers_Hawk/0561.jpg). Many images of Birdsnap are gone from the web."
+        f"2 of 6 listed images are missing (train 1, test 1; first: "
+        f"{folder}/Coopers_Hawk/0561.jpg). Many Birdsnap images are no longer on the web."
     )
 
 
-def test_test_images_of_a_species_without_training_images_are_left_out(tmp_path: Path) -> None:
+def test_test_images_of_a_species_without_training_images_are_dropped(tmp_path: Path) -> None:
     trees.birdsnap(tmp_path)
     species = (tmp_path / "species.txt").read_text() + "3\tSnail Kite\tLatin\tSnail_Kite\n"
     (tmp_path / "species.txt").write_text(species)
@@ -123,8 +123,8 @@ def test_test_images_of_a_species_without_training_images_are_left_out(tmp_path:
     data = load(tmp_path)
     assert data.class_names == ("Cooper's Hawk", "Blue Jay")
     assert len(data.test) == 2
-    assert note(data, "Left out 1 test") == (
-        "Left out 1 test images of 1 classes without any training image: Snail Kite."
+    assert note(data, "Dropped 1 test") == (
+        "Dropped 1 test images of 1 classes without any training image: Snail Kite."
     )
 
 
@@ -183,7 +183,7 @@ def test_flat_validation_set_with_the_list_of_kaggle(tmp_path: Path) -> None:
             "val/ILSVRC2012_val_00000002.JPEG": "Gila monster",
             "val/ILSVRC2012_val_00000003.JPEG": "American robin",
         }
-        assert not [text for text in data.notes if text.startswith("Left out")]
+        assert not [text for text in data.notes if text.startswith("Dropped")]
 
 
 def test_flat_validation_set_with_one_class_a_line(tmp_path: Path) -> None:
@@ -191,7 +191,9 @@ def test_flat_validation_set_with_one_class_a_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no list of their classes was found .*LOC_val_solution"):
         load(base, "in100")
     trees.write(base / "val/ILSVRC2012_validation_ground_truth.txt", "490", "361", "171")
-    with pytest.raises(DataError, match=r"ground_truth\.txt, line 1: the numbers of the devel"):
+    with pytest.raises(
+        DataError, match=r"ground_truth\.txt, line 1: the class numbers of the devel"
+    ):
         load(base, "in100")
     name = "imagenet_2012_validation_synset_labels.txt"
     trees.write(base / name, "n01440764", "n01692333", "n01558993")
@@ -208,20 +210,20 @@ def test_symbolic_links_count_as_images(tmp_path: Path) -> None:
     assert len(load(tmp_path / "here").test) == 12
 
 
-def test_names_in_a_list_that_are_no_files(tmp_path: Path) -> None:
+def test_listed_names_without_a_file_are_quarantined(tmp_path: Path) -> None:
     trees.pets(tmp_path)
     for name in ("Abyssinian_100", "Maine_Coon_101"):
         (tmp_path / f"images/{name}.jpg").unlink()
     (tmp_path / "images/Abyssinian_100.jpg").mkdir()
     (tmp_path / "images/Maine_Coon_101.jpg").symlink_to("nowhere.jpg")
     assert [(bad.name, bad.reason) for bad in load(tmp_path).quarantined] == [
-        ("images/Maine_Coon_101.jpg", "named in the list, but there is no such file"),
+        ("images/Maine_Coon_101.jpg", "named in the list, but the file is missing"),
         ("images/Abyssinian_100.jpg", "not a regular file"),
     ]
 
 
 @pytest.mark.parametrize("key", TREES)
-def test_the_folder_above_will_do_and_changes_nothing(tmp_path: Path, key: str) -> None:
+def test_the_folder_above_gives_the_same_data(tmp_path: Path, key: str) -> None:
     TREES[key](tmp_path / "above" / "archive")
     layout = "in100" if key == "in100" else "auto"
     above, base = load(tmp_path / "above", layout), load(tmp_path / "above/archive", layout)
@@ -251,7 +253,7 @@ def test_layout_folder_reads_the_classes_of_an_archive_as_folders(tmp_path: Path
         load(tmp_path / "images", "folder")
 
 
-def test_plain_folders_are_not_taken_for_archives(tmp_path: Path) -> None:
+def test_plain_folders_are_not_mistaken_for_archives(tmp_path: Path) -> None:
     for name in ("images/a", "jpg/a", "annotations/a", "meta/a", "train/a"):
         trees.jpeg(tmp_path / f"{name}.jpg")
     trees.write(tmp_path / "classes.txt", "1 x")
@@ -284,18 +286,20 @@ def test_a_named_layout_says_which_files_are_missing(tmp_path: Path, key: str) -
     name, unpack = MISSING[key]
     base = TREES[key](tmp_path / "archive")
     shutil.rmtree(base / name) if name.endswith("/") else (base / name).unlink()
-    with pytest.raises(DataError, match=f"archive lacks {re.escape(name)} of .*{unpack}"):
+    with pytest.raises(
+        DataError, match=f"but {re.escape(name)} of .* missing in .*archive .*{unpack}"
+    ):
         load(tmp_path, key)
 
 
 BROKEN = [
-    ("pets", "annotations/trainval.txt", 3, "Abyssinian_105 1 1", "a image and three numbers"),
-    ("pets", "annotations/trainval.txt", 2, "Abyssinian_103 x 1 1", "a image and three numbers"),
+    ("pets", "annotations/trainval.txt", 3, "Abyssinian_105 1 1", "an image and three numbers"),
+    ("pets", "annotations/trainval.txt", 2, "Abyssinian_103 x 1 1", "an image and three numbers"),
     ("pets", "annotations/test.txt", 2, "Abyssinian_102 37 1 1", "class 37 is 'Abyssinian' here"),
     ("pets", "annotations/test.txt", 1, "Abyssinian_101 1 1 1", "a second time .*trainval.txt, l"),
-    ("pets", "annotations/test.txt", 1, "../x/Elsewhere_1 99 1 1", "leads out of the archive"),
+    ("pets", "annotations/test.txt", 1, "../x/Elsewhere_1 99 1 1", "a path outside the archive"),
     ("cub", "images.txt", 4, "4", "number and path"),
-    ("cub", "images.txt", 4, "3 001.Black/x.jpg", "3 stands in images.txt, line 3 already"),
+    ("cub", "images.txt", 4, "3 001.Black/x.jpg", "3 is already in images.txt, line 3"),
     ("cub", "images.txt", 4, "99 001.Black/x.jpg", "image 99 is not in image_class_labels"),
     ("cub", "image_class_labels.txt", 5, "5 201", "a class of classes.txt"),
     ("cub", "train_test_split.txt", 6, "6 2", "image number and 0 or 1"),
@@ -333,20 +337,20 @@ def test_broken_json_and_labels_of_food(tmp_path: Path) -> None:
         load(root)
 
 
-def test_lists_without_any_image(tmp_path: Path) -> None:
+def test_an_archive_without_images_is_refused(tmp_path: Path) -> None:
     root = trees.cub(tmp_path)
     shutil.rmtree(root / "images")
     (root / "images").mkdir()
-    with pytest.raises(DataError, match=r"none of the 8 images .*Unpack CUB_200_2011\.tgz"):
+    with pytest.raises(DataError, match=r"all 8 images .* are missing .*Unpack CUB_200_2011\.tgz"):
         load(root)
 
 
-def test_tables_do_not_care_for_the_layout_but_it_is_said() -> None:
+def test_a_layout_is_ignored_for_tables_with_a_note() -> None:
     data = load(Path("bundled:cifar10"), "cub", train_per_class=1)
-    assert note(data, "data.layout = cub means folders")
+    assert note(data, "data.layout = cub is for folders and was ignored")
 
 
-def test_no_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trees.pets(tmp_path))
     with pytest.raises(
         DataError, match=r"data\.path is empty: give --data DIR, Oxford-IIIT Pets\. "

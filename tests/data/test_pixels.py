@@ -32,7 +32,7 @@ class Images:
         return self.images[index]
 
 
-def test_a_image_of_the_right_size_is_kept_to_the_bit() -> None:
+def test_an_image_of_the_right_size_is_unchanged() -> None:
     pixels_883 = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     result_388 = square_tensor(Image.fromarray(pixels_883), 8)
     assert np.array_equal(result_388.permute(1, 2, 0).numpy(), pixels_883)

@@ -26,7 +26,7 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(scan, "_check", spy)
-    monkeypatch.setattr(scan, "REMEMBER_FROM", 1)
+    monkeypatch.setattr(scan, "CACHE_FROM_IMAGES", 1)
     for name in ("cat/a", "cat/b", "cat/c", "dog/a", "dog/b", "dog/c"):
         trees.jpeg(tmp_path / f"images/{name}.jpg")
     return seen
@@ -42,7 +42,7 @@ def cache_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_second_start_decodes_nothing_and_gives_the_same(
+def test_the_second_load_decodes_nothing_and_gives_the_same(
     tmp_path: Path, decoded: list[str]
 ) -> None:
     (tmp_path / "images/dog/d.jpg").write_bytes((tmp_path / "images/cat/a.jpg").read_bytes())
@@ -76,7 +76,9 @@ def test_new_and_changed_files_are_decoded(tmp_path: Path, decoded: list[str]) -
     assert decoded == ["cat/a.jpg"]
 
 
-def test_bad_images_and_another_limit_are_decoded_again(tmp_path: Path, decoded: list[str]) -> None:
+def test_unreadable_images_and_another_limit_are_decoded_again(
+    tmp_path: Path, decoded: list[str]
+) -> None:
     (tmp_path / "images/cat/bad.jpg").write_bytes(b"\xff\xd8 no image")
     load(tmp_path)
     decoded.clear()
@@ -89,7 +91,7 @@ def test_bad_images_and_another_limit_are_decoded_again(tmp_path: Path, decoded:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"cat/a.jpg": 1}', b'{"cat/a.jpg": ["1", "x"]}'])
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, decoded: list[str], content: bytes) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, decoded: list[str], content: bytes) -> None:
     load(tmp_path)
     cache_file(tmp_path).write_bytes(content)
     decoded.clear()
@@ -100,7 +102,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, decoded: list[str], conten
     assert decoded == []
 
 
-def test_a_cache_folder_that_cannot_be_written_costs_no_run(
+def test_a_cache_folder_that_cannot_be_written_does_not_stop_the_load(
     tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -110,7 +112,7 @@ def test_a_cache_folder_that_cannot_be_written_costs_no_run(
     assert len(decoded) == 12
 
 
-def test_an_interrupted_check_goes_on_where_it_stopped(
+def test_an_interrupted_scan_resumes(
     tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "_ITEMS_PER_TASK", 1)
@@ -129,7 +131,9 @@ def test_an_interrupted_check_goes_on_where_it_stopped(
     assert not before & set(decoded)
 
 
-def test_rows_of_a_table_but_not_images_beside_it(tmp_path: Path, decoded: list[str]) -> None:
+def test_rows_of_a_table_are_cached_but_not_images_beside_it(
+    tmp_path: Path, decoded: list[str]
+) -> None:
     beside = tmp_path / "images/cat/a.jpg"
     inside = [{"bytes": path.read_bytes(), "path": None} for path in beside.parent.iterdir()]
     rows = [*inside, None, {"bytes": None, "path": str(beside)}]
@@ -149,9 +153,9 @@ def test_rows_of_a_table_but_not_images_beside_it(tmp_path: Path, decoded: list[
     assert len(decoded) == 5
 
 
-def test_small_sets_leave_nothing_behind(
+def test_small_sets_write_no_cache(
     tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "REMEMBER_FROM", 7)
+    monkeypatch.setattr(scan, "CACHE_FROM_IMAGES", 7)
     load(tmp_path)
     assert not (tmp_path / "cache").exists()

@@ -14,7 +14,7 @@ from PIL import Image
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.data import ImageSplits, LabelledImages, load_data
-from gendataagent.data.listing import Item
+from gendataagent.data.index import Item
 from gendataagent.data.splits import draw_missing_splits, draw_train_subset, fingerprint_of
 
 
@@ -42,7 +42,7 @@ def counts(items: list[Item], name: str) -> tuple[int, int, int]:
     ("size", "expected"),
     [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (10, (6, 2, 2)), (100, (70, 15, 15))],
 )
-def test_shares_of_a_class(size: int, expected: tuple[int, int, int]) -> None:
+def test_each_class_gives_its_share(size: int, expected: tuple[int, int, int]) -> None:
     drawn, _ = draw(items_of({"cat": size, "dog": 20}))
     assert counts(drawn, "cat") == expected
     assert counts(drawn, "dog") == (14, 3, 3)
@@ -53,7 +53,7 @@ def test_shares_of_a_class(size: int, expected: tuple[int, int, int]) -> None:
     given_split=st.sampled_from(["", "validation", "test"]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_train_keeps_a_image_and_what_is_given_stays(
+def test_train_keeps_an_image_and_given_splits_are_unchanged(
     size: int, validation: float, test: float, given_split: str
 ) -> None:
     own = items_of({"cat": size})
@@ -69,19 +69,17 @@ def test_train_keeps_a_image_and_what_is_given_stays(
         assert found["test"] >= 1
 
 
-def test_what_was_drawn_is_said() -> None:
+def test_notes_name_what_was_drawn() -> None:
     _, notes = draw(items_of({"cat": 10, "ant": 1}))
     assert notes == [
-        "No test split was given: 2 images were drawn for it from train (share 0.15 of each "
-        "class, seed 0).",
-        "No validation split was given: 2 images were drawn for it from train (share 0.15 of "
-        "each class, seed 0).",
-        "Too few images to give any to test: ant.",
-        "Too few images to give any to validation: ant.",
+        "No test split given: drew 2 images from train (share 0.15 of each class, seed 0).",
+        "No validation split given: drew 2 images from train (share 0.15 of each class, seed 0).",
+        "Classes too small for the test split: ant.",
+        "Classes too small for the validation split: ant.",
     ]
 
 
-def test_drawing_depends_on_the_seed_and_not_on_the_order() -> None:
+def test_drawing_depends_on_the_seed_not_on_the_order() -> None:
     items = items_of({"cat": 30, "dog": 30})
     one, _ = draw(items, seed=1)
     backwards, _ = draw(items[::-1], seed=1)
@@ -90,7 +88,7 @@ def test_drawing_depends_on_the_seed_and_not_on_the_order() -> None:
     assert other != one
 
 
-def test_images_of_the_same_bytes_stay_in_one_split() -> None:
+def test_identical_images_stay_in_one_split() -> None:
     items = items_of({"cat": 40})
     twins = {item.id: str(item.row // 2).encode() for item in items}
     drawn, _ = draw_missing_splits(items, twins, DataConfig(), seed=0)
@@ -108,7 +106,7 @@ def test_a_smaller_training_subset_is_part_of_a_larger_one() -> None:
         kept, notes = draw_train_subset(items, per_class, seed=7)
         chosen[per_class] = {item.id for item in kept}
         assert counts(kept, "cat") == (per_class, 0, 1)
-        assert notes[-1] == f"Fewer than data.train_per_class = {per_class} there: ant."
+        assert notes[-1] == f"Classes with fewer than data.train_per_class={per_class} images: ant."
     assert chosen[10] < chosen[40]
     other, _ = draw_train_subset(items, 10, seed=8)
     assert {item.id for item in other} != chosen[10]
@@ -135,7 +133,7 @@ def load(root: Path) -> ImageSplits:
     return load_data(DataConfig(path=str(root)), seed=0)
 
 
-def test_fingerprint_and_splits_do_not_depend_on_the_place(tmp_path: Path) -> None:
+def test_fingerprint_and_splits_do_not_depend_on_the_location(tmp_path: Path) -> None:
     for number in range(12):
         save(tmp_path / "here" / ("cat", "dog")[number % 2] / f"{number}.png", number)
     shutil.copytree(tmp_path / "here", tmp_path / "somewhere" / "else")
@@ -144,7 +142,7 @@ def test_fingerprint_and_splits_do_not_depend_on_the_place(tmp_path: Path) -> No
     assert here.to_rows() == there.to_rows()
 
 
-def test_duplicates_across_splits_and_classes_are_said_and_kept(tmp_path: Path) -> None:
+def test_duplicates_across_splits_and_classes_are_noted_and_kept(tmp_path: Path) -> None:
     for number, name in enumerate(("train/cat/a", "train/dog/a", "val/dog/a", "test/cat/z")):
         save(tmp_path / f"{name}.png", number)
     shutil.copy(tmp_path / "train/cat/a.png", tmp_path / "test/cat/b.png")
@@ -153,13 +151,13 @@ def test_duplicates_across_splits_and_classes_are_said_and_kept(tmp_path: Path) 
     data = load(tmp_path)
     assert len(data.test) == 3
     assert data.notes[-2:] == (
-        "2 images of test are byte for byte in train too (first: test/cat/b.png = "
-        "train/cat/a.png); figures on test look better than they are.",
-        "1 images carry two different classes (first: test/cat/b.png = test/dog/c.png).",
+        "2 images of test are identical to images of train (first: test/cat/b.png = "
+        "train/cat/a.png); test figures may be too high.",
+        "1 images occur with two different classes (first: test/cat/b.png = test/dog/c.png).",
     )
 
 
-def test_sets_from_images_at_hand() -> None:
+def test_labelled_images_from_images_in_memory() -> None:
     images = [Image.new("RGB", (2, 2), colour) for colour in ("red", "lime")]
     made = LabelledImages.from_images(images, [1, 0], class_names=("a", "b"), ids=("x", "y"))
     assert made.image(made.index_of("y")).getpixel((0, 0)) == (0, 255, 0)

@@ -19,7 +19,7 @@ from gendataagent.data import ImageSplits, load_data, tables
 
 
 def png(number: int) -> bytes:
-    """A image whose red is `number`."""
+    """An image whose red is `number`."""
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), (number, 0, 0)).save(buffer, format="PNG")
     return buffer.getvalue()
@@ -86,7 +86,7 @@ def test_plain_binary_and_text_labels_in_shards_of_several_row_groups(tmp_path: 
     }
 
 
-def test_one_file_is_split_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_single_file_is_split_whatever_its_name(tmp_path: Path) -> None:
     columns = {"image": make_images(list(range(8))), "label": ["a", "b"] * 4}
     data = load(write(tmp_path / "test.parquet", columns))
     assert {len(images) for images in data.by_name().values()} == {2, 4}
@@ -99,7 +99,7 @@ def test_splits_named_by_folders_and_tables_of_no_split(tmp_path: Path) -> None:
         write(tmp_path / f"{name}.parquet", columns)
     data = load(tmp_path)
     assert data.validation.ids == ("val/0000.parquet#0", "val/0000.parquet#1")
-    assert data.notes == ("Ignored tables of no known split: extra/0000.parquet.",)
+    assert data.notes == ("Ignored tables that name no split: extra/0000.parquet.",)
 
 
 def test_images_are_the_same_from_memory_and_from_the_cache(
@@ -155,21 +155,21 @@ def test_class_names_that_no_image_has_are_dropped(tmp_path: Path) -> None:
     assert "Dropped 1 classes without readable images: dog." in data.notes
 
 
-def test_numbers_as_labels_are_sorted_as_numbers_and_said(tmp_path: Path) -> None:
+def test_number_labels_are_sorted_as_numbers_with_a_note(tmp_path: Path) -> None:
     columns = {"image": make_images([0, 1, 2]), "label": [10.0, 9.0, 2.0]}
     data = load(write(tmp_path / "a.parquet", columns))
     assert data.class_names == ("2", "9", "10")
     assert [text for text in data.notes if "numbers without names" in text]
 
 
-def test_rows_without_a_image_are_quarantined(tmp_path: Path) -> None:
+def test_rows_without_an_image_are_quarantined(tmp_path: Path) -> None:
     rows = [*make_images([0, 1]), None, {"bytes": None, "path": None}, {"bytes": b"x", "path": "p"}]
     columns = {"image": rows, "label": ["a", "b", "a", "a", "b"]}
     data = load(write(tmp_path / "a.parquet", columns))
     assert [(bad.name, bad.reason) for bad in data.quarantined] == [
-        ("a.parquet#2", "the row holds no image"),
-        ("a.parquet#3", "the row holds no image"),
-        ("a.parquet#4", "not a image in a format that Pillow can read"),
+        ("a.parquet#2", "the row has no image"),
+        ("a.parquet#3", "the row has no image"),
+        ("a.parquet#4", "not an image in a format that Pillow reads"),
     ]
 
 
@@ -180,7 +180,7 @@ def test_images_beside_the_table(tmp_path: Path) -> None:
     assert reds(data) == {"a.parquet#0": 7, "a.parquet#1": 8}
 
 
-def test_ids_that_count_anew_in_each_split_get_the_split_in_front(tmp_path: Path) -> None:
+def test_ids_unique_only_within_a_split_are_prefixed_by_it(tmp_path: Path) -> None:
     for start, split in ((0, "train"), (10, "validation"), (20, "test")):
         columns = {"image": make_images([start, start + 1]), "label": ["a", "b"], "id": [0, 1]}
         write(tmp_path / f"{split}.parquet", columns)
@@ -188,11 +188,11 @@ def test_ids_that_count_anew_in_each_split_get_the_split_in_front(tmp_path: Path
     assert data.test.ids == ("test/0", "test/1")
     assert reds(data)["validation/1"] == 11
     assert data.notes == (
-        "The ids are unique only within a split: the split was put in front of them.",
+        "Ids are unique only within a split, so they were prefixed by the split.",
     )
 
 
-def test_a_test_split_without_labels_is_ignored_and_drawn_anew(tmp_path: Path) -> None:
+def test_a_test_split_without_labels_is_ignored_and_drawn_from_train(tmp_path: Path) -> None:
     columns = {"image": make_images(list(range(6))), "label": [0, 1] * 3}
     write(tmp_path / "train.parquet", columns, ["a", "b"])
     write(tmp_path / "test.parquet", {"image": make_images([8]), "label": [-1]}, ["a", "b"])
@@ -219,7 +219,7 @@ GOOD = {"image": make_images([0, 1, 2]), "label": ["a", "b", "a"]}
         (
             {"left": GOOD["image"], "right": GOOD["image"], "label": GOOD["label"]},
             {},
-            "left and right may each be the image column",
+            "left and right could each be the image column",
         ),
         (GOOD | {"label": ["a", None, "b"]}, {}, r"1 rows have no label: a\.parquet#1\. Label"),
         (GOOD | {"label": [0.0, float("nan"), 1.0]}, {}, r"a\.parquet#1: the label .* is nan"),
@@ -247,11 +247,11 @@ def test_columns_named_in_the_settings_are_used(tmp_path: Path) -> None:
 
 def test_a_label_outside_the_named_classes(tmp_path: Path) -> None:
     columns = {"image": make_images([0, 1]), "label": [0, 2]}
-    with pytest.raises(DataError, match="is 2, allowed are whole numbers below 2"):
+    with pytest.raises(DataError, match="is 2, allowed are integers below 2"):
         load(write(tmp_path / "a.parquet", columns, ["a", "b"]))
 
 
-def test_tables_that_do_not_fit_together_or_are_broken(tmp_path: Path) -> None:
+def test_tables_that_are_inconsistent_or_broken(tmp_path: Path) -> None:
     write(tmp_path / "d/test.parquet", GOOD)
     write(tmp_path / "d/train.parquet", {"image": make_images([0]), "other": ["a"]})
     with pytest.raises(DataError, match=r"train\.parquet has no column label as test\.parquet has"):
@@ -265,7 +265,7 @@ def test_tables_that_do_not_fit_together_or_are_broken(tmp_path: Path) -> None:
         load(tmp_path / "e")
     (tmp_path / "f").mkdir()
     (tmp_path / "f/state.json").write_text("{}")
-    with pytest.raises(DataError, match="not a whole data set saved by datasets"):
+    with pytest.raises(DataError, match="not a complete data set saved by datasets"):
         load(tmp_path / "f")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
 from gendataagent.generation.prompts import (
     compose_prompt,
     names_another_class,

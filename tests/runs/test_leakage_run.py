@@ -1,4 +1,4 @@
-"""Repeats of held-out images in a whole run, and the command that counts them."""
+"""Near-duplicates of held-out images in a run, and the command that counts them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gendataagent.core.errors import DataError
 from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.core.records import ModelDescription
 from gendataagent.data import load_data
-from gendataagent.data.corpus import load_corpus
+from gendataagent.data.generator_corpus import load_generator_corpus
 from gendataagent.generation.backends import build_backends
 from gendataagent.generation.executors import SerialExecutor
 from gendataagent.runs.audit import audit_data
@@ -26,7 +26,7 @@ from gendataagent.runs.run import resume, run, run_until
 
 
 def disguise(source: Path, target: Path) -> None:
-    """Save a image under another name, mirrored, brighter and as JPEG."""
+    """Save an image under another name, mirrored, brighter and as JPEG."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(source) as image:
         changed = ImageEnhance.Brightness(ImageOps.mirror(image.convert("RGB"))).enhance(1.1)
@@ -35,7 +35,7 @@ def disguise(source: Path, target: Path) -> None:
 
 @pytest.fixture
 def leaky(photo_folder: Path, tmp_path: Path) -> Path:
-    """The photographs, with one of test among the training images under another name."""
+    """The photographs, with a test image among the training images under another name."""
     root = tmp_path / "leaky"
     shutil.copytree(photo_folder, root)
     source = sorted((root / "test/ship").iterdir())[0]
@@ -44,7 +44,7 @@ def leaky(photo_folder: Path, tmp_path: Path) -> Path:
 
 
 class Copier:
-    """Gives back the source, but a held-out image instead of every second."""
+    """Returns the source image, or a copy of a held-out image for every second seed."""
 
     description = ModelDescription(name="copier")
 
@@ -82,24 +82,24 @@ def _type(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-def test_a_run_removes_lists_and_says_what_repeats_test_and_resumes_with_the_same(
+def test_a_run_removes_and_lists_near_duplicates_and_resumes_with_the_same_data(
     leaky: Path, small_config: RunConfig, tmp_path: Path
 ) -> None:
     config = replace(small_config, data=DataConfig(path=str(leaky)))
     config = replace(config, agent=replace(config.agent, enabled=False))
     run_until(config, tmp_path / "run", 2)
     (row,) = files.read_jsonl(tmp_path / "run/data/near_duplicates.jsonl")
-    assert (row["id"], row["repeats_split"], row["mirrored"], row["removed"]) == (
+    assert (row["id"], row["reference_split"], row["mirrored"], row["removed"]) == (
         "train/ship/holiday.jpg", "test", True, True,
     )  # fmt: skip
     manifest = files.read_json(tmp_path / "run/manifest.json")
-    assert "Removed near-duplicates across splits: 1 of train repeats test." in manifest["notes"]
+    assert "Removed near-duplicates across splits: 1 in train of test images." in manifest["notes"]
     assert manifest["images_per_split"] == {"train": 24, "validation": 12, "test": 12}
     assert manifest["data_fingerprint"] == load_data(config.data, seed=config.seed).fingerprint
     assert resume(tmp_path / "run").evaluations["train"].images == 24
 
 
-def test_synthetic_copies_of_held_out_images_are_dropped_before_the_filter(
+def test_synthetic_copies_of_held_out_images_are_rejected_before_the_filter(
     photo_folder: Path, small_config: RunConfig, tmp_path: Path
 ) -> None:
     copies = tuple(
@@ -114,15 +114,15 @@ def test_synthetic_copies_of_held_out_images_are_dropped_before_the_filter(
         for number in (0, 1)
         for row in files.read_jsonl(tmp_path / f"run/rounds/{number:03d}/judged.jsonl")
     ]
-    refused = {"repeats-test-image", "repeats-validation-image"}
+    reasons = {"repeats-test-image", "repeats-validation-image"}
     for row in judged:
         if row["seed"] % 2:
-            assert row["rejected_by"] not in refused
+            assert row["rejected_by"] not in reasons
         else:
             split = ("test", "validation")[row["seed"] // 2 % 2]
             assert row["rejected_by"] == f"repeats-{split}-image"
             assert row["vog"] is None
-    assert {row["rejected_by"] for row in judged} >= refused
+    assert {row["rejected_by"] for row in judged} >= reasons
     record = result.rounds[0]
     assert record.made == 18
     assert record.rejected["repeats-test-image"] == sum(
@@ -131,12 +131,12 @@ def test_synthetic_copies_of_held_out_images_are_dropped_before_the_filter(
     found = audit_data(small_config.data, seed=small_config.seed, run=tmp_path / "run")
     counts = {one.title: len(one.reports["test"].ids) for one in found.sets}
     assert counts["synthetic, kept"] == counts["train"] == 0
-    assert counts["synthetic, refused"] == sum(
+    assert counts["synthetic, rejected"] == sum(
         row["rejected_by"] == "repeats-test-image" for row in judged
     )
 
 
-def test_off_drops_nothing(photo_folder: Path, small_config: RunConfig, tmp_path: Path) -> None:
+def test_off_rejects_nothing(photo_folder: Path, small_config: RunConfig, tmp_path: Path) -> None:
     copies = (sorted((photo_folder / "test/ship").iterdir())[0],)
     config = replace(small_config, data=replace(small_config.data, near_duplicates="off"))
     backends = replace(
@@ -146,7 +146,7 @@ def test_off_drops_nothing(photo_folder: Path, small_config: RunConfig, tmp_path
     assert all("repeats-test-image" not in record.rejected for record in result.rounds)
 
 
-def test_the_command_counts_pairs_in_train_and_in_a_corpus_and_writes_them(
+def test_the_command_counts_and_writes_pairs_in_train_and_a_corpus(
     leaky: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -162,11 +162,11 @@ def test_the_command_counts_pairs_in_train_and_in_a_corpus_and_writes_them(
             monkeypatch, "audit", "--data", str(leaky), "--corpus", str(corpus), "--out", str(out)
         )  # fmt: skip
         assert code == 0
-    told = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["train", "25", "1", "0"] in [line[:4] for line in told]
-    assert ["corpus", "2", "0", "1"] in [line[:4] for line in told]
-    rows = files.read_jsonl(lines)
-    assert {(row["set"], row["id"], row["repeats_split"]) for row in rows} == {
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["train", "25", "1", "0"] in [line[:4] for line in rows]
+    assert ["corpus", "2", "0", "1"] in [line[:4] for line in rows]
+    pairs = files.read_jsonl(lines)
+    assert {(pair["set"], pair["id"], pair["reference_split"]) for pair in pairs} == {
         ("train", "train/ship/holiday.jpg", "test"), ("corpus", "deep/er/x.jpg", "validation"),
     }  # fmt: skip
     assert page.read_text().count("<img") == 4
@@ -174,7 +174,7 @@ def test_the_command_counts_pairs_in_train_and_in_a_corpus_and_writes_them(
     assert (leaky / "train/ship/holiday.jpg").exists()
 
 
-def test_the_command_says_what_it_needs(
+def test_the_command_names_missing_options(
     photo_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _type(monkeypatch, "audit") == 2
@@ -193,10 +193,10 @@ def test_a_corpus_may_be_parquet_without_classes_but_not_empty(tmp_path: Path) -
     Image.effect_noise((20, 20), 90).save(stream, "PNG")
     pq.write_table(pa.table({"image": [stream.getvalue()] * 2}), tmp_path / "some.parquet")
     for path in (tmp_path, tmp_path / "some.parquet"):
-        corpus = load_corpus(path, DataConfig())
+        corpus = load_generator_corpus(path, DataConfig())
         assert corpus.images.ids == ("some.parquet#0", "some.parquet#1")
         assert corpus.thumbnails_N.shape == (2, 16, 16, 3)
     (tmp_path / "empty").mkdir()
     for wrong in ("empty", "nowhere"):
         with pytest.raises(DataError):
-            load_corpus(tmp_path / wrong, DataConfig())
+            load_generator_corpus(tmp_path / wrong, DataConfig())

@@ -20,7 +20,7 @@ from gendataagent.core.costs import StageCosts
 from gendataagent.core.progress import Progress
 from gendataagent.core.records import Candidate, Scored, derive_seed
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.data.leakage import HeldOut
+from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
 
@@ -40,7 +40,7 @@ class Acceptance:
         pool: Pool,
         *,
         adaptive: AdaptiveRounds | None,
-        held_out: HeldOut | None,
+        held_out: LeakageCheck | None,
         progress: Progress,
     ) -> None:
         self._config, self._folder, self._pool = config, folder, pool
@@ -73,7 +73,9 @@ class Acceptance:
         usable = [candidate for candidate in rendered if candidate.kept]
         if self._held_out is None or not usable:
             return list(rendered)
-        judged = {c.id: c for c in self._held_out.judge(usable, self._pool.images_of(usable))}
+        judged = {
+            c.id: c for c in self._held_out.reject_copies(usable, self._pool.images_of(usable))
+        }
         return [judged.get(candidate.id, candidate) for candidate in rendered]
 
     def _of_usable(

@@ -38,7 +38,7 @@ from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
-from gendataagent.data.leakage import HeldOut
+from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, build_backends
@@ -76,7 +76,7 @@ class Agent:
         pixels: Pixels | None = None,
         validation: Pixels | None = None,
         trainer: Trainer | None = None,
-        held_out: HeldOut | None = None,
+        held_out: LeakageCheck | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.config = config

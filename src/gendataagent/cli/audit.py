@@ -1,4 +1,4 @@
-"""`gendataagent audit`: which images repeat test or validation images."""
+"""`gendataagent audit`: near-duplicates of test and validation images."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ EXAMPLES = 2
 def audit(
     data: DataOption = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="images a generator was trained on: folder or parquet")
+        Path | None, typer.Option(help="images the generator was trained on: folder or parquet")
     ] = None,
     run_folder: Annotated[
-        Path | None, typer.Option("--run", help="a run, for its data and its synthetic images")
+        Path | None,
+        typer.Option("--run", help="run folder: audit its data and its synthetic images"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="file for the pairs: .html with images, or .jsonl")
@@ -46,9 +47,9 @@ def audit(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Count images that repeat test or validation images: in train, a corpus, a run.
+    """Count near-duplicates of test and validation images in train, a corpus or a run.
 
-    It only reports; what a run removes from its training is the setting data.near_duplicates.
+    Reports only; what a run removes is the setting data.near_duplicates.
     """
     from gendataagent.core.run_folder import RunFolder
     from gendataagent.report.audit_page import check_out, write_audit
@@ -57,14 +58,13 @@ def audit(
     if out is not None:
         check_out(out)
     if data is None and run_folder is None and config is None and preset is None:
-        raise ConfigError("name what to look through: --data DIR, or --run RUN")
+        raise ConfigError("name what to audit: --data DIR, or --run RUN")
     given = {"data.path": data, "seed": seed}
     given = {key: value for key, value in given.items() if value is not None}
     settings = settings_from(config, given, set_ or [], preset)
     if run_folder is not None:
         own = read_run_config(RunFolder.open(run_folder))
-        where = own.data if data is None else replace(own.data, path=data)
-        settings = replace(own, data=where)
+        settings = own if data is None else replace(own, data=replace(own.data, path=data))
     found = audit_data(
         settings.data,
         seed=settings.seed,
@@ -82,17 +82,19 @@ def audit(
 
 
 def _table(audit: Audit) -> Table:
+    from gendataagent.data.near_duplicates import DUPLICATE_CORRELATION
+
     table = Table(
         box=None,
         pad_edge=False,
-        title="images that repeat held-out ones (thumbnails correlate more than "
-        f"{audit.threshold:g}, mirrored or not)",
+        title="Near-duplicates of test and validation images (thumbnails correlate more than "
+        f"{DUPLICATE_CORRELATION:g}, mirrored or not)",
         title_justify="left",
     )
     table.add_column("set")
-    for heading in ("images", "repeat test", "repeat validation"):
+    for heading in ("images", "of test", "of validation"):
         table.add_column(heading, justify="right")
-    table.add_column("closest", overflow="fold")
+    table.add_column("closest pairs", overflow="fold")
     for one in audit.sets:
         table.add_row(
             one.title,

@@ -24,6 +24,7 @@ from gendataagent.config.agent import (
     FilterConfig,
     SelectionConfig,
 )
+from gendataagent.config.data import DataConfig
 from gendataagent.config.generation import AdaptationConfig, GenerationConfig, PromptingConfig
 from gendataagent.config.settings import (
     apply_overrides,
@@ -33,7 +34,7 @@ from gendataagent.config.settings import (
     read_toml,
     setting,
 )
-from gendataagent.config.training import ClassifierConfig, DataConfig, TrainingConfig
+from gendataagent.config.training import ClassifierConfig, TrainingConfig
 from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
 

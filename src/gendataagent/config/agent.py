@@ -1,4 +1,4 @@
-"""Settings of when the agent acts, whom it selects, what it keeps, and what it finds out itself."""
+"""[agent], [selection], [filter] and [adaptive]: the settings of the method itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of how images become prompts, and prompts new images."""
+"""[prompting], [generation] and [adaptation]: from a selected image to new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the real images and of the classifier fitted to them."""
+"""[classifier] and [training]: the classifier and how it is trained."""
 
 from __future__ import annotations
 
@@ -6,62 +6,6 @@ from dataclasses import dataclass
 
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Where the real images are and how they are split."""
-
-    path: str = setting(
-        "bundled:cifar10",
-        "folder of images (class/*.jpg, or train|validation|test/class/*), an official archive of "
-        "the paper's six data sets unpacked, a parquet file or folder, a data set saved by Hugging "
-        "Face datasets, hub:NAME (asks the network), or bundled:cifar10",
-    )
-    layout: str = setting(
-        AUTO,
-        "how a folder is laid out: folder (one per class), or the official layout of one of the "
-        "paper's data sets; auto = the official one where its files are recognised, else folder",
-        choices=(AUTO, "folder", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
-    )
-    revision: str = setting("", "revision of hub: data; empty = the newest")
-    image_column: str = setting(AUTO, "column of the image in parquet / Hugging Face data")
-    label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
-    train_per_class: int = setting(
-        0, "use only this many training images of each class, drawn by seed; 0 = all", at_least=0
-    )
-    validation_share: float = setting(
-        0.15,
-        "share of each class set aside when no validation split is given",
-        above=0,
-        at_most=0.5,
-    )
-    test_share: float = setting(
-        0.15, "share of each class set aside when no test split is given", above=0, at_most=0.5
-    )
-    max_megapixels: float = setting(
-        178.0,
-        "larger images are quarantined, not decoded (Pillow's own limit is 178.9)",
-        unit="megapixel",
-        above=0,
-        at_most=178,
-    )
-    near_duplicates: str = setting(
-        "remove",
-        "training images that repeat a validation or test image, and validation images that "
-        "repeat a test image: remove takes them out, report only counts them; both list them in "
-        "data/near_duplicates.jsonl and keep synthetic repeats of held-out images out of "
-        "training. Test is never changed",
-        choices=("remove", "report", "off"),
-    )
-    near_duplicate_correlation: float = setting(
-        0.9,
-        "two images repeat each other when their 16 x 16 thumbnails correlate more than this, "
-        "mirrored or not",
-        source="chosen by eye on CIFAR-10; above 0.94 nearly all pairs are one photograph",
-        above=0,
-        at_most=1,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

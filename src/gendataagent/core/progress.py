@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+OnProgress = Callable[[int, int], None]
+"""Called with (items done, items in total)."""
+
 
 class Stage(Protocol):
     """One piece of long work that is under way."""
@@ -52,7 +55,7 @@ class SilentProgress:
         """Ignore the message."""
 
 
-def counting(stage: Stage) -> Callable[[int, int], None]:
+def counting(stage: Stage) -> OnProgress:
     """Return a (done, total) callback that moves a stage along."""
     seen = 0
 

@@ -2,7 +2,7 @@
 
 from gendataagent.data.deduplication import NearDuplicate
 from gendataagent.data.images import open_image, to_rgb
-from gendataagent.data.listing import Quarantined
+from gendataagent.data.index import Quarantined
 from gendataagent.data.loading import check_path, load_data
 from gendataagent.data.sets import ImageStore, LabelledImages, MemoryStore, median_side_px
 from gendataagent.data.splits import ImageSplits

@@ -1,4 +1,4 @@
-"""The bundled photographs: a slice of CIFAR-10 that is part of every installation."""
+"""The bundled images: a slice of CIFAR-10 that comes with the package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cifar10_parquet(split: str) -> Path:
     """Return the parquet file of one split: train, validation or test.
 
     Raises:
-        DataError: there is no such split, or the installation lacks the file.
+        DataError: no such split, or the file is missing from the installation.
     """
     if split not in SPLITS:
         raise DataError(
@@ -24,7 +24,7 @@ def cifar10_parquet(split: str) -> Path:
     path = ASSETS / "cifar10" / f"{split}.parquet"
     if not path.is_file():
         raise DataError(
-            f"the bundled images are not at {path}; they are part of every release: reinstall "
-            "gendataagent, or write them with scripts/bundle/make_slice.py"
+            f"the bundled images are missing at {path}; reinstall gendataagent, or write them with "
+            "scripts/bundle/make_slice.py"
         )
     return path

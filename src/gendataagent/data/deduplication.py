@@ -1,40 +1,41 @@
-"""Near-duplicates across splits: found by thumbnails, told, and taken out of train and validation.
+"""Near-duplicates across splits: found, reported, and removed from train and validation.
 
-Nothing is taken out of test. What goes: training images that repeat a validation or test image,
-and validation images that repeat a test image.
+Removed are training images that are near-duplicates of a validation or test image, and validation
+images that are near-duplicates of a test image. The test split is never changed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gendataagent.config import DataConfig
-from gendataagent.data.listing import TEST, TRAIN, VALIDATION, Item, some
-from gendataagent.data.near_duplicates import Search, Uint8Array, find_repeats
+from gendataagent.core.progress import OnProgress
+from gendataagent.data.index import TEST, TRAIN, VALIDATION, Item, first_few
+from gendataagent.data.near_duplicates import Uint8Array, find_near_duplicates
 
-TOO_MANY = 0.2  # of a split: then the images are all alike, or the split itself is wrong
+TOO_MANY = 0.2  # of a split: the images are all alike, or the split itself is wrong
 _PAIRS = ((VALIDATION, TEST), (TRAIN, TEST), (TRAIN, VALIDATION))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearDuplicate:
-    """A image of one split and the image of another that it repeats most closely.
+    """An image of one split and its closest near-duplicate in another.
 
     Args:
-        correlation: of their thumbnails, above data.near_duplicate_correlation and at most 1.
-        mirrored: whether it repeats the mirror image.
-        removed: whether it was taken out of its split.
+        correlation: of their thumbnails, above `DUPLICATE_CORRELATION` and at most 1.
+        mirrored: whether one is the mirror image of the other.
+        removed: whether the image was removed from its split.
     """
 
     split: str
     id: str
-    repeats_split: str
-    repeats_id: str
+    reference_split: str
+    reference_id: str
     correlation: float
     mirrored: bool
     removed: bool = False
@@ -45,53 +46,54 @@ class NearDuplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Weeded:
-    """The items that stay, every near-duplicate found (closest first), and notes."""
+class Deduplicated:
+    """The items kept, every near-duplicate found (closest first), and notes."""
 
     items: list[Item]
     found: tuple[NearDuplicate, ...]
     notes: list[str]
 
 
-def weed(
+def deduplicate(
     items: Sequence[Item],
     thumbnails_N: Uint8Array,
     config: DataConfig,
     *,
-    on_search: Search | None = None,
-) -> Weeded:
-    """Return what stays after `data.near_duplicates` was done, and what was found.
+    on_search: OnProgress | None = None,
+) -> Deduplicated:
+    """Return the items kept under `data.near_duplicates`, and the near-duplicates found.
 
-    A split of which more than a fifth would go keeps all its images, and a class its last ones:
-    thumbnails that are all alike (digits, X-rays) tell no copies from relatives.
+    A split that would lose more than a fifth of its images keeps all of them: where images are all
+    alike (digits, X-rays), thumbnails cannot tell copies from relatives. A class keeps its last
+    training images.
 
     Args:
         thumbnails_N: [N, 16, 16, 3], one per item.
         on_search: called with (images compared, images to compare).
     """
     if config.near_duplicates == "off":
-        return Weeded(list(items), (), [])
-    found = _find(items, thumbnails_N, config.near_duplicate_correlation, on_search)
+        return Deduplicated(list(items), (), [])
+    found = _find(items, thumbnails_N, on_search)
     if not found:
-        return Weeded(list(items), (), [])
+        return Deduplicated(list(items), (), [])
     if config.near_duplicates == "report":
         note = (
-            f"Near-duplicates across splits: {_counted(found)}. They stay (data.near_duplicates = "
-            "report); figures on what they repeat look better than they are."
+            f"Near-duplicates across splits: {_counted(found)}. They were kept "
+            "(data.near_duplicates = report), so validation and test figures may be too high."
         )
-        return Weeded(list(items), tuple(found), [note])
-    gone, notes = _to_remove(items, found)
-    marked = [NearDuplicate(**{**pair.to_json(), "removed": pair.id in gone}) for pair in found]
+        return Deduplicated(list(items), tuple(found), [note])
+    removed_ids, notes = _to_remove(items, found)
+    marked = [replace(pair, removed=pair.id in removed_ids) for pair in found]
     if removed := [pair for pair in marked if pair.removed]:
         notes.insert(0, f"Removed near-duplicates across splits: {_counted(removed)}.")
-    return Weeded([item for item in items if item.id not in gone], tuple(marked), notes)
+    kept = [item for item in items if item.id not in removed_ids]
+    return Deduplicated(kept, tuple(marked), notes)
 
 
 def _find(
     items: Sequence[Item],
     thumbnails_N: Uint8Array,
-    threshold: float,
-    on_search: Search | None,
+    on_search: OnProgress | None,
 ) -> list[NearDuplicate]:
     rows_of = {
         split: np.array([i for i, item in enumerate(items) if item.split == split], dtype=np.intp)
@@ -110,30 +112,28 @@ def _find(
             if on_search:
                 on_search(before + rows, total)
 
-        repeats = find_repeats(
-            thumbnails_N[mine], thumbnails_N[theirs], threshold=threshold, on_rows=count
-        )
+        matches = find_near_duplicates(thumbnails_N[mine], thumbnails_N[theirs], on_progress=count)
         found += [
             NearDuplicate(
                 split=one,
-                id=items[mine[repeat.row]].id,
-                repeats_split=other,
-                repeats_id=items[theirs[repeat.reference]].id,
-                correlation=repeat.correlation,
-                mirrored=repeat.mirrored,
+                id=items[mine[match.row]].id,
+                reference_split=other,
+                reference_id=items[theirs[match.reference]].id,
+                correlation=match.correlation,
+                mirrored=match.mirrored,
             )
-            for repeat in repeats
+            for match in matches
         ]
         done += len(mine)
-    return sorted(found, key=lambda pair: (-pair.correlation, pair.id, pair.repeats_split))
+    return sorted(found, key=lambda pair: (-pair.correlation, pair.id, pair.reference_split))
 
 
 def _to_remove(
     items: Sequence[Item], found: Sequence[NearDuplicate]
 ) -> tuple[frozenset[str], list[str]]:
-    """Return the ids that go, and notes on those that would but stay."""
+    """Return the ids to remove, and notes on the near-duplicates that are kept."""
     sizes = Counter(item.split for item in items)
-    gone: set[str] = set()
+    removed: set[str] = set()
     notes: list[str] = []
     for split in (VALIDATION, TRAIN):
         own = [pair for pair in found if pair.split == split]
@@ -141,30 +141,30 @@ def _to_remove(
         if len(ids) > TOO_MANY * sizes[split]:
             notes.append(
                 f"Near-duplicates across splits: {_counted(own)}, of {sizes[split]}. That is too "
-                f"many to be copies by accident, so all stay. Either the images are all of one "
-                "kind (digits, X-rays): raise data.near_duplicate_correlation until only copies "
-                "are listed; or the splits share their scenes (frames of one film): split by "
-                "scene, or figures look better than they are."
+                "many to be accidental copies, so none were removed. If the images are all alike "
+                "(digits, X-rays), set data.near_duplicates to off; if the splits share scenes "
+                "(frames of one film), split by scene: until then validation and test figures are "
+                "too high."
             )
             continue
-        gone |= ids
+        removed |= ids
     classes = {item.class_name for item in items if item.split == TRAIN}
-    left = {item.class_name for item in items if item.split == TRAIN and item.id not in gone}
+    left = {item.class_name for item in items if item.split == TRAIN and item.id not in removed}
     if last := sorted(classes - left):
         spared = {item.id for item in items if item.split == TRAIN and item.class_name in last}
-        gone -= spared
+        removed -= spared
         notes.append(
-            f"All training images of {some(last)} repeat held-out ones; they stay, or the class "
-            "would have none."
+            f"All training images of {first_few(last)} are near-duplicates of validation or test "
+            "images; they were kept, or the class would have no training images."
         )
-    return frozenset(gone), notes
+    return frozenset(removed), notes
 
 
 def _counted(pairs: Sequence[NearDuplicate]) -> str:
-    """Return "3 of train repeat test, 1 of validation repeats test"."""
-    counts = Counter((pair.split, pair.repeats_split) for pair in pairs)
+    """Return "3 in train of test images, 1 in validation of test images"."""
+    counts = Counter((pair.split, pair.reference_split) for pair in pairs)
     return ", ".join(
-        f"{counts[one, other]} of {one} repeat{'s' if counts[one, other] == 1 else ''} {other}"
+        f"{counts[one, other]} in {one} of {other} images"
         for one, other in reversed(_PAIRS)
         if counts[one, other]
     )

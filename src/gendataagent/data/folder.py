@@ -1,4 +1,4 @@
-"""Image folders: class/*.jpg, or train|validation|test/class/*, nested as deep as one likes."""
+"""Image folders: class/*.jpg, or train|validation|test/class/*, with any depth of sub-folders."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ from typing import BinaryIO
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.images import SUFFIXES
-from gendataagent.data.listing import TRAIN, Item, Listing, Quarantined, readable, some, split_of
+from gendataagent.data.index import (
+    TRAIN,
+    DatasetIndex,
+    Item,
+    Quarantined,
+    first_few,
+    normalise_name,
+    split_of,
+)
 
 TABLE_SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
-    """Image files below one folder; `files` are relative, as the file system spells them."""
+    """Image files below one folder; `files` are relative, with the file system's spelling."""
 
     root: str
     files: tuple[str, ...]
 
     def open(self, row: int) -> BinaryIO:
-        """Return the opened file."""
         return open(os.path.join(self.root, self.files[row]), "rb")
 
     def name(self, row: int) -> str:
-        """Return the relative path."""
-        return posix(self.files[row])
+        return posix_path(self.files[row])
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The absolute path of the folder."""
-        return readable(os.path.realpath(self.root))
+        return normalise_name(os.path.realpath(self.root))
 
     def state(self, row: int) -> str:
-        """Return size and times of a file; a change that keeps the one time shows in the other."""
+        """Return size, mtime and ctime: a change that preserves mtime still changes ctime."""
         status = os.stat(os.path.join(self.root, self.files[row]))
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 @dataclass(slots=True)
 class Found:
-    """What lies below a folder; paths are relative to it, as the file system spells them."""
+    """The files below a folder; paths are relative, with the file system's spelling."""
 
     images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -56,27 +62,27 @@ class Found:
     others: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
-        """Return what was passed over, one sentence each."""
+        """Return one sentence for each kind of file that was ignored."""
         notes = []
         if self.hidden:
             notes.append(f"Ignored {self.hidden} hidden files or folders.")
         if self.others:
             kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.others.items()))
-            notes.append(f"Ignored {self.others.total()} files that are no images ({kinds}).")
+            notes.append(f"Ignored {self.others.total()} files that are not images ({kinds}).")
         if self.loops:
             notes.append(
-                f"Did not follow symbolic links that lead back up: {some(sorted(self.loops))}."
+                f"Ignored symbolic links to a parent folder: {first_few(sorted(self.loops))}."
             )
         return notes
 
 
-def posix(path: str) -> str:
-    """Return a relative path with forward slashes, as readable text."""
-    return readable(path.replace(os.sep, "/"))
+def posix_path(path: str) -> str:
+    """Return a relative path with forward slashes, normalised."""
+    return normalise_name(path.replace(os.sep, "/"))
 
 
 def find_files(root: Path) -> Found:
-    """Return what lies below `root`, following links to folders but never in a circle."""
+    """Return the files below `root`; links to folders are followed, except to a parent."""
     found = Found()
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while pending:
@@ -85,7 +91,7 @@ def find_files(root: Path) -> Found:
             status = os.stat(root / folder)
             identity = (status.st_dev, status.st_ino)
             if identity in above:
-                found.loops.append(posix(folder))
+                found.loops.append(posix_path(folder))
                 continue
             with os.scandir(root / folder) as entries:
                 for entry in entries:
@@ -96,10 +102,10 @@ def find_files(root: Path) -> Found:
                         found.folders.append(path)
                         pending.append((path, above | {identity}))
                     else:
-                        _sort_in(path, entry, found)
+                        _add_file(path, entry, found)
         except OSError as error:
             reason = f"folder cannot be read: {error.strerror}"
-            found.quarantined.append(Quarantined(posix(folder) or ".", reason))
+            found.quarantined.append(Quarantined(posix_path(folder) or ".", reason))
     return found
 
 
@@ -110,20 +116,20 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _sort_in(path: str, entry: os.DirEntry[str], found: Found) -> None:
+def _add_file(path: str, entry: os.DirEntry[str], found: Found) -> None:
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix == TABLE_SUFFIX:
         found.tables.append(path)
     elif suffix not in SUFFIXES:
-        found.others[readable(suffix) or "without ending"] += 1
-    elif reason := _not_a_file(entry):
-        found.quarantined.append(Quarantined(posix(path), reason))
+        found.others[normalise_name(suffix) or "no suffix"] += 1
+    elif reason := _why_not_a_file(entry):
+        found.quarantined.append(Quarantined(posix_path(path), reason))
     else:
         found.images.append(path)
 
 
-def _not_a_file(entry: os.DirEntry[str]) -> str | None:
-    """Return why a name is no regular file; opening a pipe would wait for ever."""
+def _why_not_a_file(entry: os.DirEntry[str]) -> str | None:
+    """Return why an entry is not a regular file, else None; opening a pipe would block forever."""
     try:
         regular = stat.S_ISREG(entry.stat().st_mode)
     except OSError as error:
@@ -132,11 +138,11 @@ def _not_a_file(entry: os.DirEntry[str]) -> str | None:
     return None if regular else "not a regular file"
 
 
-def list_folder(root: Path, found: Found) -> Listing:
+def index_folder(root: Path, found: Found) -> DatasetIndex:
     """Return the items of an image folder, sorted by id, one class per folder.
 
     Raises:
-        DataError: there are no images, no class folders, or the splits cannot be told.
+        DataError: no images, no class folders, or ambiguous splits.
     """
     _require_images(root, found)
     splits = _split_folders(root, found)
@@ -147,24 +153,26 @@ def list_folder(root: Path, found: Found) -> Listing:
     files: list[str] = []
     stray: list[str] = []
     outside: list[str] = []
-    for path in sorted(found.images, key=lambda path: (posix(path), path)):
-        parts, source_id = path.split(os.sep), posix(path)
+    for path in sorted(found.images, key=lambda path: (posix_path(path), path)):
+        parts, source_id = path.split(os.sep), posix_path(path)
         if splits and parts[0] not in splits:
             outside.append(source_id)
         elif len(parts) < depth + 2:
             stray.append(source_id)
         elif source_id in items:
-            reason = "spelled like another file here once its accents are written the same way"
+            reason = "same path as another file after Unicode normalisation (accents)"
             quarantined.append(Quarantined(source_id, reason))
         else:
             split = splits[parts[0]] if splits else TRAIN
-            items[source_id] = Item(len(files), source_id, readable(parts[depth]), split)
+            items[source_id] = Item(len(files), source_id, normalise_name(parts[depth]), split)
             files.append(path)
     if stray:
-        notes.append(f"Ignored {len(stray)} images that lie in no class folder: {some(stray)}.")
+        notes.append(f"Ignored {len(stray)} images outside a class folder: {first_few(stray)}.")
     if outside:
-        notes.append(f"Ignored {len(outside)} images outside the splits: {some(outside)}.")
-    return Listing(
+        notes.append(
+            f"Ignored {len(outside)} images outside the split folders: {first_few(outside)}."
+        )
+    return DatasetIndex(
         store=FolderStore(str(root), tuple(files)),
         items=tuple(items.values()),
         class_names=_class_folders(found.folders, splits),
@@ -178,32 +186,32 @@ def _class_folders(folders: Iterable[str], splits: dict[str, str]) -> tuple[str,
     for folder in folders:
         parts = folder.split(os.sep)
         if not splits and len(parts) == 1:
-            names.add(readable(parts[0]))
+            names.add(normalise_name(parts[0]))
         elif len(parts) == 2 and parts[0] in splits:
-            names.add(readable(parts[1]))
+            names.add(normalise_name(parts[1]))
     return tuple(sorted(names))
 
 
 def _require_images(root: Path, found: Found) -> None:
     expected = (
-        "Expected class/*.jpg, or train/class/*.jpg with validation/ and test/ beside it, or "
+        "Expected class/*.jpg, or train/class/*.jpg with optional validation/ and test/, or "
         "parquet files"
     )
     if not found.images:
-        seen = "; ".join(found.notes()) or "It is empty."
-        refused = [f"{bad.name} ({bad.reason})" for bad in found.quarantined]
-        if refused:
-            seen += f" Refused: {some(refused)}."
-        raise DataError(f"no images in {root}. {seen} {expected}; archives must be unpacked")
+        seen = " ".join(found.notes()) or "It is empty."
+        unreadable = [f"{bad.name} ({bad.reason})" for bad in found.quarantined]
+        if unreadable:
+            seen += f" Unreadable: {first_few(unreadable)}."
+        raise DataError(f"no images in {root}. {seen} {expected}; unpack archives first")
     if all(os.sep not in path for path in found.images):
         raise DataError(
-            f"the {len(found.images)} images in {root} lie in no class folder, so their "
-            f"classes are not known. {expected}: make one folder per class and move them there"
+            f"the {len(found.images)} images in {root} are not in class folders, so their classes "
+            f"are unknown. {expected}: make one folder per class and move them there"
         )
 
 
 def _split_folders(root: Path, found: Found) -> dict[str, str]:
-    """Return {top folder: split}, empty if the top folders are classes (a class may be "train")."""
+    """Return {top folder: split}; {} if the top folders are classes (one may be named "train")."""
     direct: Counter[str] = Counter()
     nested: Counter[str] = Counter()
     for path in found.images:
@@ -220,26 +228,25 @@ def _split_folders(root: Path, found: Found) -> dict[str, str]:
         return {}
     deep = [split for split, names in named.items() if any(nested[name] for name in names)]
     if others and TRAIN not in named and deep:
-        pass  # val/class/* beside my_images/class/*: not classes, so told below
+        pass  # val/class/* beside my_images/class/*: not classes, an error below
     elif others and (TRAIN not in deep or (len(deep) == 1 and direct[named[TRAIN][0]])):
         return {}
     if others and deep == [TRAIN]:
         raise DataError(
-            f"{named[TRAIN][0]}/ in {root} has sub-folders like a split, but beside it lie "
-            f"{some(others)}, which are no splits. If the top folders are classes, put the "
-            f"images of the class {named[TRAIN][0]!r} directly into its folder; if not, move "
-            "the others away"
+            f"{named[TRAIN][0]}/ in {root} has sub-folders like a split, but {first_few(others)} "
+            "beside it are not splits. If the top folders are classes, put the images of the class "
+            f"{named[TRAIN][0]!r} directly into its folder; if not, move the others out"
         )
     if TRAIN not in named:
         raise DataError(
-            f"{root} holds {some(sorted(top))} but no train folder; name the folder with the "
+            f"{root} holds {first_few(sorted(top))} but no train folder; name the folder of "
             "training images train"
         )
     if not deep or TRAIN not in deep:
         raise DataError(
-            f"the images of {named[TRAIN][0]}/ in {root} lie in no class folder. Expected "
+            f"the images of {named[TRAIN][0]}/ in {root} are not in class folders. Expected "
             f"{named[TRAIN][0]}/class/*.jpg: make one folder per class and move them there"
         )
     if twice := [names for names in named.values() if len(names) > 1]:
-        raise DataError(f"{' and '.join(twice[0])} in {root} both name one split; keep one")
+        raise DataError(f"{' and '.join(twice[0])} in {root} name the same split; keep one")
     return {names[0]: split for split, names in named.items()}

@@ -1,8 +1,8 @@
-"""Data sets of the Hugging Face Hub, named by the user as hub:NAME or hub:NAME:CONFIG.
+"""Data sets on the Hugging Face Hub: hub:NAME or hub:NAME:CONFIG.
 
-`datasets` downloads them and keeps them as Arrow files in its own cache; from there on they are
-read like any other table. A folder (hub:./folder) takes the same way. NAME is an id of the Hub, or
-one of the paper's six where a copy with the official split is known.
+`datasets` downloads them as Arrow files into its own cache; from there they are read like any other
+table, and so is a local folder (hub:./folder). NAME is a Hub id, or the name of one of the paper's
+data sets if a copy with the official split is known.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.data.columns import list_tables
-from gendataagent.data.listing import TEST, TRAIN, Listing, split_of
+from gendataagent.data.index import TEST, TRAIN, DatasetIndex, split_of
 from gendataagent.data.official import PAPER
+from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, with_splits
 
 HUB_PREFIX = "hub:"
@@ -27,14 +27,14 @@ _COMMIT = re.compile(r"@([0-9a-f]{40})/")
 
 @dataclass(frozen=True, slots=True)
 class HubCopy:
-    """A copy of one of the paper's data sets: its id, and its splits where names do not tell."""
+    """A copy of one of the paper's data sets: its id, and splits whose names differ from ours."""
 
     id: str
     splits: Mapping[str, str] = field(default_factory=dict)
 
 
-# Ids and splits as their pages showed them (sizes match Table 5); none could be loaded when this
-# was written. Of Birdsnap no copy with the official split is known.
+# Ids and splits read on their pages (sizes match Table 5); never loaded, for lack of a network. No
+# copy of Birdsnap with the official split is known.
 KNOWN = {
     "pets": HubCopy("timm/oxford-iiit-pet"),
     "cub": HubCopy("Donghyun99/CUB-200-2011"),
@@ -44,27 +44,27 @@ KNOWN = {
 }
 
 
-def list_hub(config: DataConfig) -> Listing:
-    """Return the rows of a data set of the Hub; this is the only place that asks the network.
+def index_hub(config: DataConfig) -> DatasetIndex:
+    """Return the index of a data set on the Hub; nothing else in this package downloads data.
 
     Raises:
-        DataError: no such data set, no network and no copy in the cache, a configuration has to be
-            named, or its columns cannot be told.
+        DataError: no such data set, no network and no cached copy, a configuration has to be
+            named, or ambiguous columns.
     """
     wanted, _, configuration = config.path.removeprefix(HUB_PREFIX).partition(":")
     if wanted in PAPER and wanted not in KNOWN:
         raise DataError(
             f"no copy of {PAPER[wanted].title} with the official split is known on the Hub; "
-            "download the official archive and give its folder (docs/data.md)"
+            "download the official archive and give its folder as data.path (docs/data.md)"
         )
     copy = KNOWN.get(wanted, HubCopy(wanted))
     key = wanted if wanted in KNOWN else next((k for k, c in KNOWN.items() if c.id == wanted), "")
     if key:
         copy = KNOWN[key]
     if not copy.id:
-        raise DataError("data.path hub: names no data set; give hub:ORGANISATION/NAME")
+        raise DataError("data.path is hub: without a name; give hub:ORGANISATION/NAME")
     if copy.id.startswith((".", "~", "/")) and not Path(copy.id).expanduser().is_dir():
-        raise DataError(f"data.path {config.path}: there is no folder {copy.id}")
+        raise DataError(f"data.path {config.path}: no folder {copy.id}")
     loaded = _load(copy.id, configuration, config.revision)
     found: list[tuple[str, str, str | None]] = []
     for split, part in loaded.items():
@@ -73,19 +73,19 @@ def list_hub(config: DataConfig) -> Listing:
             found.append((f"{split}/{number:05d}", path, copy.splits.get(split, split_of(split))))
     files, notes = with_splits(Path(copy.id), found)
     if moved := [f"{name} as {split}" for name, split in copy.splits.items() if name in loaded]:
-        notes.append(f"Used of {copy.id}: {', '.join(moved)}, as the paper does.")
-    notes.append(f"Loaded {copy.id} through datasets{_revision_of(loaded, config.revision)}.")
-    listing = list_tables(_folder_of(files), files, config, notes)
-    return replace(listing, paper=PAPER.get(key or config.layout))
+        notes.append(f"Used {', '.join(moved)} of {copy.id}, as in the paper.")
+    notes.append(f"Loaded {copy.id} with datasets{_revision_of(loaded, config.revision)}.")
+    index = index_tables(_folder_of(files), files, config, notes)
+    return replace(index, paper=PAPER.get(key or config.layout))
 
 
 def _folder_of(files: list[TableFile]) -> Path:
-    """Return where relative image paths start; the Arrow files hold bytes or absolute paths."""
+    """Return the base of relative image paths; Arrow files hold bytes or absolute paths."""
     return Path(files[0].path).parent if files else Path()
 
 
 def _revision_of(loaded: Mapping[str, Any], asked: str) -> str:
-    """Return the commit that was downloaded, as far as `datasets` wrote it down."""
+    """Return the downloaded commit if `datasets` recorded it, else the one asked for."""
     for part in loaded.values():
         for address in part.info.download_checksums or {}:
             if found := _COMMIT.search(address):
@@ -104,14 +104,14 @@ def _load(name: str, configuration: str, revision: str) -> Mapping[str, Any]:
             keep_in_memory=False,
         )
         return loaded
-    except Exception as error:  # of datasets, the hub's library and the network, a dozen kinds
+    except Exception as error:  # datasets, huggingface_hub and the network raise a dozen types
         raise DataError(_advice(name, configuration, revision, error)) from error
 
 
 def _advice(name: str, configuration: str, revision: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    start = f"data.path: cannot load the data set {name!r} of the Hub"
+    start = f"data.path: cannot load the data set {name!r} from the Hub"
     text = reason.casefold()
     if "gated" in text:
         return (
@@ -119,11 +119,11 @@ def _advice(name: str, configuration: str, revision: str, error: Exception) -> s
             "then log in with: hf auth login (or set HF_TOKEN)"
         )
     if "revision" in text and revision:
-        return f"{start} at data.revision {revision!r} ({reason}); leave data.revision empty"
+        return f"{start} at data.revision {revision!r} ({reason}); empty data.revision = the newest"
     if kinds & {"ConnectionError", "ConnectError", "TimeoutException", "OfflineModeIsEnabled"}:
         return (
-            f"{start}: it is not in the cache of this machine, and the Hub cannot be reached "
-            f"({reason}). Download it where there is a network (hf download --repo-type dataset "
+            f"{start}: it is not cached on this machine, and the Hub cannot be reached ({reason}). "
+            "Download it on a machine with a network (hf download --repo-type dataset "
             f"{name} --local-dir DIR) and give the folder as data.path"
         )
     if "config" in text and ("pick one" in text or "not found" in text or "available" in text):
@@ -131,7 +131,7 @@ def _advice(name: str, configuration: str, revision: str, error: Exception) -> s
         return f"{start}: configuration{asked} ({reason}). Name one as hub:{name}:CONFIG"
     if "FileNotFoundError" in kinds:
         return (
-            f"{start}: there is no such data set, or it is private ({reason}). Check the spelling "
+            f"{start}: no such data set, or it is private ({reason}). Check the spelling "
             "(hub:ORGANISATION/NAME), or log in with: hf auth login"
         )
     return f"{start}: {reason}"

@@ -1,7 +1,7 @@
-"""From the bytes of a image file to an upright 8-bit RGB image, or the reason why not.
+"""Decode an image file to an upright 8-bit RGB image, or raise with the reason.
 
-Only raster formats are opened: Pillow would hand an EPS named cat.jpg to Ghostscript. No global
-state of Pillow is changed, so its own limit (Image.MAX_IMAGE_PIXELS) holds besides ours.
+Only raster formats are opened: Pillow would pass an EPS named cat.jpg to Ghostscript. Global state
+of Pillow is unchanged, so its limit (Image.MAX_IMAGE_PIXELS) applies in addition to ours.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _UPRIGHT = {
 
 
 def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
-    """Return the image with its header read and no pixel decoded.
+    """Return the image with its header read and no pixels decoded.
 
     Raises:
-        ImageUnreadableError: not a image, empty, or more than `max_pixels` pixels.
+        ImageUnreadableError: not an image, empty, or more than `max_pixels` pixels.
     """
     if not stream.read(1):
         raise ImageUnreadableError("empty (0 bytes)")
@@ -48,7 +48,7 @@ def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
     try:
         image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
-        raise ImageUnreadableError("not a image in a format that Pillow can read") from error
+        raise ImageUnreadableError("not an image in a format that Pillow reads") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ImageUnreadableError(
@@ -67,10 +67,10 @@ def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the first frame decoded: RGB, 8 bit, upright, on white where it is transparent.
+    """Return the first frame decoded: 8-bit RGB, upright, transparency composited on white.
 
-    Whole-number modes of 16 bit are scaled to 8 bit by 1/257; floating point is taken as [0, 1] if
-    it fits in there, else as [0, 255].
+    16-bit integer modes are scaled to 8 bit by 1/257; floating point counts as [0, 1] if no value
+    exceeds 1, else as [0, 255].
 
     Raises:
         ImageUnreadableError: the pixels are truncated, corrupt, or of unknown range.
@@ -91,23 +91,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise
     except Exception as error:  # decoders raise OSError, ValueError, struct.error, IndexError...
         raise ImageUnreadableError(_reason(error)) from error
-    image.info = {}  # the EXIF rotation must not be applied a second time by whoever saves it
+    image.info = {}  # saving it with the EXIF tag would rotate it a second time
     return image
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; broken EXIF does not spoil good pixels.
+    """Return the EXIF orientation; 1 (upright) if the EXIF data is broken.
 
-    Read after load(): Pillow turns TIFFs itself and then drops the tag.
+    Read after load(): Pillow rotates TIFFs itself and then drops the tag.
     """
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # struct.error, OverflowError and others, by how the tag is broken
+    except Exception:  # struct.error, OverflowError and others, depending on the damage
         return 1
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Return a greyscale image; `convert` would clip everything above 255 to white."""
+    """Return an 8-bit greyscale image; `convert` would clip values above 255 to white."""
     values = np.asarray(image).astype(np.float64)
     low, high = values.min(), values.max()
     if not np.isfinite(values).all():

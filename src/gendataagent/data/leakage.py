@@ -1,12 +1,8 @@
-"""Near-duplicates between sets of images: test images where they must not be, and copies.
+"""Leakage: near-duplicates of validation and test images in other sets, and copies of train images.
 
-Two images repeat each other when the correlation of their 16 x 16 RGB thumbnails (mean taken
-out, length 1) exceeds a threshold, also when one is mirrored. The threshold was chosen by eye on
-CIFAR-10 pairs sorted by correlation: above 0.94 nearly every pair is the same photograph, between
-0.90 and 0.92 about a third. Images of one colour repeat nothing. The search is that of
-`data.repeats`.
+What counts as a near-duplicate, and the search: `data.near_duplicates`.
 
-Letters in tensor names: N images, B images of a batch.
+Letters in tensor names: N images, R references, B images of a batch.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,32 +18,33 @@ import torch
 from torch.nn import functional
 
 from gendataagent.config import DataConfig
+from gendataagent.core.progress import OnProgress
 from gendataagent.core.records import HELD_OUT, Candidate
 from gendataagent.data import ImageSplits
 from gendataagent.data.near_duplicates import (
     DUPLICATE_CORRELATION,
     THUMBNAIL_PX,
     THUMBNAIL_SHAPE,
-    Repeat,
+    Match,
     Uint8Array,
-    find_repeats,
+    find_near_duplicates,
     thumbnail,
 )
-from gendataagent.data.pixels import ImageSet, Pixels, Progress
+from gendataagent.data.pixels import ImageSet, Pixels
 
 _BATCH = 1024
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A image and the one it repeats most closely.
+class DuplicatePair:
+    """An image and its closest near-duplicate among the references.
 
     Args:
-        id: of the image in the set that was looked through.
-        reference_id: of the image it repeats.
+        id: of the image in the audited set.
+        reference_id: of the near-duplicate in the reference set.
         correlation: of their thumbnails, above the threshold and at most 1.
-        mirrored: whether it repeats the mirror image.
+        mirrored: whether one is the mirror image of the other.
     """
 
     id: str
@@ -57,68 +53,34 @@ class Duplicate:
     mirrored: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class LeakageReport:
-    """What one set holds of a reference set.
+    """The near-duplicates of a reference set in one audited set, closest first."""
 
-    Args:
-        images: size of the set that was looked through; references: of the reference set.
-        duplicates: every image of the set that repeats a reference image, closest first.
-    """
-
-    images: int
-    references: int
-    threshold: float
-    duplicates: tuple[Duplicate, ...]
+    duplicates: tuple[DuplicatePair, ...]
 
     @property
     def ids(self) -> frozenset[str]:
-        """Ids of the set's images that repeat a reference image: those to be removed."""
+        """Ids of the images of the set that have a near-duplicate among the references."""
         return frozenset(duplicate.id for duplicate in self.duplicates)
-
-    @property
-    def repeated_references(self) -> int:
-        """Reference images that at least one image repeats most closely."""
-        return len({duplicate.reference_id for duplicate in self.duplicates})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return {
-            "images": self.images,
-            "references": self.references,
-            "threshold": self.threshold,
-            "duplicates": [
-                [d.id, d.reference_id, d.correlation, d.mirrored] for d in self.duplicates
-            ],
-        }
-
-
-def audit(
-    sets: Mapping[str, Pixels], test: Pixels, *, threshold: float = DUPLICATE_CORRELATION
-) -> dict[str, LeakageReport]:
-    """Return, for each named set (train, synthetic, generator corpus...), what it holds of `test`.
-
-    To remove what was found: `images.subset(i for i, id in enumerate(images.ids) if id not in
-    report.ids)`.
-    """
-    return {name: near_duplicates(pixels, test, threshold=threshold)
-            for name, pixels in sets.items()}  # fmt: skip
 
 
 def near_duplicates(
     images: Pixels, references: Pixels, *, threshold: float = DUPLICATE_CORRELATION
 ) -> LeakageReport:
-    """Return the images of `images` that repeat one of `references`, each with the closest.
+    """Return the images that have a near-duplicate among `references`, each with the closest.
 
-    Also shows copies by the generator: `near_duplicates(synthetic, train)`. The sets may be of
-    different image sizes; memory grows by 3 kB a image of either.
+    `near_duplicates(synthetic, train)` shows what the generator copied. The two sets may have
+    different image sizes; memory grows by 3 kB an image of either.
     """
-    repeats = find_repeats(_flat(images), _flat(references), threshold=threshold)
-    return _report(images.ids, references.ids, threshold, repeats)
+    matches = find_near_duplicates(
+        _thumbnails(images), _thumbnails(references), threshold=threshold
+    )
+    return _report(images.ids, references.ids, matches)
 
 
-def thumbnails_of(images: ImageSet, progress: Progress | None = None) -> Uint8Array:
-    """Return the thumbnails [N, 16, 16, 3] of images, decoded in threads and let go at once."""
+def thumbnails_of(images: ImageSet, progress: OnProgress | None = None) -> Uint8Array:
+    """Return thumbnails [N, 16, 16, 3]; images are decoded in threads and not kept."""
     thumbnails_N = np.empty((len(images), *THUMBNAIL_SHAPE), dtype=np.uint8)
     with ThreadPoolExecutor(_DECODE_THREADS) as threads:
         small = threads.map(lambda index: thumbnail(images.image(index)), range(len(images)))
@@ -129,95 +91,72 @@ def thumbnails_of(images: ImageSet, progress: Progress | None = None) -> Uint8Ar
     return thumbnails_N
 
 
-def compare(
+def compare_thumbnails(
     ids: Sequence[str],
     thumbnails_N: Uint8Array,
     reference_ids: Sequence[str],
     reference_thumbnails_R: Uint8Array,
-    *,
-    threshold: float = DUPLICATE_CORRELATION,
-    on_rows: Progress | None = None,
 ) -> LeakageReport:
-    """Return what `near_duplicates` does, from thumbnails that are at hand."""
-    repeats = find_repeats(
-        thumbnails_N, reference_thumbnails_R, threshold=threshold, on_rows=on_rows
-    )
-    return _report(ids, reference_ids, threshold, repeats)
+    """Return what `near_duplicates` does, from existing thumbnails."""
+    return _report(ids, reference_ids, find_near_duplicates(thumbnails_N, reference_thumbnails_R))
 
 
-class HeldOut:
-    """Recognises validation and test images among new ones; holds thumbnails, no labels.
+class LeakageCheck:
+    """Rejects synthetic near-duplicates of validation and test images.
 
-    The classifier never sees what is in here, nor does whoever makes images: it only drops copies.
+    Holds thumbnails of those images without labels. Classifier, captioner and generator never see
+    them.
     """
 
     def __init__(
         self,
         ids: Mapping[str, Sequence[str]],
         thumbnails: Mapping[str, Uint8Array],
-        threshold: float = DUPLICATE_CORRELATION,
     ) -> None:
-        self._ids, self._thumbnails, self._threshold = ids, thumbnails, threshold
+        self._ids, self._thumbnails = ids, thumbnails
 
     @classmethod
-    def of(cls, splits: ImageSplits, config: DataConfig) -> HeldOut | None:
-        """Return the held-out images of a run; None where data.near_duplicates is off."""
+    def of(cls, splits: ImageSplits, config: DataConfig) -> LeakageCheck | None:
+        """Return the check of a run; None if data.near_duplicates is off."""
         if config.near_duplicates == "off":
             return None
         ids = {split: images.ids for split, images in splits.by_name().items()}
-        return cls(ids, splits.thumbnails, config.near_duplicate_correlation)
+        return cls(ids, splits.thumbnails)
 
-    def judge(self, candidates: Sequence[Candidate], images: ImageSet) -> list[Candidate]:
-        """Return the candidates; those whose image repeats a held-out image say so.
+    def reject_copies(self, candidates: Sequence[Candidate], images: ImageSet) -> list[Candidate]:
+        """Return the candidates, with `rejected_by` set on near-duplicates of held-out images.
 
         Args:
             images: one per candidate, with the candidates' ids.
         """
         thumbnails_N = thumbnails_of(images)
-        judged = {candidate.id: candidate for candidate in candidates}
-        for split in reversed(HELD_OUT):  # what repeats both is said to repeat test
+        by_id = {candidate.id: candidate for candidate in candidates}
+        for split in reversed(HELD_OUT):  # a near-duplicate of both is reported as one of test
             if split not in self._thumbnails:
                 continue
-            report = compare(
+            report = compare_thumbnails(
                 images.ids,
                 thumbnails_N,
                 self._ids[split],
                 self._thumbnails[split],
-                threshold=self._threshold,
             )
             for id_ in report.ids:
-                judged[id_] = replace(judged[id_], rejected_by=f"repeats-{split}-image")
-        return list(judged.values())
-
-
-def say(reports: Mapping[str, LeakageReport], what: str = "test images") -> Sequence[str]:
-    """Return one sentence a set, for people."""
-    return [
-        f"{name}: {len(report.ids)} of {report.images} images repeat {what} "
-        f"({report.repeated_references} of {report.references}; correlation of thumbnails above "
-        f"{report.threshold:g})"
-        for name, report in reports.items()
-    ]
+                by_id[id_] = replace(by_id[id_], rejected_by=f"repeats-{split}-image")
+        return list(by_id.values())
 
 
 def _report(
-    ids: Sequence[str], reference_ids: Sequence[str], threshold: float, repeats: Sequence[Repeat]
+    ids: Sequence[str], reference_ids: Sequence[str], matches: Sequence[Match]
 ) -> LeakageReport:
     found = [
-        Duplicate(ids[r.row], reference_ids[r.reference], r.correlation, r.mirrored)
-        for r in repeats
+        DuplicatePair(ids[m.row], reference_ids[m.reference], m.correlation, m.mirrored)
+        for m in matches
     ]
-    found.sort(key=lambda duplicate: (-duplicate.correlation, duplicate.id))
-    return LeakageReport(
-        images=len(ids),
-        references=len(reference_ids),
-        threshold=threshold,
-        duplicates=tuple(found),
-    )
+    return LeakageReport(tuple(sorted(found, key=lambda pair: (-pair.correlation, pair.id))))
 
 
-def _flat(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Return thumbnails [N, 16, 16, 3], means of squares of pixels, not rounded."""
+def _thumbnails(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return thumbnails [N, 16, 16, 3]: mean colours of equal squares of pixels, not rounded."""
     parts = [
         functional.adaptive_avg_pool2d(pixels.batch(batch_B).float(), THUMBNAIL_PX)
         .permute(0, 2, 3, 1)

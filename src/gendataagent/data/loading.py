@@ -1,38 +1,37 @@
-"""`load_data`: from a path in the settings to checked, split, labelled images."""
+"""`load_data`: from data.path to checked, split, labelled images."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.core.progress import OnProgress
 from gendataagent.data.bundled import ASSETS
-from gendataagent.data.columns import list_tables
-from gendataagent.data.deduplication import weed
-from gendataagent.data.folder import TABLE_SUFFIX, find_files, list_folder
-from gendataagent.data.hub import HUB_PREFIX, list_hub
-from gendataagent.data.listing import (
+from gendataagent.data.class_names import with_readable_class_names
+from gendataagent.data.deduplication import deduplicate
+from gendataagent.data.folder import TABLE_SUFFIX, find_files, index_folder
+from gendataagent.data.hub import HUB_PREFIX, index_hub
+from gendataagent.data.index import (
     SPLITS,
     TEST,
     TRAIN,
     VALIDATION,
+    DatasetIndex,
     Item,
-    Listing,
     PaperCounts,
-    some,
+    first_few,
 )
-from gendataagent.data.naming import with_readable_names
-from gendataagent.data.near_duplicates import Search
 from gendataagent.data.official import (
     ARCHIVES,
     FOLDER,
     find_archive,
-    list_archive,
-    not_there,
+    index_archive,
+    missing_files_error,
 )
-from gendataagent.data.scan import Screened, screen
+from gendataagent.data.scan import ScanResult, scan_images
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
     ImageSplits,
@@ -42,6 +41,7 @@ from gendataagent.data.splits import (
     duplicate_notes,
     fingerprint_of,
 )
+from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
 
 BUNDLED_PREFIX = "bundled:"
@@ -52,41 +52,48 @@ def load_data(
     config: DataConfig,
     *,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
-    on_search: Search | None = None,
+    progress: OnProgress | None = None,
+    on_search: OnProgress | None = None,
 ) -> ImageSplits:
-    """Return the images of `config.path`, every one of them decoded once to see that it can be.
+    """Return the images of `config.path`, each decoded once to check that it is readable.
 
-    Missing splits are drawn from train, stratified, by `seed`; what cannot be read is left out and
-    listed in `quarantined`, never replaced. Near-duplicates across splits are dealt with as
-    `data.near_duplicates` says, before a training subset is drawn, so that it is not the smaller
-    for them. Order within a split: by id for folders, by file and row for tables.
+    Missing splits are drawn from train, stratified, by `seed`. Unreadable images are left out and
+    listed in `quarantined`, never replaced. `data.near_duplicates` applies before
+    `data.train_per_class` draws its subset, so that the subset keeps its size. Order within a
+    split: by id for folders, by file and row for tables.
 
     Args:
-        progress: called with (images checked, images in all), from the calling thread.
-        on_search: called with (images compared, images to compare) while near-duplicates
-            across splits are looked for.
+        progress: called with (images checked, images in total), from the calling thread.
+        on_search: called with (images compared, images to compare) during the search for
+            near-duplicates across splits.
 
     Raises:
-        DataError: nothing usable at the path, or classes, labels or ids that do not hold together.
+        DataError: nothing usable at the path, or inconsistent classes, labels or ids.
     """
-    listing = list_data(config)
+    index = index_data(config)
     max_pixels = config.max_megapixels * 1e6
-    screened = screen(listing.store, listing.items, max_pixels=max_pixels, progress=progress)
-    quarantined = (*listing.quarantined, *screened.quarantined)
-    _require_readable(config, listing, screened)
-    items, split_notes = draw_missing_splits(screened.items, screened.digests, config, seed=seed)
-    weeded = weed(items, screened.thumbnails_N, config, on_search=on_search)
+    scanned = scan_images(index.store, index.items, max_pixels=max_pixels, progress=progress)
+    quarantined = (*index.quarantined, *scanned.quarantined)
+    _require_readable(config, index, scanned)
+    items, split_notes = draw_missing_splits(scanned.items, scanned.digests, config, seed=seed)
+    deduplicated = deduplicate(items, scanned.thumbnails_N, config, on_search=on_search)
     thumbnail_of = {item.id: i for i, item in enumerate(items)}
-    items = weeded.items
-    paper_notes = _paper_notes(screened.items, items, listing.paper) if listing.paper else []
+    items = deduplicated.items
+    paper_notes = _paper_notes(scanned.items, items, index.paper) if index.paper else []
     items, subset_notes = draw_train_subset(items, config.train_per_class, seed=seed)
-    class_names, class_notes = check_classes(items, listing.class_names)
-    notes = [*listing.notes, *split_notes, *weeded.notes, *paper_notes, *subset_notes, *class_notes]
-    notes += duplicate_notes(items, screened.digests)
+    class_names, class_notes = check_classes(items, index.class_names)
+    notes = [
+        *index.notes,
+        *split_notes,
+        *deduplicated.notes,
+        *paper_notes,
+        *subset_notes,
+        *class_notes,
+    ]
+    notes += duplicate_notes(items, scanned.digests)
     if quarantined:
-        notes.append(f"Refused {len(quarantined)} files, folders or rows that cannot be used.")
-    sets = {split: _one_split(split, items, class_names, listing, max_pixels) for split in SPLITS}
+        notes.append(f"Quarantined {len(quarantined)} unreadable files, folders or rows.")
+    sets = {split: _one_split(split, items, class_names, index, max_pixels) for split in SPLITS}
     return ImageSplits(
         train=sets[TRAIN],
         validation=sets[VALIDATION],
@@ -94,9 +101,9 @@ def load_data(
         quarantined=quarantined,
         notes=tuple(notes),
         fingerprint=fingerprint_of(items),
-        near_duplicates=weeded.found,
+        near_duplicates=deduplicated.found,
         thumbnails={
-            split: screened.thumbnails_N[[thumbnail_of[i] for i in sets[split].ids]]
+            split: scanned.thumbnails_N[[thumbnail_of[i] for i in sets[split].ids]]
             for split in (VALIDATION, TEST)
             if len(sets[split])
         },
@@ -104,7 +111,7 @@ def load_data(
 
 
 def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCounts) -> list[str]:
-    """Return where the counts differ from the paper's, and what the drawn validation set costs."""
+    """Return notes on counts that differ from the paper's, and on a drawn validation split."""
     notes = []
     for name, expected in ((TRAIN, paper.train), (TEST, paper.test)):
         got = sum(item.split == name for item in readable)
@@ -116,8 +123,8 @@ def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCo
     if all(item.split != VALIDATION for item in readable):
         remain = sum(item.split == TRAIN for item in split)
         notes.append(
-            "The paper counts no validation split; with one set aside, so that test is not used "
-            f"for choosing, {remain:,} images remain to train on."
+            "The paper has no validation split; one was drawn from train, so that nothing is "
+            f"chosen on test. {remain:,} training images remain."
         )
     return notes
 
@@ -126,7 +133,7 @@ def _one_split(
     split: str,
     items: Sequence[Item],
     class_names: tuple[str, ...],
-    listing: Listing,
+    index: DatasetIndex,
     max_pixels: float,
 ) -> LabelledImages:
     label_of = {name: label for label, name in enumerate(class_names)}
@@ -136,29 +143,29 @@ def _one_split(
         ids=tuple(item.id for item in own),
         labels=tuple(label_of[item.class_name] for item in own),
         rows=tuple(item.row for item in own),
-        store=listing.store,
+        store=index.store,
         max_pixels=max_pixels,
     )
 
 
-def list_data(config: DataConfig) -> Listing:
-    """Return what the path says it holds, its classes called by words; no image is decoded.
+def index_data(config: DataConfig) -> DatasetIndex:
+    """Return the index of the data set at the path, class names in words; decodes no image.
 
     Raises:
         DataError: nothing usable at the path.
     """
     if config.path.startswith(HUB_PREFIX):
-        return with_readable_names(list_hub(config))
+        return with_readable_class_names(index_hub(config))
     check_path(config)
     path = _resolve(config.path)
-    listing = _list_tables(path, config)
-    if listing is None and (archive := find_archive(path, config.layout)):
-        return list_archive(*archive)
-    return with_readable_names(listing or _list_folder(path, config))
+    index = _index_tables(path, config)
+    if index is None and (archive := find_archive(path, config.layout)):
+        return index_archive(*archive)
+    return with_readable_class_names(index or _index_folder(path, config))
 
 
 def check_path(config: DataConfig) -> None:
-    """Raise `DataError` if nothing lies at the path; reads nothing and asks no network."""
+    """Raise `DataError` if the path is empty or does not exist; reads no file, no network."""
     if not config.path:
         raise DataError(_no_path(config.layout))
     if not config.path.startswith(HUB_PREFIX):
@@ -166,46 +173,46 @@ def check_path(config: DataConfig) -> None:
 
 
 def _no_path(layout: str) -> str:
-    """Return what to say where no data is named; an empty path would mean the current folder."""
+    """Return the message for an empty path, which would mean the current folder."""
     if layout in ARCHIVES:
         archive = ARCHIVES[layout]
         return f"data.path is empty: give --data DIR, {archive.counts.title}. {archive.unpack}"
     return "data.path is empty: give --data DIR, a folder of images with one folder a class"
 
 
-def _list_tables(path: Path, config: DataConfig) -> Listing | None:
-    """Return what a parquet file or a data set saved by `datasets` holds; None if it is neither."""
+def _index_tables(path: Path, config: DataConfig) -> DatasetIndex | None:
+    """Return the index of a parquet file or a folder saved by `datasets`, else None."""
     if path.is_file():
         if path.suffix.lower() != TABLE_SUFFIX:
             raise DataError(
-                f"{path} is a file of no known kind; allowed are a parquet file, or a folder of "
-                "images, of parquet files, or saved by Hugging Face datasets"
+                f"{path} is not a supported file; give a parquet file, or a folder of images, of "
+                "parquet files, or saved by Hugging Face datasets"
             )
         table = TableFile(str(path), path.name, TRAIN)
-        return list_tables(path.parent, [table], config, _layout_notes(config))
+        return index_tables(path.parent, [table], config, _layout_notes(config))
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         files, notes = saved_files(path)
-        return list_tables(path, files, config, [*_layout_notes(config), *notes])
+        return index_tables(path, files, config, [*_layout_notes(config), *notes])
     return None
 
 
 def _layout_notes(config: DataConfig) -> list[str]:
     if config.layout in (AUTO, FOLDER):
         return []
-    return [f"data.layout = {config.layout} means folders; the tables are read as they are."]
+    return [f"data.layout = {config.layout} is for folders and was ignored; the data is a table."]
 
 
-def _list_folder(path: Path, config: DataConfig) -> Listing:
-    """Return what a folder of images, or of parquet files, holds."""
+def _index_folder(path: Path, config: DataConfig) -> DatasetIndex:
+    """Return the index of a folder of images or of parquet files."""
     found = find_files(path)
     if found.tables and not found.images:
         files, notes = parquet_files(path, found.tables)
-        return list_tables(path, files, config, [*_layout_notes(config), *notes])
+        return index_tables(path, files, config, [*_layout_notes(config), *notes])
     if config.layout not in (AUTO, FOLDER):
-        raise not_there(path, config.layout)
+        raise missing_files_error(path, config.layout)
     if found.tables:
         found.others[TABLE_SUFFIX] += len(found.tables)
-    return list_folder(path, found)
+    return index_folder(path, found)
 
 
 def _resolve(text: str) -> Path:
@@ -213,7 +220,7 @@ def _resolve(text: str) -> Path:
         name = text.removeprefix(BUNDLED_PREFIX)
         if name not in BUNDLED:
             raise DataError(
-                f"no bundled data {name!r}; bundled are: "
+                f"data.path: no bundled data set {name!r}; choose "
                 + ", ".join(BUNDLED_PREFIX + known for known in BUNDLED)
             )
         path = ASSETS / name
@@ -227,16 +234,16 @@ def _resolve(text: str) -> Path:
     raise DataError(
         f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a "
         "parquet file or folder, a folder saved by Hugging Face datasets, hub:NAME for a data set "
-        "of the Hub, or bundled:cifar10"
+        "on the Hub, or bundled:cifar10"
     )
 
 
-def _require_readable(config: DataConfig, listing: Listing, screened: Screened) -> None:
-    if not listing.items:
-        raise DataError(f"{config.path} holds no labelled images; expected at least two classes")
-    if all(item.split != TRAIN for item in screened.items):
-        refused = [f"{bad.name} ({bad.reason})" for bad in screened.quarantined]
+def _require_readable(config: DataConfig, index: DatasetIndex, scanned: ScanResult) -> None:
+    if not index.items:
+        raise DataError(f"{config.path} holds no labelled images; at least two classes are needed")
+    if all(item.split != TRAIN for item in scanned.items):
+        unreadable = [f"{bad.name} ({bad.reason})" for bad in scanned.quarantined]
         raise DataError(
-            f"none of the training images in {config.path} can be read: {some(refused)}. Restore "
-            "them from where they came from"
+            f"no training image in {config.path} can be read: {first_few(unreadable)}. Restore the "
+            "files from their source"
         )

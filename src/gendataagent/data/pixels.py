@@ -16,16 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from gendataagent.core.errors import DataError
+from gendataagent.core.progress import OnProgress
 
 GIB = 1 << 30
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
 
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
-
 
 class ImageSet(Protocol):
-    """What pixels are read from; the sets of `gendataagent.data` are such.
+    """What `Pixels` reads: any labelled images; `data.LabelledImages` is the concrete class.
 
     `image` returns an upright RGB image and may be called from several threads at once.
     """
@@ -48,7 +46,7 @@ class Pixels:
         read: indices [B] -> uint8 tensor [B, 3, size_px, size_px] on the CPU.
         labels: class index of each image.
         ids: stable id of each image.
-        read_ahead: whether reading is slow enough to be done while the previous batch is used.
+        read_ahead: whether to read the next batch while the current one is in use.
     """
 
     def __init__(
@@ -75,12 +73,12 @@ class Pixels:
         size_px: int,
         *,
         cache_bytes: int = 4 * GIB,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> Self:
         """Return the centre squares of `images`, resized to `size_px` (bicubic, antialiased).
 
-        They are decoded once and kept in memory when that takes at most `cache_bytes`
-        (3 * size_px**2 bytes a image), else decoded again for every batch, in threads.
+        They are decoded once and kept in memory if that takes at most `cache_bytes`
+        (3 * size_px**2 bytes an image), else decoded for every batch, in threads.
         """
         count = len(images)
 
@@ -129,7 +127,7 @@ class Pixels:
         """
         sizes_px = {part.size_px for part in parts}
         if len(sizes_px) != 1:
-            raise DataError(f"can only join pixels of one size, got sizes {sorted(sizes_px)}")
+            raise DataError(f"all parts must have the same size, got {sorted(sizes_px)} px")
         (size_px,) = sizes_px
         starts = np.cumsum([0, *(len(part) for part in parts)])
 
@@ -163,7 +161,7 @@ class Pixels:
     def stream(
         self, batches: Iterable[Tensor], *, crop_px: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (indices, images) per batch; slow reading goes on while a batch is in use."""
+        """Yield (indices, images) per batch; the next one is read while a batch is in use."""
         if not self._read_ahead:
             for indices in batches:
                 yield indices, self.batch(indices, crop_px=crop_px)
@@ -183,12 +181,12 @@ def square_tensor(image: Image.Image, size_px: int) -> Tensor:
     """Return the centre square of an upright image as uint8 [3, size_px, size_px].
 
     Raises:
-        DataError: a image with more than 8 bits a channel, which Pillow would turn white.
+        DataError: an image with more than 8 bits a channel, which Pillow would clip to white.
     """
     if image.mode != "RGB":
         if image.mode[0] in "IF":
             raise DataError(
-                f"a image of mode {image.mode} has more than 8 bits a channel; scale it to "
+                f"an image of mode {image.mode} has more than 8 bits a channel; scale it to "
                 "0..255 and convert it to RGB first"
             )
         image = image.convert("RGB")

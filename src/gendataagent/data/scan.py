@@ -1,11 +1,11 @@
-"""Decode every image in threads, to find the ones that cannot be used; large sets only once."""
+"""Decode every image once, in threads, to find the unusable ones; large sets are cached."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from gendataagent.core.errors import ImageUnreadableError
+from gendataagent.core.progress import OnProgress
 from gendataagent.data.images import open_image, to_rgb
-from gendataagent.data.listing import Item, Quarantined
+from gendataagent.data.index import Item, Quarantined
 from gendataagent.data.near_duplicates import DECODED_PX, THUMBNAIL_SHAPE, Uint8Array, thumbnail
-from gendataagent.data.scan_cache import Verdicts
+from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore
 
-REMEMBER_FROM = 2000  # images; smaller sets are decoded in seconds and leave no files behind
+CACHE_FROM_IMAGES = 2000  # smaller sets are decoded in seconds and need no cache files
 _ITEMS_PER_TASK = 32
 _MAX_THREADS = 16
 _CHUNK_BYTES = 1 << 20
@@ -28,18 +29,20 @@ _LARGE_PX = 24_000_000
 _one_large_image = threading.Lock()  # bounds memory to a few small images and one large one
 
 
-class Good(NamedTuple):
-    """What is kept of a image that decodes: the hash of its bytes, and its thumbnail."""
+class ImageSummary(NamedTuple):
+    """Hash of the bytes and thumbnail of an image that decodes."""
 
     digest: bytes
     thumbnail: Uint8Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Screened:
-    """The items whose images decode, the others with the reason, and id -> hash of the bytes.
+class ScanResult:
+    """The items whose images decode, and the others with the reason.
 
-    `thumbnails_N` holds those of the items, [N, 16, 16, 3].
+    Args:
+        digests: id -> hash of the encoded bytes.
+        thumbnails_N: [N, 16, 16, 3], one per item.
     """
 
     items: tuple[Item, ...]
@@ -48,74 +51,77 @@ class Screened:
     thumbnails_N: Uint8Array = field(repr=False)
 
 
-def screen(
+def scan_images(
     store: ImageStore,
     items: Sequence[Item],
     *,
     max_pixels: float,
-    progress: Callable[[int, int], None] | None = None,
-) -> Screened:
-    """Return which images can be decoded in full; `progress` gets (done, total).
+    progress: OnProgress | None = None,
+) -> ScanResult:
+    """Return which images decode completely.
 
-    What is larger than `max_pixels` is refused by its header alone. Of `REMEMBER_FROM` images or
-    more the good ones are remembered: at the next start only new and changed files are decoded.
+    Images above `max_pixels` are refused by their header, undecoded. With `CACHE_FROM_IMAGES`
+    images or more, readable ones are cached: the next run decodes only new and changed files.
+
+    Args:
+        progress: called with (images done, images in total).
     """
-    remembered = Verdicts(store, max_pixels) if len(items) >= REMEMBER_FROM else None
+    cache = ScanCache(store, max_pixels) if len(items) >= CACHE_FROM_IMAGES else None
     tasks = [items[i : i + _ITEMS_PER_TASK] for i in range(0, len(items), _ITEMS_PER_TASK)]
-    good: list[Item] = []
+    readable: list[Item] = []
     quarantined: list[Quarantined] = []
     digests: dict[str, bytes] = {}
     thumbnails: list[Uint8Array] = []
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
     try:
-        for verdicts in pool.map(
-            lambda task: [_recheck(store, i, max_pixels, remembered) for i in task], tasks
+        for outcomes in pool.map(
+            lambda task: [_check_cached(store, i, max_pixels, cache) for i in task], tasks
         ):
-            for item, verdict in zip(items[done : done + len(verdicts)], verdicts, strict=True):
-                if isinstance(verdict, Good):
-                    good.append(item)
-                    digests[item.id] = verdict.digest
-                    thumbnails.append(verdict.thumbnail)
+            for item, outcome in zip(items[done : done + len(outcomes)], outcomes, strict=True):
+                if isinstance(outcome, ImageSummary):
+                    readable.append(item)
+                    digests[item.id] = outcome.digest
+                    thumbnails.append(outcome.thumbnail)
                 else:
-                    quarantined.append(Quarantined(store.name(item.row), verdict))
-            done += len(verdicts)
+                    quarantined.append(Quarantined(store.name(item.row), outcome))
+            done += len(outcomes)
             if progress:
                 progress(done, len(items))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        if remembered:
-            remembered.save()
+        if cache:
+            cache.save()
     thumbnails_N = np.array(thumbnails, dtype=np.uint8).reshape(-1, *THUMBNAIL_SHAPE)
-    return Screened(tuple(good), tuple(quarantined), digests, thumbnails_N)
+    return ScanResult(tuple(readable), tuple(quarantined), digests, thumbnails_N)
 
 
-def _recheck(
-    store: ImageStore, item: Item, max_pixels: float, remembered: Verdicts | None
-) -> Good | str:
-    """Return what `_check` does, from memory if the file is as it was when it was found good."""
-    if remembered is None:
+def _check_cached(
+    store: ImageStore, item: Item, max_pixels: float, cache: ScanCache | None
+) -> ImageSummary | str:
+    """Return what `_check` does, from the cache if the file is unchanged since."""
+    if cache is None:
         return _check(store, item, max_pixels)
     try:
-        state = remembered.state(item.row)
-    except OSError:  # gone, or no permission: `_check` says so
+        state = cache.state(item.row)
+    except OSError:  # missing, or no permission: `_check` reports it
         state = ""
-    known = remembered.good(item.id, state)
-    if known is not None:
-        return Good(*known)
-    verdict = _check(store, item, max_pixels)
-    if isinstance(verdict, Good):
-        remembered.add(item.id, state, verdict.digest, verdict.thumbnail)
-    return verdict
+    cached = cache.get(item.id, state)
+    if cached is not None:
+        return ImageSummary(*cached)
+    outcome = _check(store, item, max_pixels)
+    if isinstance(outcome, ImageSummary):
+        cache.add(item.id, state, outcome.digest, outcome.thumbnail)
+    return outcome
 
 
-def _check(store: ImageStore, item: Item, max_pixels: float) -> Good | str:
-    """Return the hash and the thumbnail of a image, or the reason why it cannot be used."""
+def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | str:
+    """Return hash and thumbnail of an image, or the reason why it cannot be used."""
     try:
         with store.open(item.row) as stream:
             image = open_image(stream, max_pixels)
             large = image.width * image.height > _LARGE_PX
-            # JPEG at down to 1/8: all its data is still read, in half the time.
+            # JPEG at down to 1/8 size: all its data is still read, in half the time.
             image.draft(None, (DECODED_PX, DECODED_PX))
             with _one_large_image if large else nullcontext():
                 small = thumbnail(to_rgb(image))
@@ -123,7 +129,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> Good | str:
             digest = hashlib.blake2b(digest_size=16)
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
-            return Good(digest.digest(), small)
+            return ImageSummary(digest.digest(), small)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ImageUnreadableError as error:

@@ -1,8 +1,8 @@
-"""Which images were found good before, so that a large set is decoded once and not at each start.
+"""Cache of the scan: which images decoded before, so that a large set is decoded only once.
 
-Kept in the cache folder, two files a data set: verdicts, and thumbnails by the hash of the image.
-Only good verdicts are kept, each with size and times of the file; a file that was touched since is
-decoded again. Losing the cache costs time alone.
+Two files a data set in the cache folder: id -> state of the file and hash of the image, and
+thumbnails by hash. Only readable images are cached; a file whose size or times changed is decoded
+again. Deleting the cache costs only time.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from gendataagent.data.near_duplicates import THUMBNAIL_SHAPE, Uint8Array
 from gendataagent.data.sets import ImageStore
 from gendataagent.data.tables import cache_folder
 
-_FORM = 1  # raise it when `screening` refuses what it let pass before
-_THUMBNAIL_FORM = 1  # raise it when thumbnails are made in another way
+_FORMAT = 1  # raise it when `scan` refuses images that it accepted before
+_THUMBNAIL_FORMAT = 1  # raise it when thumbnails are computed differently
 _RECORD = np.dtype([("digest", "V16"), ("thumbnail", np.uint8, THUMBNAIL_SHAPE)])
 
 
 @runtime_checkable
-class LastingStore(Protocol):
-    """A store on disk that can tell without reading a image whether it has changed."""
+class TrackedStore(Protocol):
+    """A store on disk that can tell whether an image changed without reading it."""
 
     @property
-    def place(self) -> str:
-        """What tells this store from others: the absolute path of its folder."""
+    def location(self) -> str:
+        """What identifies this store: the absolute path of its folder."""
         ...
 
     def state(self, row: int) -> str:
-        """Return size and times of the file; raise OSError if there is none."""
+        """Return size and times of the file; raise OSError if it is missing."""
         ...
 
 
-class Verdicts:
-    """Good verdicts of one store: id -> (state of the file, hash of its bytes), and thumbnails.
+class ScanCache:
+    """Readable images of one store: id -> (state of the file, hash of its bytes), and thumbnails.
 
-    What `_known` names was on disk when it was opened.
+    `_known` is what was on disk when the cache was opened, `_new` what was added since.
     """
 
     def __init__(self, store: ImageStore, max_pixels: float) -> None:
-        self._store = store if isinstance(store, LastingStore) else None
+        self._store = store if isinstance(store, TrackedStore) else None
         self._new: dict[str, list[str]] = {}
         self._known: Mapping[str, list[str]] = {}
         self._known_thumbnails = np.empty(0, dtype=_RECORD)
         self._new_thumbnails: dict[bytes, Uint8Array] = {}
         if self._store is not None:
-            self._file = _file_of(self._store.place, max_pixels)
+            self._file = _file_of(self._store.location, max_pixels)
             self._known = _read(self._file)
-            self._thumbnail_file = _thumbnail_file_of(self._store.place)
+            self._thumbnail_file = _thumbnail_file_of(self._store.location)
             self._known_thumbnails = _read_thumbnails(self._thumbnail_file)
         self._row_of = {
             digest.tobytes(): row for row, digest in enumerate(self._known_thumbnails["digest"])
         }
 
     def state(self, row: int) -> str:
-        """Return the state of a image's file; "" where the store cannot tell."""
+        """Return the state of an image's file; "" if the store does not track it."""
         return self._store.state(row) if self._store is not None else ""
 
-    def good(self, source_id: str, state: str) -> tuple[bytes, Uint8Array] | None:
-        """Return hash and thumbnail of a image that was good in this very state, else None."""
+    def get(self, source_id: str, state: str) -> tuple[bytes, Uint8Array] | None:
+        """Return hash and thumbnail of an image that decoded in this state, else None."""
         found = self._known.get(source_id)
         if not found or not state or found[0] != state:
             return None
@@ -76,13 +76,13 @@ class Verdicts:
         return None if row is None else (digest, self._known_thumbnails["thumbnail"][row])
 
     def add(self, source_id: str, state: str, digest: bytes, thumbnail: Uint8Array) -> None:
-        """Note a good image."""
+        """Add an image that decoded."""
         if state:
             self._new[source_id] = [state, digest.hex()]
             self._new_thumbnails[digest] = thumbnail
 
     def save(self) -> None:
-        """Write down what is new; a cache folder that cannot be written costs time, not the run."""
+        """Write what is new; a cache folder that cannot be written does not stop the run."""
         if self._store is None:
             return
         try:
@@ -92,26 +92,26 @@ class Verdicts:
                 content = np.concatenate([self._known_thumbnails, rows]).tobytes()
                 files.write_bytes(self._thumbnail_file, content)
             if any(self._known.get(i) != v for i, v in self._new.items()):
-                verdicts = json.dumps({**self._known, **self._new})
-                files.write_bytes(self._file, verdicts.encode())
+                entries = json.dumps({**self._known, **self._new})
+                files.write_bytes(self._file, entries.encode())
         except StorageError:
-            pass  # decoded again at the next start
+            pass  # decoded again at the next run
 
 
-def _file_of(place: str, max_pixels: float) -> Path:
-    what = json.dumps([_FORM, place, max_pixels])
+def _file_of(location: str, max_pixels: float) -> Path:
+    what = json.dumps([_FORMAT, location, max_pixels])
     name = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
     return cache_folder() / "readable" / f"{name}.json"
 
 
-def _thumbnail_file_of(place: str) -> Path:
-    what = json.dumps([_THUMBNAIL_FORM, place])
+def _thumbnail_file_of(location: str) -> Path:
+    what = json.dumps([_THUMBNAIL_FORMAT, location])
     name = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
     return cache_folder() / "thumbnails" / f"{name}.bin"
 
 
 def _read_thumbnails(path: Path) -> npt.NDArray[np.void]:
-    """Return what a file of thumbnails holds; nothing if it is not there or not whole."""
+    """Return the records of a thumbnail file; none if it is missing or incomplete."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -122,13 +122,13 @@ def _read_thumbnails(path: Path) -> npt.NDArray[np.void]:
 
 
 def _read(path: Path) -> Mapping[str, list[str]]:
-    """Return what a cache file holds; nothing if it is not there or damaged."""
+    """Return the entries of a cache file; none if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(
+        valid = all(
             len(entry) == 2 and isinstance(entry[0], str) and bytes.fromhex(entry[1])
             for entry in content.values()
         )
-        return content if whole else {}
+        return content if valid else {}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

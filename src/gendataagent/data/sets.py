@@ -1,4 +1,4 @@
-"""Labelled images with stable ids, decoded when asked for."""
+"""Labelled images with stable ids, decoded on access."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gendataagent.data.images import open_image, to_rgb
 
 
 class ImageStore(Protocol):
-    """Where encoded images lie, addressed by row number. Picklable, readable from any thread."""
+    """Where encoded images are stored, addressed by row. Picklable, readable from any thread."""
 
     def open(self, row: int) -> BinaryIO:
         """Return the encoded image; raise OSError or `ImageUnreadableError` if there is none."""
         ...
 
     def name(self, row: int) -> str:
-        """Return how a person finds the image: relative file path, or file and row."""
+        """Return where a user finds the image: relative file path, or file and row."""
         ...
 
 
@@ -33,26 +33,25 @@ class MemoryStore:
     encoded: tuple[bytes, ...]
 
     def open(self, row: int) -> BinaryIO:
-        """Return the encoded image."""
         return io.BytesIO(self.encoded[row])
 
     def name(self, row: int) -> str:
-        """Return the position."""
         return f"image {row}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledImages:
-    """An immutable sequence of labelled images with stable ids.
+    """An immutable sequence of labelled images with stable ids: one split of a data set.
 
-    Picklable and cheap to send to workers: it holds where the images are, not their pixels.
+    The concrete class behind the protocol `data.pixels.ImageSet`. Picklable and cheap to send to
+    workers: it holds where the images are stored, not their pixels.
 
     Args:
         class_names: in label order; the same in all splits.
         ids: unique over all splits of a data set, ASCII or Unicode in NFC, stable between runs.
         labels: index into `class_names`, one per id.
         rows: position of each image in `store`.
-        max_pixels: images above are refused, as at load time.
+        max_pixels: larger images are refused, as at load time.
     """
 
     class_names: tuple[str, ...]
@@ -65,14 +64,14 @@ class LabelledImages:
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.labels) == len(self.rows):
             raise DataError(
-                "ids, labels and images must be equally many, got "
+                "ids, labels and images must be equal in number, got "
                 f"{len(self.ids)}, {len(self.labels)} and {len(self.rows)}"
             )
         if len(set(self.ids)) < len(self.ids):
-            raise DataError("ids must be unique, got some twice; give each image its own")
+            raise DataError("ids must be unique, got some twice; give each image an id of its own")
         if any(not 0 <= label < len(self.class_names) for label in self.labels):
             raise DataError(
-                f"labels must lie in 0..{len(self.class_names) - 1} (class_names has "
+                f"labels must be in 0..{len(self.class_names) - 1} (class_names has "
                 f"{len(self.class_names)}), got {min(self.labels)}..{max(self.labels)}"
             )
 
@@ -85,7 +84,7 @@ class LabelledImages:
         class_names: Sequence[str],
         ids: Sequence[str],
     ) -> Self:
-        """Return a set of images at hand, kept as PNG in memory; any mode PNG can store."""
+        """Return a set of images kept in memory as PNG; any mode that PNG can store."""
         encoded = []
         for image in images:
             buffer = io.BytesIO()
@@ -107,7 +106,7 @@ class LabelledImages:
 
         Raises:
             IndexError: no such position.
-            ImageUnreadableError: it was moved, changed or damaged after it was checked.
+            ImageUnreadableError: it was moved, changed or damaged after loading.
         """
         row, source_id = self.rows[index], self.ids[index]
         try:
@@ -146,10 +145,9 @@ class LabelledImages:
 
 
 def median_side_px(images: LabelledImages, *, sample: int = 200) -> int:
-    """Return the median length in px of the shorter side; only headers are read.
+    """Return the median length in px of the shorter side, from the headers alone.
 
-    At most `sample` images are looked at, evenly spaced, so that the answer is the same each
-    time.
+    At most `sample` images are read, evenly spaced, so that the result is reproducible.
 
     Raises:
         DataError: the set is empty.

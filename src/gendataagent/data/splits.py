@@ -1,4 +1,4 @@
-"""Train, validation and test: drawn where they are missing, checked where they are given."""
+"""Train, validation and test: drawn if missing, checked if given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.records import derive_seed
 from gendataagent.data.deduplication import NearDuplicate
-from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, some
+from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, first_few
 from gendataagent.data.near_duplicates import Uint8Array
 from gendataagent.data.sets import LabelledImages
 
@@ -23,13 +23,13 @@ class ImageSplits:
     """A data set ready for a run; the three splits share one tuple of class names.
 
     Args:
-        quarantined: what was refused, with the reason.
-        notes: sentences a reader of the run should see.
-        fingerprint: hash over split, id and class of all images; the same wherever the data
-            lies and in whatever order the system lists the files.
-        near_duplicates: images that repeat one of another split, taken out or not.
+        quarantined: unreadable images, each with the reason.
+        notes: sentences for the user.
+        fingerprint: hash over split, id and class of all images; independent of where the data
+            is stored and of the order in which the system lists files.
+        near_duplicates: images with a near-duplicate in another split, removed or not.
         thumbnails: split -> [N, 16, 16, 3] of its images in order, for validation and test:
-            enough to recognise a copy, without any label.
+            used to recognise copies, without labels.
     """
 
     train: LabelledImages
@@ -43,7 +43,7 @@ class ImageSplits:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in label order."""
+        """Class names in label order."""
         return self.train.class_names
 
     def by_name(self) -> dict[str, LabelledImages]:
@@ -51,7 +51,7 @@ class ImageSplits:
         return {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one JSON row per image (split, id, class, label): the split, written down."""
+        """Return one JSON row per image: split, id, class, label."""
         return [
             {"split": split, "id": source_id, "class": self.class_names[label], "label": label}
             for split, images in self.by_name().items()
@@ -60,7 +60,7 @@ class ImageSplits:
 
 
 def fingerprint_of(items: Sequence[Item]) -> str:
-    """Return a hash over split, id and class that does not depend on the order of the items."""
+    """Return a hash over split, id and class, independent of the order of the items."""
     rows = sorted(json.dumps([item.split, item.id, item.class_name]) for item in items)
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
@@ -68,11 +68,11 @@ def fingerprint_of(items: Sequence[Item]) -> str:
 def draw_missing_splits(
     items: Sequence[Item], digests: Mapping[str, bytes], config: DataConfig, *, seed: int
 ) -> tuple[list[Item], list[str]]:
-    """Return the items with the splits that are missing taken from train, and notes.
+    """Return the items with missing splits drawn from train, stratified by class, and notes.
 
-    Each class gives its share (at least one image) to each missing split; a class of one image
-    keeps it in train, and one of two gives the other to test if that is missing. Images with the
-    same bytes stay together, or the test would hold what was trained on.
+    Each class gives its share (at least one image) to each missing split, test first; the last
+    image of a class stays in train. Images with identical bytes go to the same split, or test
+    would contain training images.
     """
     shares = {VALIDATION: config.validation_share, TEST: config.test_share}
     given = {item.split for item in items}
@@ -98,12 +98,12 @@ def draw_missing_splits(
                 moved.update((item.id, split) for item in group)
             start += count
     notes = [
-        f"No {split} split was given: {count} images were drawn for it from train "
-        f"(share {shares[split]:g} of each class, seed {seed})."
+        f"No {split} split given: drew {count} images from train (share {shares[split]:g} of each "
+        f"class, seed {seed})."
         for split, count in sorted(Counter(moved.values()).items())
     ]
     notes += [
-        f"Too few images to give any to {split}: {some(names)}."
+        f"Classes too small for the {split} split: {first_few(names)}."
         for split, names in sorted(short.items())
         if names
     ]
@@ -111,7 +111,7 @@ def draw_missing_splits(
 
 
 def _counts(total: int, missing: Sequence[str], shares: Mapping[str, float]) -> dict[str, int]:
-    """Return how many of `total` images each missing split gets; at least one is left."""
+    """Return how many of `total` images each missing split gets; at least one stays in train."""
     counts = {split: max(1, int(total * shares[split] + 0.5)) for split in missing}
     while total - sum(counts.values()) < 1 and any(counts.values()):
         largest = max(reversed(counts), key=lambda split: counts[split])  # validation on a tie
@@ -124,7 +124,7 @@ def draw_train_subset(
 ) -> tuple[list[Item], list[str]]:
     """Return the items with `per_class` training images of each class (0 = all), and notes.
 
-    At one seed a smaller subset is part of every larger one.
+    With the same seed, a smaller subset is contained in every larger one.
     """
     if not per_class:
         return list(items), []
@@ -137,9 +137,13 @@ def draw_train_subset(
         members.sort(key=lambda item: derive_seed(seed, "train-per-class", item.id))
         chosen.update(item.id for item in members[:per_class])
     kept = [item for item in items if item.split != TRAIN or item.id in chosen]
-    notes = [f"Training uses {len(chosen)} images, {per_class} of each class drawn by seed."]
+    notes = [
+        f"Training uses {len(chosen)} images: {per_class} of each class, drawn at random by seed."
+    ]
     if small := sorted(name for name, members in by_class.items() if len(members) < per_class):
-        notes.append(f"Fewer than data.train_per_class = {per_class} there: {some(small)}.")
+        notes.append(
+            f"Classes with fewer than data.train_per_class={per_class} images: {first_few(small)}."
+        )
     return kept, notes
 
 
@@ -149,60 +153,63 @@ def check_classes(
     """Return the classes that have readable training images, in label order, and notes.
 
     Raises:
-        DataError: fewer than two classes, or validation / test images of a class that train
-            lacks.
+        DataError: fewer than two classes, or validation or test images of a class without
+            training images.
     """
     if repeated := [name for name, count in Counter(class_names).items() if count > 1]:
-        raise DataError(f"class names must differ, got twice: {some(repeated)}; rename one")
+        raise DataError(f"class names must be unique, got twice: {first_few(repeated)}; rename one")
     per_split = {split: {i.class_name for i in items if i.split == split} for split in SPLITS}
     present = tuple(name for name in class_names if name in per_split[TRAIN])
     notes = []
     for split in (VALIDATION, TEST):
         if unknown := sorted(per_split[split] - set(present)):
             raise DataError(
-                f"the {split} split has images of {some(unknown)}, of which train has no "
-                f"readable image; train has {some(list(present), at_most=20)}. Add training "
-                f"images, or take the class out of {split} (names must be spelled alike)"
+                f"the {split} split has images of {first_few(unknown)}, but train has no readable "
+                f"ones; train has {first_few(list(present), at_most=20)}. Add training images, or "
+                f"remove the class from {split} (class names must match exactly)"
             )
         absent = [name for name in present if name not in per_split[split]]
         if absent and per_split[split]:
-            notes.append(f"The {split} split has no image of: {some(absent)}.")
+            notes.append(f"The {split} split has no image of: {first_few(absent)}.")
     dropped = [name for name in class_names if name not in present]
     if len(present) < 2:
-        got = some(list(present)) or "none"
-        without = f" (none readable of: {some(dropped)})" if dropped else ""
+        got = first_few(list(present)) or "none"
+        without = f" (no readable image of: {first_few(dropped)})" if dropped else ""
         raise DataError(
             f"at least two classes with readable images are needed, got {got}{without}. If the "
-            "class folders lie one level deeper, give that folder as data.path"
+            "class folders are one level deeper, give that folder as data.path"
         )
     if dropped:
-        notes.append(f"Dropped {len(dropped)} classes without readable images: {some(dropped)}.")
+        notes.append(
+            f"Dropped {len(dropped)} classes without readable images: {first_few(dropped)}."
+        )
     return present, notes
 
 
 def duplicate_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list[str]:
-    """Return notes on images that are byte for byte the same in two splits or two classes."""
+    """Return notes on images with identical bytes in two splits or two classes."""
     same: dict[bytes, list[Item]] = defaultdict(list)
     for item in items:
         same[digests[item.id]].append(item)
     leaks: dict[tuple[str, str], list[tuple[Item, Item]]] = defaultdict(list)
-    torn: list[tuple[Item, Item]] = []
+    conflicting: list[tuple[Item, Item]] = []
     for group in same.values():
         first = {split: next((i for i in group if i.split == split), None) for split in SPLITS}
         for one, other in ((TRAIN, TEST), (TRAIN, VALIDATION), (VALIDATION, TEST)):
             twin = first[one]
             if twin:
                 leaks[one, other] += [(item, twin) for item in group if item.split == other]
-        torn += [(group[0], i) for i in group if i.class_name != group[0].class_name][:1]
+        conflicting += [(group[0], i) for i in group if i.class_name != group[0].class_name][:1]
     notes = [
-        f"{len(pairs)} images of {other} are byte for byte in {one} too (first: "
-        f"{pairs[0][0].id} = {pairs[0][1].id}); figures on {other} look better than they are."
+        f"{len(pairs)} images of {other} are identical to images of {one} (first: "
+        f"{pairs[0][0].id} = {pairs[0][1].id}); {other} figures may be too high."
         for (one, other), pairs in leaks.items()
         if pairs
     ]
-    if torn:
+    if conflicting:
+        one_item, other_item = conflicting[0]
         notes.append(
-            f"{len(torn)} images carry two different classes (first: {torn[0][0].id} = "
-            f"{torn[0][1].id})."
+            f"{len(conflicting)} images occur with two different classes (first: {one_item.id} = "
+            f"{other_item.id})."
         )
     return notes

@@ -1,8 +1,7 @@
 """Parquet files and data sets saved by Hugging Face `datasets`, read with pyarrow alone.
 
-Images stay on disk as a memory-mapped Arrow table. A parquet file cannot be read row by row, so a
-large one is unpacked once into the cache folder ($GENDATAAGENT_CACHE, else
-$XDG_CACHE_HOME/gendataagent, else ~/.cache/gendataagent); small ones are held in memory.
+Images stay on disk in a memory-mapped Arrow table. A parquet file cannot be read row by row, so a
+large one is unpacked once into the cache folder; small ones are held in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO
 
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import atomic_writer
-from gendataagent.data.listing import TRAIN, split_in, split_of
+from gendataagent.data.index import TRAIN, split_in, split_of
 
 IN_MEMORY_BYTES = 256 << 20
 _ROWS_PER_BATCH = 256
@@ -36,11 +35,11 @@ class TableFile:
 
     @property
     def is_parquet(self) -> bool:
-        """Whether it is parquet, not an Arrow stream."""
+        """Whether it is parquet, else an Arrow stream."""
         return self.path.endswith(".parquet")
 
     def schema(self) -> Any:
-        """Return the pyarrow schema; raise `DataError` naming a file that is broken."""
+        """Return the pyarrow schema; raise `DataError` if the file is broken."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -55,7 +54,7 @@ class TableFile:
             ) from error
 
     def read(self, columns: Sequence[str]) -> Any:
-        """Return these columns as a pyarrow table; an Arrow file is mapped, not loaded."""
+        """Return these columns as a pyarrow table; an Arrow file is memory-mapped."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -70,10 +69,10 @@ class TableFile:
 
 
 class TableStore:
-    """The image column of several tables, one after the other. Opened anew in each process.
+    """The concatenated image columns of several tables, reopened in each process.
 
     Args:
-        folder: where relative image paths start that a table holds instead of bytes.
+        folder: base of relative image paths, for tables that hold paths instead of bytes.
     """
 
     def __init__(self, files: Sequence[TableFile], column: str, folder: str) -> None:
@@ -94,7 +93,6 @@ class TableStore:
         return type(self), (self._files, self._column, self._folder)
 
     def open(self, row: int) -> BinaryIO:
-        """Return the encoded image of a row."""
         chunk = bisect_right(self._chunk_ends, row)
         start = self._chunk_ends[chunk - 1] if chunk else 0
         value = self._chunks[chunk][row - start].as_py()
@@ -105,15 +103,15 @@ class TableStore:
             return io.BytesIO(content)
         if path:
             return open(os.path.join(self._folder, path), "rb")
-        raise ImageUnreadableError("the row holds no image")
+        raise ImageUnreadableError("the row has no image")
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The absolute paths of the files, and the column."""
         return json.dumps([*(os.path.realpath(file.path) for file in self._files), self._column])
 
     def state(self, row: int) -> str:
-        """Return size and times of the file that holds a row; "" if the image lies beside it."""
+        """Return size and times of the file with a row; "" if the image is a file of its own."""
         chunk = bisect_right(self._chunk_ends, row)
         value = self._chunks[chunk][row - (self._chunk_ends[chunk - 1] if chunk else 0)]
         if isinstance(value, Mapping):
@@ -124,14 +122,14 @@ class TableStore:
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
     def name(self, row: int) -> str:
-        """Return `file#row`, counted from 0 in each file."""
+        """Return `file#row`, rows counted from 0 in each file."""
         number = bisect_right(self._file_ends, row)
         start = self._file_ends[number - 1] if number else 0
         return f"{self._files[number].name}#{row - start}"
 
 
 def _unpacked(file: TableFile, column: str) -> TableFile:
-    """Return an Arrow stream file in the cache that holds one column of a parquet file."""
+    """Return an Arrow stream file in the cache with one column of a parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -158,7 +156,7 @@ def cache_folder() -> Path:
 def parquet_files(root: Path, names: Sequence[str]) -> tuple[list[TableFile], list[str]]:
     """Return the parquet files `names` below `root` with their splits, and notes.
 
-    A file's split is a word of its name (train-00000-of-00002.parquet), else of the nearest folder.
+    The split is a word of the file name (train-00000-of-00002.parquet), else of the nearest folder.
     """
     found = []
     for name in names:
@@ -184,7 +182,7 @@ def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
                 found.append((name, str(root / name), split_of(split)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{root} is not a whole data set saved by datasets ({error}); save it again with "
+            f"{root} is not a complete data set saved by datasets ({error}); save it again with "
             "save_to_disk"
         ) from error
     return with_splits(root, found)
@@ -193,13 +191,13 @@ def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
 def with_splits(
     root: Path, found: list[tuple[str, str, str | None]]
 ) -> tuple[list[TableFile], list[str]]:
-    """Return the files in a fixed order; where none names a split, all are train."""
+    """Return the files sorted by name, and notes; if none names a split, all are train."""
     found = sorted(found, key=lambda entry: entry[0])
     notes: list[str] = []
     splits = {split for _, _, split in found}
     if len(splits) == 1:
         if splits - {None, TRAIN}:
-            notes.append(f"The only split there is, {splits.pop()}, is used for training.")
+            notes.append(f"The only split, {splits.pop()}, is used for training.")
         return [TableFile(path, name, TRAIN) for name, path, _ in found], notes
     if found and TRAIN not in splits:
         raise DataError(
@@ -207,5 +205,5 @@ def with_splits(
             "the training part train, as in train.parquet"
         )
     if ignored := [name for name, _, split in found if split is None]:
-        notes.append(f"Ignored tables of no known split: {', '.join(ignored)}.")
+        notes.append(f"Ignored tables that name no split: {', '.join(ignored)}.")
     return [TableFile(path, name, split) for name, path, split in found if split], notes

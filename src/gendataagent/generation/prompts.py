@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
 
 # The format of the paper [S]; the class name leads because captioners miss fine-grained names and
 # text encoders cut long prompts at the end.

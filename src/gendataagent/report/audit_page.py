@@ -1,4 +1,4 @@
-"""A leakage audit as files: a page of pairs of images, or JSON lines."""
+"""A leakage audit as a file: a page with the pairs of images, or JSON lines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.records import HELD_OUT
+from gendataagent.data.near_duplicates import DUPLICATE_CORRELATION
 from gendataagent.report.markup import count, esc, name, section, table
 from gendataagent.report.skeleton import document
 from gendataagent.report.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    from gendataagent.data.leakage import Duplicate
+    from gendataagent.data.leakage import DuplicatePair
     from gendataagent.runs.audit import Audit, AuditedSet
 
 PAIRS_SHOWN = 120
@@ -23,17 +24,17 @@ SUFFIXES = (".html", ".jsonl")
 
 
 def check_out(path: Path) -> None:
-    """Raise `ConfigError` if no audit can be written under that name."""
+    """Raise `ConfigError` if the suffix is not supported."""
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"--out must end in {' or '.join(SUFFIXES)}; got {path.name}")
 
 
 def write_audit(audit: Audit, path: Path) -> None:
-    """Write every pair as JSON lines, or the closest ones as a page of images, by the ending.
+    """Write every pair as JSON lines, or the closest ones as a page with images, by the suffix.
 
     Raises:
-        ConfigError: another ending.
-        StorageError: it cannot be written.
+        ConfigError: another suffix.
+        StorageError: the file cannot be written.
     """
     check_out(path)
     if path.suffix == ".jsonl":
@@ -55,27 +56,30 @@ def _page(audit: Audit) -> str:
         ]
         for one in audit.sets
     ]
-    head = ["set", "images", "repeat test", "repeat validation"]
-    counts = section("sets", "Sets", table(head, rows, caption="Repeats of held-out images"))
+    head = ["set", "images", *(f"of {split}" for split in HELD_OUT)]
+    counts = section(
+        "sets", "Sets", table(head, rows, caption="Near-duplicates of test and validation images")
+    )
     shown = pairs[:PAIRS_SHOWN]
-    more = f"The closest {len(shown)} of {len(pairs)}; all with --out FILE.jsonl." if shown else ""
+    more = f"The closest {len(shown)} of {len(pairs)}; --out FILE.jsonl lists all." if shown else ""
     sheet = section("pairs", "Pairs", _sheet(audit, shown), lead=more)
     header = (
-        '<p class="eyebrow">GenDataAgent</p><h1>Images that repeat held-out ones</h1>'
-        f'<p class="lead">Thumbnails that correlate more than {audit.threshold:g}, mirrored or '
-        "not. Look at the pairs: below 0.94 not all are the same photograph.</p>"
+        '<p class="eyebrow">GenDataAgent</p><h1>Leakage audit</h1>'
+        '<p class="lead">Near-duplicates of test and validation images: their thumbnails correlate '
+        f"more than {DUPLICATE_CORRELATION:g}, mirrored or not. Look at the pairs: below 0.94 not "
+        "all are the same photograph.</p>"
     )
     return document(
         title="Leakage audit",
         header=header,
         body=counts + sheet,
         navigation=(("sets", "Sets"), ("pairs", "Pairs")),
-        footer="Nothing was changed.",
+        footer="The audit changed nothing.",
     )
 
 
-def _sheet(audit: Audit, pairs: Sequence[tuple[AuditedSet, str, Duplicate]]) -> str:
-    """Return a table of pairs with both images; files of their own only while it is made."""
+def _sheet(audit: Audit, pairs: Sequence[tuple[AuditedSet, str, DuplicatePair]]) -> str:
+    """Return a table of the pairs with both images, embedded."""
     thumbnails = Thumbnails()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -90,5 +94,5 @@ def _sheet(audit: Audit, pairs: Sequence[tuple[AuditedSet, str, Duplicate]]) -> 
                 [f"{pair.correlation:.3f}{mirrored}", f"{esc(one.title)}<br>{cells[0]}",
                  f"{esc(split)}<br>{cells[1]}"]
             )  # fmt: skip
-    head = ["correlation", "image", "repeats"]
+    head = ["correlation", "image", "near-duplicate of"]
     return table(head, rows, caption="Pairs", numeric=False) if rows else ""

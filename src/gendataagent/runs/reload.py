@@ -17,7 +17,7 @@ from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages, load_data
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
 from gendataagent.data.pixels import Pixels
 from gendataagent.training import corruptions
 from gendataagent.training.augmentation import Augmenter

@@ -24,7 +24,7 @@ from gendataagent.core.progress import Progress, Stopwatch, counting
 from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data, median_side_px
-from gendataagent.data.leakage import HeldOut
+from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
 from gendataagent.generation.backends import Backends, build_backends
@@ -100,7 +100,7 @@ def prepare(
             pixels=real,
             validation=validation,
             trainer=trainer,
-            held_out=HeldOut.of(splits, config.data),
+            held_out=LeakageCheck.of(splits, config.data),
             progress=progress,
         )
     session = Session(
@@ -171,7 +171,7 @@ def _write_down(
     if splits.quarantined:
         notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
     if splits.near_duplicates:
-        notes.append("Which images repeat which: data/near_duplicates.jsonl in the run folder.")
+        notes.append("All near-duplicate pairs: data/near_duplicates.jsonl in the run folder.")
     said = folder.baseline_notes()
     for note in notes:
         if note not in said:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from gendataagent.config import AUTO
 from gendataagent.core.errors import DataError
-from gendataagent.data.listing import PaperCounts
+from gendataagent.data.index import PaperCounts
 from gendataagent.data.official import birds, flowers, food, imagenet, pets
-from gendataagent.data.official.archive import Archive, list_archive
+from gendataagent.data.official.archive import Archive, index_archive
 
-__all__ = ["ARCHIVES", "FOLDER", "PAPER", "find_archive", "list_archive", "not_there"]
+__all__ = ["ARCHIVES", "FOLDER", "PAPER", "find_archive", "index_archive", "missing_files_error"]
 
 FOLDER = "folder"
 
@@ -60,7 +60,7 @@ ARCHIVES = {
             ),
             read=birds.read_birdsnap,
             recognise=birds.is_birdsnap,
-            losses=" Many images of Birdsnap are gone from the web.",
+            losses=" Many Birdsnap images are no longer on the web.",
         ),
         Archive(
             key="food",
@@ -80,7 +80,7 @@ ARCHIVES = {
             files=("train/", "val/"),
             unpack=(
                 "Unpack ILSVRC2012_img_train.tar to train/nXXXXXXXX/*.JPEG and "
-                "ILSVRC2012_img_val.tar to val/, or Kaggle's ImageNet archive as it is"
+                "ILSVRC2012_img_val.tar to val/, or unpack Kaggle's ImageNet archive"
             ),
             read=imagenet.read,
             recognise=imagenet.is_imagenet100,
@@ -94,10 +94,10 @@ def find_archive(root: Path, layout: str) -> tuple[Archive, Path] | None:
     """Return the archive at `root` or one level below and its folder; None if there is none.
 
     Args:
-        layout: "auto" to recognise one by its files, "folder" for none, or the one it has to be.
+        layout: "auto" to recognise one by its files, "folder" for none, or a key of `ARCHIVES`.
 
     Raises:
-        DataError: there is more than one.
+        DataError: more than one archive.
     """
     if layout == FOLDER:
         return None
@@ -112,20 +112,22 @@ def find_archive(root: Path, layout: str) -> tuple[Archive, Path] | None:
             break
     if len(found) > 1:
         places = ", ".join(f"{base} ({archive.counts.title})" for archive, base in found)
-        raise DataError(f"{root} holds more than one data set: {places}. Name one as data.path")
+        raise DataError(
+            f"{root} holds more than one data set: {places}. Give one of them as data.path"
+        )
     return found[0] if found else None
 
 
-def not_there(root: Path, layout: str) -> DataError:
-    """Return the error that says what lacks at the place that comes nearest to the archive."""
+def missing_files_error(root: Path, layout: str) -> DataError:
+    """Return the error naming the files missing at the location closest to the archive."""
     archive = ARCHIVES[layout]
     bases = [base for place in _places(root) for base in _bases(archive, place)]
     nearest = min(bases, key=lambda base: len(list(archive.missing(base))))
-    lacks = ", ".join(name.replace("|", " or ") for name in archive.missing(nearest))
+    missing = ", ".join(name.replace("|", " or ") for name in archive.missing(nearest))
     return DataError(
-        f"data.layout is {archive.key}, but {nearest} lacks {lacks} of {archive.counts.title} (the "
-        f"sub-folders of {root} were looked into as well). {archive.unpack}, or set data.layout to "
-        "folder for one folder a class"
+        f"data.layout is {archive.key}, but {missing} of {archive.counts.title} is missing in "
+        f"{nearest} (sub-folders of {root} were searched too). {archive.unpack}, or set "
+        "data.layout=folder for one folder a class"
     )
 
 

@@ -1,4 +1,4 @@
-"""What an official archive is to us, and from its lists to a listing of images that are there."""
+"""An official archive: the files it consists of, and the index of its images."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.folder import FolderStore
-from gendataagent.data.listing import (
+from gendataagent.data.index import (
     TEST,
     TRAIN,
+    DatasetIndex,
     Item,
-    Listing,
     PaperCounts,
     Quarantined,
-    readable,
-    some,
+    first_few,
+    normalise_name,
 )
 from gendataagent.data.official.lists import Line
 
-NOT_THERE = "named in the list, but there is no such file"
+MISSING_FILE = "named in the list, but the file is missing"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image as the lists name it: path relative to the archive, with forward slashes."""
+    """One image named by the lists: path relative to the archive, with forward slashes."""
 
     path: str
     class_name: str
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What the lists of an archive say. `class_names` in official order; notes for the user."""
+    """The contents of an archive's lists. `class_names` in official order; notes for the user."""
 
     entries: Sequence[Entry]
     class_names: tuple[str, ...]
@@ -50,11 +50,11 @@ class Archive:
     """One data set of the paper in its official layout.
 
     Args:
-        files: what has to be there; "a|b" = one of them. A name ending in "/" is a folder.
-        unpack: what the archives are called and where they belong, for messages.
-        read: from the archive's folder to its contents; raises `DataError` naming file and line.
-        recognise: a further test before the layout is taken to be this one unasked.
-        places: where below a given folder the archive may lie besides the folder itself.
+        files: required files; "a|b" = one of them, a name ending in "/" is a folder.
+        unpack: which archives to unpack where, for messages.
+        read: archive folder -> contents; raises `DataError` naming file and line.
+        recognise: further test before data.layout = auto picks this layout.
+        places: sub-folders of the given folder that may hold the archive.
         losses: why images may be missing, for the note.
     """
 
@@ -74,23 +74,23 @@ class Archive:
                 yield names
 
     def is_in(self, base: Path) -> bool:
-        """Return whether all of `files` are in `base`; it stops at the first that is not."""
+        """Return whether all of `files` are in `base`."""
         return next(self.missing(base), None) is None
 
 
 def _is_in(base: Path, name: str) -> bool:
-    place = base / name  # os.path instead of Path: a folder without permission is just not it
+    place = base / name  # os.path, not Path: False for a folder without permission
     return os.path.isdir(place) if name.endswith("/") else os.path.isfile(place)
 
 
-def list_archive(archive: Archive, base: Path) -> Listing:
+def index_archive(archive: Archive, base: Path) -> DatasetIndex:
     """Return the images of an archive in the order of its lists; ids are paths relative to it.
 
-    Images that are named and not there are quarantined. Test images of a class that has lost
-    all its training images are left out, for no classifier could know it.
+    Listed images that are missing are quarantined. Test images of a class without any training
+    image left are dropped, since no classifier could learn it.
 
     Raises:
-        DataError: a list is malformed, names a image twice, or no image is there at all.
+        DataError: a list is malformed or names an image twice, or all images are missing.
     """
     contents = archive.read(base)
     _check_entries(contents.entries)
@@ -98,26 +98,26 @@ def list_archive(archive: Archive, base: Path) -> Listing:
     gone = {entry.path for entry in absent}
     if contents.entries and len(gone) == len(contents.entries):
         raise DataError(
-            f"none of the {len(gone):,} images that the lists in {base} name is there (first: "
+            f"all {len(gone):,} images named by the lists in {base} are missing (first: "
             f"{contents.entries[0].path}). {archive.unpack}"
         )
     trained = {e.class_name for e in contents.entries if e.split == TRAIN and e.path not in gone}
     kept = [entry for entry in contents.entries if entry.path not in gone]
     untrained = [entry for entry in kept if entry.class_name not in trained]
     kept = [entry for entry in kept if entry.class_name in trained]
-    return Listing(
+    return DatasetIndex(
         store=FolderStore(str(base), tuple(entry.path.replace("/", os.sep) for entry in kept)),
         items=tuple(
-            Item(row, readable(entry.path), entry.class_name, entry.split)
+            Item(row, normalise_name(entry.path), entry.class_name, entry.split)
             for row, entry in enumerate(kept)
         ),
         class_names=contents.class_names,
         quarantined=tuple(
-            Quarantined(readable(entry.path), _fault(base, entry.path) or NOT_THERE)
+            Quarantined(normalise_name(entry.path), _fault(base, entry.path) or MISSING_FILE)
             for entry in absent
         ),
         notes=(
-            f"Read {base} in the official layout of {archive.counts.title} (data.layout = "
+            f"Read {base} as the official archive of {archive.counts.title} (data.layout = "
             f"{archive.key}).",
             *contents.notes,
             *_loss_notes(archive, contents.entries, absent, untrained),
@@ -132,14 +132,14 @@ def _check_entries(entries: Sequence[Entry]) -> None:
         parts = entry.path.split("/")
         if "" in parts or ".." in parts or "\\" in entry.path or "\0" in entry.path:
             raise DataError(
-                f"{_where(entry)} names {entry.path!r}, which leads out of the archive; such a "
-                "list is not the official one, unpack that again"
+                f"{_where(entry)} names {entry.path!r}, a path outside the archive; this is not "
+                "the official list, unpack the archive again"
             )
         first = seen.setdefault(entry.path, entry)
         if first is not entry:
             raise DataError(
-                f"{_where(entry)} names {entry.path} a second time (first: {_where(first)}); a "
-                "image belongs to one split. Unpack the official lists again"
+                f"{_where(entry)} names {entry.path} a second time (first: {_where(first)}), but "
+                "an image belongs to one split. Unpack the official lists again"
             )
 
 
@@ -148,11 +148,11 @@ def _where(entry: Entry) -> str:
 
 
 def _fault(base: Path, path: str) -> str | None:
-    """Return why a listed image cannot be opened, or None; its content is not looked at."""
+    """Return why a listed image cannot be opened, or None; its content is not read."""
     try:
         regular = stat.S_ISREG(os.stat(os.path.join(base, path)).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        return NOT_THERE
+        return MISSING_FILE
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None if regular else "not a regular file"
@@ -168,13 +168,13 @@ def _loss_notes(
             f"{split} {per_split[split]:,}" for split in (TRAIN, TEST) if per_split[split]
         )
         notes.append(
-            f"{len(absent):,} of {len(entries):,} listed images are not there ({counts}; first: "
+            f"{len(absent):,} of {len(entries):,} listed images are missing ({counts}; first: "
             f"{absent[0].path}).{archive.losses}"
         )
     if untrained:
         classes = sorted({entry.class_name for entry in untrained})
         notes.append(
-            f"Left out {len(untrained):,} test images of {len(classes)} classes without any "
-            f"training image: {some(classes)}."
+            f"Dropped {len(untrained):,} test images of {len(classes)} classes without any "
+            f"training image: {first_few(classes)}."
         )
     return notes

@@ -6,19 +6,19 @@ import re
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
-from gendataagent.data.listing import TEST, TRAIN
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
+from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import read_lines, read_pairs, read_table
 
 CUB_LISTS = ("images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt")
 BIRDSNAP_LISTS = ("images.txt", "species.txt", "test_images.txt")
-# where get_birdsnap.py, which comes with the lists, puts images, and where people move them
+# where get_birdsnap.py, part of the archive, puts images, and where users move them
 BIRDSNAP_FOLDERS = ("images", "download/images", "download")
 
 
 def read_cub(base: Path) -> Contents:
-    """Return CUB-200-2011: each list is "id value", 1 in train_test_split.txt is train."""
+    """Return CUB-200-2011; every list holds "id value" lines, 1 in train_test_split.txt = train."""
     classes = {
         number: readable_class_name(re.sub(r"^\d+\.", "", name))
         for number, (name, _) in read_pairs(base, "classes.txt", '"1 001.Some_Bird"').items()
@@ -29,7 +29,9 @@ def read_cub(base: Path) -> Contents:
     for number, (path, line) in read_pairs(base, "images.txt", "number and path").items():
         for other, name in ((labels, "image_class_labels.txt"), (splits, "train_test_split.txt")):
             if number not in other:
-                raise DataError(f"{line}: image {number} is not in {name}; unpack it again")
+                raise DataError(
+                    f"{line}: image {number} is not in {name}; unpack the archive again"
+                )
         label, label_line = labels[number]
         if label not in classes:
             raise label_line.fault(f"a class of classes.txt ({len(classes)} classes)")
@@ -43,7 +45,7 @@ def read_cub(base: Path) -> Contents:
 
 
 def read_birdsnap(base: Path) -> Contents:
-    """Return Birdsnap 1.1: what test_images.txt does not name is train.
+    """Return Birdsnap 1.1; images that test_images.txt does not name are train.
 
     species.txt has the columns id, common, scientific, dir; images.txt among others path and
     species_id; test_images.txt path.
@@ -70,7 +72,7 @@ def read_birdsnap(base: Path) -> Contents:
 
 
 def _birdsnap_folder(base: Path, paths: list[str]) -> str:
-    """Return the folder that holds the species' folders; they may all be lost but a few."""
+    """Return the folder of the species folders, of which most may be missing."""
     tops = sorted({path.partition("/")[0] for path in paths})
     for folder in BIRDSNAP_FOLDERS:
         if any((base / folder / top).is_dir() for top in tops):
@@ -79,6 +81,6 @@ def _birdsnap_folder(base: Path, paths: list[str]) -> str:
 
 
 def is_birdsnap(base: Path) -> bool:
-    """Return whether images.txt is Birdsnap's: CUB's has no line of column names."""
+    """Return whether images.txt is Birdsnap's: CUB's has no header line."""
     first = next(read_lines(base, "images.txt"), None)
     return first is not None and "species_id" in first.text.split("\t")

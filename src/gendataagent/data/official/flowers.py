@@ -1,7 +1,7 @@
 """Flowers-102: jpg/image_00001.jpg, imagelabels.mat, setid.mat.
 
-The archive holds no class names; those of the 102 labels are the names the authors list on their
-page, in label order, in assets/flowers102.txt.
+The archive has no class names; assets/flowers102.txt holds those on the authors' page, in label
+order.
 """
 
 from __future__ import annotations
@@ -12,46 +12,63 @@ import numpy as np
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.bundled import ASSETS
-from gendataagent.data.listing import TEST, TRAIN
+from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
-from gendataagent.data.official.matfile import read_numbers
 
 LABELS, SETS = "imagelabels.mat", "setid.mat"
-# The paper trains on 2,040 images [S], which is training and validation set together.
+# The paper trains on 2,040 images [S]: training and validation set together.
 SPLITS = {"trnid": TRAIN, "valid": TRAIN, "tstid": TEST}
+# The official files have 1 and 15 kB. zlib expands by up to 1,032, so this bounds memory as well.
+MAX_BYTES = 256 << 10
 
 
 def read(base: Path) -> Contents:
     """Return the sets trnid and valid as train, tstid as test; classes in label order."""
     names = tuple((ASSETS / "flowers102.txt").read_text(encoding="utf-8").splitlines())
-    labels = _numbers(base / LABELS, "labels", len(names))
+    labels = _integers(base / LABELS, "labels", len(names))
     entries = []
     for variable, split in SPLITS.items():
-        for number in _numbers(base / SETS, variable, len(labels)):
+        for number in _integers(base / SETS, variable, len(labels)):
             entries.append(
                 Entry(f"jpg/image_{number:05d}.jpg", names[labels[number - 1] - 1], split)
             )
     note = (
-        "Train is the official training and validation set together (trnid and valid), as the "
-        "paper's count shows."
+        "Train is the official training and validation set (trnid and valid) together, as in the "
+        "paper."
     )
     return Contents(entries=entries, class_names=names, notes=(note,))
 
 
-def _numbers(path: Path, variable: str, highest: int) -> list[int]:
-    """Return a variable's whole numbers, each in 1..highest."""
-    found = read_numbers(path)
-    if variable not in found:
+def _integers(path: Path, variable: str, highest: int) -> list[int]:
+    """Return the integers of one variable of a MATLAB file, each in 1..highest."""
+    from scipy.io import loadmat, whosmat
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES >> 10} kB")
+        found = sorted(name for name, _, _ in whosmat(path))
+        values = loadmat(path, variable_names=[variable]).get(variable)
+    except Exception as error:  # scipy raises many types on damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} holds {', '.join(sorted(found)) or 'nothing'}, but no {variable}; download "
+            f"cannot read {path}: {reason}. Download the official file again"
+        ) from error
+    if values is None:
+        raise DataError(
+            f"{path} has the variables {', '.join(found) or '(none)'}, but no {variable}; download "
             "the official file again"
         )
-    values = found[variable]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise DataError(
+            f"{path}: {variable} must be a numeric array, got {kind}; download the official file "
+            "again"
+        )
     if values.size and not (
         (values == np.floor(values)).all() and values.min() >= 1 and values.max() <= highest
     ):
         raise DataError(
-            f"{path}: {variable} must hold whole numbers in 1..{highest}, got "
-            f"{values.min():g}..{values.max():g}; do {LABELS} and {SETS} belong together?"
+            f"{path}: {variable} must hold integers in 1..{highest}, got {values.min():g}.."
+            f"{values.max():g}; are {LABELS} and {SETS} from the same download?"
         )
-    return [int(value) for value in values]
+    return [int(value) for value in values.ravel(order="F")]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
-from gendataagent.data.listing import TEST, TRAIN
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
+from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import Line, read_lines
 
@@ -17,9 +17,9 @@ _FORM = 'class/number such as "apple_pie/1005649"'
 
 
 def read(base: Path) -> Contents:
-    """Return train and test; classes in the order of classes.txt, named as labels.txt says.
+    """Return train and test; classes in the order of classes.txt, with the names of labels.txt.
 
-    Without labels.txt a class is named by its folder ("apple pie").
+    Without labels.txt a class is named after its folder ("apple pie").
     """
     folders = [line.text.strip() for line in read_lines(base, CLASSES)]
     names = dict(zip(folders, _names(base, folders), strict=True))
@@ -39,14 +39,14 @@ def _names(base: Path, folders: list[str]) -> list[str]:
     labels = [line.text.strip() for line in read_lines(base, LABELS)]
     if len(labels) != len(folders):
         raise DataError(
-            f"{base / LABELS} names {len(labels)} classes, {CLASSES} {len(folders)}; they belong "
-            "line to line. Unpack food-101.tar.gz again"
+            f"{base / LABELS} names {len(labels)} classes, {CLASSES} {len(folders)}; their lines "
+            "must correspond. Unpack food-101.tar.gz again"
         )
     return [readable_class_name(label) for label in labels]
 
 
 def _listed(base: Path, stem: str) -> Iterator[tuple[str, Line]]:
-    """Yield the paths of meta/STEM.txt, or of meta/STEM.json where that one is not there."""
+    """Yield the paths of meta/STEM.txt, or of meta/STEM.json without that file."""
     if (base / f"meta/{stem}.txt").is_file():
         for line in read_lines(base, f"meta/{stem}.txt"):
             yield line.text.strip(), line

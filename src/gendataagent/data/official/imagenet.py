@@ -1,4 +1,4 @@
-"""ImageNet-100 (Tian et al. 2020): 100 classes out of ImageNet's official folders.
+"""ImageNet-100 (Tian et al. 2020): 100 classes from ImageNet's official folders.
 
 Train is train/nXXXXXXXX/*.JPEG. Test is the official validation set: val/nXXXXXXXX/*.JPEG, or the
 flat val/ILSVRC2012_val_00000001.JPEG with a list of its classes beside it.
@@ -12,10 +12,11 @@ import re
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
+from gendataagent.data.imagenet_classes import imagenet100_ids, imagenet_names
 from gendataagent.data.images import SUFFIXES
-from gendataagent.data.listing import TEST, TRAIN
+from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
-from gendataagent.data.official.lists import Line, imagenet100_ids, imagenet_names, read_lines
+from gendataagent.data.official.lists import Line, read_lines
 
 KAGGLE_LIST = "LOC_val_solution.csv"
 LINE_LISTS = (
@@ -28,15 +29,15 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def read(base: Path) -> Contents:
-    """Return the classes that train has, in the order of their WordNet ids."""
+    """Return the classes that have a train folder, ordered by WordNet id."""
     names = imagenet_names()
     wanted = imagenet100_ids()
     here = [wordnet_id for wordnet_id in wanted if (base / "train" / wordnet_id).is_dir()]
     if not here:
         raise DataError(
-            f"{base / 'train'} has no folder of the 100 classes of ImageNet-100 (the first is "
-            f"{wanted[0]}); unpack ILSVRC2012_img_train.tar and in it each class into a folder of "
-            "its WordNet id"
+            f"{base / 'train'} has no folder of any ImageNet-100 class (the first is {wanted[0]}); "
+            "unpack ILSVRC2012_img_train.tar, and each class in it into a folder named by its "
+            "WordNet id"
         )
     entries = [
         Entry(f"train/{wordnet_id}/{name}", names[wordnet_id], TRAIN)
@@ -51,11 +52,11 @@ def read(base: Path) -> Contents:
 
 
 def is_imagenet100(base: Path) -> bool:
-    """Return whether train holds the 100 classes and no other: all of ImageNet is not meant."""
+    """Return whether train holds exactly the 100 classes, not all of ImageNet."""
     try:
         with os.scandir(base / "train") as found:
             folders = {entry.name for entry in found if not entry.name.startswith(".")}
-    except OSError:  # no permission: whatever it is, it is not read as this
+    except OSError:  # no permission
         return False
     return folders == set(imagenet100_ids())
 
@@ -89,7 +90,7 @@ def _test_entries(base: Path, wordnet_ids: list[str]) -> list[Entry]:
 
 
 def _classes_of_flat(base: Path) -> dict[str, tuple[str, Line]]:
-    """Return {image: (WordNet id, line)} of the validation set from a list near it."""
+    """Return {image: (WordNet id, line)} of the validation set from a list beside or above it."""
     for folder in (base, *base.resolve().parents[:_LEVELS_UP]):
         if (folder / KAGGLE_LIST).is_file():
             return _kaggle_list(folder)
@@ -98,14 +99,14 @@ def _classes_of_flat(base: Path) -> dict[str, tuple[str, Line]]:
                 if (folder / place / name).is_file():
                     return _line_list(folder / place, name)
     raise DataError(
-        f"the images in {base / 'val'} lie in no class folders, and no list of their classes was "
-        f"found beside them. Put {KAGGLE_LIST} (Kaggle) or {LINE_LISTS[0]} there, or sort the "
+        f"the images in {base / 'val'} are not in class folders, and no list of their classes was "
+        f"found beside them. Put {KAGGLE_LIST} (Kaggle) or {LINE_LISTS[0]} there, or move the "
         "images into val/nXXXXXXXX/"
     )
 
 
 def _kaggle_list(folder: Path) -> dict[str, tuple[str, Line]]:
-    """Return what a csv with ImageId and PredictionString ("n01978287 85 1 499 272") says."""
+    """Return the classes of a csv with ImageId and PredictionString ("n01978287 85 1 499 272")."""
     found = {}
     form = "ImageId,PredictionString with a WordNet id first, as n01978287 85 1 499 272"
     lines = read_lines(folder, KAGGLE_LIST)
@@ -122,14 +123,14 @@ def _kaggle_list(folder: Path) -> dict[str, tuple[str, Line]]:
 
 
 def _line_list(folder: Path, name: str) -> dict[str, tuple[str, Line]]:
-    """Return what a list with one WordNet id a line says, in the order of the images."""
+    """Return the classes of a list with one WordNet id a line, in the order of the images."""
     found = {}
     for line in read_lines(folder, name):
         wordnet_id = line.text.strip()
         if wordnet_id.isdigit():
             raise DataError(
-                f"{line}: the numbers of the development kit cannot be read without its meta.mat; "
-                f"put {KAGGLE_LIST} or {LINE_LISTS[0]} (one WordNet id a line) beside val instead"
+                f"{line}: the class numbers of the development kit are not supported; put "
+                f"{KAGGLE_LIST} or {LINE_LISTS[0]} (one WordNet id a line) beside val instead"
             )
         if not _WORDNET_ID.fullmatch(wordnet_id):
             raise line.fault("one WordNet id such as n01978287")

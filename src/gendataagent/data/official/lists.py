@@ -1,19 +1,17 @@
-"""Text lists of official archives, read so that every fault names its file and line."""
+"""Text lists of official archives; every error names file and line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
-from gendataagent.data.bundled import ASSETS
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a list; as text it says where it stands: "images.txt, line 7"."""
+    """One line of a list; its str is its location: "images.txt, line 7"."""
 
     file: str
     number: int
@@ -23,21 +21,21 @@ class Line:
         return f"{self.file}, line {self.number}"
 
     def fault(self, expected: str) -> DataError:
-        """Return the error for a line that is not of the form `expected`."""
+        """Return the error for a line that does not have the form `expected`."""
         return DataError(
             f"{self}: expected {expected}, got {self.text[:100]!r}; the list is damaged or not the "
-            "official one, unpack it again"
+            "official one, unpack the archive again"
         )
 
     def whole_number(self, text: str, expected: str) -> int:
-        """Return a non-negative whole number of this line."""
+        """Return `text`, a part of this line, as a non-negative integer."""
         if not (text.isascii() and text.isdigit()):
             raise self.fault(expected)
         return int(text)
 
 
 def read_lines(base: Path, name: str) -> Iterator[Line]:
-    """Yield the lines of a list that are not empty, without trailing white space.
+    """Yield the non-empty lines of a list, without trailing white space.
 
     Raises:
         DataError: the list cannot be read or is not UTF-8 text.
@@ -60,14 +58,14 @@ def read_pairs(base: Path, name: str, expected: str) -> dict[str, tuple[str, Lin
             raise line.fault(expected)
         if key in pairs:
             raise DataError(
-                f"{line}: {key} stands in {pairs[key][1]} already; unpack the archive again"
+                f"{line}: {key} is already in {pairs[key][1]}; unpack the archive again"
             )
         pairs[key] = (value.strip(), line)
     return pairs
 
 
 def read_table(base: Path, name: str, columns: tuple[str, ...]) -> Iterator[tuple[list[str], Line]]:
-    """Yield the named columns of a tab-separated list whose first line names the columns."""
+    """Yield the named columns of a tab-separated list with a header line."""
     lines = read_lines(base, name)
     header = next(lines, Line(name, 1, ""))
     names = header.text.split("\t")
@@ -77,26 +75,5 @@ def read_table(base: Path, name: str, columns: tuple[str, ...]) -> Iterator[tupl
     for line in lines:
         cells = line.text.split("\t")
         if len(cells) <= max(places) or not all(cells[place].strip() for place in places):
-            raise line.fault(f"tab-separated cells, among them {', '.join(columns)}")
+            raise line.fault(f"tab-separated cells for {', '.join(columns)}")
         yield [cells[place].strip() for place in places], line
-
-
-@cache
-def imagenet_names() -> dict[str, str]:
-    """Return {WordNet id: readable name} of the 1,000 classes of ImageNet, sorted by id.
-
-    The names are those of the cleaned list of CLIP's authors (MIT), shortened where they hold
-    brackets or alternatives.
-    """
-    return {row[0]: row[1] for row in _imagenet_table()}
-
-
-@cache
-def imagenet100_ids() -> tuple[str, ...]:
-    """Return the 100 WordNet ids of ImageNet-100 (Tian et al. 2020), sorted."""
-    return tuple(row[0] for row in _imagenet_table() if row[2] == "yes")
-
-
-def _imagenet_table() -> list[list[str]]:
-    text = (ASSETS / "imagenet-classes.tsv").read_text(encoding="utf-8")
-    return [line.split("\t") for line in text.splitlines()[1:]]

@@ -8,19 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
-from gendataagent.data.listing import TEST, TRAIN
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
+from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import read_lines
 
 LISTS = {TRAIN: "annotations/trainval.txt", TEST: "annotations/test.txt"}
-_FORM = 'a image and three numbers such as "Abyssinian_100 1 1 1"'
+_FORM = 'an image and three numbers such as "Abyssinian_100 1 1 1"'
 
 
 def read(base: Path) -> Contents:
     """Return trainval as train and test; classes in the order of their official numbers.
 
-    Names are kept as the archive spells them: cats capitalised ("Maine Coon"), dogs not ("yorkshire
+    Names keep the spelling of the archive: cats capitalised ("Maine Coon"), dogs not ("yorkshire
     terrier").
     """
     names: dict[int, str] = {}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gendataagent.data.naming import readable_class_name
+from gendataagent.data.class_names import readable_class_name
 
 DATA_WORDS_AT_MOST = 60
 DATA_LETTERS_AT_MOST = 400

@@ -14,8 +14,8 @@ from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import count_selected
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
-from gendataagent.data.listing import SPLITS, TEST, TRAIN, VALIDATION, Item
-from gendataagent.data.loading import list_data
+from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
+from gendataagent.data.loading import index_data
 from gendataagent.data.official import ARCHIVES, FOLDER, PAPER
 from gendataagent.data.splits import draw_missing_splits, draw_train_subset
 
@@ -65,7 +65,7 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
             "many training images it has with --images N"
         )
     if data.path:
-        items = list(list_data(data).items)
+        items = list(index_data(data).items)
         return _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
     if data.layout in (AUTO, FOLDER):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Which columns of a table are image, class and id, and what they say."""
+"""The index of a table: its image, label and id columns, and the items of its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.data.listing import TRAIN, Item, Listing, readable, some
+from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
 from gendataagent.data.tables import TableFile, TableStore
 
 IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
@@ -24,7 +24,7 @@ _Value = str | int
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns used; `class_names` are those of a ClassLabel, else None; `id` may be None."""
+    """Names of the columns used; `class_names` of a ClassLabel, else None."""
 
     image: str
     label: str
@@ -32,17 +32,16 @@ class Columns:
     class_names: tuple[str, ...] | None
 
 
-def list_tables(
+def index_tables(
     root: Path, files: Sequence[TableFile], config: DataConfig, notes: Sequence[str]
-) -> Listing:
+) -> DatasetIndex:
     """Return the items of all rows, in file and row order.
 
-    Ids are those of a column `id` (with the split in front where splits count alike), else
+    Ids are taken from a column `id` (prefixed by the split if unique only within a split), else
     `file#row`.
 
     Raises:
-        DataError: broken files, columns that cannot be told, missing labels, ids that are not
-            unique.
+        DataError: broken files, ambiguous columns, missing labels, or repeated ids.
     """
     if not files:
         raise DataError(f"no tables with rows in {root}; save the data again")
@@ -63,18 +62,20 @@ def list_tables(
     elif len(set(ids)) < len(ids):
         _require_unique(ids, splits)
         ids = [f"{split}/{source_id}" for split, source_id in zip(splits, ids, strict=True)]
-        notes.append("The ids are unique only within a split: the split was put in front of them.")
+        notes.append("Ids are unique only within a split, so they were prefixed by the split.")
     unlabelled = _unlabelled_splits(labels, splits, store)
     notes += [f"Ignored the {split} split: it has no labels." for split in sorted(unlabelled)]
     names = _class_names(labels, columns)
     if not columns.class_names and all(isinstance(value, int) for value in names):
-        notes.append("The classes are numbers without names; prompts will carry the numbers.")
+        notes.append("The classes are numbers without names; prompts will contain the numbers.")
     items = tuple(
         Item(row, ids[row], names[label], splits[row])
         for row, label in enumerate(labels)
         if label is not None
     )
-    return Listing(store=store, items=items, class_names=tuple(names.values()), notes=tuple(notes))
+    return DatasetIndex(
+        store=store, items=items, class_names=tuple(names.values()), notes=tuple(notes)
+    )
 
 
 def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
@@ -98,12 +99,12 @@ def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
         image=image,
         label=label,
         id=ID_NAME if has_ids and label != ID_NAME else None,
-        class_names=tuple(readable(name) for name in class_names) if class_names else None,
+        class_names=tuple(normalise_name(name) for name in class_names) if class_names else None,
     )
 
 
 def image_column(file: TableFile, wanted: str = AUTO) -> str:
-    """Return the image column of one table; raise `DataError` if it cannot be told."""
+    """Return the image column of one table; raise `DataError` if it is ambiguous or missing."""
     schema = file.schema()
     return _pick(schema.names, wanted, "image", _image_columns(schema, _features(schema)))
 
@@ -117,7 +118,7 @@ def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str
     elif len(candidates) == 1:
         return candidates[0]
     elif candidates:
-        problem = f"{' and '.join(candidates)} may each be the {what} column"
+        problem = f"{' and '.join(candidates)} could each be the {what} column"
     else:
         problem = f"no {what} column was recognised"
     raise DataError(
@@ -126,7 +127,7 @@ def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str
 
 
 def _features(schema: Any) -> Mapping[str, Mapping[str, Any]]:
-    """Return the features Hugging Face wrote into the schema; empty if there are none."""
+    """Return the Hugging Face features in the schema; {} without any."""
     try:
         content = json.loads((schema.metadata or {})[b"huggingface"])
         features: Mapping[str, Any] = content["info"]["features"]
@@ -152,7 +153,7 @@ def _image_columns(schema: Any, features: Mapping[str, Mapping[str, Any]]) -> li
 
 
 def _labels(file: TableFile, values: list[Any], columns: Columns) -> list[_Value | None]:
-    """Return labels as text or whole numbers, None where there is none (-1 of a ClassLabel too)."""
+    """Return labels as text or integers, None where missing (also -1 of a ClassLabel)."""
     count = len(columns.class_names) if columns.class_names else None
     labels: list[_Value | None] = []
     for row, value in enumerate(values):
@@ -166,12 +167,12 @@ def _labels(file: TableFile, values: list[Any], columns: Columns) -> list[_Value
         bad_number = isinstance(value, float) and not math.isfinite(value)
         out_of_range = count is not None and not (isinstance(value, int) and 0 <= value < count)
         if bad_number or out_of_range or not isinstance(value, str | int):
-            allowed = f"whole numbers below {count}" if count else "whole numbers or text"
+            allowed = f"integers below {count}" if count else "integers or text"
             raise DataError(
                 f"{file.name}#{row}: the label in column {columns.label!r} is {value!r}, allowed "
-                f"are {allowed}; mend or drop the row"
+                f"are {allowed}; fix or drop the row"
             )
-        labels.append(readable(value) if isinstance(value, str) else value)
+        labels.append(normalise_name(value) if isinstance(value, str) else value)
     return labels
 
 
@@ -179,10 +180,10 @@ def _ids(file: TableFile, values: list[Any]) -> list[str]:
     for row, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise DataError(
-                f"{file.name}#{row}: the id is {value!r}, allowed are text and whole numbers; "
-                f"fill the column {ID_NAME!r}, or rename it so that rows are counted instead"
+                f"{file.name}#{row}: the id is {value!r}, allowed are text and integers; "
+                f"fill the column {ID_NAME!r}, or rename it to use row numbers as ids"
             )
-    return [readable(str(value)) for value in values]
+    return [normalise_name(str(value)) for value in values]
 
 
 def _require_unique(ids: Sequence[str], splits: Sequence[str]) -> None:
@@ -190,16 +191,15 @@ def _require_unique(ids: Sequence[str], splits: Sequence[str]) -> None:
     twice = [source_id for (_, source_id), count in counts.items() if count > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} ids in the column {ID_NAME!r} stand for more than one row: "
-            f"{some(twice)}. Make them unique, or rename the column so that rows are counted "
-            "instead"
+            f"{len(twice)} ids in the column {ID_NAME!r} occur in more than one row: "
+            f"{first_few(twice)}. Make them unique, or rename the column to use row numbers as ids"
         )
 
 
 def _unlabelled_splits(
     labels: Sequence[_Value | None], splits: Sequence[str], store: TableStore
 ) -> set[str]:
-    """Return the splits (not train) without any label; a few missing ones are an error."""
+    """Return the splits (not train) without any label; a few missing labels are an error."""
     total, missing = Counter(splits), Counter[str]()
     rows = [row for row, label in enumerate(labels) if label is None]
     for row in rows:
@@ -207,7 +207,7 @@ def _unlabelled_splits(
     unlabelled = {split for split in missing if missing[split] == total[split]} - {TRAIN}
     if wrong := [store.name(row) for row in rows if splits[row] not in unlabelled]:
         raise DataError(
-            f"{len(wrong)} rows have no label: {some(wrong)}. Label them or drop the rows"
+            f"{len(wrong)} rows have no label: {first_few(wrong)}. Label them or drop the rows"
         )
     return unlabelled
 

@@ -1,4 +1,4 @@
-"""Class names as words, in folders and tables; ids and label order stay."""
+"""Class names in words, in folders and tables; ids and label order are unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gendataagent.config import DataConfig
 from gendataagent.data import load_data
-from gendataagent.data.naming import readable_names
+from gendataagent.data.class_names import readable_class_names
 from tests.data import official_trees as trees
 
 
@@ -30,10 +30,10 @@ from tests.data import official_trees as trees
         ((), ()),
     ],
 )  # fmt: skip
-def test_names_become_words_unless_two_would_read_the_same(
+def test_names_become_words_unless_two_would_be_the_same(
     names: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    assert readable_names(names) == words
+    assert readable_class_names(names) == words
 
 
 def test_a_plain_folder_keeps_its_ids_and_label_order(tmp_path: Path) -> None:
@@ -45,8 +45,7 @@ def test_a_plain_folder_keeps_its_ids_and_label_order(tmp_path: Path) -> None:
     rows = {row["id"]: (row["class"], row["label"]) for row in data.to_rows()}
     assert rows["n02123045/0.jpg"] == ("tabby cat", 3)
     assert rows["b_c/1.jpg"] == ("b c", 1)
-    (said,) = [text for text in data.notes if text.startswith("Class names were made")]
-    assert said == (
-        "Class names were made readable: b_c is called 'b c', n01440764 is called 'tench' and 1 "
-        "more."
+    (found,) = [text for text in data.notes if text.startswith("Class names were made")]
+    assert found == (
+        "Class names were made readable: b_c -> 'b c', n01440764 -> 'tench' and 1 more."
     )

@@ -1,4 +1,4 @@
-"""What a source of data (folder, tables) says is there, before any image is decoded."""
+"""The index of a data set: which images a folder, table or archive names, none decoded yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPLIT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image that is said to be there: its row in the store, and what it is called."""
+    """One image by name: its row in the store, id, class and split."""
 
     row: int
     id: str
@@ -29,7 +29,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One thing that was refused: its file path (relative to the data) or file and row; why."""
+    """One image that cannot be used: its relative file path, or file and row; and the reason."""
 
     name: str
     reason: str
@@ -37,7 +37,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class PaperCounts:
-    """How many images and classes the paper has in a data set (Table 5 [S])."""
+    """Images and classes of a data set in the paper (Table 5 [S])."""
 
     title: str
     train: int
@@ -46,12 +46,13 @@ class PaperCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """All items of a source. A source without splits has them all in "train".
+class DatasetIndex:
+    """All items of a data set; one without splits has them all in "train".
 
     Args:
-        class_names: every class the source knows, in label order, with images or not.
-        paper: what to compare the counts with, if this is one of the paper's data sets.
+        class_names: every class the data set names, in label order, with images or not.
+        notes: sentences for the user.
+        paper: the paper's counts, if this is one of its data sets.
     """
 
     store: ImageStore
@@ -63,25 +64,25 @@ class Listing:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split a folder name or a data set's split name stands for, else None."""
+    """Return the split that a folder or split name means, else None."""
     return _SPLIT_WORDS.get(name.lower().removesuffix("_set"))
 
 
 def split_in(stem: str) -> str | None:
-    """Return the split named by a word of a file stem, as in "train-00000-of-00002" or "val1"."""
+    """Return the split named in a file stem such as "train-00000-of-00002" or "val1", else None."""
     for word in re.split(r"[^a-zA-Z]+", stem):
         if split := split_of(word):
             return split
     return None
 
 
-def readable(name: str) -> str:
-    """Return a file name as text that can be encoded and compared: NFC, bad bytes as \\xNN."""
+def normalise_name(name: str) -> str:
+    """Return a file name as encodable text in NFC, undecodable bytes as \\xNN."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", text)
 
 
-def some(names: list[str], *, at_most: int = 5) -> str:
-    """Return the first few names for a message, and how many more there are."""
+def first_few(names: list[str], *, at_most: int = 5) -> str:
+    """Return the first names for a message, and how many more there are."""
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more

@@ -1,4 +1,4 @@
-"""Class names as words: what folders and tables call a class, made fit for a prompt."""
+"""Class names in words, for prompts: from the names that folders and tables use."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gendataagent.data.listing import Listing
-from gendataagent.data.official.lists import imagenet_names
+from gendataagent.data.imagenet_classes import imagenet_names
+from gendataagent.data.index import DatasetIndex
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r"\d{2,}\.(?=\D)")
 
 
-def with_readable_names(listing: Listing) -> Listing:
-    """Return the listing with its classes called by words; ids and label order stay.
+def with_readable_class_names(index: DatasetIndex) -> DatasetIndex:
+    """Return the index with class names in words; ids and label order are unchanged.
 
-    Names that would read the same stay as they are, or two classes would become one.
+    Two names that would become the same are left unchanged.
     """
-    names = dict(zip(listing.class_names, readable_names(listing.class_names), strict=True))
+    names = dict(zip(index.class_names, readable_class_names(index.class_names), strict=True))
     changed = [(old, new) for old, new in names.items() if old != new]
     if not changed:
-        return listing
+        return index
     more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
-    examples = ", ".join(f"{old} is called {new!r}" for old, new in changed[:2])
+    examples = ", ".join(f"{old} -> {new!r}" for old, new in changed[:2])
     return replace(
-        listing,
-        items=tuple(replace(item, class_name=names[item.class_name]) for item in listing.items),
+        index,
+        items=tuple(replace(item, class_name=names[item.class_name]) for item in index.items),
         class_names=tuple(names.values()),
-        notes=(*listing.notes, f"Class names were made readable: {examples}{more}."),
+        notes=(*index.notes, f"Class names were made readable: {examples}{more}."),
     )
 
 
-def readable_names(names: Sequence[str]) -> tuple[str, ...]:
+def readable_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names as words.
 
     "n02123045" becomes "tabby cat" (the 1,000 classes of ImageNet), "yorkshire_terrier" "yorkshire

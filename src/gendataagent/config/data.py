@@ -1,0 +1,56 @@
+"""[data]: the real images and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gendataagent.config.settings import setting
+from gendataagent.core.devices import AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Where the real images are and how they are split."""
+
+    path: str = setting(
+        "bundled:cifar10",
+        "folder of images (class/*.jpg, or train|validation|test/class/*), the unpacked official "
+        "archive of one of the paper's six data sets, a parquet file or folder, a folder saved by "
+        "Hugging Face datasets, hub:NAME (downloads), or bundled:cifar10",
+    )
+    layout: str = setting(
+        AUTO,
+        "layout of a folder: folder (one folder a class), or the official archive of one of the "
+        "paper's data sets; auto = the official one if its files are recognised, else folder",
+        choices=(AUTO, "folder", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
+    )
+    revision: str = setting("", "hub revision of a hub: data set; empty = the newest")
+    image_column: str = setting(AUTO, "column of the image in parquet / Hugging Face data")
+    label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
+    train_per_class: int = setting(
+        0, "training images used of each class, drawn at random by seed; 0 = all", at_least=0
+    )
+    validation_share: float = setting(
+        0.15,
+        "share of each class set aside when no validation split is given",
+        above=0,
+        at_most=0.5,
+    )
+    test_share: float = setting(
+        0.15, "share of each class set aside when no test split is given", above=0, at_most=0.5
+    )
+    max_megapixels: float = setting(
+        178.0,
+        "larger images are quarantined without being decoded (Pillow's own limit is 178.9)",
+        unit="megapixel",
+        above=0,
+        at_most=178,
+    )
+    near_duplicates: str = setting(
+        "remove",
+        "near-duplicates of a validation or test image in train, of a test image in validation: "
+        "remove takes them out, report keeps them; both list them in data/near_duplicates.jsonl "
+        "and reject synthetic near-duplicates of validation or test images. off = no check. The "
+        "test split is never changed",
+        choices=("remove", "report", "off"),
+    )

@@ -1,0 +1,81 @@
+"""The images a generator was trained on, without classes, for the leakage audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError
+from gendataagent.core.progress import OnProgress
+from gendataagent.data.folder import TABLE_SUFFIX, FolderStore, find_files, posix_path
+from gendataagent.data.index import TRAIN, Item
+from gendataagent.data.near_duplicates import Uint8Array
+from gendataagent.data.scan import scan_images
+from gendataagent.data.sets import ImageStore, LabelledImages
+from gendataagent.data.table_index import image_column
+from gendataagent.data.tables import TableFile, TableStore
+
+_CLASS = "image"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneratorCorpus:
+    """The readable images, their thumbnails [N, 16, 16, 3], and the number of unreadable ones."""
+
+    images: LabelledImages
+    thumbnails_N: Uint8Array
+    unreadable: int
+
+
+def load_generator_corpus(
+    path: str | Path, config: DataConfig, *, progress: OnProgress | None = None
+) -> GeneratorCorpus:
+    """Return all images of a folder and its sub-folders, or of a parquet file or folder.
+
+    Args:
+        config: for image_column and max_megapixels.
+
+    Raises:
+        DataError: no readable image at the path.
+    """
+    store, items = _index(Path(path).expanduser(), config)
+    max_pixels = config.max_megapixels * 1e6
+    scanned = scan_images(store, items, max_pixels=max_pixels, progress=progress)
+    if not scanned.items:
+        raise DataError(
+            f"no readable image in {path}; give a folder of images, or a parquet file or folder "
+            "with an image column"
+        )
+    images = LabelledImages(
+        class_names=(_CLASS,),
+        ids=tuple(item.id for item in scanned.items),
+        labels=(0,) * len(scanned.items),
+        rows=tuple(item.row for item in scanned.items),
+        store=store,
+        max_pixels=max_pixels,
+    )
+    return GeneratorCorpus(images, scanned.thumbnails_N, len(scanned.quarantined))
+
+
+def _index(path: Path, config: DataConfig) -> tuple[ImageStore, list[Item]]:
+    if path.is_file() and path.suffix.lower() == TABLE_SUFFIX:
+        return _index_tables(path.parent, [path.name], config)
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a folder nor a parquet file; give one of the two")
+    found = find_files(path)
+    if found.tables and not found.images:
+        return _index_tables(path, sorted(found.tables), config)
+    files = tuple(sorted(found.images))
+    store = FolderStore(str(path), files)
+    return store, [Item(row, posix_path(name), _CLASS, TRAIN) for row, name in enumerate(files)]
+
+
+def _index_tables(
+    root: Path, names: list[str], config: DataConfig
+) -> tuple[ImageStore, list[Item]]:
+    files = [TableFile(str(root / name), name, TRAIN) for name in names]
+    column = image_column(files[0], config.image_column)
+    store = TableStore(files, column, str(root))
+    rows = sum(file.read([column]).num_rows for file in files)
+    return store, [Item(row, store.name(row), _CLASS, TRAIN) for row in range(rows)]
