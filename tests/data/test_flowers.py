@@ -28,7 +28,7 @@ def load(root: Path) -> None:
 def test_integers_of_any_numeric_type_in_matlab_order(
     tmp_path: Path, options: dict[str, Any], kind: type
 ) -> None:
-    values = np.array([[1, 3], [2, 102]], dtype=kind)
+    values: np.ndarray[Any, Any] = np.array([[1, 3], [2, 102]], dtype=kind)
     path = tmp_path / "a.mat"
     savemat(path, {"labels": values}, **options)
     assert flowers._integers(path, "labels", 102) == [1, 2, 3, 102]
