@@ -95,6 +95,20 @@ def test_a_torn_line_is_not_continued(tmp_path: Path) -> None:
     assert path.read_bytes() == b'{"whole": 1}\n{"torn":\n{"next": 2}\n'
 
 
+def test_a_journal_is_read_without_its_torn_lines(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "lines"
+    assert files.read_journal(path) == []
+    for _ in range(2):
+        files.append_line(path, '{"whole": "zwöi"}')
+        with open(path, "ab") as stream:
+            stream.write('{"torn": "zwö'.encode()[:-1])  # in the middle of a letter
+    files.append_line(path, "[1, 2]")
+    files.append_line(path, "[" * 100_000)
+    assert files.read_journal(path) == [{"whole": "zwöi"}] * 2
+    with pytest.raises(RunFolderError, match=r"cannot read .*below"):
+        files.read_journal(path.parent)
+
+
 def test_a_line_that_did_not_fit_tears_no_other(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     files.append_line(path, "first")

@@ -81,7 +81,10 @@ def test_only_run_folders_open(tmp_path: Path) -> None:
 def test_a_second_writer_is_refused_while_the_first_one_writes(folder: RunFolder) -> None:
     with (
         folder.lock(),
-        pytest.raises(RunFolderError, match=r"another process .* is writing to"),
+        pytest.raises(
+            RunFolderError,
+            match=r"another run or adaptation is writing to .*run; wait until it ends",
+        ),
         RunFolder.open(folder.path).lock(),
     ):
         pass
@@ -107,7 +110,7 @@ def test_the_lock_of_a_killed_process_is_free(folder: RunFolder) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(RunFolderError, match="another process"), folder.lock():
+        with pytest.raises(RunFolderError, match="another run or adaptation"), folder.lock():
             pass
         holder.kill()
         holder.wait()

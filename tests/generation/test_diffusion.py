@@ -95,7 +95,7 @@ def test_the_pipeline_always_draws_as_many_at_once(
 def test_as_many_are_drawn_at_once_as_the_settings_say(tiny_pipeline_folder: Path) -> None:
     settings = GenerationConfig(batch_size=3)
     made = DiffusionFactory.from_config(settings, str(tiny_pipeline_folder), "cpu")()
-    assert made._batch_size == 3
+    assert made._batch_size.size == 3
     assert len(pixels_of(made.render([request(seed) for seed in range(4)]))) == 4
 
 

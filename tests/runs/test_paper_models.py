@@ -76,9 +76,11 @@ def test_the_whole_path_runs_and_says_what_made_each_image(
     assert sum(written.values()) == first.made
     assert written.get("replaced by visible-attributes", 0) > 0
     assert any(key.startswith("refused: ") for key in first.rewriting)
+    assert "+lora:" in manifest["generator"]["revision"]
     for row in candidates:
         assert row["prompt"].startswith(f"A photo of {row['class_name']}")
-        assert "+lora:" in row["generator_revision"]
+        made_by = {"name": row["generator"], "revision": row["generator_revision"]}
+        assert made_by == manifest["generator"]
     captions = files.read_jsonl(out / "adaptation" / "prompts.jsonl")
     assert len(captions) == 24  # every training image was captioned, once
     assert len(list((tmp_path / "cache").rglob("*.jsonl"))) == 1
@@ -116,6 +118,8 @@ def test_stopped_anywhere_it_ends_the_same(
             go_on(progress=Interrupting(at=at if go_on is partial_run else max(2, at // 4)))
     resume(out)
     assert outcome(out) == expected
+    whole = files.read_json(tmp_path / "whole" / "manifest.json")
+    assert files.read_json(out / "manifest.json")["generator"] == whole["generator"]
     assert (
         read_adaptation(out / "adaptation").weights_sha256
         == read_adaptation(tmp_path / "whole" / "adaptation").weights_sha256
@@ -169,3 +173,21 @@ def test_images_that_are_not_there_are_told_before_any_model_is_looked_at(
     with pytest.raises(DataError, match="does not exist"):
         run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_cached_images_of_the_generator_before_its_adaptation_are_not_taken(
+    small_config: RunConfig, models: dict[str, str], tmp_path: Path
+) -> None:
+    cache = {"image_cache": str(tmp_path / "images")}
+    config = paper_config(
+        small_config, models, tmp_path / "cache", generation=cache, agent={"rounds": 1}
+    )
+    plain = replace(config, adaptation=replace(config.adaptation, enabled=False))
+    run(plain, tmp_path / "plain")
+    run(config, tmp_path / "adapted")
+    plain_pool, adapted_pool = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "pool").rglob("*.png")}
+        for name in ("plain", "adapted")
+    )
+    assert plain_pool.keys() == adapted_pool.keys()
+    assert all(plain_pool[name] != adapted_pool[name] for name in plain_pool)

@@ -84,11 +84,7 @@ class Pool:
         path = self._folder.round(number) / "rendered.jsonl"
         done: dict[str, Candidate] = {}
         seconds = 0.0
-        for line in path.read_bytes().split(b"\n") if path.exists() else ():
-            try:
-                batch = json.loads(line)
-            except ValueError:
-                continue
+        for batch in files.read_journal(path):
             seconds += batch["seconds"]
             for row in batch["candidates"]:
                 candidate = Candidate.from_json(row)

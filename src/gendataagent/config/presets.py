@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from gendataagent.config.settings import read_toml
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.suggestions import did_you_mean
 
 _FOLDER = Path(str(files("gendataagent.config"))) / "assets" / "presets"
 
@@ -50,7 +50,5 @@ def preset_text(name: str) -> str:
 def _file(name: str) -> Path:
     names = [preset.name for preset in list_presets()]
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
-        raise ConfigError(f"there is no preset {name!r}; {hint}")
+        raise ConfigError(f"there is no preset {name!r}; {did_you_mean(name, names)}")
     return _FOLDER / f"{name}.toml"

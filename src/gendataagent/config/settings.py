@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
 import types
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.suggestions import did_you_mean
 
 _HUGE = 2**62  # TOML knows no larger whole numbers than 2**63
 
@@ -137,7 +137,8 @@ def build(cls: type[Any], tree: Any, prefix: str, problems: list[str]) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
     for name in tree:
         if name not in known:
-            problems.append(f"unknown setting {prefix}{name}{_suggestion(name, list(known))}")
+            meant = did_you_mean(name, known, otherwise="allowed here")
+            problems.append(f"unknown setting {prefix}{name}; {meant}")
     values: dict[str, Any] = {}
     for name in [name for name in known if name in tree]:
         key, hint = f"{prefix}{name}", hints[name]
@@ -149,11 +150,6 @@ def build(cls: type[Any], tree: Any, prefix: str, problems: list[str]) -> Any:
         if len(problems) == before:
             values[name] = value
     return cls(**values)
-
-
-def _suggestion(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; allowed here: {', '.join(known)}"
 
 
 def _convert(

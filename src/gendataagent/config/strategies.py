@@ -9,7 +9,6 @@ of your own is a TOML file (see `read_strategy`) or a function from config to co
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged, read_toml
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.suggestions import closest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +218,7 @@ def find_strategy(name: str) -> Strategy:
     if name.endswith(".toml"):
         return read_strategy(name)
     if name not in STRATEGIES:
-        close = difflib.get_close_matches(name, STRATEGIES, n=1)
+        close = closest(name, STRATEGIES)
         hint = f"did you mean {close[0]}? There are" if close else "there are"
         raise ConfigError(
             f"there is no strategy {name!r}; {hint} {', '.join(STRATEGIES)}, or a file NAME.toml"

@@ -1,10 +1,13 @@
-"""Devices by name, and mixed precision by Hugging Face Accelerate."""
+"""Devices and dtypes by name, their memory, and mixed precision by Hugging Face Accelerate."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from gendataagent.core.errors import ConfigError
+from gendataagent.core.errors import ConfigError, GenerationError
 
 if TYPE_CHECKING:
     import torch
@@ -12,12 +15,15 @@ if TYPE_CHECKING:
 
 AUTO = "auto"  # a setting that is decided when the run is made
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 def resolve_device(name: str) -> str:
-    """Return the torch device a setting stands for; auto = cuda, else mps, else cpu.
+    """Return the torch device that a setting names; auto = cuda, else mps, else cpu.
 
     Raises:
-        ConfigError: torch knows no such device, or it is not there.
+        ConfigError: torch knows no such device, or this machine has none.
     """
     import torch
 
@@ -49,3 +55,81 @@ def accelerator_of(device: torch.device, precision: str) -> Accelerator:
         # Accelerate keeps its settings once per process and refuses different ones.
         AcceleratorState._reset_state(reset_partial_state=True)
         return Accelerator(**settings)
+
+
+def dtype_name(name: str, device: torch.device | str) -> str:
+    """Return the torch dtype of a setting; auto = float16 on a GPU, float32 on a CPU."""
+    if name != AUTO:
+        return name
+    return "float32" if str(device).partition(":")[0] == "cpu" else "float16"
+
+
+def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
+    """Return `dtype_name` as torch's own type."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, dtype_name(name, device))
+    return dtype
+
+
+def free_memory() -> None:
+    """Run the garbage collector and empty the caches of the GPU.
+
+    Pipelines hold reference cycles, so only a garbage collection frees them.
+    """
+    gc.collect()
+    empty_cache()
+
+
+def empty_cache() -> None:
+    """Return to the GPU the memory that torch holds back; imports no torch by itself."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+class BatchSize:
+    """How many items a device takes at a time; halved for good when its memory runs out.
+
+    Args:
+        size: items to begin with.
+        too_large: the error's sentence when a single item does not fit: what, and what to do.
+        make_room: frees memory at the cost of speed before the size is halved; returns whether
+            there was something to free.
+    """
+
+    def __init__(
+        self, size: int, *, too_large: str, make_room: Callable[[], bool] | None = None
+    ) -> None:
+        self.size = size
+        self._too_large = too_large
+        self._make_room = make_room or (lambda: False)
+
+    def map(self, work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R]:
+        """Return `work` of all items, given at most `size` at a time, in order.
+
+        Raises:
+            GenerationError: the memory does not suffice for one item.
+        """
+        import torch
+
+        results: list[R] = []
+        while len(results) < len(items):
+            try:
+                results += work(items[len(results) : len(results) + self.size])
+                continue
+            except torch.OutOfMemoryError as error:
+                if not self._make_room():
+                    self._halve(error)
+            # Not before: while the error is handled, its frames hold what was allocated.
+            empty_cache()
+        return results
+
+    def _halve(self, error: Exception) -> None:
+        if self.size == 1:
+            raise GenerationError(self._too_large) from error
+        self.size //= 2

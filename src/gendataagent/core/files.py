@@ -91,6 +91,35 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSONL file that `append_line` wrote; [] where there is none.
+
+    A line that a crash tore is left out: what it recorded is done again.
+
+    Raises:
+        RunFolderError: the file cannot be read.
+    """
+    try:
+        return parse_journal(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_journal(content: bytes) -> list[dict[str, Any]]:
+    """Return the JSON objects among the lines of `content`; torn lines are left out."""
+    rows = []
+    for line in content.split(b"\n"):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content as hex."""
     digest = hashlib.sha256()

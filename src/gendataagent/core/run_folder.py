@@ -23,13 +23,13 @@ A `DONE` mark is written last; without it a round, or the run, goes on where it 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gendataagent.core import files
-from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.locks import hold_folder
 
 DONE = "DONE"
 
@@ -67,19 +67,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for writing; the system lets go of it even when the process is killed.
+        """Hold the folder for writing.
 
         Raises:
-            RunFolderError: another process is writing to it.
+            RunFolderError: another run is writing to it.
+            StorageError: the folder cannot be written.
         """
-        try:
-            stream = open(self.path / ".lock", "a")  # noqa: SIM115 (held for the whole block)
-        except OSError as error:
-            raise StorageError(
-                f"cannot write to the run folder {self.path}: {error.strerror or error}"
-            ) from error
-        with stream:
-            _lock_file(stream.fileno(), self.path)
+        with hold_folder(self.path):
             yield
 
     @property
@@ -169,19 +163,3 @@ class RunFolder:
     def read_optional_json(self, path: Path, default: Any) -> Any:
         """Return the value of a JSON file of this run, or `default` while it is not there."""
         return files.read_json(path) if path.exists() else default
-
-
-def _lock_file(handle: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: a second writer is not detected there
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunFolderError(
-            f"another process (not this one, {os.getpid()}) is writing to {path}; wait for it or "
-            "stop it first"
-        ) from error
-    except OSError:  # a file system without locks: a second writer is not detected there either
-        return

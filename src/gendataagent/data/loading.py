@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.progress import OnProgress
+from gendataagent.core.suggestions import closest
 from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
 from gendataagent.data.deduplication import deduplicate
@@ -229,7 +229,7 @@ def _resolve(text: str) -> Path:
     if path.exists():
         return path
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, siblings, n=1)
+    close = closest(path.name, siblings)
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
     raise DataError(
         f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a "

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gendataagent.core import files
+from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import StorageError
 from gendataagent.data.near_duplicates import THUMBNAIL_SHAPE, Uint8Array
 from gendataagent.data.sets import ImageStore
-from gendataagent.data.tables import cache_folder
 
 _FORMAT = 1  # raise it when `scan` refuses images that it accepted before
 _THUMBNAIL_FORMAT = 1  # raise it when thumbnails are computed differently
@@ -54,9 +54,13 @@ class ScanCache:
         self._known_thumbnails = np.empty(0, dtype=_RECORD)
         self._new_thumbnails: dict[bytes, Uint8Array] = {}
         if self._store is not None:
-            self._file = _file_of(self._store.location, max_pixels)
+            try:
+                self._file = _file_of(self._store.location, max_pixels)
+                self._thumbnail_file = _thumbnail_file_of(self._store.location)
+            except StorageError:  # nowhere to keep a cache
+                self._store = None
+        if self._store is not None:
             self._known = _read(self._file)
-            self._thumbnail_file = _thumbnail_file_of(self._store.location)
             self._known_thumbnails = _read_thumbnails(self._thumbnail_file)
         self._row_of = {
             digest.tobytes(): row for row, digest in enumerate(self._known_thumbnails["digest"])

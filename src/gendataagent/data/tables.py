@@ -17,6 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import atomic_writer
 from gendataagent.data.index import TRAIN, split_in, split_of
@@ -144,13 +145,6 @@ def _unpacked(file: TableFile, column: str) -> TableFile:
             for batch in parquet.iter_batches(_ROWS_PER_BATCH, columns=[column]):
                 writer.write_batch(batch)
     return TableFile(str(target), file.name, file.split)
-
-
-def cache_folder() -> Path:
-    """Return the folder for files that can be made again."""
-    if own := os.environ.get("GENDATAAGENT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gendataagent"
 
 
 def parquet_files(root: Path, names: Sequence[str]) -> tuple[list[TableFile], list[str]]:

@@ -6,7 +6,6 @@ generated images (`budget`). Arms and seeds give tasks, each a whole `run` of it
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +15,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged
 from gendataagent.config.strategies import STRATEGIES, apply, find_strategy
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,8 @@ class Bench:
         for name in names:
             if name not in known:
                 if not name.endswith(".toml") and name not in STRATEGIES:
-                    raise ConfigError(_no_such("arm or strategy", name, [*known, *STRATEGIES]))
+                    hint = did_you_mean(name, [*known, *STRATEGIES])
+                    raise ConfigError(f"there is no arm or strategy {name!r}; {hint}")
                 strategy = find_strategy(name)
                 known[name] = Arm(name=strategy.name, strategy=name)
             arms.append(known[name])
@@ -113,14 +114,8 @@ def find_bench(name: str) -> Bench:
     """Return a bench by its name; raise `ConfigError` naming those there are."""
     benches = {bench.name: bench for bench in all_benches()}
     if name not in benches:
-        raise ConfigError(_no_such("experiment", name, list(benches)))
+        raise ConfigError(f"there is no experiment {name!r}; {did_you_mean(name, benches)}")
     return benches[name]
-
-
-def _no_such(what: str, name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-    return f"there is no {what} {name!r}; {hint}"
 
 
 # Few-shot CIFAR-10 with the bundled generator; guidance as docs/results/choose-demo.md found. The

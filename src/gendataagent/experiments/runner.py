@@ -12,7 +12,6 @@ by the first that needs it, under a lock, and used by the others.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -20,7 +19,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import create_run_folder, read_run_config
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
+from gendataagent.core.locks import hold_file
 from gendataagent.core.records import ModelDescription
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments.benchmarks import Task
@@ -204,7 +204,7 @@ def _adapted(config: RunConfig, shared: Path) -> Path:
     parts = (config.seed, config.data, config.adaptation, config.prompting.captioner,
              config.generation.generator, config.generation.revision)  # fmt: skip
     folder = shared / "adapted" / _key(*parts)
-    with _lock(folder.with_suffix(".lock")):
+    with hold_file(folder.with_suffix(".lock")):
         splits = load_data(config.data, seed=config.seed)
         adapt(config, splits.train, folder, reference=splits.validation)
     return folder
@@ -222,7 +222,7 @@ def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
         config.filter.snapshot_at, rounds[0],
     )  # fmt: skip
     warm = out / "shared" / "warm-up" / key
-    with _lock(warm.with_suffix(".lock")):
+    with hold_file(warm.with_suffix(".lock")):
         if not (warm / "WHOLE").exists():
             run_until(config, warm, rounds[0])
             (warm / "WHOLE").touch()
@@ -240,17 +240,3 @@ def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
 def _key(*parts: object) -> str:
     text = json.dumps([repr(part) for part in parts])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock file between processes; the system lets go of it when the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as stream:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two tasks may then make the same thing, to the same bytes
-            yield
-            return
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
-        yield

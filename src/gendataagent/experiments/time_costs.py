@@ -17,7 +17,6 @@ Reading the data and measuring accuracy are left out; they belong to the experim
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -143,11 +142,7 @@ def _steps(run: RunFolder, after: int = 0) -> tuple[float, ...]:
 
 def _batches(path: Path) -> Iterator[tuple[tuple[str, ...], float]]:
     """Yield the images of each rendered batch, by what they depend on, and seconds an image."""
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            batch = json.loads(line)
-        except ValueError:  # the line a kill tore; its batch was made again
-            continue
+    for batch in files.read_journal(path):
         keys = tuple(
             repr([row[name] for name in (
                 "source_id", "seed", "prompt", "negative_prompt", "strength", "guidance_scale",

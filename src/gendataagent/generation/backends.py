@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.core import hub
-from gendataagent.core.devices import resolve_device
+from gendataagent.core.devices import dtype_name, resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
-from gendataagent.generation.caption_cache import CachedCaptioner, cache_folder
+from gendataagent.generation.caption_cache import CachedCaptioner, caption_folder
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 from gendataagent.generation.render_cache import CachingExecutor
 
@@ -104,7 +104,7 @@ def _image_to_text(config: RunConfig, device: str) -> Captioner:
     from gendataagent.generation.captioning import ImageToTextCaptioner
 
     captioner = ImageToTextCaptioner.from_config(config, device)
-    folder = cache_folder(config.prompting.caption_cache)
+    folder = caption_folder(config.prompting.caption_cache)
     return captioner if folder is None else CachedCaptioner(captioner, folder)
 
 
@@ -190,9 +190,7 @@ def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
     if generator == AUTO:
         usable = device.startswith("cuda") and stable_diffusion_is_here()
         generator = STABLE_DIFFUSION_15 if usable else TINY_SD
-    dtype = config.generation.dtype
-    if dtype == AUTO:
-        dtype = "float32" if device == "cpu" else "float16"
+    dtype = dtype_name(config.generation.dtype, device)
     return replace(
         config,
         generation=replace(config.generation, generator=generator, dtype=dtype),

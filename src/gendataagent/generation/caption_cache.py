@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +18,12 @@ from typing import Protocol
 from PIL import Image
 
 from gendataagent.config import AUTO
+from gendataagent.core import files
+from gendataagent.core.cache import cache_folder
+from gendataagent.core.errors import StorageError
 from gendataagent.core.protocols import Captioner, CaptionRequest
 
 OFF = "off"
-VARIABLE = "GENDATAAGENT_CACHE"
 _LONGEST_CAPTION = 2000  # letters; a longer one was not written by this module
 
 
@@ -164,36 +165,20 @@ def image_key(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def cache_folder(setting: str) -> Path | None:
+def caption_folder(setting: str) -> Path | None:
     """Return the folder that `prompting.caption_cache` stands for, or None for nowhere."""
     if setting in (OFF, ""):
         return None
     if setting != AUTO:
         return Path(setting).expanduser()
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser() / "captions"
     try:
-        return _user_cache() / "gendataagent" / "captions"
-    except RuntimeError:  # this user has no home
+        return cache_folder() / "captions"
+    except StorageError:
         return None
 
 
-def _user_cache() -> Path:
-    """Return the folder where programs keep what they can make again, by the system's custom."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(named) if os.path.isabs(named) else Path.home() / ".cache"
-
-
 def _entries(lines: bytes) -> Iterator[tuple[str, str]]:
-    for line in lines.split(b"\n"):
-        try:
-            row = json.loads(line)
-            key, caption = row["image"], row["caption"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            continue  # torn, or of another version: that caption is made again
+    for row in files.parse_journal(lines):
+        key, caption = row.get("image"), row.get("caption")
         if isinstance(key, str) and isinstance(caption, str) and len(caption) <= _LONGEST_CAPTION:
             yield key, caption

@@ -5,7 +5,6 @@ Both yield results in task order and give the same images, since a request carri
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from gendataagent.core.devices import free_memory
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.protocols import ImageGenerator, Rendered, RenderRequest
 
@@ -90,17 +90,6 @@ class ProcessExecutor:
 
     def release(self) -> None:
         """Do nothing: workers end with each map."""
-
-
-def free_memory() -> None:
-    """Free what nobody holds on to any more, and give what torch keeps of a GPU back to it.
-
-    Pipelines are full of references in circles, so they go only with a garbage collection.
-    """
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _submit(pool: ProcessPoolExecutor, task: RenderTask) -> Future[list[Rendered]]:

@@ -28,11 +28,7 @@ class RewriteJournal:
     def read(self) -> dict[str, Rewrite]:
         """Return every rewrite written down so far, by candidate id."""
         found: dict[str, Rewrite] = {}
-        for line in self._path.read_bytes().split(b"\n") if self._path.exists() else ():
-            try:
-                rows = json.loads(line)
-            except ValueError:
-                continue
+        for rows in files.read_journal(self._path):
             for candidate_id, row in rows.items():
                 found[candidate_id] = Rewrite(**{**row, "refusals": tuple(row["refusals"])})
         return found

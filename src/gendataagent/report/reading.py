@@ -6,7 +6,6 @@ whatever cannot be read is named in `RunView.problems`, so that the page of a br
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import SettingRow, iterate_settings, read_toml
 from gendataagent.core.errors import ConfigError, RunFolderError
-from gendataagent.core.files import read_json
+from gendataagent.core.files import parse_journal, read_json
 from gendataagent.core.records import (
     Candidate,
     EpochMetrics,
@@ -211,22 +210,13 @@ class _Reader:
         """Return the objects of a JSONL file; a line cut off by a crash is named, not fatal."""
         if not path.is_file():
             return []
-        rows: list[dict[str, Any]] = []
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            content = path.read_bytes()
         except OSError as error:
             self.problems.append(f"{path.name} cannot be read: {error.strerror or error}")
             return []
-        broken = 0
-        for line in filter(None, lines):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                broken += 1
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
-        if broken:
+        rows = parse_journal(content)
+        if broken := sum(map(bool, content.split(b"\n"))) - len(rows):
             self.problems.append(f"{path.name}: {broken} line(s) are not JSON and are left out")
         return rows
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 
 import torch
@@ -75,7 +75,7 @@ def prepare(
             progress=counting(stage),
             on_search=counting(search),
         )
-    config = _write_down(folder, config, splits, backends, device, progress)
+    config, backends = _begin_or_check(folder, config, splits, backends, device, progress)
     classifier = build_classifier(
         config.classifier,
         splits.train.class_names,
@@ -89,9 +89,9 @@ def prepare(
         validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
     guard = Guard(folder, config, validation) if config.agent.guard else None
     agent = None
-    if config.agent.enabled:
-        if backends is None:
-            backends = _build_adapted_backends(folder, config, splits, device, watch, progress)
+    if backends is not None and config.agent.enabled:
+        if config.adaptation.enabled:
+            backends = _adapt(folder, config, splits, backends, device, watch, progress)
         agent = Agent(
             config,
             splits.train,
@@ -120,18 +120,16 @@ def prepare(
     return session
 
 
-def _build_adapted_backends(
+def _adapt(
     folder: RunFolder,
     config: RunConfig,
     splits: ImageSplits,
+    backends: Backends,
     device: str,
     watch: Stopwatch,
     progress: Progress,
 ) -> Backends:
-    """Return the backends of the settings, the generator adapted first where that is wanted."""
-    backends = build_backends(config)
-    if not config.adaptation.enabled:
-        return backends
+    """Return the backends with the generator adapted, and name it in the manifest."""
     adaptation = adapt(
         config,
         splits.train,
@@ -142,19 +140,28 @@ def _build_adapted_backends(
         progress=progress,
     )
     watch.seconds["adapt"] = sum(adaptation.seconds.values())
-    adapted = replace(config, generation=replace(config.generation, lora=str(adaptation.folder)))
-    return replace(backends, generator=build_backends(adapted).generator)
+    lora = replace(config.generation, lora=str(adaptation.folder))
+    adapted = build_backends(replace(config, generation=lora))
+    manifest = files.read_json(folder.manifest_file)
+    manifest["generator"] = asdict(adapted.generator.describe())
+    files.write_json(folder.manifest_file, manifest)
+    # The executor too: what its cache holds of the generator as it was is not this one's.
+    return replace(backends, generator=adapted.generator, executor=adapted.executor)
 
 
-def _write_down(
+def _begin_or_check(
     folder: RunFolder,
     config: RunConfig,
     splits: ImageSplits,
     backends: Backends | None,
     device: str,
     progress: Progress,
-) -> RunConfig:
-    """Resolve and write settings, manifest and splits of a new run; check those of an old one."""
+) -> tuple[RunConfig, Backends | None]:
+    """Resolve and write settings, manifest and splits of a new run; check those of an old one.
+
+    Returns:
+        The settings, and the models they name where the agent needs some and none are given.
+    """
     if folder.manifest_file.exists():
         fingerprint = files.read_json(folder.manifest_file)["data_fingerprint"]
         if fingerprint != splits.fingerprint:
@@ -163,10 +170,11 @@ def _write_down(
                 "started with (their ids or labels differ); put them back, or start a new run "
                 "with --out"
             )
-        return config
+        return config, backends or _build_backends(config)
     config, notes = resolve_auto(
         config, device=device, typical_side_px=median_side_px(splits.train)
     )
+    backends = backends or _build_backends(config)
     notes += splits.notes
     if splits.quarantined:
         notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
@@ -184,7 +192,6 @@ def _write_down(
     )
     files.write_jsonl(folder.splits_file, splits.to_rows())
     write_run_config(folder, config)
-    used = backends or (build_backends(config) if config.agent.enabled else None)
     manifest = RunManifest(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seed=config.seed,
@@ -197,14 +204,18 @@ def _write_down(
             "test": len(splits.test),
         },
         quarantined=len(splits.quarantined),
-        captioner=used.captioner.description if used else None,
-        rewriter=used.rewriter.description if used else None,
-        generator=used.generator.describe() if used else None,
+        captioner=backends.captioner.description if backends else None,
+        rewriter=backends.rewriter.description if backends else None,
+        generator=backends.generator.describe() if backends else None,
         environment=environment(device),
         notes=tuple(notes),
     )
     files.write_json(folder.manifest_file, manifest.to_json())
-    return config
+    return config, backends
+
+
+def _build_backends(config: RunConfig) -> Backends | None:
+    return build_backends(config) if config.agent.enabled else None
 
 
 def environment(device: str) -> dict[str, str]:

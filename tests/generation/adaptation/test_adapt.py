@@ -239,7 +239,7 @@ def test_a_folder_of_something_else_or_taken_is_refused(config: RunConfig, tmp_p
     out.mkdir()
     with RunFolder(out).lock():
         (out / "settings.json").write_text("{}", encoding="utf-8")
-        with pytest.raises(RunFolderError, match="another process"):
+        with pytest.raises(RunFolderError, match="another run or adaptation"):
             adapt(config, TRAIN, out)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from gendataagent.core import files
 
 NONE, STRENGTH, SHARE, DROP_SHARE = "none", "strength", "share", "drop_share"
 PROBES_FILE = "probes.jsonl"
@@ -43,14 +44,7 @@ class Probe:
 
 def read_probes(path: Path) -> list[Probe]:
     """Return the probes of a round so far; a last line torn by a crash is not counted."""
-    probes = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        probes.append(Probe(**row))
-    return probes
+    return [Probe(**row) for row in files.read_journal(path)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from gendataagent.config import AUTO, AdaptationConfig
-from gendataagent.core.devices import accelerator_of
+from gendataagent.core.devices import accelerator_of, empty_cache
 from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import derive_seed
@@ -321,8 +321,7 @@ class LoraTrainer:
             module = getattr(self.pipeline, name, None)
             if module is not None:
                 module.to("cpu")
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache()
 
 
 def check_fit(pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size_px: int) -> None:

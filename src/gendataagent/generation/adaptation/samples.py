@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from gendataagent.config import GenerationConfig
-from gendataagent.core.errors import GenerationError
+from gendataagent.core.devices import BatchSize
 from gendataagent.core.progress import Progress
 from gendataagent.generation.diffusion.loading import square
 
@@ -32,58 +32,47 @@ class TextToImage:
         self._pipeline.set_progress_bar_config(disable=True)
         self._settings = settings
         self._size_px = size_px
-        self._together = DRAWN_TOGETHER
+        self._batch_size = BatchSize(
+            DRAWN_TOGETHER,
+            too_large="the device has not enough memory to draw a single image; lower "
+            "adaptation.size_px, or set adaptation.measure_images=0 and "
+            "adaptation.sample_every_epochs=0",
+        )
 
     def latents(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress, name: str
     ) -> Tensor:
         """Return the latents the drawings end with, before decoding, float32 on the CPU."""
-        parts: list[Tensor] = []
-        done = 0
         with progress.stage(name, len(prompts), "images") as stage:
-            while done < len(prompts):
-                end = done + self._together
-                drawn = self._draw(prompts[done:end], seeds[done:end], "latent")
-                if drawn is None:
-                    continue
-                parts.append(drawn.float().cpu())
-                stage.advance(len(drawn))
-                done += len(drawn)
-        return torch.cat(parts)
+
+            def draw(batch: Sequence[tuple[str, int]]) -> Sequence[Tensor]:
+                latents_BCSS = self._draw(batch, "latent").float().cpu()
+                stage.advance(len(batch))
+                return list(latents_BCSS)
+
+            drawn = self._batch_size.map(draw, list(zip(prompts, seeds, strict=True)))
+        return torch.stack(drawn)
 
     def images(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """Return the images; a safety checker, where the pipeline has one, blackens some."""
-        drawn: list[Image.Image] = []
-        while len(drawn) < len(prompts):
-            end = len(drawn) + self._together
-            drawn += self._draw(prompts[len(drawn) : end], seeds[len(drawn) : end], "pil") or []
-        return drawn
+        return self._batch_size.map(
+            lambda batch: self._draw(batch, "pil"), list(zip(prompts, seeds, strict=True))
+        )
 
     @torch.inference_mode()
-    def _draw(self, prompts: Sequence[str], seeds: Sequence[int], kind: str) -> Any:
-        """Return what is drawn; None when memory ran out and fewer shall be drawn at once."""
+    def _draw(self, batch: Sequence[tuple[str, int]], kind: str) -> Any:
+        """Return one image for each (prompt, seed), as a list ("pil") or a tensor ("latent")."""
         settings = self._settings
-        try:
-            return self._pipeline(
-                prompt=list(prompts),
-                negative_prompt=[settings.negative_prompt] * len(prompts),
-                height=self._size_px,
-                width=self._size_px,
-                guidance_scale=settings.guidance_scale,
-                num_inference_steps=settings.num_inference_steps,
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                output_type=kind,
-            ).images
-        except torch.OutOfMemoryError as error:
-            if self._together == 1:
-                raise GenerationError(
-                    "the device has not enough memory to draw a single image; lower "
-                    "adaptation.size_px, or set adaptation.measure_images=0 and "
-                    "adaptation.sample_every_epochs=0"
-                ) from error
-        self._together //= 2
-        torch.cuda.empty_cache()
-        return None
+        return self._pipeline(
+            prompt=[prompt for prompt, _ in batch],
+            negative_prompt=[settings.negative_prompt] * len(batch),
+            height=self._size_px,
+            width=self._size_px,
+            guidance_scale=settings.guidance_scale,
+            num_inference_steps=settings.num_inference_steps,
+            generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in batch],
+            output_type=kind,
+        ).images
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]], size_px: int) -> Image.Image:

@@ -6,7 +6,6 @@ text is ever padded, and a caption cannot depend on what a image was asked for w
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,8 @@ from PIL import Image
 
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core import hub
-from gendataagent.core.errors import GenerationError, ImageUnreadableError, ModelError
+from gendataagent.core.devices import BatchSize, free_memory, resolve_dtype
+from gendataagent.core.errors import ImageUnreadableError, ModelError
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.protocols import CaptionRequest
 from gendataagent.core.records import ModelDescription
@@ -80,9 +80,13 @@ class ImageToTextCaptioner:
         self._source = source
         self._prompt = prompt
         self._max_tokens = max_tokens
-        self._together = batch_size
+        self._batch_size = BatchSize(
+            batch_size,
+            too_large="the device has not enough memory to caption a single image; name a smaller "
+            "model with prompting.captioner, set prompting.dtype=float16, or name another device",
+        )
         self._device = torch.device(device)
-        self._dtype = _dtype(dtype, self._device)
+        self._dtype = resolve_dtype(dtype, self._device)
         self._loaded: _Loaded | None = None
         self.description = self._describe()
         self.cache_settings: Mapping[str, str | int] = {
@@ -145,16 +149,15 @@ class ImageToTextCaptioner:
             layout = layout_of(inputs)
             group = waiting.setdefault(layout, [])
             group.append((position, inputs))
-            if len(group) >= self._together:
+            if len(group) >= self._batch_size.size:
                 yield self._answers(waiting.pop(layout))
         for group in waiting.values():
             yield self._answers(group)
 
     def release(self) -> None:
-        """Let go of the model; it is loaded again when needed."""
+        """Release the model; it is loaded again when needed."""
         self._loaded = None
-        gc.collect()
-        _empty_cache(self._device)
+        free_memory()
 
     def _describe(self) -> ModelDescription:
         folder = self._source.folder
@@ -208,32 +211,17 @@ class ImageToTextCaptioner:
     def _answers(self, group: Sequence[tuple[int, Inputs]]) -> dict[int, str]:
         """Return position -> caption, in batches that are halved if the memory runs out."""
         loaded = self._ready()
-        answers: dict[int, str] = {}
-        while len(answers) < len(group):
-            batch = group[len(answers) : len(answers) + self._together]
-            try:
-                texts = self._generate(
-                    [inputs for _, inputs in batch], loaded, max_tokens=self._max_tokens
-                )
-            except torch.OutOfMemoryError as error:
-                if self._together == 1:
-                    raise GenerationError(
-                        "the device has not enough memory to caption a single image; name a "
-                        "smaller model with prompting.captioner, set prompting.dtype=float16, or "
-                        "name another device"
-                    ) from error
-            else:
-                positions = [position for position, _ in batch]
-                answers.update(zip(positions, map(clean_caption, texts), strict=True))
-                continue
-            self._together //= 2
-            _empty_cache(self._device)
-        return answers
+        texts = self._batch_size.map(
+            lambda batch: self._generate(batch, loaded, max_tokens=self._max_tokens),
+            [inputs for _, inputs in group],
+        )
+        positions = [position for position, _ in group]
+        return dict(zip(positions, map(clean_caption, texts), strict=True))
 
     @torch.inference_mode()
     def _generate(self, batch: Sequence[Inputs], loaded: _Loaded, *, max_tokens: int) -> list[str]:
-        """Return what the model says to each of at most `_together` inputs of one layout."""
-        padded = [*batch, *[batch[-1]] * (self._together - len(batch))]
+        """Return what the model says to each of at most `_batch_size` inputs of one layout."""
+        padded = [*batch, *[batch[-1]] * (self._batch_size.size - len(batch))]
         joined = {
             name: torch.cat([inputs[name] for inputs in padded]).to(
                 self._device, self._dtype if value.is_floating_point() else value.dtype
@@ -256,17 +244,3 @@ def _without_prompt(text: str, prompt: str) -> str:
     start = [word.casefold() for word in words[: len(said)]]
     repeats = start == [word.casefold() for word in said]
     return " ".join(words[len(said) :]) if said and repeats else text
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == AUTO:
-        return torch.float32 if device.type == "cpu" else torch.float16
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
-def _empty_cache(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gendataagent.core.errors import GenerationError
+from gendataagent.core.devices import BatchSize, resolve_dtype
 from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.generation.diffusion.encoding_cache import (
     LATENTS_BYTES,
@@ -18,7 +18,7 @@ from gendataagent.generation.diffusion.encoding_cache import (
     LatentsOnce,
     TextsOnce,
 )
-from gendataagent.generation.diffusion.loading import load_pipeline, place, resolve_dtype
+from gendataagent.generation.diffusion.loading import load_pipeline, place
 from gendataagent.generation.diffusion.prompts import loses_its_class, token_counter_of
 from gendataagent.generation.diffusion.signature import Calling
 from gendataagent.generation.diffusion.spec import DiffusionSpec
@@ -49,7 +49,12 @@ class DiffusionGenerator:
         self.latents, self.texts = Kept(LATENTS_BYTES), Kept(TEXTS_BYTES)
         self._pipeline.vae.encode = LatentsOnce(self._pipeline.vae, self.latents)
         self._pipeline.encode_prompt = TextsOnce(self._pipeline, self.texts)
-        self._batch_size = spec.batch_size
+        self._batch_size = BatchSize(
+            spec.batch_size,
+            too_large="the device has not enough memory for a single image; lower "
+            "generation.size_px, set generation.dtype=float16, or name another device",
+            make_room=self._slice_vae,
+        )
 
     @property
     def size_px(self) -> int:
@@ -71,47 +76,28 @@ class DiffusionGenerator:
         return [refused if is_cut else next(remaining) for is_cut in cut]
 
     def _render_alike(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        results = self._draw(requests)
+        results = self._batch_size.map(self._run_pipeline, requests)
         black = [i for i, result in enumerate(results) if result.rejected_by == "black-image"]
         if black and self._dtype != torch.float32:
             # Half precision can overflow to NaN latents, which decode to black: try those in full.
             self._pipeline.to(torch.float32)
-            again = self._draw([requests[i] for i in black])
+            again = self._batch_size.map(self._run_pipeline, [requests[i] for i in black])
             self._pipeline.to(self._dtype)
             for i, result in zip(black, again, strict=True):
                 results[i] = result
         return results
 
-    def _draw(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        """Draw in groups of one size, which is made smaller if memory runs out."""
-        results: list[Rendered] = []
-        while len(results) < len(requests):
-            group = requests[len(results) : len(results) + self._batch_size]
-            try:
-                results.extend(self._run_pipeline(group))
-                continue
-            except torch.OutOfMemoryError:
-                pass  # while it is handled, its frames hold on to what was allocated
-            self._make_room()
-        return results
-
-    def _make_room(self) -> None:
-        """Go on with less memory: first the VAE one image at a time, then half of the images."""
+    def _slice_vae(self) -> bool:
+        """Let the VAE work on one image at a time; return whether it did not before."""
         vae = self._pipeline.vae
-        if hasattr(vae, "enable_slicing") and not vae.use_slicing:
-            vae.enable_slicing()
-        elif self._batch_size > 1:
-            self._batch_size //= 2
-        else:
-            raise GenerationError(
-                "the device has not enough memory for a single image; lower generation.size_px, "
-                "set generation.dtype=float16, or name another device"
-            )
-        torch.cuda.empty_cache()
+        if not hasattr(vae, "enable_slicing") or vae.use_slicing:
+            return False
+        vae.enable_slicing()
+        return True
 
     @torch.inference_mode()
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        missing = self._batch_size - len(requests)
+        missing = self._batch_size.size - len(requests)
         padded = [*requests, *[requests[-1]] * missing]
         output = self._pipeline(**self._calling.arguments(padded))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(padded)

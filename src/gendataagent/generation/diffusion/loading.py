@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from gendataagent.config import AUTO
 from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
 from gendataagent.generation.diffusion import mirrors
@@ -72,14 +71,6 @@ def square(image: Image.Image, size_px: int) -> Image.Image:
     if image.size == (size_px, size_px):
         return image
     return image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
-
-
-def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
-    """Return the torch dtype a setting stands for; auto = float16 on a GPU, float32 on a CPU."""
-    if name == AUTO:
-        return torch.float32 if torch.device(device).type == "cpu" else torch.float16
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
 
 
 def _quiet_diffusers() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from gendataagent.config import AUTO
 from gendataagent.core import hub
-from gendataagent.core.errors import GenerationError, ModelError
+from gendataagent.core.devices import BatchSize, free_memory, resolve_dtype
+from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
 from gendataagent.generation.language.conversation import Conversation, Message
 from gendataagent.generation.language.quantised import (
@@ -61,8 +61,12 @@ class LocalChat:
     ) -> None:
         self._source = source
         self._device = torch.device(device)
-        self._dtype = _dtype(dtype, self._device)
-        self._rows = batch_size
+        self._dtype = resolve_dtype(dtype, self._device)
+        self._batch_size = BatchSize(
+            batch_size,
+            too_large=f"the device has not enough memory for {self.name} to write a single answer; "
+            "name a smaller model with prompting.rewriter, or set prompting.dtype=float16",
+        )
         self._temperature = temperature
         self._top_p = top_p
         self._loaded: _Loaded | None = None
@@ -109,42 +113,26 @@ class LocalChat:
         for position, ids in enumerate(prompts):
             alike.setdefault(_padded_length(len(ids)), []).append(position)
         answers: dict[int, str] = {}
-        for length, waiting in alike.items():
-            while waiting:
-                group = waiting[: self._rows]
-                padded = [*group, *[group[-1]] * (self._rows - len(group))]
-                texts = self._generate_or_halve(
+        for length, alike_here in alike.items():
+
+            def generate(group: Sequence[int], length: int = length) -> list[str]:
+                padded = [*group, *[group[-1]] * (self._batch_size.size - len(group))]
+                texts = self._generate(
                     loaded,
                     [prompts[i] for i in padded],
                     [conversations[i] for i in padded],
                     [seeds[i] for i in padded],
                     length,
                 )
-                answers.update(zip(group, texts, strict=False))  # the repeats come to nothing
-                del waiting[: len(group) if texts else 0]
+                return texts[: len(group)]
+
+            answers.update(zip(alike_here, self._batch_size.map(generate, alike_here), strict=True))
         return [answers[position] for position in range(len(conversations))]
 
     def release(self) -> None:
-        """Let go of the model; it is loaded again when needed."""
+        """Release the model; it is loaded again when needed."""
         self._loaded = None
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _generate_or_halve(self, *batch: Any) -> list[str]:
-        """Return the batch's answers, or none and have smaller batches from now on."""
-        try:
-            return self._generate(*batch)
-        except torch.OutOfMemoryError as error:
-            if self._rows == 1:
-                raise GenerationError(
-                    f"the device has not enough memory for {self.name} to write a single answer; "
-                    "name a smaller model with prompting.rewriter, or set prompting.dtype=float16"
-                ) from error
-        self._rows //= 2
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        return []
+        free_memory()
 
     @torch.inference_mode()
     def _generate(
@@ -282,13 +270,6 @@ def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
 def _cut(text: str, stops: Sequence[str]) -> str:
     ends = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(ends, default=len(text))]
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == AUTO:
-        return torch.float32 if device.type == "cpu" else torch.float16
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
 
 
 def _quiet() -> None:

@@ -6,7 +6,6 @@ by timm, which would take pickled files too.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from typing import Any, cast
@@ -16,6 +15,7 @@ from torch import nn
 from gendataagent.config import ClassifierConfig
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load
+from gendataagent.core.suggestions import closest
 from gendataagent.training.backbones.preprocessing import Backbone
 
 TIMM_PREFIX = "timm:"
@@ -93,7 +93,7 @@ def _facts(timm: Any, name: str) -> Any:
     except RuntimeError:  # the network is known, not the weights behind the dot
         facts = None
     if facts is None:
-        close = difflib.get_close_matches(wanted, timm.list_models(pretrained=True), n=5)
+        close = closest(wanted, timm.list_models(pretrained=True), at_most=5)
         hint = f"; like it are: {', '.join(close)}" if close else ""
         raise ModelError(
             f"classifier.model: timm {timm.__version__} has no {wanted}{hint}. All names: "

@@ -1,0 +1,59 @@
+"""Lock files between processes; the system releases them even when the holder is killed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from gendataagent.core.errors import RunFolderError, StorageError
+
+WAIT_FOREVER = -1.0
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` for writing, by the lock file `.lock` in it.
+
+    Raises:
+        RunFolderError: another process, or another thread of this one, is writing to it.
+        StorageError: the folder cannot be written.
+    """
+    from filelock import Timeout
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_file(folder / ".lock", timeout_s=0.0))
+        except Timeout as error:
+            raise RunFolderError(
+                f"another run or adaptation is writing to {folder}; wait until it ends or stop it, "
+                "then try again"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def hold_file(path: Path, *, timeout_s: float = WAIT_FOREVER) -> Iterator[None]:
+    """Hold the lock file `path`, waiting for it at most `timeout_s` seconds.
+
+    Raises:
+        filelock.Timeout: somebody else still holds it.
+        StorageError: the file cannot be written.
+    """
+    from filelock import FileLock, Timeout  # slow to import, so only where a lock is taken
+
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:  # an OSError too
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the lock file {path}: {error.strerror or error}. Fix the permissions or "
+            "name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
