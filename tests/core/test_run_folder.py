@@ -83,7 +83,7 @@ def test_a_second_writer_is_refused_while_the_first_one_writes(folder: RunFolder
         folder.lock(),
         pytest.raises(
             RunFolderError,
-            match=r"another run or adaptation is writing to .*run; wait until it ends",
+            match=r"is writing to .*run; wait until it ends",
         ),
         RunFolder.open(folder.path).lock(),
     ):
