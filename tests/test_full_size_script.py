@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -18,11 +19,38 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("run_full_size")
 
 
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("count")
+
+
+@pytest.mark.parametrize(
+    "model", ["tiny-sd", "tiny-resnet", "microsoft/resnet-50", "meta-llama/Llama-2-7b-chat-hf"]
+)
+def test_the_facts_of_the_package_are_as_counted(
+    count: ModuleType, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert count.main([model]) == 0, capsys.readouterr().out
+
+
+def test_written_facts_read_back(
+    count: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count.FILE.read_text(encoding="utf-8")
+    file = tmp_path / "facts.toml"
+    file.write_text(before.replace("parameters = 686090", "parameters = 1"), encoding="utf-8")
+    monkeypatch.setattr(count, "FILE", file)
+    assert count.main(["tiny-resnet"]) == 1
+    assert count.main(["tiny-resnet", "--write"]) == 0
+    assert tomllib.loads(file.read_text(encoding="utf-8")) == tomllib.loads(before)
+
+
 ARGUMENTS = ("--scale", "tiny", "--device", "cpu", "--steps", "2", "--images", "4", "--quiet",
              "--train-steps", "2", "--lora-epochs", "1")  # fmt: skip
 
 
-def test_the_whole_path_is_gone_and_measured(
+def test_all_stages_are_run_and_measured(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report.json"
@@ -45,12 +73,12 @@ def test_the_whole_path_is_gone_and_measured(
     assert "batch_size = 4" in config  # no more than the images wanted
 
 
-def test_what_breaks_is_reported_and_the_others_are_tried_alone(
+def test_a_failure_is_reported_and_each_part_is_tried_alone(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "tiny-blip2"
     broken.mkdir()
-    (broken / "DONE").touch()  # a model that lacks everything
+    (broken / "DONE").touch()  # a folder without a model
     code = script.main(
         [*ARGUMENTS, "--only", "blip2,resnet", "--images", "1", "--scratch", str(tmp_path)]
     )

@@ -1,38 +1,53 @@
-"""Counts what `gendataagent plan` knows of architectures: weights, FLOPs, activation bytes.
+"""Count what `gendataagent plan` knows of models: weights, FLOPs, activation bytes.
 
-    python scripts/full_size/count.py            # about two minutes, no GPU, little memory
+    python scripts/full_size/count.py                       # compare with the facts in the package
+    python scripts/full_size/count.py --write               # and write them there
+    python scripts/full_size/count.py microsoft/resnet-50   # some models only
 
-Everything is built on torch's meta device, which has shapes and no numbers. FLOPs are those of
-torch.utils.flop_counter (a multiply-add is two). A UNet's or autoencoder's FLOPs are a polynomial
-of second order in the number of its (latent) pixels n, since attention is quadratic and all else
-linear: c0 + c1 n + c2 n^2, from three sizes; a fourth size is printed as a check. Activation bytes
-are those alive at once in float16 with fused attention, beyond weights; for training, those alive
-when the backward pass begins.
+Half a minute on one core, no GPU, little memory: models are built from their configs on torch's
+meta device, which has shapes and no numbers. FLOPs are those of torch.utils.flop_counter (a
+multiply-add is two). FLOPs of a UNet or an autoencoder are a polynomial in the number n of its
+(latent) pixels, since attention is quadratic and all else linear: c0 + c1 n + c2 n^2, from three
+sizes; a fourth size is the check. Activation bytes are those alive at once in float16 with fused
+attention, beyond weights; for training, those alive when the backward pass begins.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+import argparse
+import tomllib
+from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
-import architectures
 import numpy as np
+import tomli_w
 import torch
-from architectures import FULL
+from architectures import CONFIGS, build
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from peft import LoraConfig
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig
 
-HALF_BYTES = 2
+from gendataagent.core.files import read_json
+from gendataagent.runs.planning.facts import FILE
+
+HEADER = """\
+# Facts on models, counted by scripts/full_size/count.py, and on GPUs, from their data sheets.
+# What each value means: facts.py.
+
+"""
+Sides = tuple[int, int, int, int]
+"""Three sides to fit a polynomial to, and one to check it."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of the tensors made inside it that are still alive, and the most there ever were."""
+    """Bytes of the tensors made inside it that are still alive, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -42,15 +57,10 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        before = {
-            leaf.untyped_storage()._cdata
-            for leaf in tree_leaves((args, kwargs))
-            if isinstance(leaf, Tensor)
-        }
         result = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in before:
-                storage = leaf.untyped_storage()
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if storage._cdata not in given:
                 self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
         self.peak = max(self.peak, self.now())
         return result
@@ -59,6 +69,10 @@ class LiveBytes(TorchDispatchMode):
         """Return the bytes alive now."""
         self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
         return sum(nbytes for _, nbytes in self._alive.values())
+
+
+def _storages(tree: Any) -> list[Any]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -72,38 +86,46 @@ class _FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Any:
-        query, key, value, _ = context.saved_tensors
-        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        return tuple(torch.empty_like(saved) for saved in context.saved_tensors[:3])
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
     return _FusedAttention.apply(query, key, value)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def weights(module: Any) -> int:
+_fused_attention = mock.patch.object(functional, "scaled_dot_product_attention", _fused)
+
+
+def weights(*modules: Any) -> int:
     """Return the number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def flops(call: Callable[[], Any]) -> float:
+def flops(call: Callable[[], Any]) -> int:
     """Return the floating point operations of a call, without gradients."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call()
-    return float(counter.get_total_flops())
+    return int(counter.get_total_flops())
 
 
-def polynomial(call: Callable[[int], Any], sides: tuple[int, int, int], check: int) -> list[float]:
-    """Return c0, c1, c2 of FLOPs over the pixels side^2; raise if a fourth side does not fit."""
+def polynomial(call: Callable[[int], Any], sides: Sides) -> list[float]:
+    """Return c0, c1, c2 of FLOPs over the pixels side^2; exit if the fourth side does not fit."""
     pixels = np.array([side**2 for side in sides], dtype=np.float64)
     counted = np.array([flops(lambda s=side: call(s)) for side in sides])  # type: ignore[misc]
-    quadratic, linear, constant = np.polyfit(pixels, counted, 2)
-    at = float(check**2)
-    expected, got = constant + linear * at + quadratic * at**2, flops(lambda: call(check))
-    if abs(got / expected - 1) > 1e-3:
-        raise SystemExit(f"FLOPs are no such polynomial: {got} counted, {expected} expected")
-    return [float(f"{c:.6g}") for c in (constant, linear, quadratic)]
+    fit = np.polyfit(pixels[:3], counted[:3], 2)
+    if not np.allclose(np.polyval(fit, pixels), counted, rtol=1e-3):
+        raise SystemExit(f"FLOPs are not quadratic in the pixels: {counted} at {pixels} pixels")
+    noise = 1e-9 * counted[2] / pixels[2] ** np.arange(3)  # left of a term that is absent
+    return [
+        _rounded(c) if abs(c) > least else 0.0 for c, least in zip(fit[::-1], noise, strict=True)
+    ]
 
 
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+@_fused_attention
 def peak(call: Callable[[], Any]) -> int:
     """Return the most activation bytes alive during a call without gradients."""
     with LiveBytes() as live, torch.no_grad():
@@ -111,6 +133,7 @@ def peak(call: Callable[[], Any]) -> int:
     return int(live.peak)
 
 
+@_fused_attention
 def kept(call: Callable[[], Any]) -> int:
     """Return the activation bytes alive when a backward pass would begin."""
     with LiveBytes() as live:
@@ -120,190 +143,173 @@ def kept(call: Callable[[], Any]) -> int:
     return int(alive)
 
 
-def count_denoiser(unet: Any, text_width: int, sides: tuple[int, int, int, int]) -> dict[str, Any]:
-    """Return the facts of a UNet, per image; `sides` are of the latents, the last a check."""
+def generator(unet: Any, vae: Any, others: Sequence[Any], latents: Sides) -> dict[str, Any]:
+    """Return the facts of a latent diffusion model; `latents` are sides of its latents."""
     unet.eval().half()
+    vae.eval().half()
+    width, side = unet.config.cross_attention_dim, latents[2]
+    shrink = 2 ** (len(getattr(vae.config, "block_out_channels", (1,) * 3)) - 1)
     added = None
     if unet.config.addition_embed_type == "text_time":
         added = {"text_embeds": torch.empty(1, 1280).half(), "time_ids": torch.empty(1, 6).half()}
 
-    def call(side: int, extra: Any = None) -> Any:
-        return unet(
-            torch.empty(1, unet.config.in_channels, side, side).half(),
-            torch.empty(1),
-            torch.empty(1, 77, text_width).half(),
-            added_cond_kwargs=added,
-        ).sample
-
-    facts: dict[str, Any] = {"parameters": weights(unet)}
-    facts["flops"] = polynomial(call, sides[:3], sides[3])
-    attention, functional.scaled_dot_product_attention = (
-        functional.scaled_dot_product_attention, _fused,
-    )  # fmt: skip
-    side = sides[2]
-    facts["inference_bytes_per_latent_px"] = peak(lambda: call(side)) / side**2
-    from peft import LoraConfig
-
-    unet.requires_grad_(False)
-    targets = ["to_q", "to_k", "to_v", "to_out.0"]
-    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets))
-    facts["lora_parameters"] = sum(p.numel() for p in unet.parameters() if p.requires_grad)
-    unet.half().train()
-    facts["lora_training_bytes_per_latent_px"] = kept(lambda: call(side)) / side**2
-    unet.enable_gradient_checkpointing()
-    facts["lora_checkpointed_bytes_per_latent_px"] = kept(lambda: call(side)) / side**2
-    functional.scaled_dot_product_attention = attention
-    return facts
-
-
-def count_autoencoder(vae: Any, sides: tuple[int, int, int, int]) -> dict[str, Any]:
-    """Return the facts of an autoencoder, per image; `sides` in px, the last a check."""
-    vae.eval().half()
-    channels = vae.config.latent_channels
-    shrink = 2 ** (len(getattr(vae.config, "block_out_channels", (1,) * 3)) - 1)
+    def denoise(side: int = side) -> Any:
+        noisy = torch.empty(1, unet.config.in_channels, side, side).half()
+        text = torch.empty(1, 77, width).half()
+        return unet(noisy, torch.empty(1), text, added_cond_kwargs=added).sample
 
     def encode(side: int) -> Any:
         return vae.encode(torch.empty(1, 3, side, side).half())
 
     def decode(side: int) -> Any:
-        return vae.decode(torch.empty(1, channels, side // shrink, side // shrink).half())
+        latent = side // shrink
+        return vae.decode(torch.empty(1, vae.config.latent_channels, latent, latent).half())
 
-    facts: dict[str, Any] = {"parameters": weights(vae)}
-    facts["encode_flops"] = polynomial(encode, sides[:3], sides[3])
-    facts["decode_flops"] = polynomial(decode, sides[:3], sides[3])
-    attention, functional.scaled_dot_product_attention = (
-        functional.scaled_dot_product_attention, _fused,
-    )  # fmt: skip
-    facts["decode_bytes_per_px"] = peak(lambda: decode(sides[2])) / sides[2] ** 2
-    functional.scaled_dot_product_attention = attention
+    pixels: Any = (4 * shrink, 6 * shrink, 8 * shrink, 12 * shrink)
+    facts: dict[str, Any] = {
+        "parameters": weights(unet, vae, *others),
+        "size_px": unet.config.sample_size * shrink,
+        "shrink": shrink,
+        "unet_parameters": weights(unet),
+        "block_out_channels": list(unet.config.block_out_channels),
+        "cross_attention_dim": width,
+        "unet_flops": polynomial(denoise, latents),
+        "encode_flops": polynomial(encode, pixels),
+        "decode_flops": polynomial(decode, pixels),
+        "unet_bytes": _rounded(peak(denoise) / side**2),
+        "decode_bytes": _rounded(peak(lambda: decode(pixels[2])) / pixels[2] ** 2),
+    }
+    unet.requires_grad_(False)
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets))
+    unet.half().train()
+    facts["kept_bytes"] = _rounded(kept(denoise) / side**2)
+    unet.enable_gradient_checkpointing()
+    facts["checkpointed_bytes"] = _rounded(kept(denoise) / side**2)
     return facts
 
 
-def sdxl_unet() -> Any:
-    """Return the denoiser of SDXL base 1.0."""
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel(
-        sample_size=128, cross_attention_dim=2048, block_out_channels=(320, 640, 1280),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=[5, 10, 20], transformer_layers_per_block=[1, 2, 10],
-        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
-        projection_class_embeddings_input_dim=2816,
-    )  # fmt: skip
-
-
-def sdxl_text_encoder() -> Any:
-    """Return the second text encoder of SDXL, OpenCLIP bigG."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32,
-                       num_attention_heads=20, projection_dim=1280)
-    )  # fmt: skip
-
-
-def count_backbone(model: Any, size_px: int) -> dict[str, Any]:
+def backbone(model: Any, size_px: int) -> dict[str, Any]:
     """Return the facts of an image classifier at its usual size, per image."""
     model.eval()
-    facts: dict[str, Any] = {"parameters": weights(model), "size_px": size_px}
-    image = torch.empty(1, 3, size_px, size_px)
-    facts["flops"] = flops(lambda: model(image))
-    attention, functional.scaled_dot_product_attention = (
-        functional.scaled_dot_product_attention, _fused,
-    )  # fmt: skip
+    shape, pixels = (8, 3, size_px, size_px), 8 * size_px**2
+    facts: dict[str, Any] = {
+        "parameters": weights(model),
+        "size_px": size_px,
+        "flops": flops(lambda: model(torch.empty(1, *shape[1:]))),
+    }
     model.half().train()
-    eight = torch.empty(8, 3, size_px, size_px).half()
-    facts["training_bytes_per_px"] = kept(lambda: model(eight)) / 8 / size_px**2
+    images = torch.empty(shape).half()
+    facts["kept_bytes"] = _rounded(kept(lambda: model(images)) / pixels)
     # as the VoG filter does it: eval mode, float32, frozen weights, gradients of the images
     model.float().eval().requires_grad_(False)
-    seen = torch.empty(8, 3, size_px, size_px, requires_grad=True)
-    facts["vog_bytes_per_px"] = kept(lambda: model(seen)) / 8 / size_px**2
-    functional.scaled_dot_product_attention = attention
+    images = torch.empty(shape, requires_grad=True)
+    facts["vog_bytes"] = _rounded(kept(lambda: model(images)) / pixels)
     return facts
 
 
-def backbones() -> dict[str, Callable[[], dict[str, Any]]]:
-    """Return the usual classifiers by hub id."""
-    from transformers import (
-        ConvNextConfig,
-        ConvNextForImageClassification,
-        ViTConfig,
-        ViTForImageClassification,
-    )
-
+def captioner(model: Any, language: Any, *, size_px: int, prompt_tokens: int) -> dict[str, Any]:
+    """Return the facts of a captioner whose language model starts from so many tokens."""
+    images, vision = torch.empty(1, 3, size_px, size_px), model.vision_model.eval()
     return {
-        "microsoft/resnet-50": lambda: count_backbone(architectures.resnet(FULL), 224),
-        "google/vit-base-patch16-224": lambda: count_backbone(
-            ViTForImageClassification(ViTConfig(num_labels=1000)), 224
-        ),
-        "facebook/convnext-tiny-224": lambda: count_backbone(
-            ConvNextForImageClassification(ConvNextConfig(num_labels=1000)), 224
-        ),
-        "tiny-resnet": lambda: count_backbone(_tiny_resnet(), 32),
+        "parameters": weights(model),
+        "language_parameters": weights(language),
+        "vision_flops": flops(lambda: vision(images)),
+        "prompt_tokens": prompt_tokens,
     }
 
 
-def _tiny_resnet() -> Any:
-    from gendataagent.config import ClassifierConfig
-    from gendataagent.training.backbones import build_classifier
+FULL, COUNTED = CONFIGS["full"], CONFIGS["counted"]
 
-    config = ClassifierConfig(model="tiny-resnet", size_px=32)
-    names = [str(i) for i in range(10)]
-    with torch.device("cpu"):
-        return build_classifier(config, names, seed=0, device="cpu").module.to("meta")
+
+def _sd15() -> dict[str, Any]:
+    clip = {k: v for k, v in COUNTED["sd15-safety-checker"].items() if k != "model_type"}
+    checker = StableDiffusionSafetyChecker(CLIPConfig(**clip))
+    others = build(FULL["text_encoder"]), checker
+    return generator(build(FULL["unet"]), build(FULL["vae"]), others, (32, 48, 64, 96))
+
+
+def _sdxl() -> dict[str, Any]:
+    second = build(COUNTED["sdxl-text-encoder-2"], "CLIPTextModelWithProjection")
+    others = build(FULL["text_encoder"]), second
+    return generator(build(COUNTED["sdxl-unet"]), build(FULL["vae"]), others, (64, 96, 128, 80))
 
 
 def _tiny_sd() -> dict[str, Any]:
-    from diffusers import AutoPipelineForImage2Image
-
     from gendataagent.generation.tiny.model import model_folder
 
+    parts = ("unet", "vae", "text_encoder")
+    unet, vae, text = (build(read_json(model_folder() / part / "config.json")) for part in parts)
+    return generator(unet, vae, [text], (4, 8, 16, 12))
+
+
+def _tiny_resnet() -> dict[str, Any]:
+    from gendataagent.config import ClassifierConfig
+    from gendataagent.training.backbones import build_classifier
+
+    config, names = ClassifierConfig(model="tiny-resnet", size_px=32), [str(i) for i in range(10)]
     with torch.device("cpu"):
-        pipeline = AutoPipelineForImage2Image.from_pretrained(model_folder(), local_files_only=True)
-    unet, vae = pipeline.unet.to("meta"), pipeline.vae.to("meta")
-    width = unet.config.cross_attention_dim
-    return {
-        "unet": count_denoiser(unet, width, (4, 8, 16, 12)),
-        "vae": count_autoencoder(vae, (16, 32, 64, 48)),
-    }
+        model = build_classifier(config, names, seed=0, device="cpu").module.to("meta")
+    return backbone(model, 32)
 
 
-def main() -> None:
-    """Print all facts as JSON, one model after the other on standard error too."""
-    parts: dict[str, Callable[[], Any]] = {
-        "sd15": lambda: {
-            "unet": count_denoiser(architectures.unet(FULL), 768, (32, 48, 64, 96)),
-            "vae": count_autoencoder(architectures.autoencoder(FULL), (256, 384, 512, 768)),
-            "text": weights(architectures.clip_text_encoder(FULL)),
-        },
-        "sdxl": lambda: {
-            "unet": count_denoiser(sdxl_unet(), 2048, (64, 96, 128, 80)),
-            "text_2": weights(sdxl_text_encoder()),
-        },
-        "tiny-sd": _tiny_sd,
-        "blip2-opt-2.7b": lambda: _count_blip2(),
-        "llama-2-7b": lambda: {"parameters": weights(architectures.llama(FULL))},
-        **backbones(),
-    }
-    wanted = sys.argv[1:] or list(parts)
-    facts = {}
+def _blip2() -> dict[str, Any]:
+    model = build(FULL["blip2"])
+    # the prompt: 32 queries of the Q-Former and the start
+    return captioner(model, model.language_model, size_px=224, prompt_tokens=33)
+
+
+def _blip() -> dict[str, Any]:
+    model = build(COUNTED["Salesforce/blip-image-captioning-base"])
+    return captioner(model, model.text_decoder, size_px=384, prompt_tokens=1)
+
+
+MODELS: dict[str, Callable[[], dict[str, Any]]] = {
+    "tiny-sd": _tiny_sd,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": _sd15,
+    "stabilityai/stable-diffusion-xl-base-1.0": _sdxl,
+    "Salesforce/blip2-opt-2.7b": _blip2,
+    "Salesforce/blip-image-captioning-base": _blip,
+    "meta-llama/Llama-2-7b-chat-hf": lambda: {"parameters": weights(build(FULL["llama"]))},
+    "microsoft/resnet-50": lambda: backbone(build(FULL["resnet"]), 224),
+    "tiny-resnet": _tiny_resnet,
+}
+
+
+def count(section: str, name: str) -> dict[str, Any]:
+    """Return the facts of a model by its name; those without a line in `MODELS` by its section."""
     with torch.device("meta"):
-        for name in wanted:
-            facts[name] = parts[name]()
-            print(name, json.dumps(facts[name]), file=sys.stderr, flush=True)
-    print(json.dumps(facts, indent=2))
+        if name in MODELS:
+            return MODELS[name]()
+        model = build(COUNTED[name])
+        return backbone(model, 224) if section == "backbones" else {"parameters": weights(model)}
 
 
-def _count_blip2() -> dict[str, Any]:
-    model = architectures.blip2(FULL).eval()
-    image = torch.empty(1, 3, 224, 224)
-    return {
-        "parameters": weights(model),
-        "language_parameters": weights(model.language_model),
-        "vision_flops": flops(lambda: model.vision_model(image)),
-    }
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print each fact that differs from the package's; return 0 if none does or all are written."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", help="hub ids; all by default")
+    parser.add_argument("--write", action="store_true", help="write the facts into the package")
+    options = parser.parse_args(arguments)
+    facts = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    differ = False
+    for section in ("generators", "captioners", "language_models", "backbones"):
+        for name, known in facts[section].items():
+            if "same_as" in known or (options.models and name not in options.models):
+                continue
+            counted = count(section, name)
+            for key, value in counted.items():
+                if known.get(key) != value:
+                    print(f"{name}: {key} is {value}, was {known.get(key)}")
+                    differ = True
+            facts[section][name] = counted | {k: v for k, v in known.items() if k not in counted}
+    if options.write:
+        text = tomli_w.dumps(facts).replace("[\n    ", "[").replace(",\n    ", ", ")
+        FILE.write_text(HEADER + text.replace(",\n]", "]"), encoding="utf-8")
+    return int(differ and not options.write)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""`presets` and `plan` as a user types them, and a plan against the run it foretold."""
+"""`presets` and `plan` as a user types them, and a plan compared with its run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _type(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("pool", ["replace", "accumulate"])
-def test_a_plan_has_the_numbers_of_the_run(
+def test_a_plan_equals_the_counts_of_the_run(
     small_config: RunConfig, tmp_path: Path, pool: str
 ) -> None:
     config = replace(
@@ -89,18 +89,18 @@ def test_presets_are_listed_and_printed_with_their_comments(
     assert "did you mean paper-flowers" in capsys.readouterr().err
 
 
-def test_a_plan_is_printed_for_people(
+def test_a_plan_is_printed_as_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _type(monkeypatch, "plan", "--preset", "paper-cub", "--gpu", "RTX 4090") == 0
     printed = capsys.readouterr().out
     for part in ("meta-llama/Llama-2-7b-chat-hf", "hub, gated", "13.5 GB", "107,900 images",
-                 "16 images at once, float32",
-                 "An estimate. It assumes:", "20% of RTX 4090's 165 dense"):  # fmt: skip
+                 "batches of 16, float32",
+                 "An estimate, assuming:", "20% of RTX 4090's 165 dense"):  # fmt: skip
         assert part in printed, part
 
 
-def test_a_plan_for_programs(
+def test_a_plan_is_printed_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photo_folder: Path
 ) -> None:
     code = _type(
@@ -108,13 +108,13 @@ def test_a_plan_for_programs(
         "--set", "agent.rounds=3", "--gpu", "L4",
     )  # fmt: skip
     assert code == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["counts"]["rounds"] == 3
-    assert (told["real"]["train"], told["real"]["test"]) == (24, 12)
-    assert told["device"]["name"] == "L4"
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["counts"]["rounds"] == 3
+    assert (plan["real"]["train"], plan["real"]["test"]) == (24, 12)
+    assert plan["device"]["name"] == "L4"
 
 
-def test_a_plan_without_data_says_what_to_name(
+def test_a_plan_without_data_names_the_options_to_give(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _type(monkeypatch, "plan", "--preset", "quick") == 2

@@ -11,7 +11,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.presets import list_presets, preset_settings, preset_text
 from gendataagent.core.errors import ConfigError
 from gendataagent.data.official import PAPER
-from gendataagent.runs.planning.facts import BACKBONES, CAPTIONERS, GENERATORS, PUBLISHED
+from gendataagent.runs.planning.facts import BACKBONES, CAPTIONERS, GENERATORS, MODELS
 from gendataagent.runs.preflight import problems
 
 PAPER_PRESETS = [f"paper-{layout}" for layout in PAPER]
@@ -80,14 +80,14 @@ def test_a_plan_knows_every_model_of_a_preset(name: str) -> None:
     assert config.classifier.model in BACKBONES
     for model in (config.generation.generator, config.prompting.captioner,
                   config.prompting.rewriter, config.classifier.model):  # fmt: skip
-        assert model in PUBLISHED
-    assert config.generation.variant in dict(PUBLISHED[config.generation.generator].variants)
+        assert model in MODELS
+    assert config.generation.variant in MODELS[config.generation.generator].variants
 
 
 def test_quick_needs_no_login() -> None:
     config = resolved("quick")
     used = (config.generation.generator, config.prompting.captioner, config.prompting.rewriter)
-    assert not any(PUBLISHED[name].gated for name in used)
+    assert not any(MODELS[name].gated for name in used)
 
 
 def test_a_misspelt_preset_is_answered_with_the_nearest() -> None:

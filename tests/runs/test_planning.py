@@ -1,4 +1,4 @@
-"""Plans: counts as the run's own functions have them, facts as counted, costs that add up."""
+"""Plans: counts equal those of the run's functions, facts are as counted, costs add up."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.data import load_data
-from gendataagent.runs.planning import find_device, make_plan
-from gendataagent.runs.planning.costs import (
-    architecture_of,
-    image_flops,
-)
+from gendataagent.runs.planning import costs, find_device, make_plan
+from gendataagent.runs.planning.costs import generator_facts, image_flops
 from gendataagent.runs.planning.counts import count_real, count_work
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
-from gendataagent.runs.planning.facts import BACKBONES, GIB, SD15, TINY_SD, at, find_gpu
+from gendataagent.runs.planning.facts import BACKBONES, GENERATORS, GIB, at, find_gpu
+
+SD15 = GENERATORS["stable-diffusion-v1-5/stable-diffusion-v1-5"]
+TINY_SD = GENERATORS["tiny-sd"]
 
 OURS: dict[str, Any] = {
     "classifier": {"model": "tiny-resnet"},
@@ -48,17 +48,17 @@ def test_images_are_counted_as_a_run_would_split_them() -> None:
 @pytest.mark.parametrize(
     ("layout", "train", "test"), [("pets", 3_680, 3_669), ("cub", 5_994, 5_794)]
 )
-def test_without_data_the_papers_counts_stand_in(layout: str, train: int, test: int) -> None:
+def test_without_data_the_papers_counts_are_used(layout: str, train: int, test: int) -> None:
     real = count_real(settings(data={"path": "", "layout": layout, "validation_share": 0.1}))
     assert (real.train + real.validation, real.test) == (train, test)
     assert real.validation == pytest.approx(train / 10, rel=0.02)
     assert "Table 5" in real.source
 
 
-def test_nothing_to_count_is_said() -> None:
+def test_an_unknown_number_of_images_is_an_error() -> None:
     with pytest.raises(ConfigError, match="--images N"):
         count_real(settings(data={"path": ""}))
-    with pytest.raises(ConfigError, match="asked for at the hub"):
+    with pytest.raises(ConfigError, match="does not use the network"):
         count_real(settings(data={"path": "hub:uoft-cs/cifar10"}))
     with pytest.raises(DataError, match="does not exist"):
         count_real(settings(data={"path": "/no/such/images"}))
@@ -86,7 +86,7 @@ def test_optimiser_steps_follow_the_images_of_each_epoch() -> None:
     assert count_work(odd, real).optimizer_steps == 2 * 1 + 2 * 2 + 2 * 3
 
 
-def test_the_filter_acts_once_it_has_its_checkpoints() -> None:
+def test_the_filter_acts_once_it_has_its_snapshots() -> None:
     config = settings(
         data={"path": "", "layout": "folder"},
         training={"epochs": 20},
@@ -94,7 +94,7 @@ def test_the_filter_acts_once_it_has_its_checkpoints() -> None:
         filter={"snapshot_at": [0.25, 0.5, 0.75], "drop_share": 0.5},
     )
     counts = count_work(config, count_real(config, images=200))
-    # rounds at 5, 8, 12, 16; checkpoints at 5, 10, 15
+    # rounds at 5, 8, 12, 16; snapshots at 5, 10, 15
     assert counts.filtered_rounds == 2
     assert counts.vog_passes == (2 + 3) * counts.images_per_round
     assert counts.kept_per_round == counts.images_per_round // 2
@@ -116,7 +116,7 @@ def test_adaptation_captions_every_image_and_counts_its_steps() -> None:
         assert count_work(config, sized).adaptation_steps == expected
 
 
-def test_facts_are_what_the_flop_counter_says() -> None:
+def test_facts_equal_the_flop_counter() -> None:
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -128,12 +128,12 @@ def test_facts_are_what_the_flop_counter_says() -> None:
     # on a CPU the counter does not see attention, 1 % here
     assert at(TINY_SD.unet_flops, 64) == pytest.approx(counter.get_total_flops(), rel=0.015)
     assert TINY_SD.unet_parameters == sum(p.numel() for p in unet.parameters())
-    assert at(SD15.unet_flops, 64**2) == pytest.approx(0.803e12, rel=1e-3)  # told independently
+    assert at(SD15.unet_flops, 64**2) == pytest.approx(0.803e12, rel=1e-3)  # counted independently
     assert at(SD15.encode_flops, 512**2) == pytest.approx(1.117e12, rel=1e-3)
     assert at(SD15.decode_flops, 512**2) == pytest.approx(2.515e12, rel=1e-3)
 
 
-def test_an_image_costs_its_steps_twice_with_guidance() -> None:
+def test_guidance_doubles_the_cost_of_a_step() -> None:
     config = settings()
     guided = image_flops(SD15, 512, config, 22)
     assert guided == pytest.approx(39e12, rel=0.01)
@@ -157,7 +157,7 @@ def test_an_image_costs_its_steps_twice_with_guidance() -> None:
         ("NVIDIA RTX A6000", 48, 155),
     ],
 )
-def test_gpus_are_known_by_their_usual_and_their_drivers_names(
+def test_gpus_are_found_by_their_usual_and_their_drivers_names(
     name: str, gib: float, tflops: float
 ) -> None:
     found = find_gpu(name)
@@ -165,13 +165,13 @@ def test_gpus_are_known_by_their_usual_and_their_drivers_names(
     assert (found.memory_bytes / GIB, found.flops_per_s / 1e12) == (gib, tflops)
 
 
-def test_an_unknown_gpu_is_answered_with_those_known() -> None:
+def test_an_unknown_gpu_lists_the_known_ones() -> None:
     assert find_gpu("Voodoo 2") is None
     with pytest.raises(ConfigError, match=r"known are T4, .*H100"):
         find_device("Voodoo 2")
 
 
-def test_hours_follow_from_flops_and_the_rate_that_is_assumed() -> None:
+def test_seconds_follow_from_flops_and_the_assumed_rate() -> None:
     config = RunConfig.from_dict(preset_settings("paper-pets"))
     plan = make_plan(config, gpu="RTX 4090")
     (render,) = [stage for stage in plan.stages if stage.name == "render"]
@@ -184,7 +184,7 @@ def test_hours_follow_from_flops_and_the_rate_that_is_assumed() -> None:
     assert plan.seconds == pytest.approx(sum(stage.seconds or 0 for stage in plan.stages))
 
 
-def test_a_stage_that_does_not_fit_comes_with_advice() -> None:
+def test_a_stage_that_does_not_fit_into_memory_gives_advice() -> None:
     config = RunConfig.from_dict(preset_settings("paper-pets"))
     notes = " ".join(make_plan(config, gpu="T4").notes)
     assert "rewrite needs about 16 GiB of the 15 GiB" in notes
@@ -195,7 +195,7 @@ def test_a_stage_that_does_not_fit_comes_with_advice() -> None:
     assert "try training.batch_size=512 with training.learning_rate=0.05" in notes
 
 
-def test_what_is_not_known_is_said_and_not_guessed(tiny_pipeline_folder: Path) -> None:
+def test_unknown_models_have_unknown_costs(tiny_pipeline_folder: Path) -> None:
     sections = {
         "data": {"path": "", "layout": "folder"},
         "classifier": {"model": "somebody/some-net"},
@@ -209,10 +209,30 @@ def test_what_is_not_known_is_said_and_not_guessed(tiny_pipeline_folder: Path) -
     (generator, *_) = plan.models
     assert (generator.where, generator.download_bytes) == ("on this machine", 0)
     assert "the size of somebody/some-net is not known here" in " ".join(plan.notes)
-    assert architecture_of(str(tiny_pipeline_folder)) is None
+    assert generator_facts(str(tiny_pipeline_folder)) is None
 
 
-def test_weights_on_disk_are_read_off_the_headers(tiny_pipeline_folder: Path) -> None:
+def test_a_folder_is_recognised_by_its_unet_config(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    config = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768}
+    (tmp_path / "unet" / "config.json").write_text(json.dumps(config))
+    assert generator_facts(str(tmp_path)) == SD15
+
+
+def test_sdxl_turbo_is_planned_at_its_own_size() -> None:
+    turbo = GENERATORS["stabilityai/sdxl-turbo"]
+    base = GENERATORS["stabilityai/stable-diffusion-xl-base-1.0"]
+    assert (turbo.size_px, base.size_px) == (512, 1024)
+    assert turbo.unet_flops == base.unet_flops
+
+
+def test_plan_and_adaptation_agree_on_small_gpus() -> None:
+    from gendataagent.generation.adaptation import lora_trainer
+
+    assert costs.SMALL_GPU_BYTES == lora_trainer.SMALL_GPU_BYTES
+
+
+def test_weights_on_disk_are_counted_from_the_headers(tiny_pipeline_folder: Path) -> None:
     size, parameters = weights_on_disk(tiny_pipeline_folder)
     files = list(tiny_pipeline_folder.rglob("*.safetensors"))
     assert size == sum(file.stat().st_size for file in files)
@@ -221,7 +241,7 @@ def test_weights_on_disk_are_read_off_the_headers(tiny_pipeline_folder: Path) ->
     assert weights_on_disk(tiny_pipeline_folder.parent / "broken.safetensors") == (1, 0)
 
 
-def test_the_cache_of_this_machine_is_looked_at(
+def test_the_hub_cache_of_this_machine_counts_as_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RunConfig.from_dict(preset_settings("quick"))
@@ -240,7 +260,7 @@ def test_the_cache_of_this_machine_is_looked_at(
     assert where["microsoft/resnet-50"] == "on this machine"
 
 
-def test_memory_grows_with_the_square_of_the_side() -> None:
+def test_training_memory_grows_with_the_square_of_the_side() -> None:
     config = RunConfig.from_dict(preset_settings("paper-cub"))
     plan = make_plan(config, gpu="H200")
     train = {stage.name: stage for stage in plan.stages}["train"]
@@ -257,8 +277,8 @@ def test_a_plan_of_a_preset_imports_no_torch_and_is_json() -> None:
         "plan = make_plan(RunConfig.from_dict(preset_settings('paper-pets')), gpu='L4')\n"
         "print(json.dumps([plan.to_json(), sorted(sys.modules)]))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    plan, modules = json.loads(told.stdout)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    plan, modules = json.loads(done.stdout)
     assert not {"torch", "diffusers", "transformers"} & set(modules)
     assert plan["estimate"] is True
     assert plan["real"]["train"] + plan["real"]["validation"] == 3_680

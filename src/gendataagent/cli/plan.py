@@ -1,4 +1,4 @@
-"""`gendataagent presets` and `plan`: settings by name, and what a run will cost."""
+"""`gendataagent presets` and `plan`: settings by name, and the estimated cost of a run."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def presets(
-    name: Annotated[str | None, typer.Argument(help="print this one, with its comments")] = None,
+    name: Annotated[str | None, typer.Argument(help="preset to print, with its comments")] = None,
 ) -> None:
     """List presets and strategies, or print a preset as a file for --config."""
     if name is not None:
         print(preset_text(name), end="")
         return
     _print_named("--preset: settings by name", list_presets())
-    _print_named("--strategy: ways to train, laid over a preset", STRATEGIES.values())
+    _print_named("--strategy: ways to train, applied on top of a preset", STRATEGIES.values())
 
 
 def _print_named(title: str, items: Iterable[Preset | Strategy]) -> None:
@@ -50,16 +50,16 @@ def _print_named(title: str, items: Iterable[Preset | Strategy]) -> None:
 
 @app.command()
 def plan(
-    data: Annotated[str | None, typer.Option(help="the images, to count; data.path")] = None,
+    data: Annotated[str | None, typer.Option(help="images to count (data.path)")] = None,
     images: Annotated[
-        int | None, typer.Option(min=4, help="training images to plan with, without data")
+        int | None, typer.Option(min=4, help="training images to assume, without data")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help='plan for this GPU, such as "RTX 4090"; else what is here')
+        str | None, typer.Option(help='GPU to plan for, such as "RTX 4090"; default: this machine')
     ] = None,
     utilisation: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1, help="share of the device's peak rate that is reached"),
+        typer.Option(min=0.01, max=1, help="assumed share of the device's peak rate"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
     preset: PresetOption = None,
@@ -67,7 +67,7 @@ def plan(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Tell what a run will download, make and cost; loads no model, asks no network."""
+    """Estimate downloads, work, hours, memory and disk of a run, without models or network."""
     from gendataagent.runs.planning import make_plan
 
     given: dict[str, Any] = {} if data is None else {"data.path": data}
@@ -86,7 +86,7 @@ def _print(plan: Plan) -> None:
     console.print(_sums(plan))
     for note in plan.notes:
         console.print(Text(f"! {note}", style="yellow"), soft_wrap=True)
-    console.print(Text("An estimate. It assumes:", style="dim"))
+    console.print(Text("An estimate, assuming:", style="dim"))
     for assumption in plan.assumptions:
         console.print(Text(f"- {assumption}", style="dim"), soft_wrap=True)
 
@@ -130,7 +130,7 @@ def _sums(plan: Plan) -> Table:
             "rounds",
             f"{counts.rounds}, each {counts.images_per_round:,} images from "
             f"{counts.selected_per_round:,} hard ones; about {counts.kept_per_round:,} kept once "
-            f"the filter acts ({counts.filtered_rounds} rounds)",
+            f"the filter is active ({counts.filtered_rounds} rounds)",
         )
     table.add_row(
         "disk",

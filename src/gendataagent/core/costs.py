@@ -1,4 +1,4 @@
-"""What the stages of a round cost: wall-clock seconds and peak memory, by name."""
+"""The cost of each stage of a round: wall-clock seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from gendataagent.core.progress import Stopwatch
 
 
 class StageCosts:
-    """Adds up seconds and keeps the peak of memory by stage.
+    """Sums seconds and keeps the peak memory of each stage.
 
     Args:
-        device: torch device, as text; its memory is what counts.
+        device: torch device, as text, whose memory is measured.
 
     Attributes:
-        device: as given.
-        peak_memory_mib: stage -> most memory in use while it ran; see `memory.PeakMemory`.
+        peak_memory_mib: stage -> peak memory while it ran; see `memory.PeakMemory`.
     """
 
     def __init__(self, device: str) -> None:
@@ -32,10 +31,10 @@ class StageCosts:
 
     @contextlib.contextmanager
     def measure(self, name: str, *, clock: bool = True) -> Iterator[None]:
-        """Count what the block costs towards stage `name`, also when it ends in an error.
+        """Add the cost of the block to stage `name`, also if it raises.
 
         Args:
-            clock: False where the stage's seconds are counted elsewhere.
+            clock: False if the stage's seconds are counted elsewhere.
         """
         peak = PeakMemory(self.device)
         try:

@@ -1,10 +1,13 @@
-"""How much memory a stage takes: of the GPU as torch counts it, else of this process."""
+"""Memory and disk: the peak of a stage, what is free, and how many images are scored at once."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from pathlib import Path
+
+import psutil
 
 MIB = 1 << 20
 SAMPLE_EVERY_S = 0.05
@@ -15,12 +18,12 @@ SCORING_BATCH_PX = 112  # up to this side; of larger images fewer are scored at 
 class PeakMemory:
     """Measures the most memory in use while a `with` block runs, in MiB.
 
-    On a CUDA device it is torch's own peak of allocated memory. Elsewhere the resident memory of
-    this process is looked at twenty times a second, since the system only knows the peak since the
+    On a CUDA device this is torch's own peak of allocated memory. Elsewhere the resident memory of
+    this process is sampled twenty times a second, since the system only knows the peak since the
     process began. Other processes, such as generation workers, are not counted.
 
     Attributes:
-        mib: the peak, after the block; 0 where the system does not tell.
+        mib: the peak, after the block.
     """
 
     def __init__(self, device: str) -> None:
@@ -53,31 +56,36 @@ class PeakMemory:
 
 
 def resident_mib() -> float:
-    """Return the memory this process holds now, in MiB; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):  # not Linux
-        return 0.0
-    import resource
-
-    return pages * resource.getpagesize() / MIB
+    """Return the physical memory that this process uses now, in MiB."""
+    return float(psutil.Process().memory_info().rss / MIB)
 
 
 def is_short(device: str) -> bool:
-    """Return whether less than half of a device's memory is left; False where nobody tells."""
+    """Return whether less than half of a device's memory is available.
+
+    Decides when models are released, never what a run computes.
+    """
     if device.startswith("cuda"):
         torch = sys.modules["torch"]
-        torch.cuda.empty_cache()  # what torch holds back for itself is not in use
+        torch.cuda.empty_cache()  # memory that torch caches is not in use
         free, total = torch.cuda.mem_get_info(device)
         return bool(free < total / 2)
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        return kib["MemAvailable"] < kib["MemTotal"] / 2
-    except (OSError, ValueError, LookupError):  # not Linux
-        return False
+    memory = psutil.virtual_memory()
+    return bool(memory.available < memory.total / 2)
 
 
 def scoring_batch(size_px: int) -> int:
-    """Return how many images are scored at once: the same memory whatever their size."""
+    """Return how many images are scored at once: about the same memory at every image size.
+
+    A function of the size alone: results depend on the batch in the last bits, so they must not
+    depend on the memory that happens to be free.
+    """
     return max(8, min(SCORING_BATCH, SCORING_BATCH * SCORING_BATCH_PX**2 // size_px**2))
+
+
+def free_disk(folder: Path) -> tuple[Path, int]:
+    """Return the nearest folder that exists, at or above `folder`, and the bytes free there."""
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    return place, shutil.disk_usage(place).free

@@ -1,4 +1,4 @@
-"""What this machine can do for a run, and what to type to mend what it cannot."""
+"""Checks of this machine: what a run can use, and the command that fixes what it cannot."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from gendataagent.config.presets import list_presets, preset_settings
+from gendataagent.core.memory import free_disk
 from gendataagent.generation.backends import STABLE_DIFFUSION_15, stable_diffusion_is_here
+from gendataagent.runs.planning.downloads import is_cached
 
 _CORE = (
     "torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "pyarrow",
-    "safetensors", "PIL",
+    "safetensors", "PIL", "scipy", "psutil", "filelock",
 )  # fmt: skip
 _DISTRIBUTION = {"PIL": "Pillow"}
 _EXTRAS = {
-    "timm": "classifiers by timm:NAME",
-    "gguf": "language models from GGUF files",
+    "timm": "classifiers named timm:NAME",
+    "gguf": "language models in GGUF files",
+    "openai": "prompting.rewriter=endpoint",
+    "matplotlib": "plots of experiments",
 }
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
@@ -29,16 +35,21 @@ MIN_FREE_MEMORY_GB = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: "ok", "note" (works, with a limit) or "wrong", and how to mend it."""
+    """The result of one check.
+
+    Args:
+        state: "ok", "note" (works, with a limit) or "wrong".
+        fix: what to type or do about it.
+    """
 
     what: str
     state: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Return what was found on this machine; `folder` is where runs would be written."""
+    """Return the result of every check; `folder` is where runs would be written."""
     return [
         _python(),
         *_packages(),
@@ -64,7 +75,7 @@ def _packages() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
             importlib.import_module(module)
-        except Exception as error:  # broken installs raise all kinds, RuntimeError and OSError too
+        except Exception as error:  # a broken install may raise RuntimeError, OSError and others
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             yield Finding(name, "wrong", f"does not import: {reason}", f"pip install -U {name}")
         else:
@@ -76,16 +87,18 @@ def _packages() -> Iterator[Finding]:
             yield Finding(
                 "torchvision",
                 "wrong",
-                f"installed but broken ({type(error).__name__}), which breaks diffusers too",
+                f"installed but does not import ({type(error).__name__}); diffusers then fails too",
                 "pip uninstall torchvision",
             )
 
 
 def _extras() -> Iterator[Finding]:
-    """Look at packages that are asked for only by some settings; their lack is no fault."""
+    """Check packages that only some settings need."""
     for module, use in _EXTRAS.items():
         if importlib.util.find_spec(module) is None:
-            yield Finding(module, "note", f"not installed; for {use}", f"pip install {module}")
+            yield Finding(
+                module, "note", f"not installed; needed only for {use}", f"pip install {module}"
+            )
         else:
             yield Finding(module, "ok", f"{importlib.metadata.version(module)}, for {use}")
 
@@ -94,7 +107,7 @@ def _device() -> Finding:
     try:
         import torch
     except Exception:  # a library it needs may be missing: OSError
-        return Finding("device", "wrong", "torch does not import", "pip install -U torch")
+        return Finding("device", "wrong", "unknown: torch does not import", "pip install -U torch")
     if torch.cuda.is_available():
         free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info())
         name = torch.cuda.get_device_name()
@@ -104,33 +117,29 @@ def _device() -> Finding:
     return Finding(
         "device",
         "note",
-        f"CPU, {torch.get_num_threads()} threads: fine for the bundled generator, hours a round "
-        "for Stable Diffusion 1.5",
+        f"CPU, {torch.get_num_threads()} threads: fast enough for the bundled generator; Stable "
+        "Diffusion 1.5 takes hours a round",
     )
 
 
 def _memory() -> Finding:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        (available,) = [line for line in lines if line.startswith("MemAvailable:")]
-        free = int(available.split()[1]) / 2**20
-    except (ValueError, OSError):
-        return Finding("memory", "note", "cannot be read on this system")
-    state = "ok" if free >= MIN_FREE_MEMORY_GB else "note"
-    mend = "" if state == "ok" else "close other programs, or use a smaller batch size"
-    return Finding("memory", state, f"{free:.1f} GiB free", mend)
+    free = psutil.virtual_memory().available / 2**30
+    if free < MIN_FREE_MEMORY_GB:
+        advice = "close other programs, or use a smaller batch size"
+        return Finding("memory", "note", f"{free:.1f} GiB available", advice)
+    return Finding("memory", "ok", f"{free:.1f} GiB available")
 
 
 def _disk(folder: Path) -> Finding:
-    place = folder.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / 2**30
+    place, free_bytes = free_disk(folder)
     if not os.access(place, os.W_OK):
-        return Finding("disk", "wrong", f"{place} cannot be written", "choose another --out")
-    if free < MIN_FREE_DISK_GB:
-        return Finding("disk", "note", f"{free:.1f} GiB free at {place}", "free some space")
-    return Finding("disk", "ok", f"{free:.1f} GiB free at {place}")
+        return Finding(
+            "disk", "wrong", f"no permission to write to {place}", "choose another --out"
+        )
+    found = f"{free_bytes / 2**30:.1f} GiB free at {place}"
+    if free_bytes / 2**30 < MIN_FREE_DISK_GB:
+        return Finding("disk", "note", found, "free some space, or choose another --out")
+    return Finding("disk", "ok", found)
 
 
 def _bundled_generator() -> Finding:
@@ -141,31 +150,29 @@ def _bundled_generator() -> Finding:
         model_folder()
     except ModelError as error:
         return Finding("tiny-sd", "wrong", str(error), "pip install --force-reinstall gendataagent")
-    return Finding("tiny-sd", "ok", "the bundled generator, 32 px, for trying out")
+    return Finding("tiny-sd", "ok", "bundled generator, 32 px, for first trials")
 
 
 def _stable_diffusion() -> Finding:
     if stable_diffusion_is_here():
-        return Finding("SD 1.5", "ok", f"{STABLE_DIFFUSION_15} is on this machine")
+        return Finding("SD 1.5", "ok", f"{STABLE_DIFFUSION_15} is downloaded")
     return Finding(
         "SD 1.5",
         "note",
-        "not on this machine",
+        "not downloaded",
         f"hf download {STABLE_DIFFUSION_15} (about 4 GB)",
     )
 
 
 def _models_of_presets() -> Finding:
-    """Say which of the models that presets name are in the hub's cache, weights included."""
+    """Check which models of the presets are in the hub's cache, weights included."""
     names = sorted(set(_named_by_presets()))
-    here = [name for name in names if _has_weights(name)]
-    if len(here) == len(names):
-        return Finding("models", "ok", "all that the presets name are on this machine")
-    lacking = ", ".join(name for name in names if name not in here)
-    found = f"{len(here)} of {len(names)} that the presets name are here; not: {lacking}"
-    return Finding(
-        "models", "note", found, "gendataagent plan --preset NAME says what it will load"
-    )
+    missing = [name for name in names if not _is_downloaded(name)]
+    if not missing:
+        return Finding("models", "ok", "all models of the presets are downloaded")
+    found = f"{len(names) - len(missing)} of the {len(names)} models of the presets are downloaded"
+    fix = "gendataagent plan --preset NAME lists what a run downloads"
+    return Finding("models", "note", f"{found}; missing: {', '.join(missing)}", fix)
 
 
 def _named_by_presets() -> Iterator[str]:
@@ -177,19 +184,13 @@ def _named_by_presets() -> Iterator[str]:
         yield from (name for name in named if "/" in name)
 
 
-def _has_weights(hub_id: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    for index in ("model_index.json", "config.json"):
-        found = try_to_load_from_cache(hub_id, index)
-        if isinstance(found, str) and any(Path(found).parent.rglob("*.safetensors")):
-            return True
-    return False
+def _is_downloaded(hub_id: str) -> bool:
+    return any(is_cached(hub_id, index) for index in ("model_index.json", "config.json"))
 
 
 def _browser() -> Finding:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found:
-        return Finding("browser", "ok", f"{found} (the report's browser test uses it)")
-    return Finding("browser", "note", "none on the PATH; only the report's browser test wants one")
+        return Finding("browser", "ok", f"{found}; used by the browser test of the report")
+    return Finding("browser", "note", "none found; only the browser test of the report needs one")

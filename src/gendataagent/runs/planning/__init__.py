@@ -1,25 +1,27 @@
-"""What a run will download, make and cost, told before any weight loads and without a network."""
+"""What a run will download, make and cost: estimated without loading weights or using a network."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.memory import free_disk
 from gendataagent.runs.planning.costs import (
-    CAPTION_WORDS,
+    CAPTION_TOKENS,
     REWRITE_PROMPT_TOKENS,
     REWRITE_TOKENS,
+    Costs,
     Disk,
     StageCost,
-    disk,
-    stage_costs,
-    what_to_change,
 )
 from gendataagent.runs.planning.counts import (
     Counts,
@@ -28,19 +30,20 @@ from gendataagent.runs.planning.counts import (
     count_work,
     what_data_is_needed,
 )
-from gendataagent.runs.planning.downloads import ModelNeeded, models_needed
+from gendataagent.runs.planning.downloads import HUB, MISSING, ModelNeeded, models_needed
 from gendataagent.runs.planning.facts import (
     BANDWIDTH_UTILISATION,
+    CPU_FLOPS_PER_S_A_CORE,
     GIB,
+    GPUS,
     Device,
     cpu,
     find_gpu,
-    known_gpus,
 )
 
 __all__ = ["Plan", "find_device", "make_plan", "what_data_is_needed"]
 
-_TYPICAL_SIDE_PX = 224  # photographs; of data without images at hand
+_TYPICAL_SIDE_PX = 224  # of photographs, where there are no images to measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class Plan:
 
     Args:
         notes: what a reader should do or know, one sentence each.
-        assumptions: what the estimates rest on.
+        assumptions: what the estimates are based on.
     """
 
     config: RunConfig
@@ -64,15 +67,13 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """The whole run; None where a part is not known."""
-        known = [stage.seconds for stage in self.stages if stage.seconds is not None]
-        return sum(known) if len(known) == len(self.stages) else None
+        """Of all stages; None where one is not known."""
+        return _sum([stage.seconds for stage in self.stages])
 
     @property
     def flops(self) -> float | None:
-        """The whole run; None where a part is not known."""
-        known = [stage.flops for stage in self.stages if stage.flops is not None]
-        return sum(known) if len(known) == len(self.stages) else None
+        """Of all stages; None where one is not known."""
+        return _sum([stage.flops for stage in self.stages])
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values; the settings are left out."""
@@ -93,6 +94,11 @@ class Plan:
         }
 
 
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
 def make_plan(
     config: RunConfig,
     *,
@@ -101,48 +107,46 @@ def make_plan(
     utilisation: float | None = None,
     folder: Path = Path("."),
 ) -> Plan:
-    """Return the plan of a run; loads no model and asks no network.
+    """Return the plan of a run; loads no model and uses no network.
 
     Args:
-        gpu: name of the GPU to plan for; None = what this machine has.
-        images: training images to plan with when there is no data to look at.
+        gpu: name of the GPU to plan for; None = this machine's device.
+        images: training images to assume where there is no data to count.
         utilisation: share of the device's peak rate assumed to be reached.
         folder: where the run would be written.
 
     Raises:
-        ConfigError: an unknown GPU, or nothing tells how many images there are.
+        ConfigError: an unknown GPU, or the number of images is not known.
         DataError: the data cannot be listed.
     """
-    device = find_device(gpu, asked_for=config.device)
+    device = find_device(gpu, wanted=config.device)
     if utilisation is not None:
         device = replace(device, utilisation=utilisation)
     real = count_real(config, images=images)
-    config = _decided(config, device)
+    config = _resolved(config, device)
     counts = count_work(config, real)
-    models = models_needed(config)
-    stages = stage_costs(config, counts, models, device)
-    space = disk(config, counts, models)
-    notes = [*_model_notes(models), *what_to_change(config, stages, device)]
-    notes += _disk_notes(space, folder)
+    models = tuple(models_needed(config))
+    costs = Costs(config, counts, models, device)
+    stages, space = costs.stages(), costs.disk()
+    notes = [*_model_notes(models), *costs.advice(stages), *_disk_notes(space, folder)]
     if not config.data.path:
-        notes.append(
-            f"data.path is empty: give --data DIR, {what_data_is_needed(config.data.layout)}."
-        )
+        needed = what_data_is_needed(config.data.layout)
+        notes.append(f"data.path is empty: give --data DIR, {needed}.")
     return Plan(
         config=config,
         device=device,
         real=real,
         counts=counts,
-        models=tuple(models),
+        models=models,
         stages=tuple(stages),
         disk=space,
         notes=tuple(notes),
-        assumptions=tuple(_assumptions(device)),
+        assumptions=_assumptions(device),
     )
 
 
-def _decided(config: RunConfig, device: Device) -> RunConfig:
-    """Return the settings with every "auto" decided as the run would on that device."""
+def _resolved(config: RunConfig, device: Device) -> RunConfig:
+    """Return the settings with every "auto" resolved as a run on that device does."""
     named = (config.classifier.model, config.prompting.captioner, config.prompting.rewriter,
              config.generation.generator)  # fmt: skip
     if AUTO not in named:
@@ -157,92 +161,77 @@ def _decided(config: RunConfig, device: Device) -> RunConfig:
     return resolve_auto(config, device=where, typical_side_px=side)[0]
 
 
-def find_device(gpu: str | None, *, asked_for: str = AUTO) -> Device:
+def find_device(gpu: str | None, *, wanted: str = AUTO) -> Device:
     """Return the device to plan for: the GPU named, else this machine's, else its CPU.
 
     Raises:
-        ConfigError: a GPU nothing is known of.
+        ConfigError: a GPU that is not in the table.
     """
     if gpu is not None:
         found = find_gpu(gpu)
         if found is None:
-            raise ConfigError(
-                f"nothing is known of a GPU {gpu!r}; known are {', '.join(known_gpus())}"
-            )
+            raise ConfigError(f"unknown GPU {gpu!r}; known are {', '.join(GPUS)}")
         return found
-    name, memory_bytes = _first_gpu() if asked_for == AUTO or "cuda" in asked_for else ("", 0.0)
-    here = find_gpu(name) if name else None
+    name, memory_bytes = _first_gpu() if wanted == AUTO or "cuda" in wanted else ("", 0.0)
+    here = find_gpu(name)
     if here is not None:
         return replace(here, memory_bytes=memory_bytes or here.memory_bytes)
-    return cpu(os.cpu_count() or 1, _memory_bytes())
+    return cpu(os.cpu_count() or 1, float(psutil.virtual_memory().total))
 
 
 def _first_gpu() -> tuple[str, float]:
-    """Return name and memory of the first GPU as its driver says, ("", 0) without one."""
-    if shutil.which("nvidia-smi") is None:
+    """Return name and memory in bytes of the first GPU by its driver; ("", 0) without one."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    if shutil.which(query[0]) is None:
         return "", 0.0
-    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
-        name, _, mib = told.splitlines()[0].rpartition(",")
+        rows = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        name, _, mib = rows.splitlines()[0].rpartition(",")
         return name.strip(), float(mib) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):  # no driver, no GPU
         return "", 0.0
 
 
-def _memory_bytes() -> float:
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError, AttributeError):  # not a POSIX system
-        return 0.0
-
-
-def _model_notes(models: list[ModelNeeded]) -> list[str]:
-    notes = []
+def _model_notes(models: tuple[ModelNeeded, ...]) -> Iterator[str]:
     for model in models:
-        if model.where == "missing":
-            notes.append(f"{model.setting}: there is no folder {model.name}.")
-        if model.where == "hub" and model.gated:
-            notes.append(
+        if model.where == MISSING:
+            yield f"{model.setting}: there is no folder {model.name}."
+        if model.where == HUB and model.gated:
+            yield (
                 f"{model.setting}: {model.name} is gated. Accept its terms at "
                 f"https://huggingface.co/{model.name}, then: hf auth login."
             )
-        if model.where == "hub" and model.weight_bytes is None:
-            notes.append(f"{model.setting}: the size of {model.name} is not known here.")
-    return notes
+        if model.where == HUB and model.weight_bytes is None:
+            yield f"{model.setting}: the size of {model.name} is not known here."
 
 
-def _disk_notes(space: Disk, folder: Path) -> list[str]:
-    place = folder.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    needed = sum(part or 0 for part in (space.images, space.checkpoints))
-    if needed <= free:
-        return []
-    return [
-        f"The run needs about {needed / GIB:.0f} GiB of disk, but {place} has {free / GIB:.0f} GiB "
-        "free; name another place with --out."
-    ]
+def _disk_notes(space: Disk, folder: Path) -> Iterator[str]:
+    place, free = free_disk(folder)
+    needed = (space.images or 0) + (space.checkpoints or 0)
+    if needed > free:
+        yield (
+            f"The run needs about {needed / GIB:.0f} GiB of disk, but {place} has "
+            f"{free / GIB:.0f} GiB free; choose another folder with --out."
+        )
 
 
-def _assumptions(device: Device) -> list[str]:
+def _assumptions(device: Device) -> tuple[str, ...]:
     if device.is_gpu:
         rate = (
-            f"{device.utilisation:.0%} of {device.name}'s {device.flops_per_s / 1e12:.0f} dense "
-            f"half-precision TFLOP/s are reached (--utilisation; not measured), and "
-            f"{BANDWIDTH_UTILISATION:.0%} of its memory bandwidth while words are written"
+            f"the run reaches {device.utilisation:.0%} of {device.name}'s "
+            f"{device.flops_per_s / 1e12:.0f} dense half-precision TFLOP/s (--utilisation; not "
+            f"measured), and {BANDWIDTH_UTILISATION:.0%} of its memory bandwidth in decoding text"
         )
     else:
         rate = (
-            f"{device.flops_per_s / 1e9:.0f} GFLOP/s: 60 a core, as measured on one core of an AMD "
-            "EPYC, 2026-11-25, with the bundled models"
+            f"{device.flops_per_s / 1e9:.0f} GFLOP/s: {CPU_FLOPS_PER_S_A_CORE / 1e9:.0f} a core, "
+            "as measured on one core of an AMD EPYC, 2026-11-25, with the bundled models"
         )
-    return [
+    return (
         rate,
-        f"a caption has {CAPTION_WORDS} tokens; a rewriter reads {REWRITE_PROMPT_TOKENS} and "
-        f"writes {REWRITE_TOKENS} a rewrite, and its first reply is taken",
+        f"a caption has {CAPTION_TOKENS} tokens; a rewriter reads {REWRITE_PROMPT_TOKENS} tokens "
+        f"and writes {REWRITE_TOKENS} a rewrite, and its first reply is used",
         "memory is weights, activations counted from the architecture and 1.5 GiB for CUDA; stages "
-        "let go of their models where memory is short",
+        "release their models when memory is short",
         "reading images, moving data and starting up are not counted",
-    ]
+    )

@@ -1,8 +1,8 @@
-"""From counts to FLOPs, hours, memory and disk. All of it is an estimate, and says what from.
+"""From counts to FLOPs, hours, memory and disk: estimates only.
 
-hours = FLOPs / (peak rate x the share of it that is reached); reading words off a language model
-waits for its weights instead: bytes of weights x words / memory bandwidth. What is not known of a
-model is left unknown (None), never guessed.
+hours = FLOPs / (peak rate x the share of it that is reached). Decoding a language model is limited
+by reading its weights instead: bytes of weights x tokens / memory bandwidth. What is not known of a
+model stays unknown (None); nothing is guessed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.config import AUTO, RunConfig
@@ -23,44 +23,51 @@ from gendataagent.runs.planning.facts import (
     CAPTIONERS,
     GENERATORS,
     GIB,
-    SD15,
-    SDXL,
-    TINY_SD,
-    Architecture,
-    Backbone,
     Device,
+    GeneratorFacts,
     at,
 )
 
 # Assumed, and printed with the plan
-CAPTION_WORDS = 15  # tokens of a caption, of prompting.caption_tokens allowed
+CAPTION_TOKENS = 15  # of prompting.caption_tokens allowed
 REWRITE_PROMPT_TOKENS = 300
 REWRITE_TOKENS = 25  # a reply's tokens for each rewrite
 PNG_BYTES_PER_PX = {"small": 2.2, "large": 1.7}  # bundled CIFAR-10 measured; photographs assumed
 SMALL_PX = 64
 RUNTIME_BYTES = 1.5 * GIB  # CUDA context, kernels, workspaces, fragmentation
+SMALL_GPU_BYTES = 16 * GIB  # as in lora_trainer, which imports torch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StageCost:
-    """What one part of a run costs.
+    """What one stage of a run costs.
 
     Args:
+        amount: what is done how often, in words.
         flops: None = not known.
         seconds: on the planned device; None = not known.
-        memory_bytes: the most at once on the device; None = not known.
+        memory_bytes: peak on the device; None = not known.
         note: what a reader should know about it.
     """
 
     name: str
     amount: str
-    flops: float | None
-    seconds: float | None
-    memory_bytes: float | None
+    flops: float | None = None
+    seconds: float | None = None
+    memory_bytes: float | None = None
     note: str = ""
 
 
-def architecture_of(name: str) -> Architecture | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Bytes that a run writes or downloads; None = not known."""
+
+    images: float | None
+    checkpoints: float | None
+    downloads: float | None
+
+
+def generator_facts(name: str) -> GeneratorFacts | None:
     """Return the facts of a generator by its name, or by the UNet config of its folder."""
     if name in GENERATORS:
         return GENERATORS[name]
@@ -70,286 +77,250 @@ def architecture_of(name: str) -> Architecture | None:
     except (OSError, ValueError):
         return None
     traits = (unet.get("block_out_channels"), unet.get("cross_attention_dim"))
-    known = {
-        ((320, 640, 1280, 1280), 768): SD15,
-        ((320, 640, 1280), 2048): SDXL,
-        ((128, 192), 128): TINY_SD,
-    }
-    return known.get((tuple(traits[0] or ()), traits[1]))
+    known = GENERATORS.values()
+    fits = (g for g in known if (g.block_out_channels, g.cross_attention_dim) == traits)
+    return next(fits, None)
 
 
-def image_flops(architecture: Architecture, size_px: int, config: RunConfig, steps: int) -> float:
-    """Return the FLOPs of one image: encoded, `steps` denoising steps with guidance, decoded."""
-    guided = 2 if config.generation.guidance_scale > 1 else 1
-    latent = (size_px // architecture.shrink) ** 2
+def image_flops(generator: GeneratorFacts, size_px: int, config: RunConfig, steps: int) -> float:
+    """Return the FLOPs of one image: encoding, `steps` denoising steps with guidance, decoding."""
     return (
-        at(architecture.encode_flops, size_px**2)
-        + guided * steps * at(architecture.unet_flops, latent)
-        + at(architecture.decode_flops, size_px**2)
+        at(generator.encode_flops, size_px**2)
+        + _batch_of_guidance(config) * steps * at(generator.unet_flops, _latent(generator, size_px))
+        + at(generator.decode_flops, size_px**2)
     )
 
 
-def stage_costs(
-    config: RunConfig,
-    counts: Counts,
-    models: Sequence[ModelNeeded],
-    device: Device,
-) -> list[StageCost]:
-    """Return what each part of a run costs on a device, in the order they happen."""
-    by_setting = {model.setting: model for model in models}
-    stages = []
-    if config.agent.enabled:
-        stages.append(_caption(config, counts, by_setting["prompting.captioner"], device))
-        if config.adaptation.enabled:
-            stages.append(_adapt(config, counts, device))
-        stages.append(_rewrite(config, counts, by_setting["prompting.rewriter"], device))
-        stages.append(_render(config, counts, device))
-    stages.append(_score_and_filter(config, counts, device))
-    stages.append(_train(config, counts, device))
-    return stages
+def _batch_of_guidance(config: RunConfig) -> int:
+    """Return the UNet passes of one step: classifier-free guidance takes two."""
+    return 2 if config.generation.guidance_scale > 1 else 1
 
 
-def _seconds(flops: float, device: Device) -> float:
-    return flops / (device.flops_per_s * device.utilisation)
+def _latent(generator: GeneratorFacts, size_px: int) -> int:
+    return (size_px // generator.shrink) ** 2
 
 
-def _weight_bytes(parameters: float, device: Device) -> float:
-    return parameters * (2 if device.is_gpu else 4)
+class Costs:
+    """The costs of one run on one device."""
 
+    def __init__(
+        self, config: RunConfig, counts: Counts, models: Sequence[ModelNeeded], device: Device
+    ) -> None:
+        self._config, self._counts, self._device = config, counts, device
+        self._models = {model.setting: model for model in models}
+        self._generator = generator_facts(config.generation.generator)
+        self._backbone = BACKBONES.get(config.classifier.model)
+        own_px = self._backbone.size_px if self._backbone else 0
+        self._classifier_px = config.classifier.size_px or own_px
+        own_px = self._generator.size_px if self._generator else 0
+        self._generator_px = config.generation.size_px or own_px
+        self._weight_bytes = 2 if device.is_gpu else 4
+        self._half = 1 if device.is_gpu else 2  # facts count activations in half precision
 
-def _reading_words(parameters: float, words: float, device: Device) -> float:
-    """Return the seconds to read `words` off a language model, one after the other."""
-    reached = device.bytes_per_s * (BANDWIDTH_UTILISATION if device.is_gpu else 1)
-    return words * _weight_bytes(parameters, device) / reached
+    def stages(self) -> list[StageCost]:
+        """Return the cost of each stage, in the order of a run."""
+        stages = [self._score_and_filter(), self._train()]
+        if not self._config.agent.enabled:
+            return stages
+        adapt = [self._adapt()] if self._config.adaptation.enabled else []
+        return [self._caption(), *adapt, self._rewrite(), self._render(), *stages]
 
+    def _seconds(self, flops: float) -> float:
+        return flops / (self._device.flops_per_s * self._device.utilisation)
 
-def _caption(config: RunConfig, counts: Counts, model: ModelNeeded, device: Device) -> StageCost:
-    least, most = counts.captions_least, counts.captions_most
-    amount = f"{most:,} captions" if least == most else f"{least:,} to {most:,} captions"
-    if model.where == BUNDLED:
-        return StageCost(name="caption", amount=amount, flops=0.0, seconds=0.0, memory_bytes=0.0,
-                         note=f"{model.name}: no model")  # fmt: skip
-    facts = CAPTIONERS.get(model.name)
-    if facts is None:
-        memory = _weight_bytes(model.parameters, device) if model.parameters else None
-        note = f"{model.name}: FLOPs not known here"
-        return StageCost(name="caption", amount=amount, flops=None, seconds=None,
-                         memory_bytes=memory, note=note)  # fmt: skip
-    tokens = facts.prompt_tokens + CAPTION_WORDS
-    flops = most * (facts.vision_flops + 2 * facts.language_parameters * tokens)
-    batches = math.ceil(most / config.prompting.batch_size)
-    words = _reading_words(facts.language_parameters, batches * CAPTION_WORDS, device)
-    return StageCost(
-        name="caption",
-        amount=amount,
-        flops=flops,
-        seconds=_seconds(flops, device) + words,
-        memory_bytes=_weight_bytes(facts.parameters, device) + RUNTIME_BYTES,
-        note="costs nothing where a cache has them",
-    )
+    def _decoding_s(self, parameters: float, tokens: float) -> float:
+        """Return the seconds to decode `tokens` with a language model, one after the other."""
+        reached = BANDWIDTH_UTILISATION if self._device.is_gpu else 1
+        return tokens * parameters * self._weight_bytes / (self._device.bytes_per_s * reached)
 
+    def _stage(
+        self,
+        name: str,
+        amount: str,
+        flops: float,
+        memory_bytes: float,
+        note: str,
+        *,
+        decoding_s: float = 0.0,
+    ) -> StageCost:
+        """Return a stage; `memory_bytes` are of weights and activations."""
+        seconds = self._seconds(flops) + decoding_s
+        return StageCost(name, amount, flops, seconds, memory_bytes + RUNTIME_BYTES, note)
 
-def _adapt(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    amount = f"{counts.adaptation_steps:,} steps, {counts.adaptation_images:,} images"
-    architecture = architecture_of(config.generation.generator)
-    if architecture is None:
-        return _unknown("adapt", amount, config.generation.generator)
-    settings = config.adaptation
-    size_px = settings.size_px or config.generation.size_px or architecture.size_px
-    latent = (size_px // architecture.shrink) ** 2
-    checkpointed = settings.gradient_checkpointing == "on" or (
-        settings.gradient_checkpointing == AUTO
-        and device.is_gpu
-        and device.memory_bytes <= 16.5 * GIB
-    )
-    # forward, backward through frozen weights to the adapters, and forward again if checkpointed
-    passes = 3 if checkpointed else 2
-    each = passes * at(architecture.unet_flops, latent)
-    encoded = counts.adaptation_images if settings.random_crop else counts.adaptation_images / max(
-        1, settings.epochs
-    ) * (2 if settings.flip else 1)  # fmt: skip
-    flops = counts.adaptation_images * each + encoded * at(architecture.encode_flops, size_px**2)
-    drawn = image_flops(architecture, size_px, config, config.generation.num_inference_steps)
-    flops += counts.drawn_for_adaptation * drawn
-    kept = architecture.checkpointed_bytes if checkpointed else architecture.kept_bytes
-    width = 1 if device.is_gpu else 2
-    return StageCost(
-        name="adapt",
-        amount=amount,
-        flops=flops,
-        seconds=_seconds(flops, device),
-        memory_bytes=(
-            _weight_bytes(architecture.parameters, device)
-            + width * kept * latent * settings.batch_size
-            + RUNTIME_BYTES
-        ),
-        note="with gradient checkpointing" if checkpointed else "without gradient checkpointing",
-    )
+    def _caption(self) -> StageCost:
+        least, most = self._counts.captions_least, self._counts.captions_most
+        amount = f"{most:,} captions" if least == most else f"{least:,} to {most:,} captions"
+        model = self._models["prompting.captioner"]
+        if model.where == BUNDLED:
+            return StageCost("caption", amount, 0.0, 0.0, 0.0, f"{model.name}: no model")
+        facts = CAPTIONERS.get(model.name)
+        if facts is None:
+            memory = model.parameters * self._weight_bytes if model.parameters else None
+            note = f"{model.name}: FLOPs not known here"
+            return StageCost("caption", amount, memory_bytes=memory, note=note)
+        tokens = facts.prompt_tokens + CAPTION_TOKENS
+        flops = most * (facts.vision_flops + 2 * facts.language_parameters * tokens)
+        decoded = CAPTION_TOKENS * math.ceil(most / self._config.prompting.batch_size)
+        decoding_s = self._decoding_s(facts.language_parameters, decoded)
+        memory_bytes = facts.parameters * self._weight_bytes
+        note = "costs nothing where a cache has them"
+        return self._stage("caption", amount, flops, memory_bytes, note, decoding_s=decoding_s)
 
+    def _adapt(self) -> StageCost:
+        counts, settings, facts = self._counts, self._config.adaptation, self._generator
+        amount = f"{counts.adaptation_steps:,} steps, {counts.adaptation_images:,} images"
+        if facts is None:
+            return self._unknown("adapt", amount, self._config.generation.generator)
+        size_px = settings.size_px or self._generator_px
+        checkpointed = settings.gradient_checkpointing == "on" or (
+            settings.gradient_checkpointing == AUTO
+            and self._device.is_gpu
+            and self._device.memory_bytes <= SMALL_GPU_BYTES
+        )
+        # forward, backward through frozen weights to the adapters, and forward again if so
+        passes = 3 if checkpointed else 2
+        encoded = float(counts.adaptation_images)
+        if not settings.random_crop:  # then latents are cached
+            encoded *= (2 if settings.flip else 1) / max(1, settings.epochs)
+        steps = self._config.generation.num_inference_steps
+        flops = (
+            counts.adaptation_images * passes * at(facts.unet_flops, _latent(facts, size_px))
+            + encoded * at(facts.encode_flops, size_px**2)
+            + counts.drawn_for_adaptation * image_flops(facts, size_px, self._config, steps)
+        )
+        kept = facts.checkpointed_bytes if checkpointed else facts.kept_bytes
+        activations = self._half * kept * _latent(facts, size_px) * settings.batch_size
+        memory_bytes = facts.parameters * self._weight_bytes + activations
+        note = f"{'with' if checkpointed else 'without'} gradient checkpointing"
+        return self._stage("adapt", amount, flops, memory_bytes, note)
 
-def _rewrite(config: RunConfig, counts: Counts, model: ModelNeeded, device: Device) -> StageCost:
-    amount = f"{counts.rewrites:,} rewrites"
-    if model.where in (BUNDLED, SERVER):
-        note = f"{model.name}: no model" if model.where == BUNDLED else "on the server"
-        return StageCost(name="rewrite", amount=amount, flops=0.0, seconds=0.0, memory_bytes=0.0,
-                         note=note)  # fmt: skip
-    if not model.parameters:
-        return _unknown("rewrite", amount, model.name)
-    asked = counts.rounds * counts.selected_per_round
-    said = config.prompting.rewrites * REWRITE_TOKENS
-    flops = 2.0 * model.parameters * asked * (REWRITE_PROMPT_TOKENS + said)
-    prefill = 2.0 * model.parameters * asked * REWRITE_PROMPT_TOKENS
-    batches = math.ceil(asked / config.prompting.batch_size)
-    return StageCost(
-        name="rewrite",
-        amount=amount,
-        flops=flops,
-        seconds=_seconds(prefill, device)
-        + _reading_words(model.parameters, batches * said, device),
-        memory_bytes=_weight_bytes(model.parameters, device) * 1.15 + RUNTIME_BYTES,
-        note="if every first reply passes the guard",
-    )
+    def _rewrite(self) -> StageCost:
+        counts, model = self._counts, self._models["prompting.rewriter"]
+        amount = f"{counts.rewrites:,} rewrites"
+        if model.where in (BUNDLED, SERVER):
+            note = f"{model.name}: no model" if model.where == BUNDLED else "on the server"
+            return StageCost("rewrite", amount, 0.0, 0.0, 0.0, note)
+        if not model.parameters:
+            return self._unknown("rewrite", amount, model.name)
+        asked = counts.rounds * counts.selected_per_round
+        replied = self._config.prompting.rewrites * REWRITE_TOKENS
+        prefill = 2.0 * model.parameters * asked * REWRITE_PROMPT_TOKENS
+        decoded = replied * math.ceil(asked / self._config.prompting.batch_size)
+        return StageCost(
+            "rewrite",
+            amount,
+            prefill + 2.0 * model.parameters * asked * replied,
+            self._seconds(prefill) + self._decoding_s(model.parameters, decoded),
+            model.parameters * self._weight_bytes * 1.15 + RUNTIME_BYTES,
+            "if every first reply is valid",
+        )
 
+    def _render(self) -> StageCost:
+        counts, facts, size_px = self._counts, self._generator, self._generator_px
+        amount = f"{counts.images:,} images, {counts.steps_per_image} steps each"
+        if facts is None:
+            return self._unknown("render", amount, self._config.generation.generator)
+        flops = counts.images * image_flops(facts, size_px, self._config, counts.steps_per_image)
+        batch = self._config.generation.batch_size
+        denoising = _batch_of_guidance(self._config) * facts.unet_bytes * _latent(facts, size_px)
+        activations = self._half * batch * max(denoising, facts.decode_bytes * size_px**2)
+        memory_bytes = facts.parameters * self._weight_bytes + activations
+        note = f"batches of {batch}, halved when memory runs out"
+        return self._stage("render", amount, flops, memory_bytes, note)
 
-def _render(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    amount = f"{counts.images:,} images, {counts.steps_per_image} steps each"
-    architecture = architecture_of(config.generation.generator)
-    if architecture is None:
-        return _unknown("render", amount, config.generation.generator)
-    size_px = config.generation.size_px or architecture.size_px
-    flops = counts.images * image_flops(architecture, size_px, config, counts.steps_per_image)
-    guided = 2 if config.generation.guidance_scale > 1 else 1
-    latent = (size_px // architecture.shrink) ** 2
-    width = 1 if device.is_gpu else 2
-    busiest = max(guided * architecture.unet_bytes * latent, architecture.decode_bytes * size_px**2)
-    return StageCost(
-        name="render",
-        amount=amount,
-        flops=flops,
-        seconds=_seconds(flops, device),
-        memory_bytes=(
-            _weight_bytes(architecture.parameters, device)
-            + width * config.generation.batch_size * busiest
-            + RUNTIME_BYTES
-        ),
-        note=f"{config.generation.batch_size} drawn together, halved where the memory runs out",
-    )
+    def _score_and_filter(self) -> StageCost:
+        """Return the cost of scoring real images and of the filter's input gradients, float32."""
+        counts, facts, size_px = self._counts, self._backbone, self._classifier_px
+        amount = f"{counts.scored_images:,} scored, {counts.vog_passes:,} input gradients"
+        if facts is None:
+            return self._unknown("score, filter", amount, self._config.classifier.model)
+        # an input gradient costs as much as two forward passes
+        flops = self._forward_flops() * (counts.scored_images + 2 * counts.vog_passes)
+        batch = min(scoring_batch(size_px), counts.images_per_round) if counts.vog_passes else 0
+        memory_bytes = batch * facts.vog_bytes * size_px**2 + 12 * facts.parameters
+        note = f"batches of {scoring_batch(size_px)}, float32"
+        return self._stage("score, filter", amount, flops, memory_bytes, note)
 
+    def _train(self) -> StageCost:
+        counts = self._counts
+        amount = f"{counts.optimizer_steps:,} steps, {counts.training_images:,} images"
+        if self._backbone is None:
+            return self._unknown("train", amount, self._config.classifier.model)
+        flops = 3 * self._forward_flops() * counts.training_images
+        memory_bytes = self._training_bytes(self._config.training.batch_size)
+        note = "includes the baseline without the agent" if counts.baseline else ""
+        return self._stage("train", amount, flops, memory_bytes, note)
 
-def _score_and_filter(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    """Cost of scoring the real images and of the filter's input gradients, in float32."""
-    amount = f"{counts.scored_images:,} scored, {counts.vog_passes:,} input gradients"
-    backbone = BACKBONES.get(config.classifier.model)
-    if backbone is None:
-        return _unknown("score, filter", amount, config.classifier.model)
-    size_px = config.classifier.size_px or backbone.size_px
-    # an input gradient costs as much as two forward passes
-    flops = _forward(backbone, size_px) * (counts.scored_images + 2 * counts.vog_passes)
-    at_once = min(scoring_batch(size_px), counts.images_per_round) if counts.vog_passes else 0
-    activations = at_once * backbone.vog_bytes * size_px**2
-    return StageCost(
-        name="score, filter",
-        amount=amount,
-        flops=flops,
-        seconds=_seconds(flops, device),
-        memory_bytes=activations + 12 * backbone.parameters + RUNTIME_BYTES,
-        note=f"{scoring_batch(size_px)} images at once, float32",
-    )
+    def _forward_flops(self) -> float:
+        facts = self._backbone
+        return facts.flops * (self._classifier_px / facts.size_px) ** 2 if facts else 0.0
 
+    def _training_bytes(self, batch: int) -> float:
+        """Return activations, weights, gradients and momentum of the classifier's training."""
+        facts = self._backbone
+        if facts is None:
+            return 0.0
+        half = self._device.is_gpu and self._config.training.mixed_precision != "no"
+        activations = (1 if half else 2) * batch * facts.kept_bytes * self._classifier_px**2
+        return activations + 12 * facts.parameters
 
-def _train(config: RunConfig, counts: Counts, device: Device) -> StageCost:
-    amount = f"{counts.optimizer_steps:,} steps, {counts.training_images:,} images"
-    backbone = BACKBONES.get(config.classifier.model)
-    if backbone is None:
-        return _unknown("train", amount, config.classifier.model)
-    size_px = config.classifier.size_px or backbone.size_px
-    flops = 3 * _forward(backbone, size_px) * counts.training_images
-    return StageCost(
-        name="train",
-        amount=amount,
-        flops=flops,
-        seconds=_seconds(flops, device),
-        memory_bytes=training_bytes(config, backbone, size_px, device) + RUNTIME_BYTES,
-        note="also without the agent, to compare" if counts.baseline else "",
-    )
+    @staticmethod
+    def _unknown(name: str, amount: str, model: str) -> StageCost:
+        return StageCost(name, amount, note=f"{model}: not known here")
 
+    def disk(self) -> Disk:
+        """Return what the run takes on the disk."""
+        images, size_px = self._counts.images, self._generator_px
+        per_px = PNG_BYTES_PER_PX["small" if size_px <= SMALL_PX else "large"]
+        weights = 4 * self._backbone.parameters if self._backbone else None
+        # two checkpoints with momentum, the VoG snapshots, the final weights
+        states = 5 + len(self._config.filter.snapshot_at)
+        downloads = [model.download_bytes for model in self._models.values()]
+        return Disk(
+            images=images * size_px**2 * per_px if size_px or not images else None,
+            checkpoints=states * weights if weights else None,
+            downloads=None if None in downloads else float(sum(size or 0 for size in downloads)),
+        )
 
-def _forward(backbone: Backbone, size_px: int) -> float:
-    return backbone.flops * (size_px / backbone.size_px) ** 2
+    def advice(self, stages: Sequence[StageCost]) -> Iterator[str]:
+        """Yield a sentence for each stage that does not fit into the device's memory."""
+        memory_bytes, name = self._device.memory_bytes, self._device.name
+        for stage in stages:
+            if stage.memory_bytes is None or stage.memory_bytes <= memory_bytes:
+                continue
+            yield (
+                f"{stage.name} needs about {stage.memory_bytes / GIB:.0f} GiB of the "
+                f"{memory_bytes / GIB:.0f} GiB of {name}: {self._smaller(stage.name)}."
+            )
 
+    def _smaller(self, stage: str) -> str:
+        """Return what to change so that a stage needs less memory."""
+        checkpointing = "set adaptation.gradient_checkpointing=on and "
+        if self._config.adaptation.gradient_checkpointing == "on":
+            checkpointing = ""
+        match stage:
+            case "caption":
+                return "use a smaller captioner, such as Salesforce/blip-image-captioning-base"
+            case "adapt":
+                return f"{checkpointing}lower adaptation.batch_size"
+            case "rewrite":
+                return (
+                    "use a smaller language model, such as Qwen/Qwen2.5-1.5B-Instruct, or serve it "
+                    "and set prompting.rewriter=endpoint"
+                )
+            case "render":
+                return "change nothing: the batch is halved when memory runs out"
+            case "score, filter":
+                return "set filter.by=knn, which needs no gradients, or lower classifier.size_px"
+            case _:
+                return self._smaller_batch()
 
-def training_bytes(config: RunConfig, backbone: Backbone, size_px: int, device: Device) -> float:
-    """Return activations, weights, gradients and momentum of the classifier's training."""
-    half = device.is_gpu and config.training.mixed_precision != "no"
-    activations = (1 if half else 2) * config.training.batch_size * backbone.kept_bytes * size_px**2
-    return activations + 12 * backbone.parameters
-
-
-def _unknown(name: str, amount: str, model: str) -> StageCost:
-    return StageCost(name=name, amount=amount, flops=None, seconds=None, memory_bytes=None,
-                     note=f"{model}: not known here")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """Bytes a run leaves or downloads; None = not known."""
-
-    images: float | None
-    checkpoints: float | None
-    downloads: float | None
-
-
-def disk(config: RunConfig, counts: Counts, models: Sequence[ModelNeeded]) -> Disk:
-    """Return what a run takes on the disk."""
-    architecture = architecture_of(config.generation.generator)
-    size_px = config.generation.size_px or (architecture.size_px if architecture else 0)
-    per_px = PNG_BYTES_PER_PX["small" if size_px <= SMALL_PX else "large"]
-    backbone = BACKBONES.get(config.classifier.model)
-    weights = 4 * backbone.parameters if backbone else None
-    # two checkpoints with momentum, the VoG snapshots, the final weights
-    states = 5 + len(config.filter.snapshot_at)
-    downloads = [model.download_bytes for model in models]
-    return Disk(
-        images=counts.images * size_px**2 * per_px if size_px or not counts.images else None,
-        checkpoints=states * weights if weights else None,
-        downloads=None if None in downloads else float(sum(d or 0 for d in downloads)),
-    )
-
-
-def what_to_change(config: RunConfig, stages: Sequence[StageCost], device: Device) -> Iterator[str]:
-    """Yield a sentence for each stage that does not fit into the device's memory."""
-    advice = {
-        "caption": "name a smaller captioner, such as Salesforce/blip-image-captioning-base",
-        "rewrite": (
-            "name a smaller language model, such as Qwen/Qwen2.5-1.5B-Instruct, or run it behind "
-            "prompting.rewriter=endpoint"
-        ),
-        "score, filter": (
-            "set filter.by=knn, which needs no gradients, or lower classifier.size_px"
-        ),
-        "render": "nothing need be changed: fewer are drawn together where the memory runs out",
-        "adapt": (
-            "set adaptation.gradient_checkpointing=on and lower adaptation.batch_size"
-            if config.adaptation.gradient_checkpointing != "on"
-            else "lower adaptation.batch_size"
-        ),
-    }
-    for stage in stages:
-        if stage.memory_bytes is None or stage.memory_bytes <= device.memory_bytes:
-            continue
-        needs = f"{stage.name} needs about {stage.memory_bytes / GIB:.0f} GiB of the "
-        needs += f"{device.memory_bytes / GIB:.0f} GiB of {device.name}"
-        yield f"{needs}: {advice.get(stage.name) or _smaller_batch(config, stage, device)}."
-
-
-def _smaller_batch(config: RunConfig, stage: StageCost, device: Device) -> str:
-    backbone = BACKBONES[config.classifier.model]
-    size_px = config.classifier.size_px or backbone.size_px
-    batch = config.training.batch_size
-    while batch > 2:
-        batch //= 2
-        smaller = replace(config, training=replace(config.training, batch_size=batch))
-        if training_bytes(smaller, backbone, size_px, device) + RUNTIME_BYTES < device.memory_bytes:
-            break
-    rate = config.training.learning_rate * batch / config.training.batch_size
-    return f"try training.batch_size={batch} with training.learning_rate={rate:g}"
+    def _smaller_batch(self) -> str:
+        training = self._config.training
+        batch = training.batch_size
+        while batch > 2:
+            batch //= 2
+            if self._training_bytes(batch) + RUNTIME_BYTES < self._device.memory_bytes:
+                break
+        rate = training.learning_rate * batch / training.batch_size
+        return f"try training.batch_size={batch} with training.learning_rate={rate:g}"

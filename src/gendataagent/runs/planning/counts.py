@@ -1,4 +1,4 @@
-"""How often a run will do what: from the settings and the number of images, without any model."""
+"""How much work a run does: counted from the settings and the number of images, without a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RealImageCounts:
     """How many real images there are.
 
     Args:
-        train_per_class: of each class, after validation and test were drawn where they lack.
+        train_per_class: after validation and test were drawn where the data has none.
         source: where the numbers come from, for the reader.
     """
 
@@ -43,16 +43,16 @@ class RealImageCounts:
 
 
 def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCounts:
-    """Return the real images of a run: listed, not decoded; else those of Table 5; else `images`.
+    """Return the real images of a run: `images`, else listed, else those of the paper's Table 5.
 
-    Images that turn out to be unreadable, and copies that stay together when a split is drawn,
-    are not known before decoding and may change a count by a few.
+    Images are not decoded: unreadable ones, and copies that stay together when a split is drawn,
+    may change a count by a few.
 
     Args:
-        images: number of training images to plan with when there is no data to look at.
+        images: number of training images to assume.
 
     Raises:
-        ConfigError: nothing tells how many there are.
+        ConfigError: the number of images is not known.
         DataError: the data cannot be listed.
     """
     data = config.data
@@ -61,27 +61,27 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
         return _after_drawing(items, data, config.seed, f"{images:,} assumed (--images)")
     if data.path.startswith(HUB_PREFIX):
         raise ConfigError(
-            f"{data.path} would have to be asked for at the hub, which a plan never does; say how "
-            "many training images it has with --images N"
+            f"the number of images of {data.path} is not known: a plan does not use the network; "
+            "give the number of training images with --images N"
         )
     if data.path:
         items = list(index_data(data).items)
         return _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
     if data.layout in (AUTO, FOLDER):
         raise ConfigError(
-            "data.path is empty, so nothing tells how many images there are; name them with "
-            "--data DIR, or say how many training images to plan with: --images N"
+            "data.path is empty, so the number of images is not known; give a folder with --data "
+            "DIR, or the number of training images with --images N"
         )
     paper = PAPER[data.layout]
     items = _evenly({TRAIN: paper.train, TEST: paper.test}, classes=paper.classes)
-    source = f"Table 5 of the paper ({paper.title}), classes taken as equally large"
+    source = f"Table 5 of the paper ({paper.title}), classes of equal size assumed"
     return _after_drawing(items, data, config.seed, source)
 
 
 def what_data_is_needed(layout: str) -> str:
-    """Return what a user has to name with --data for a layout, as half a sentence."""
+    """Return the images that --data has to name for a layout, to end a sentence with."""
     if layout in (AUTO, FOLDER):
-        return "a folder of images, one folder a class"
+        return "a folder with one folder of images per class"
     archive = ARCHIVES[layout]
     return f"{archive.counts.title}. {archive.unpack}"
 
@@ -97,7 +97,7 @@ def _evenly(counts: dict[str, int], *, classes: int) -> list[Item]:
 def _after_drawing(
     items: Sequence[Item], data: DataConfig, seed: int, source: str
 ) -> RealImageCounts:
-    """Draw the missing splits and the subset as a run does, by what is known without decoding."""
+    """Draw the missing splits and the subset as a run does, but without decoding."""
     digests = {item.id: item.id.encode() for item in items}
     drawn, _ = draw_missing_splits(items, digests, data, seed=seed)
     drawn, _ = draw_train_subset(drawn, data.train_per_class, seed=seed)
@@ -112,18 +112,19 @@ def _after_drawing(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What a run does, counted. Of the filter only what it drops at most is known beforehand.
+    """The work of a run. Of the filter only what it drops at most is known beforehand.
 
     Args:
-        filtered_rounds: rounds at which the filter has what it needs.
-        vog_passes: (image, checkpoint) pairs whose input gradient is taken.
-        captions_least, captions_most: without adaptation a image is captioned when it is first
+        filtered_rounds: rounds in which the filter has the snapshots it needs.
+        kept_per_round: in the last round.
+        vog_passes: input gradients, one for each pair of image and snapshot.
+        captions_least, captions_most: without adaptation an image is captioned when it is first
             selected, and which are selected is not known.
-        drawn_for_adaptation: images drawn from text, to look at and to measure the distance.
+        drawn_for_adaptation: images generated from text, as samples and to measure the distance.
         probe_steps: optimiser steps of copies, to try options of [adaptive], at most.
-        training_images, scored_images: passes of a image through the classifier, with and without
+        training_images, scored_images: passes of an image through the classifier, with and without
             gradients; those of probe_steps included.
-        baseline: whether the same training is done without the agent first; counted in the above.
+        baseline: whether the same training is done without the agent too; included in the above.
     """
 
     rounds: int
@@ -148,7 +149,7 @@ class Counts:
 
 
 def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
-    """Return what a run of these settings on these images does."""
+    """Return the work of a run of these settings on these images."""
     schedule = Schedule.from_config(config)
     rounds = len(schedule.round_epochs)
     made = images_of_a_round(config, real.train_per_class) if rounds else 0
@@ -156,19 +157,17 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         made,
         count_selected(real.train_per_class, widest_selection(config.selection, config.adaptive)),
     )
-    ready = [_snapshots(config, schedule, epoch) for epoch in schedule.round_epochs]
+    ready = [sum(s <= epoch for s in schedule.snapshot_epochs) for epoch in schedule.round_epochs]
     is_vog, filters = config.filter.by == "vog", config.filter.by != "none"
     acts = [filters and (not is_vog or n >= MIN_SNAPSHOTS) for n in ready]
     drops = 0.0 if config.adaptive.enabled else config.filter.drop_share  # not known beforehand
     kept = [made - (math.floor(drops * made) if act else 0) for act in acts]
     steps, passes = _training(config, real.train, schedule, kept)
     adapted = config.adaptation.enabled and config.agent.enabled
-    measured = 0
     with_baseline = config.agent.enabled and config.agent.trains_baseline
     if with_baseline:
         alone = _training(config, real.train, Schedule((), ()), [])
         steps, passes = steps + alone[0], passes + alone[1]
-        measured = _measured(config, real)
     probes = rounds * max_probes(config.adaptive) if config.adaptive.enabled else 0
     probes *= config.adaptive.probes
     probe_steps = probes * config.adaptive.probe_steps
@@ -184,21 +183,25 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         captions_least=real.train if adapted else selected,
         captions_most=real.train if adapted else min(real.train, rounds * selected),
         rewrites=rounds * made,
-        adaptation_steps=_adaptation_steps(config, real.train) if adapted else 0,
+        adaptation_steps=(
+            max(1, _batches(real.train, config.adaptation.batch_size)) * config.adaptation.epochs
+            if adapted
+            else 0
+        ),
         adaptation_images=real.train * config.adaptation.epochs if adapted else 0,
         drawn_for_adaptation=_drawn_for_adaptation(config, real.train) if adapted else 0,
         optimizer_steps=steps,
         probe_steps=probe_steps,
         training_images=passes + probe_steps * config.training.batch_size,
-        scored_images=(
-            rounds * real.train + probes * real.validation + _measured(config, real) + measured
-        ),
+        scored_images=rounds * real.train
+        + probes * real.validation
+        + (2 if with_baseline else 1) * _evaluated_images(config, real),
         baseline=with_baseline,
     )
 
 
 def _steps_per_image(config: RunConfig) -> int:
-    """Return the executed denoising steps of an image; the mean, where strengths are tried."""
+    """Return the executed denoising steps of an image; the mean where strengths are tried."""
     strengths: tuple[float, ...] = (config.generation.strength,)
     if config.adaptive.enabled and config.adaptive.strengths:
         strengths = config.adaptive.strengths
@@ -206,27 +209,24 @@ def _steps_per_image(config: RunConfig) -> int:
     return math.ceil(sum(steps) / len(steps))
 
 
-def _snapshots(config: RunConfig, schedule: Schedule, epoch: int) -> int:
-    """Return how many checkpoints of the classifier are there for a round at `epoch`."""
-    return sum(snapshot <= epoch for snapshot in schedule.snapshot_epochs)
-
-
 def _training(
     config: RunConfig, real: int, schedule: Schedule, kept: Sequence[int]
 ) -> tuple[int, int]:
-    """Return (optimiser steps, images trained on) of a whole training, as `Trainer` batches."""
+    """Return (optimiser steps, images trained on) of all epochs, as `Trainer` batches."""
     settings = config.training
     steps = passes = 0
     for synthetic in _synthetic_per_epoch(config, schedule, kept):
-        count = (real if settings.real_images else 0) + synthetic
-        taken = settings.steps_per_epoch
-        images = taken * settings.batch_size
-        if not taken:
-            taken, rest = divmod(count, settings.batch_size)
-            taken += 1 if rest > 1 or (rest and not taken) else 0  # a single one joins the others
-            images = count
-        steps, passes = steps + taken, passes + images
+        images = (real if settings.real_images else 0) + synthetic
+        taken = settings.steps_per_epoch or _batches(images, settings.batch_size)
+        steps += taken
+        passes += taken * settings.batch_size if settings.steps_per_epoch else images
     return steps, passes
+
+
+def _batches(images: int, batch_size: int) -> int:
+    """Return the batches of an epoch: a last single image joins the batch before."""
+    batches, rest = divmod(images, batch_size)
+    return batches + (1 if rest > 1 or (rest and not batches) else 0)
 
 
 def _synthetic_per_epoch(
@@ -240,24 +240,15 @@ def _synthetic_per_epoch(
         yield sum(kept[number] for number in active)
 
 
-def _measured(config: RunConfig, real: RealImageCounts) -> int:
-    """Return the images looked at to measure accuracy, the final measurement included."""
+def _evaluated_images(config: RunConfig, real: RealImageCounts) -> int:
+    """Return the images evaluated during one training, the final evaluation included."""
     settings = config.training
-    often = settings.epochs // settings.evaluate_every_epochs
-    often += 1 if settings.epochs % settings.evaluate_every_epochs else 0
+    often = math.ceil(settings.epochs / settings.evaluate_every_epochs)
     return (often + 1) * (real.train + real.validation) + real.test
 
 
-def _adaptation_steps(config: RunConfig, images: int) -> int:
-    """Return the optimiser steps of the LoRA: a last single image joins the batch before."""
-    size = config.adaptation.batch_size
-    batches, rest = divmod(images, size)
-    batches += 1 if rest > 1 or (rest and (not batches or size == 1)) else 0
-    return max(1, batches) * config.adaptation.epochs
-
-
 def _drawn_for_adaptation(config: RunConfig, images: int) -> int:
-    """Return the images drawn before and after to measure, and on the way to look at."""
+    """Return the images generated to measure the distance, before and after, and as samples."""
     settings, samples = config.adaptation, 8
     drawn = 2 * min(settings.measure_images, images)
     if settings.sample_every_epochs:

@@ -1,16 +1,16 @@
-"""Which models a run loads: how large, where they are, and what may stand in the way."""
+"""The models that a run loads: how large they are and where they are."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gendataagent.config import RunConfig
-from gendataagent.core.hub import WEIGHTS, looks_like_path
-from gendataagent.runs.planning.facts import BACKBONES, PUBLISHED
+from gendataagent.core.hub import WEIGHTS, ModelSource, cached_file, looks_like_path
+from gendataagent.runs.planning.facts import MODELS
 
 BUNDLED, HERE, HUB, SERVER, MISSING = "bundled", "on this machine", "hub", "server", "missing"
 _OURS = frozenset({"tiny-sd", "tiny-resnet", "visible-attributes", "none"})
@@ -36,100 +36,74 @@ class ModelNeeded:
 
     @property
     def download_bytes(self) -> int | None:
-        """What has to be downloaded; None = not known."""
+        """Size of the download; None = not known."""
         return self.weight_bytes if self.where == HUB else 0
 
 
-def models_needed(config: RunConfig) -> list[ModelNeeded]:
-    """Return the models a run loads; looks on the disk, asks no network and loads nothing.
+def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
+    """Yield the models a run loads, without loading them and without a network.
 
-    The "auto" of every setting must have been decided.
+    The "auto" of every setting must have been resolved.
     """
-    return list(_models(config))
-
-
-def _models(config: RunConfig) -> Iterator[ModelNeeded]:
-    prompting, generation = config.prompting, config.generation
+    prompting, generation, classifier = config.prompting, config.generation, config.classifier
     if config.agent.enabled:
         yield _model(
-            "generation.generator",
-            generation.generator,
-            index_file="model_index.json",
-            revision=generation.revision,
-            variant=generation.variant,
-        )
+            "generation.generator", generation.generator, generation.revision,
+            index_file="model_index.json", variant=generation.variant,
+        )  # fmt: skip
         if generation.lora:
-            yield _model("generation.lora", generation.lora, index_file="")
-        yield _model(
-            "prompting.captioner", prompting.captioner, revision=prompting.captioner_revision
-        )
+            file = "pytorch_lora_weights.safetensors"
+            yield _model("generation.lora", generation.lora, index_file=file)
+        yield _model("prompting.captioner", prompting.captioner, prompting.captioner_revision)
         if prompting.rewriter == "endpoint":
             name = f"{prompting.endpoint_model} at {prompting.endpoint_url}"
             yield ModelNeeded(setting="prompting.rewriter", name=name, where=SERVER)
         else:
-            yield _model(
-                "prompting.rewriter", prompting.rewriter, revision=prompting.rewriter_revision
-            )
-    model = config.classifier.model
-    needed = _model("classifier.model", model, revision=config.classifier.revision)
-    if not config.classifier.pretrained and needed.where == HUB:
-        # Only its config is fetched.
-        needed = ModelNeeded(
-            setting=needed.setting, name=model, where=HUB, weight_bytes=0,
-            parameters=needed.parameters,
-        )  # fmt: skip
+            yield _model("prompting.rewriter", prompting.rewriter, prompting.rewriter_revision)
+    needed = _model("classifier.model", classifier.model, classifier.revision)
+    if not classifier.pretrained and needed.where == HUB:
+        needed = replace(needed, weight_bytes=0)  # only its config is fetched
     yield needed
 
 
 def _model(
     setting: str,
     name: str,
+    revision: str = "",
     *,
     index_file: str = "config.json",
-    revision: str = "",
     variant: str = "",
 ) -> ModelNeeded:
+    known, place = MODELS.get(name), Path(name).expanduser()
+    size: int | None = known.download_bytes(variant) if known else None
+    parameters: int | None = known.parameters if known else None
     if name in _OURS:
-        known = BACKBONES.get(name)
-        return ModelNeeded(
-            setting=setting, name=name, where=BUNDLED, parameters=known.parameters if known else 0
-        )
-    place = Path(name).expanduser()
-    if place.exists():
+        where, size, parameters = BUNDLED, None, parameters or 0
+    elif place.exists():
+        where = HERE
         size, parameters = weights_on_disk(place)
-        return ModelNeeded(
-            setting=setting, name=name, where=HERE, weight_bytes=size, parameters=parameters
-        )
-    if looks_like_path(name):
-        return ModelNeeded(setting=setting, name=name, where=MISSING)
-    published = PUBLISHED.get(name)
+    elif looks_like_path(name):
+        where, size, parameters = MISSING, None, None
+    else:
+        where = HERE if is_cached(name, index_file, revision) else HUB
     return ModelNeeded(
         setting=setting,
         name=name,
-        where=HERE if _is_cached(name, index_file, revision) else HUB,
-        weight_bytes=published.download_bytes(variant) if published else None,
-        parameters=published.parameters if published else None,
-        gated=published.gated if published else False,
+        where=where,
+        weight_bytes=size,
+        parameters=parameters,
+        gated=known is not None and known.gated,
     )
 
 
-def _is_cached(name: str, index_file: str, revision: str) -> bool:
+def is_cached(name: str, index_file: str, revision: str = "") -> bool:
     """Return whether the hub's cache on this machine has a model and weights of it.
 
-    The index file alone is fetched by checks, so it is no sign of the weights.
+    An index file alone is no sign of weights: checks fetch it.
     """
-    if name.startswith("timm:"):
-        return False
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(
-            name, index_file or "pytorch_lora_weights.safetensors", revision=revision or None
-        )
-    except HFValidationError:
-        return False
-    return isinstance(found, str) and any(Path(found).parent.rglob(f"*{WEIGHTS}"))
+    source = ModelSource(setting="", kind="", name=name, revision=revision)
+    index = None if name.startswith("timm:") else cached_file(source, index_file)
+    return index is not None and any(index.parent.rglob(f"*{WEIGHTS}"))
 
 
 def weights_on_disk(place: Path) -> tuple[int, int]:
@@ -139,19 +113,18 @@ def weights_on_disk(place: Path) -> tuple[int, int]:
     weights once.
     """
     files = [place] if place.is_file() else sorted(place.rglob(f"*{WEIGHTS}"))
-    size, parameters = sum(file.stat().st_size for file in files), 0
     plain = [file for file in files if len(file.suffixes) == 1 or file.name.startswith("model-")]
-    for file in plain or files:
-        parameters += sum(math.prod(shape) for shape in _shapes(file))
-    return size, parameters
+    return sum(file.stat().st_size for file in files), sum(map(_weights, plain or files))
 
 
-def _shapes(file: Path) -> list[list[int]]:
-    """Return the shapes in a safetensors file's header; none of a file that is broken."""
+def _weights(file: Path) -> int:
+    """Return the number of weights in a safetensors file, from its header; 0 of a broken one."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with open(file, "rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length))
-        return [entry["shape"] for key, entry in header.items() if key != "__metadata__"]
-    except (OSError, ValueError, LookupError, TypeError):  # loading it says what is wrong
-        return []
+        with safe_open(file, framework="numpy") as tensors:
+            handle: Any = tensors  # annotated without its methods
+            names = handle.keys()
+            return sum(math.prod(handle.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError):  # loading it reports the fault
+        return 0
