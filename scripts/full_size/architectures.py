@@ -21,30 +21,18 @@ PX: dict[str, dict[str, int]] = {  # side of an image
     "full": {"generator": 512, "captioner": 224, "classifier": 224},
     "tiny": {"generator": 32, "captioner": 28, "classifier": 32},
 }
-_CLASSES = {
-    "blip-2": "Blip2ForConditionalGeneration",
-    "blip": "BlipForConditionalGeneration",
-    "clip": "CLIPModel",
-    "clip_text_model": "CLIPTextModel",
-    "resnet": "ResNetForImageClassification",
-    "vit": "ViTForImageClassification",
-    "convnext": "ConvNextForImageClassification",
-}  # of a causal language model: AutoModelForCausalLM
 # The tokens after the 256 bytes; a random model gives them no meaning.
 _SPECIALS = ("<|startoftext|>", "<|endoftext|>", "<pad>", "<image>")
 _IDS = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
 _CHAT = "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}{% endfor %}"
 
 
-def build(config: dict[str, Any], class_name: str = "") -> Any:
-    """Return a model of diffusers (by `_class_name`) or transformers (by `model_type`)."""
+def build(config: dict[str, Any]) -> Any:
+    """Return the model of a config.json: of diffusers by `_class_name`, else of transformers."""
     if "_class_name" in config:
         return getattr(diffusers, config["_class_name"]).from_config(config)
-    settings = transformers.AutoConfig.for_model(**config)
-    class_name = class_name or _CLASSES.get(config["model_type"], "")
-    if class_name:
-        return getattr(transformers, class_name)(settings)
-    return transformers.AutoModelForCausalLM.from_config(settings)
+    cls = getattr(transformers, config["architectures"][0])
+    return cls(transformers.AutoConfig.for_model(**config))
 
 
 def save_diffusion(scale: str, folder: Path) -> None:

@@ -32,7 +32,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPConfig
+from transformers import AutoConfig
 
 from gendataagent.core.files import read_json
 from gendataagent.runs.planning.facts import FILE
@@ -223,15 +223,13 @@ FULL, COUNTED = CONFIGS["full"], CONFIGS["counted"]
 
 
 def _sd15() -> dict[str, Any]:
-    clip = {k: v for k, v in COUNTED["sd15-safety-checker"].items() if k != "model_type"}
-    checker = StableDiffusionSafetyChecker(CLIPConfig(**clip))
+    checker = StableDiffusionSafetyChecker(AutoConfig.for_model(**COUNTED["sd15-safety-checker"]))
     others = build(FULL["text_encoder"]), checker
     return generator(build(FULL["unet"]), build(FULL["vae"]), others, (32, 48, 64, 96))
 
 
 def _sdxl() -> dict[str, Any]:
-    second = build(COUNTED["sdxl-text-encoder-2"], "CLIPTextModelWithProjection")
-    others = build(FULL["text_encoder"]), second
+    others = build(FULL["text_encoder"]), build(COUNTED["sdxl-text-encoder-2"])
     return generator(build(COUNTED["sdxl-unet"]), build(FULL["vae"]), others, (64, 96, 128, 80))
 
 

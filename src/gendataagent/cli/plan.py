@@ -93,7 +93,7 @@ def _print(plan: Plan) -> None:
 
 def _models(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, title="models", title_justify="left")
-    for column in ("for", "name", "where", "to download"):
+    for column in ("setting", "model", "where", "to download"):
         table.add_column(column, overflow="fold")
     for model in plan.models:
         where = f"{model.where}, gated" if model.gated else model.where
@@ -104,9 +104,9 @@ def _models(plan: Plan) -> Table:
 
 def _stages(plan: Plan) -> Table:
     table = Table(
-        box=None, pad_edge=False, title=f"work, on {plan.device.name}", title_justify="left"
+        box=None, pad_edge=False, title=f"work on {plan.device.name}", title_justify="left"
     )
-    for column in ("stage", "how much", "PFLOP", "time", "memory", "note"):
+    for column in ("stage", "amount", "PFLOP", "time", "memory", "note"):
         table.add_column(column, overflow="fold")
     for stage in plan.stages:
         memory = "" if stage.memory_bytes == 0 else _gib(stage.memory_bytes)
@@ -114,7 +114,7 @@ def _stages(plan: Plan) -> Table:
             stage.name, stage.amount, _pflop(stage.flops), _time(stage.seconds), memory,
             Text(stage.note),
         )  # fmt: skip
-    table.add_row("all", "", _pflop(plan.flops), _time(plan.seconds), "", "")
+    table.add_row("total", "", _pflop(plan.flops), _time(plan.seconds), "", "")
     return table
 
 

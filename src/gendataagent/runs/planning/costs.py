@@ -163,7 +163,7 @@ class Costs:
         decoded = CAPTION_TOKENS * math.ceil(most / self._config.prompting.batch_size)
         decoding_s = self._decoding_s(facts.language_parameters, decoded)
         memory_bytes = facts.parameters * self._weight_bytes
-        note = "costs nothing where a cache has them"
+        note = "free where cached"
         return self._stage("caption", amount, flops, memory_bytes, note, decoding_s=decoding_s)
 
     def _adapt(self) -> StageCost:
