@@ -1,7 +1,4 @@
-"""The paper's models with random weights, built from `configs.toml`: no model hub is needed.
-
-`CONFIGS["full"]` has the published configs, `CONFIGS["tiny"]` the same classes, small.
-"""
+"""The paper's models with random weights, built from `configs.toml`: no model hub is needed."""
 
 from __future__ import annotations
 
@@ -27,6 +24,19 @@ _IDS = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
 _CHAT = "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}{% endfor %}"
 
 
+def config_of(scale: str, part: str) -> dict[str, Any]:
+    """Return the config of a part, with the ids of the tokenizer's special tokens."""
+    config: dict[str, Any] = CONFIGS["full"][part]
+    if "_class_name" in config or part == "resnet":
+        return config | (CONFIGS["tiny"][part] if scale == "tiny" else {})
+    narrow = CONFIGS["tiny"]["transformer"] if scale == "tiny" else {}
+    inner = {key: value | narrow for key, value in config.items() if isinstance(value, dict)}
+    if inner:
+        inner["text_config"] |= _IDS
+        return config | inner | {"image_token_index": 256 + _SPECIALS.index("<image>")}
+    return config | narrow | _IDS
+
+
 def build(config: dict[str, Any]) -> Any:
     """Return the model of a config.json: of diffusers by `_class_name`, else of transformers."""
     if "_class_name" in config:
@@ -37,12 +47,12 @@ def build(config: dict[str, Any]) -> Any:
 
 def save_diffusion(scale: str, folder: Path) -> None:
     """Save a complete `StableDiffusionPipeline`."""
-    config = CONFIGS[scale]
+    text = config_of(scale, "text_encoder")
     diffusers.StableDiffusionPipeline(
-        unet=build(config["unet"]),
-        vae=build(config["vae"]),
-        text_encoder=build(config["text_encoder"] | _IDS),
-        tokenizer=_tokenizer(config["text_encoder"]["vocab_size"], 77),
+        unet=build(config_of(scale, "unet")),
+        vae=build(config_of(scale, "vae")),
+        text_encoder=build(text),
+        tokenizer=_tokenizer(text["vocab_size"], 77),
         scheduler=diffusers.PNDMScheduler(  # as SD 1.5 is published
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
             skip_prk_steps=True, set_alpha_to_one=False,
@@ -58,20 +68,18 @@ def save_captioner(scale: str, folder: Path) -> None:
     # The Pillow one by name: without torchvision the other warns and falls back to it.
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-    config = CONFIGS[scale]["blip2"]
-    text = config["text_config"] | _IDS
-    image_token = {"image_token_index": 256 + _SPECIALS.index("<image>")}
-    build(config | image_token | {"text_config": text}).save_pretrained(folder)
+    config = config_of(scale, "blip2")
+    build(config).save_pretrained(folder)
     side = PX[scale]["captioner"]
     images = BlipImageProcessorPil(size={"height": side, "width": side})
-    words = _tokenizer(text["vocab_size"], 4096)
+    words = _tokenizer(config["text_config"]["vocab_size"], 4096)
     transformers.Blip2Processor(images, words, num_query_tokens=32).save_pretrained(folder)
 
 
 def save_language_model(scale: str, folder: Path) -> None:
     """Save Llama with a tokenizer that has a chat template."""
-    config = CONFIGS[scale]["llama"]
-    build(config | _IDS).save_pretrained(folder)
+    config = config_of(scale, "llama")
+    build(config).save_pretrained(folder)
     tokenizer = _tokenizer(config["vocab_size"], 4096)
     tokenizer.chat_template = _CHAT
     tokenizer.save_pretrained(folder)
@@ -81,7 +89,7 @@ def save_classifier(scale: str, folder: Path) -> None:
     """Save ResNet-50 with its image processor."""
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
-    build(CONFIGS[scale]["resnet"]).save_pretrained(folder)
+    build(config_of(scale, "resnet")).save_pretrained(folder)
     size = {"shortest_edge": PX[scale]["classifier"]}
     ConvNextImageProcessorPil(size=size).save_pretrained(folder)
 
