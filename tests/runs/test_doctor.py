@@ -144,3 +144,12 @@ def test_a_missing_bundled_generator_is_wrong(
 ) -> None:
     monkeypatch.setattr(model, "FOLDER", tmp_path)
     assert finding("tiny-sd", tmp_path).state == "wrong"
+
+
+def test_stable_diffusion_that_is_not_downloaded_is_noted_with_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "stable_diffusion_is_here", lambda: False)
+    found = finding("SD 1.5", tmp_path)
+    assert (found.state, found.found) == ("note", "not downloaded")
+    assert "5.5 GB, or 2.7 GB with --set generation.variant=fp16" in found.fix

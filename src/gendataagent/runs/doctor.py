@@ -17,6 +17,7 @@ from gendataagent.config.presets import list_presets, preset_settings
 from gendataagent.core.memory import free_disk
 from gendataagent.generation.backends import STABLE_DIFFUSION_15, stable_diffusion_is_here
 from gendataagent.runs.planning.downloads import is_cached
+from gendataagent.runs.planning.facts import MODELS
 
 _CORE = (
     "torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "pyarrow",
@@ -156,12 +157,12 @@ def _bundled_generator() -> Finding:
 def _stable_diffusion() -> Finding:
     if stable_diffusion_is_here():
         return Finding("SD 1.5", "ok", f"{STABLE_DIFFUSION_15} is downloaded")
-    return Finding(
-        "SD 1.5",
-        "note",
-        "not downloaded",
-        f"hf download {STABLE_DIFFUSION_15} (about 4 GB)",
+    full, half = (MODELS[STABLE_DIFFUSION_15].download_bytes(v) / 1e9 for v in ("", "fp16"))
+    fix = (
+        f"gendataagent run --generator {STABLE_DIFFUSION_15} downloads it: {full:.1f} GB, or "
+        f"{half:.1f} GB with --set generation.variant=fp16"
     )
+    return Finding("SD 1.5", "note", "not downloaded", fix)
 
 
 def _models_of_presets() -> Finding:
