@@ -121,6 +121,20 @@ def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
     assert not set(told) & set(HEAVY)
 
 
+def test_backends_are_built_and_described_without_torch() -> None:
+    code = (
+        "import sys\nfrom gendataagent.config import RunConfig\n"
+        "from gendataagent.generation.backends import build_backends\n"
+        "settings = {'device': 'cpu', 'generation': {'generator': 'tiny-sd'}}\n"
+        "generator = build_backends(RunConfig.from_dict(settings)).generator\n"
+        "generator.check()\nprint(generator.describe().name, *sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert output[0] == "tiny-sd"
+    assert not set(output) & set(HEAVY)
+
+
 def test_help_needs_nothing_heavy() -> None:
     code = (
         "import sys\nfrom gendataagent.cli import main\nsys.argv = ['gendataagent', '--help']\n"

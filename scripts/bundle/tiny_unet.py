@@ -13,11 +13,13 @@ import random
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from cifar10 import CLASS_NAMES
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
 from tiny_autoencoder import LATENT_CHANNELS
 from tiny_text import PROMPT_TOKENS, training_prompt
 from training_state import ProgressBar, WallClock, load_state, restore_optimizer, save_state
@@ -31,6 +33,16 @@ TIMESTEPS = 1_000
 # Uniform timesteps would spend half the images below -1.2, where little is left to learn from.
 LOG_SNR_MEAN = 0.4
 LOG_SNR_DEVIATION = 2.2
+# Stable Diffusion's betas except for the end. An 8 x 8 latent has less redundancy to average noise
+# away, but its mean would survive SD's last step (alpha_bar 0.0047) and pull images drawn from pure
+# noise to a medium brightness; 0.015 leaves 0.0015.
+NOISE_SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": TIMESTEPS,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.015,
+    "prediction_type": "v_prediction",
+}
 CHECKPOINT_EVERY_S = 180.0
 AVERAGE_EVERY = 4
 MIRROR = {"left": "right", "right": "left"}
@@ -55,18 +67,9 @@ class TrainingSet:
 
 
 def build_scheduler() -> DPMSolverMultistepScheduler:
-    """The noise schedule of training and the solver saved in the pipeline.
-
-    Stable Diffusion's betas but for the end: an 8 x 8 latent has less redundancy to average noise
-    away by, yet its mean would survive SD's last step (alpha_bar 0.0047) and tie images made
-    from pure noise to a middling brightness; 0.015 leaves 0.0015.
-    """
+    """The solver saved in the pipeline."""
     return DPMSolverMultistepScheduler(
-        num_train_timesteps=TIMESTEPS,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.015,
-        prediction_type="v_prediction",
+        **NOISE_SCHEDULE,
         algorithm_type="dpmsolver++",
         solver_order=2,
         timestep_spacing="trailing",
@@ -180,11 +183,7 @@ def _resume(
 
 
 class Batches:
-    """Draws noisy latents, timesteps, prompts and what to predict; mirrored images half the time.
-
-    Legend: alpha_bar is the cumulated product of 1 - beta; v = sqrt(alpha_bar) * noise -
-    sqrt(1 - alpha_bar) * latent.
-    """
+    """Draws noisy latents, timesteps, prompts and v-targets; half of the images are mirrored."""
 
     def __init__(
         self, data: TrainingSet, tokenizer: CLIPTokenizer, recipe: UNetRecipe, device: str
@@ -193,8 +192,8 @@ class Batches:
         self._size = recipe.batch
         self._rng = random.Random(recipe.seed)
         self._noise_rng = torch.Generator().manual_seed(recipe.seed)
-        self._alpha_bar = build_scheduler().alphas_cumprod
-        self._cumulated = timestep_distribution(self._alpha_bar)
+        self._schedule = DDPMScheduler(**NOISE_SCHEDULE)
+        self._cumulative = timestep_distribution(self._schedule)
         self._order: list[int] = []
 
     def draw(self) -> tuple[torch.Tensor, ...]:
@@ -211,11 +210,10 @@ class Batches:
         )
         # Stratified: one timestep from each of B equally likely stretches, for a steadier gradient.
         spread = torch.arange(self._size) + torch.rand(self._size, generator=self._noise_rng)
-        t = torch.searchsorted(self._cumulated, spread / self._size).clamp_(max=TIMESTEPS - 1)
+        t = torch.searchsorted(self._cumulative, spread / self._size).clamp_(max=TIMESTEPS - 1)
         noise = torch.randn(latents.shape, generator=self._noise_rng)
-        alpha_bar = self._alpha_bar[t].view(-1, 1, 1, 1)
-        noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
-        v = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
+        noisy = self._schedule.add_noise(latents, noise, t)
+        v = self._schedule.get_velocity(latents, noise, t)
         return tuple(x.to(self._device) for x in (noisy, t, tokens.input_ids, v))
 
     def _prompt(self, row: int, mirrored: bool) -> str:
@@ -225,9 +223,9 @@ class Batches:
         return training_prompt(CLASS_NAMES[self._data.labels[row]], attributes, self._rng)
 
 
-def timestep_distribution(alpha_bar: torch.Tensor) -> torch.Tensor:
-    """(T,) cumulated probabilities that make log SNR normal, as far as the schedule reaches."""
-    log_snr = torch.log(alpha_bar / (1 - alpha_bar)).double()
+def timestep_distribution(schedule: DDPMScheduler) -> torch.Tensor:
+    """(T,) cumulative probabilities that make log SNR normal, as far as the schedule reaches."""
+    log_snr = compute_snr(schedule, torch.arange(TIMESTEPS)).log().double()
     density = torch.exp(-0.5 * ((log_snr - LOG_SNR_MEAN) / LOG_SNR_DEVIATION) ** 2)
     probabilities = density * torch.gradient(log_snr)[0].abs()
     return (probabilities.cumsum(0) / probabilities.sum()).float()

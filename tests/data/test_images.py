@@ -13,6 +13,7 @@ from PIL import Image
 
 from gendataagent.core.errors import ImageUnreadableError
 from gendataagent.data import open_image, to_rgb
+from gendataagent.data.images import centre_square
 
 NO_LIMIT = float("inf")
 
@@ -189,3 +190,28 @@ def test_a_file_with_the_wrong_suffix_is_read_by_its_content(tmp_path: Path) -> 
     file.write_bytes(encode(Image.new("RGB", (1, 1), "lime")))
     with open(file, "rb") as stream:
         assert to_rgb(open_image(stream, NO_LIMIT)).getpixel((0, 0)) == (0, 255, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "on_grid"), [((33, 32), (0, 0)), ((32, 37), (0, 2)), ((41, 32), (4, 0))]
+)
+def test_an_odd_margin_is_split_or_rounded_to_the_pixel_grid(
+    size: tuple[int, int], on_grid: tuple[int, int]
+) -> None:
+    image = noise(*size)
+    left, top = on_grid
+    cropped = image.crop((left, top, left + 32, top + 32))
+    assert centre_square(image, 32, on_pixel_grid=True).tobytes() == cropped.tobytes()
+    exact = image.resize(
+        (32, 32),
+        Image.Resampling.BICUBIC,
+        box=((size[0] - 32) / 2, (size[1] - 32) / 2, (size[0] + 32) / 2, (size[1] + 32) / 2),
+    )
+    assert centre_square(image, 32).tobytes() == exact.tobytes()
+    assert exact.tobytes() != cropped.tobytes()
+
+
+def test_a_square_of_the_right_size_is_returned_unchanged() -> None:
+    image = noise(16, 16)
+    for on_pixel_grid in (True, False):
+        assert centre_square(image, 16, on_pixel_grid=on_pixel_grid) is image

@@ -19,7 +19,8 @@ from gendataagent.generation.backends import (
     TINY_SD,
     build_backends,
 )
-from gendataagent.generation.diffusion import DiffusionFactory, DiffusionGenerator
+from gendataagent.generation.diffusion import DiffusionFactory
+from gendataagent.generation.diffusion.generator import DiffusionGenerator
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.render_cache import CachingExecutor

@@ -19,7 +19,9 @@ from gendataagent.config import GenerationConfig
 from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 from gendataagent.core.hub import content_hash
 from gendataagent.core.protocols import Rendered, RenderRequest
-from gendataagent.generation.diffusion import DiffusionFactory, DiffusionGenerator
+from gendataagent.data.images import centre_square
+from gendataagent.generation.diffusion import DiffusionFactory, signature
+from gendataagent.generation.diffusion.generator import DiffusionGenerator
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 
 
@@ -392,3 +394,20 @@ def test_the_revision_of_a_folder_is_its_content(tiny_pipeline_folder: Path, cop
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert content_hash(copied) != revision
+
+
+def test_a_source_that_requests_share_is_resized_once(
+    generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resized = []
+
+    def counting(image: Image.Image, size_px: int, **options: Any) -> Image.Image:
+        resized.append(image)
+        return centre_square(image, size_px, **options)
+
+    source = request(0).source
+    requests = [request(seed, source=source) for seed in range(5)]
+    expected = pixels_of(generator.render(requests))
+    monkeypatch.setattr(signature, "centre_square", counting)
+    assert pixels_of(generator.render([*requests, request(7)])[:5]) == expected
+    assert len(resized) == 2

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from gendataagent.core.errors import ModelError
-from gendataagent.generation.diffusion import DiffusionFactory, DiffusionGenerator
-from gendataagent.generation.diffusion.encoding_cache import Kept
+from gendataagent.generation.diffusion import DiffusionFactory
+from gendataagent.generation.diffusion.encoding_cache import EncodingCache
+from gendataagent.generation.diffusion.generator import DiffusionGenerator
 from gendataagent.generation.diffusion.loading import load_pipeline
 from gendataagent.generation.diffusion.prompts import NO_LIMIT, TokenCounter, token_limit
 from gendataagent.generation.executors import SerialExecutor
@@ -47,27 +48,27 @@ def row(value: float, numbers: int = 4) -> tuple[torch.Tensor, ...]:
 
 
 def test_the_least_recently_used_makes_room() -> None:
-    kept = Kept(max_bytes=3 * 16)
+    cache = EncodingCache(max_bytes=3 * 16)
     for name in "abc":
-        kept.put(name, row(ord(name)))
-    found = kept.get("a")
+        cache.put(name, row(ord(name)))
+    found = cache.get("a")
     assert found is not None
     assert torch.equal(found[0], row(ord("a"))[0])
-    kept.put("d", row(0.0))
-    assert (kept.get("b"), len(kept)) == (None, 3)
-    assert all(kept.get(name) is not None for name in "acd")
-    kept.put("large", row(0.0, numbers=13))
-    assert (kept.get("large"), len(kept)) == (None, 3)
-    kept.put("middle", row(0.0, numbers=8))
-    assert len(kept) == 2
-    assert (kept.hits, kept.misses) == (4, 2)
+    cache.put("d", row(0.0))
+    assert (cache.get("b"), len(cache)) == (None, 3)
+    assert all(cache.get(name) is not None for name in "acd")
+    cache.put("large", row(0.0, numbers=13))
+    assert (cache.get("large"), len(cache)) == (None, 3)
+    cache.put("middle", row(0.0, numbers=8))
+    assert len(cache) == 2
+    assert (cache.hits, cache.misses) == (4, 2)
 
 
 def test_what_is_kept_does_not_change_with_what_it_was_made_of() -> None:
-    kept, tensor = Kept(1000), torch.zeros(1, 2)
-    kept.put("a", (tensor,))
+    cache, tensor = EncodingCache(1000), torch.zeros(1, 2)
+    cache.put("a", (tensor,))
     tensor += 1
-    found = kept.get("a")
+    found = cache.get("a")
     assert found is not None
     assert not found[0].any()
 
@@ -84,7 +85,7 @@ def test_images_are_those_of_the_untouched_pipeline(
     plain = load_pipeline(DiffusionFactory(model=str(save(tmp_path / "model"))), torch.float32)
     requests = [render_request(number) for number in range(8)]
     with torch.inference_mode():
-        expected = plain(**generator._calling.arguments(requests)).images
+        expected = plain(**generator._signature.arguments(requests)).images
     for _ in range(2):  # encoded, then looked up
         made = generator.render(requests)
         assert [image.tobytes() for image in expected] == pixels(made)
@@ -95,13 +96,13 @@ def test_a_source_is_encoded_once_and_sampled_anew(
     family: str, models: dict[str, DiffusionGenerator]
 ) -> None:
     generator, number = models[family], 70
-    misses = generator.latents.misses
+    misses = generator.latent_cache.misses
     variants = [render_request(number, seed=seed) for seed in range(5)]
     images = pixels(generator.render(variants))
-    assert generator.latents.misses == misses + 1
+    assert generator.latent_cache.misses == misses + 1
     assert len(set(images)) == 5
     generator.render([render_request(number, source=make_image(71))])
-    assert generator.latents.misses == misses + 2
+    assert generator.latent_cache.misses == misses + 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,11 +110,11 @@ def test_a_text_is_encoded_once(family: str, models: dict[str, DiffusionGenerato
     generator = models[family]
     texts = [render_request(0, prompt=f"A photo of {word}") for word in ("otter", "lynx")]
     generator.render(texts)
-    misses = generator.texts.misses
+    misses = generator.prompt_cache.misses
     generator.render([*texts, *texts])
-    assert generator.texts.misses == misses
+    assert generator.prompt_cache.misses == misses
     generator.render([replace(texts[0], prompt="A photo of newt")])
-    assert generator.texts.misses == misses + 1
+    assert generator.prompt_cache.misses == misses + 1
 
 
 def test_a_kl_autoencoder_keeps_the_distribution_not_a_sample(
@@ -134,11 +135,11 @@ def test_a_kl_autoencoder_keeps_the_distribution_not_a_sample(
 def test_half_precision_and_its_retry_do_not_share_what_is_kept(tiny_pipeline_folder: Path) -> None:
     generator = DiffusionFactory(model=str(tiny_pipeline_folder), dtype="bfloat16")()
     generator.render([render_request(0)])
-    misses = generator.latents.misses, generator.texts.misses
+    misses = generator.latent_cache.misses, generator.prompt_cache.misses
     generator._pipeline.to(torch.float32)
     generator.render([render_request(0)])
-    assert generator.latents.misses == misses[0] + 1
-    assert generator.texts.misses == misses[1] + 2
+    assert generator.latent_cache.misses == misses[0] + 1
+    assert generator.prompt_cache.misses == misses[1] + 2
 
 
 def test_a_released_generator_is_gone(tiny_pipeline_folder: Path) -> None:
@@ -222,4 +223,4 @@ def test_kept_latents_also_serve_a_model_that_flags(tmp_path: Path) -> None:
     generator = DiffusionFactory(model=str(save_tiny_flagging_sd(tmp_path / "m", flags=0.0)))()
     requests = [render_request(0, seed=seed) for seed in range(3)]
     assert {r.rejected_by for r in generator.render(requests)} == {"flagged-by-safety-checker"}
-    assert generator.latents.misses == 1
+    assert generator.latent_cache.misses == 1

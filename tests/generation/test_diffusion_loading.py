@@ -19,10 +19,10 @@ from gendataagent.config import AUTO
 from gendataagent.core.errors import ConfigError, ModelError
 from gendataagent.core.hub import content_hash
 from gendataagent.generation.diffusion import DiffusionFactory, mirrors
-from gendataagent.generation.diffusion.loading import place
+from gendataagent.generation.diffusion.loading import move_to_device
 from gendataagent.generation.diffusion.lora import local_lora, lora_revision
 from gendataagent.generation.diffusion.schedulers import choose_scheduler
-from gendataagent.generation.diffusion.signature import Calling
+from gendataagent.generation.diffusion.signature import CallSignature
 from tests.generation.conformance import pixels, render_request
 from tests.tiny_models import save_tiny_lora, save_tiny_sd3, save_tiny_sdxl
 
@@ -78,9 +78,9 @@ def test_a_scheduler_takes_over_the_models_noise_schedule_and_the_spacing_asked_
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("DDIMScheduler:sideways", "no step spacing 'sideways'"),
-        ("FlowMatchEulerDiscreteScheduler", "cannot take the place of this model's PNDMScheduler"),
-        ("VQDiffusionScheduler", "cannot start from a image"),
+        ("DDIMScheduler:sideways", "no timestep spacing 'sideways'"),
+        ("FlowMatchEulerDiscreteScheduler", "cannot replace this model's PNDMScheduler"),
+        ("VQDiffusionScheduler", "cannot start from an image"),
     ],
 )
 def test_a_scheduler_that_does_not_suit_is_refused(name: str, says: str) -> None:
@@ -90,7 +90,7 @@ def test_a_scheduler_that_does_not_suit_is_refused(name: str, says: str) -> None
 
 def test_a_flow_matching_model_takes_no_other_scheduler(tmp_path: Path) -> None:
     folder = save_tiny_sd3(tmp_path / "sd3")
-    with pytest.raises(ModelError, match="one of the two is for flow matching; use auto"):
+    with pytest.raises(ModelError, match="only one of the two is for flow matching; use auto"):
         DiffusionFactory(model=str(folder), scheduler="DDIMScheduler")()
     generator = DiffusionFactory(model=str(folder))()
     assert generator.size_px == 32
@@ -132,7 +132,7 @@ def test_a_lora_of_another_base_is_refused(
     with pytest.raises(ModelError, match=r"does not fit this generator.*size mismatch"):
         DiffusionFactory(model=str(tiny_pipeline_folder), lora=str(wide))()
     sd3, sdxl = save_tiny_sd3(tmp_path / "sd3"), save_tiny_sdxl(tmp_path / "sdxl")
-    with pytest.raises(ModelError, match="0 of its 64 matrices have a place"):
+    with pytest.raises(ModelError, match="0 of its 64 matrices match a layer"):
         DiffusionFactory(model=str(sd3), lora=str(lora))()
     with pytest.raises(ModelError, match="name a LoRA made for it"):
         DiffusionFactory(model=str(sdxl), lora=str(lora))()
@@ -250,14 +250,18 @@ def test_a_model_too_large_for_the_device_says_so() -> None:
         raise torch.OutOfMemoryError(f"no room on {device}")
 
     with pytest.raises(ModelError, match="does not fit into the memory of cuda:3"):
-        place(SimpleNamespace(to=no_room), DiffusionFactory(model="big/model", device="cuda:3"))
+        move_to_device(
+            SimpleNamespace(to=no_room), DiffusionFactory(model="big/model", device="cuda:3")
+        )
 
 
 def test_a_pipeline_that_takes_no_strength_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="FluxKontextPipeline, which takes no strength; name an"):
-        Calling.of(diffusers.FluxKontextPipeline.__new__(diffusers.FluxKontextPipeline), "x", 0)
+        CallSignature.of(
+            diffusers.FluxKontextPipeline.__new__(diffusers.FluxKontextPipeline), "x", 0
+        )
     with pytest.raises(ModelError, match="no UNet or transformer that works on the latents of a"):
-        Calling.of(diffusers.IFImg2ImgPipeline.__new__(diffusers.IFImg2ImgPipeline), "x", 0)
+        CallSignature.of(diffusers.IFImg2ImgPipeline.__new__(diffusers.IFImg2ImgPipeline), "x", 0)
 
 
 def test_sizes_are_the_models_own_and_fit_its_patches(tmp_path: Path) -> None:

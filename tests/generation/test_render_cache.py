@@ -74,10 +74,10 @@ EXPECTED = plain(SerialExecutor().map(PainterFactory(), TASKS))
 def test_made_once_then_found_and_the_same_in_order(inner: Executor, tmp_path: Path) -> None:
     first = CachingExecutor(inner, tmp_path, stamp="x")
     assert plain(first.map(PainterFactory(), TASKS)) == EXPECTED
-    assert (first.found, first.made) == (0, 10)
+    assert (first.hits, first.misses) == (0, 10)
     second = CachingExecutor(Forbidden(), tmp_path, stamp="x")
     assert plain(second.map(PainterFactory(), TASKS)) == EXPECTED
-    assert (second.found, second.made) == (10, 0)
+    assert (second.hits, second.misses) == (10, 0)
 
 
 @pytest.mark.parametrize("inner", [SerialExecutor(), ProcessExecutor(2)])
@@ -86,7 +86,7 @@ def test_only_what_is_missing_is_made_wherever_it_stands(inner: Executor, tmp_pa
     list(CachingExecutor(inner, tmp_path, stamp="x").map(PainterFactory(), known))
     executor = CachingExecutor(inner, tmp_path, stamp="x")
     assert plain(executor.map(PainterFactory(), TASKS)) == EXPECTED
-    assert (executor.found, executor.made) == (6, 4)
+    assert (executor.hits, executor.misses) == (6, 4)
 
 
 def test_whatever_changes_an_image_changes_its_key(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_whatever_changes_an_image_changes_its_key(tmp_path: Path) -> None:
     for other in others:
         executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")
         list(executor.map(PainterFactory(), [[other]]))
-        assert executor.made == 1
+        assert executor.misses == 1
     executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="y")
     list(executor.map(PainterFactory(), [[base]]))
-    assert executor.made == 1
+    assert executor.misses == 1
 
 
 def test_an_image_without_its_record_is_made_again(tmp_path: Path) -> None:
@@ -112,4 +112,4 @@ def test_an_image_without_its_record_is_made_again(tmp_path: Path) -> None:
     next(iter(sorted(tmp_path.rglob("*.json")))).unlink()
     executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")
     assert plain(executor.map(PainterFactory(), TASKS)) == EXPECTED
-    assert executor.made == 1
+    assert executor.misses == 1

@@ -266,3 +266,15 @@ def test_sources_are_read_when_their_batch_is_due_not_before() -> None:
     )
     next(batches)
     assert read == ["a"]
+
+
+def test_a_source_is_decoded_once_per_chunk() -> None:
+    read: list[str] = []
+
+    def image_of(source: str) -> Image.Image:
+        read.append(source)
+        return image(source)
+
+    candidates = plan([scored("a"), scored("b")], 5)
+    list(stages.render(candidates, Painter(), no_generator, image_of, batch_size=7))
+    assert read == ["a", "b", "b"]  # b's five candidates are split between the two chunks

@@ -25,6 +25,8 @@ def resolve_device(name: str) -> str:
     Raises:
         ConfigError: torch knows no such device, or this machine has none.
     """
+    if name == "cpu":
+        return name  # without importing torch
     import torch
 
     if name == AUTO:

@@ -95,6 +95,30 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
+def centre_square(
+    image: Image.Image,
+    size_px: int,
+    *,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+    on_pixel_grid: bool = False,
+) -> Image.Image:
+    """Return the centre square of an upright image, resized to `size_px`.
+
+    Args:
+        on_pixel_grid: where the square's exact corner falls between two pixels, move it half a
+            pixel to the left or up. Generators are given this one, classifiers the exact one.
+    """
+    if image.size == (size_px, size_px):
+        return image
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    if on_pixel_grid:
+        left, top = int(left), int(top)
+    box = (left, top, left + side, top + side)
+    return image.resize((size_px, size_px), resample, box=box)
+
+
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; 1 (upright) if the EXIF data is broken.
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.progress import OnProgress
+from gendataagent.data.images import centre_square
 
 # Chosen by eye on CIFAR-10 pairs sorted by correlation: above 0.94 nearly every pair is the same
 # photograph, between 0.90 and 0.92 about a third. At 0.90 a few innocent training images are
@@ -48,14 +49,7 @@ class Match:
 
 def thumbnail(image: Image.Image) -> Uint8Array:
     """Return [16, 16, 3]: the mean colours of the centre square of an upright RGB image."""
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    small = image.resize(
-        (THUMBNAIL_PX, THUMBNAIL_PX),
-        Image.Resampling.BOX,
-        box=(left, top, left + side, top + side),
-    )
+    small = centre_square(image, THUMBNAIL_PX, resample=Image.Resampling.BOX)
     return np.asarray(small, dtype=np.uint8)
 
 

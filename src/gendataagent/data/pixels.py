@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.progress import OnProgress
+from gendataagent.data.images import centre_square
 
 GIB = 1 << 30
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
@@ -190,16 +191,7 @@ def square_tensor(image: Image.Image, size_px: int) -> Tensor:
                 "0..255 and convert it to RGB first"
             )
         image = image.convert("RGB")
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    if (width, height) != (size_px, size_px):
-        image = image.resize(
-            (size_px, size_px),
-            Image.Resampling.BICUBIC,
-            box=(left, top, left + side, top + side),
-        )
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(centre_square(image, size_px))).permute(2, 0, 1)
 
 
 def centre_crop(images_B3SS: Tensor, crop_px: int) -> Tensor:

@@ -241,7 +241,8 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
 
 def stable_diffusion_is_here() -> bool:
     """Return whether SD 1.5, in the state that is asked for, is on this machine already."""
-    from gendataagent.generation.diffusion import DiffusionFactory, mirrors
+    from gendataagent.generation.diffusion import DiffusionSpec
+    from gendataagent.generation.diffusion.mirrors import with_mirrors
 
-    source = DiffusionFactory(model=STABLE_DIFFUSION_15).source
-    return any(hub.is_here(place) for place in mirrors.places(source))
+    sources = with_mirrors(DiffusionSpec(model=STABLE_DIFFUSION_15).source)
+    return any(hub.is_here(source) for source in sources)

@@ -1,6 +1,6 @@
-"""Where render tasks run: in this process, or in worker processes.
+"""Run render tasks in this process or in worker processes.
 
-Both yield results in task order and give the same images, since a request carries its own seed.
+Both yield results in task order and give the same images, because each request has its own seed.
 """
 
 from __future__ import annotations
@@ -18,28 +18,26 @@ from gendataagent.core.devices import free_memory
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.protocols import ImageGenerator, Rendered, RenderRequest
 
-GeneratorFactory = Callable[[], ImageGenerator]
+BuildGenerator = Callable[[], ImageGenerator]
 RenderTask = Sequence[RenderRequest]
 
 
 class SerialExecutor:
-    """Renders in this process; the generator is built at the first task and kept."""
+    """Renders in this process; builds the generator at the first task and keeps it."""
 
     def __init__(self) -> None:
-        self._built: tuple[GeneratorFactory, ImageGenerator] | None = None
+        self._built: tuple[BuildGenerator, ImageGenerator] | None = None
 
-    def map(
-        self, factory: GeneratorFactory, tasks: Iterable[RenderTask]
-    ) -> Iterator[list[Rendered]]:
+    def map(self, factory: BuildGenerator, tasks: Iterable[RenderTask]) -> Iterator[list[Rendered]]:
         """Yield the result of each task, in task order."""
         for task in tasks:
             if self._built is None or self._built[0] != factory:
-                self.release()  # two at once may be more than the memory holds
+                self.release()  # first: two generators may not fit into memory
                 self._built = (factory, factory())
             yield _checked(self._built[1].render(task), task)
 
     def release(self) -> None:
-        """Let go of the generator, to free its memory; nothing else may hold on to it."""
+        """Drop the generator and free its memory; this has no effect while others refer to it."""
         if self._built is not None:
             self._built = None
             free_memory()
@@ -58,13 +56,12 @@ class ProcessExecutor:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self._workers, self._threads = workers, threads
 
-    def map(
-        self, factory: GeneratorFactory, tasks: Iterable[RenderTask]
-    ) -> Iterator[list[Rendered]]:
-        """Yield the result of each task, in task order; at most two tasks a worker wait.
+    def map(self, factory: BuildGenerator, tasks: Iterable[RenderTask]) -> Iterator[list[Rendered]]:
+        """Yield the result of each task, in task order; at most two tasks per worker are queued.
 
         Raises:
-            GenerationError: a worker died (killed, out of memory); finished tasks were yielded.
+            GenerationError: a worker died (killed, out of memory). All results before it were
+                yielded.
         """
         context = multiprocessing.get_context("spawn")  # fork after torch has threads can hang
         pool = ProcessPoolExecutor(
@@ -82,18 +79,18 @@ class ProcessExecutor:
                 yield _checked(future.result(), sent)
         except BrokenProcessPool as error:
             raise GenerationError(
-                "a generation worker died, most often for lack of memory; lower "
-                "generation.workers or generation.chunk_size, then go on with --resume"
+                "a generation worker died, most often because memory ran out; lower "
+                "generation.workers or generation.chunk_size, then continue with --resume"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def release(self) -> None:
-        """Do nothing: workers end with each map."""
+        """Do nothing: the workers end with each `map`."""
 
 
 def _submit(pool: ProcessPoolExecutor, task: RenderTask) -> Future[list[Rendered]]:
-    """Return the task's future; of a broken pool one that failed, to be met in its turn."""
+    """Return the task's future; if the pool is broken, one that raises when its turn comes."""
     try:
         return pool.submit(_render_in_worker, list(task))
     except BrokenProcessPool as error:
@@ -111,22 +108,26 @@ def _checked(results: list[Rendered], task: RenderTask) -> list[Rendered]:
     return results
 
 
-_worker_factory: GeneratorFactory | None = None
+_worker_factory: BuildGenerator | None = None
 _worker_generator: ImageGenerator | None = None
+_worker_threads = 1
 
 
-def _start_worker(factory: GeneratorFactory, threads: int) -> None:
-    global _worker_factory
+def _start_worker(factory: BuildGenerator, threads: int) -> None:
+    global _worker_factory, _worker_threads
     end_with_parent()
-    # Torch reads this when it is imported; a factory from a module that uses it has done so.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+    _worker_factory, _worker_threads = factory, threads
+    _limit_threads()
+
+
+def _limit_threads() -> None:
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(threads)
-    _worker_factory = factory
+        torch.set_num_threads(_worker_threads)
 
 
 def end_with_parent() -> None:
-    """Let this worker end when the main process is gone, however it went (kill -9 included)."""
+    """End this worker when the main process ends, even by kill -9."""
     threading.Thread(target=_wait_for_parent_to_end, daemon=True).start()
 
 
@@ -138,10 +139,11 @@ def _wait_for_parent_to_end() -> None:
 
 
 def _render_in_worker(task: list[RenderRequest]) -> list[Rendered]:
-    # Built here, not at the worker's start, where an error would only be seen as a dead worker.
+    # Built here and not at the worker's start, where an error would only show as a dead worker.
     global _worker_generator
     if _worker_generator is None:
         if _worker_factory is None:
             raise GenerationError("the worker was started without a generator factory")
         _worker_generator = _worker_factory()
+        _limit_threads()  # building it may have imported torch
     return _worker_generator.render(task)

@@ -1,7 +1,7 @@
-"""Images made once and used by every run that asks for the very same: an executor around another.
+"""An executor around another that stores images on disk and shares them between runs.
 
-An image depends on nothing but its request and the generator (see `protocols`), so the key is a
-hash of both. Runs that differ only in their filter, say, then share every image.
+An image depends only on its request and the generator (see `core.protocols`), so its key is a hash
+of both. Runs that differ only in their filter, for example, share every image.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, Rend
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A task whose results are not handed on yet, and the places of those that must be made."""
+class _PendingTask:
+    """A task not yet yielded: the keys of its requests, and the indices of those to render."""
 
     keys: list[str]
     missing: list[int]
 
 
 class CachingExecutor:
-    """Hands requests to `inner` only if their image is not in `folder`; keeps what comes back.
+    """Passes a request to `inner` only if its image is not in `folder`, and stores the result.
 
     Args:
-        stamp: text that tells the generator from others: name, revision, and every setting that
-            changes its images.
+        stamp: text that identifies the generator: name, revision, and every setting that changes
+            its images.
 
     Attributes:
-        found: images that were there; made: images that had to be made.
+        hits: requests found in the folder.
+        misses: requests rendered by `inner`.
     """
 
     def __init__(self, inner: Executor, folder: Path, *, stamp: str) -> None:
         self._inner, self._folder, self._stamp = inner, folder, stamp
-        self.found = 0
-        self.made = 0
+        self.hits = self.misses = 0
 
     def map(
         self,
@@ -49,28 +49,28 @@ class CachingExecutor:
         tasks: Iterable[Sequence[RenderRequest]],
     ) -> Iterator[list[Rendered]]:
         """Yield the result of each task, in task order."""
-        waiting: deque[_Waiting] = deque()
+        pending: deque[_PendingTask] = deque()
 
-        def to_make() -> Iterator[list[RenderRequest]]:
+        def to_render() -> Iterator[list[RenderRequest]]:
             for task in tasks:
                 keys = [self._key(request) for request in task]
                 missing = [i for i, key in enumerate(keys) if not self._record(key).exists()]
-                waiting.append(_Waiting(keys, missing))
+                pending.append(_PendingTask(keys, missing))
                 if missing:
                     yield [task[i] for i in missing]
 
-        for results in self._inner.map(factory, to_make()):
-            while not waiting[0].missing:
-                yield self._read(waiting.popleft())
-            done = waiting.popleft()
-            for place, rendered in zip(done.missing, results, strict=True):
-                self._keep(done.keys[place], rendered)
+        for results in self._inner.map(factory, to_render()):
+            while not pending[0].missing:
+                yield self._read(pending.popleft())
+            done = pending.popleft()
+            for index, rendered in zip(done.missing, results, strict=True):
+                self._store(done.keys[index], rendered)
             yield self._read(done)
-        while waiting:
-            yield self._read(waiting.popleft())
+        while pending:
+            yield self._read(pending.popleft())
 
     def release(self) -> None:
-        """Let go of what the executor inside keeps."""
+        """Release the inner executor."""
         self._inner.release()
 
     def _key(self, request: RenderRequest) -> str:
@@ -85,10 +85,10 @@ class CachingExecutor:
         return digest.hexdigest()
 
     def _record(self, key: str) -> Path:
-        """The file that is written last, and says whether there is an image beside it."""
+        """Return the path of a result's JSON record; it is written last and marks completion."""
         return self._folder / key[:2] / f"{key}.json"
 
-    def _keep(self, key: str, rendered: Rendered) -> None:
+    def _store(self, key: str, rendered: Rendered) -> None:
         record = self._record(key)
         if rendered.image is not None:
             buffer = io.BytesIO()
@@ -97,9 +97,9 @@ class CachingExecutor:
         facts = {"image": rendered.image is not None, "rejected_by": rendered.rejected_by}
         files.write_json(record, facts)
 
-    def _read(self, task: _Waiting) -> list[Rendered]:
-        self.made += len(task.missing)
-        self.found += len(task.keys) - len(task.missing)
+    def _read(self, task: _PendingTask) -> list[Rendered]:
+        self.misses += len(task.missing)
+        self.hits += len(task.keys) - len(task.missing)
         return [self._read_one(key) for key in task.keys]
 
     def _read_one(self, key: str) -> Rendered:

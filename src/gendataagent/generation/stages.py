@@ -192,7 +192,7 @@ def render(
 ) -> Iterator[list[RenderedCandidate]]:
     """Yield the candidates with their images, a batch at a time, in order."""
     batches = list(_batches(list(candidates), batch_size))
-    tasks = ([_render_request(c, image_of) for c in batch] for batch in batches)
+    tasks = (_render_requests(batch, image_of) for batch in batches)
     for batch, results in zip(batches, executor.map(factory, tasks), strict=True):
         yield [
             _with_verdict(candidate, rendered)
@@ -200,16 +200,23 @@ def render(
         ]
 
 
-def _render_request(candidate: Candidate, image_of: ImageOf) -> RenderRequest:
-    return RenderRequest(
-        source=image_of(candidate.source_id),
-        prompt=candidate.prompt or compose_prompt(candidate.class_name, ""),
-        negative_prompt=candidate.negative_prompt,
-        seed=candidate.seed,
-        strength=candidate.strength,
-        guidance_scale=candidate.guidance_scale,
-        num_inference_steps=candidate.num_inference_steps,
-    )
+def _render_requests(candidates: Sequence[Candidate], image_of: ImageOf) -> list[RenderRequest]:
+    """Return one request per candidate; a source they share is decoded once."""
+    sources = {
+        source: image_of(source) for source in dict.fromkeys(c.source_id for c in candidates)
+    }
+    return [
+        RenderRequest(
+            source=sources[candidate.source_id],
+            prompt=candidate.prompt or compose_prompt(candidate.class_name, ""),
+            negative_prompt=candidate.negative_prompt,
+            seed=candidate.seed,
+            strength=candidate.strength,
+            guidance_scale=candidate.guidance_scale,
+            num_inference_steps=candidate.num_inference_steps,
+        )
+        for candidate in candidates
+    ]
 
 
 def _with_verdict(candidate: Candidate, rendered: Rendered) -> RenderedCandidate:

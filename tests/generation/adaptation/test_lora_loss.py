@@ -1,26 +1,18 @@
-"""The loss by hand, and the noise schedule against diffusers' own."""
+"""The loss, its weights and its targets against values worked out by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 
 from gendataagent.core.errors import ModelError
 from gendataagent.generation.adaptation.lora_loss import (
     adaptation_loss,
-    noised,
-    snr,
     snr_weights,
     target,
 )
-
-ALPHAS = torch.tensor([0.9, 0.8, 0.5, 0.1, 0.0])
-
-
-def test_snr_is_signal_over_noise() -> None:
-    found = snr(ALPHAS, torch.tensor([0, 1, 2, 3, 4]))
-    torch.testing.assert_close(found, torch.tensor([9.0, 4.0, 1.0, 1 / 9, 0.0]))
 
 
 @pytest.mark.parametrize(
@@ -80,16 +72,20 @@ def test_half_precision_predictions_are_compared_in_single() -> None:
     assert loss.item() == 90000.0  # beyond what fp16 can hold
 
 
-def test_noise_and_targets_are_those_of_diffusers() -> None:
-    schedule = DDPMScheduler(beta_schedule="scaled_linear", beta_end=0.012)
+def test_the_target_is_the_noise_or_v() -> None:
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 3, 4, 8, 8, generator=generator)
-    timesteps, alphas = torch.tensor([0, 500, 999]), schedule.alphas_cumprod
-    torch.testing.assert_close(
-        noised(latents, noise, alphas, timesteps), schedule.add_noise(latents, noise, timesteps)
-    )
-    torch.testing.assert_close(
-        target(latents, noise, alphas, timesteps, "v_prediction"),
-        schedule.get_velocity(latents, noise, timesteps),
-    )
-    assert target(latents, noise, alphas, timesteps, "epsilon") is noise
+    timesteps = torch.tensor([0, 500, 999])
+    schedule = DDPMScheduler(beta_schedule="scaled_linear", beta_end=0.012)
+    assert target(schedule, latents, noise, timesteps) is noise
+    schedule.register_to_config(prediction_type="v_prediction")
+    alphas = schedule.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    expected = alphas.sqrt() * noise - (1 - alphas).sqrt() * latents
+    assert torch.equal(target(schedule, latents, noise, timesteps), expected)
+
+
+def test_zero_terminal_snr_has_finite_weights() -> None:
+    schedule = DDPMScheduler(rescale_betas_zero_snr=True)
+    snr = compute_snr(schedule, torch.tensor([0, 999]))
+    assert snr_weights(snr, 5.0, "epsilon")[1] == 1
+    assert snr_weights(snr, 5.0, "v_prediction")[1] < 1e-4

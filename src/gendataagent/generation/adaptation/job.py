@@ -1,11 +1,11 @@
-"""One adaptation under way: its parts, its folder, its prompts."""
+"""One adaptation in progress: its inputs, and the folder it owns."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import iterate_settings
@@ -13,13 +13,9 @@ from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch
 from gendataagent.core.protocols import Captioner
-from gendataagent.core.records import Scored, derive_seed
+from gendataagent.core.records import derive_seed
 from gendataagent.data import LabelledImages
-from gendataagent.generation.prompts import compose_prompt, names_another_class
-from gendataagent.generation.stages import caption, plan
-
-if TYPE_CHECKING:
-    from gendataagent.generation.diffusion.factory import DiffusionFactory
+from gendataagent.generation.diffusion import DiffusionSpec
 
 SETTINGS_FILE = "settings.json"
 CONFIG_FILE = "config.toml"
@@ -27,14 +23,21 @@ PROMPTS_FILE = "prompts.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One adaptation under way."""
+class AdaptationJob:
+    """One adaptation in progress.
+
+    Args:
+        images: the training images.
+        reference: held-out images to measure the distance to; None = the training images.
+        spec: the generator to adapt.
+        precision: no, fp16 or bf16.
+    """
 
     config: RunConfig
     images: LabelledImages
     reference: LabelledImages | None
     folder: Path
-    factory: DiffusionFactory
+    spec: DiffusionSpec
     precision: str
     captioner: Captioner
     progress: Progress
@@ -45,35 +48,41 @@ class Job:
         return self.config.seed
 
 
-def check_free(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raise `RunFolderError` if the folder holds anything but an adaptation."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SETTINGS_FILE).is_file():
         raise RunFolderError(
             f"{folder} is not empty and holds no adaptation; name a new or an empty folder"
         )
 
 
-def claim(job: Job) -> None:
-    """Write down what the adaptation is made of, or see that the folder is of the same one."""
-    path, mine = job.folder / SETTINGS_FILE, made_of(job)
-    if not (path.is_file() and (job.folder / PROMPTS_FILE).is_file()):  # nothing is made yet
-        files.write_json(path, mine)
+def claim_folder(job: AdaptationJob) -> None:
+    """Write the inputs of the job to its folder, or check that they equal those written there.
+
+    Raises:
+        RunFolderError: the folder belongs to a job with other inputs.
+    """
+    path, own = job.folder / SETTINGS_FILE, inputs_of(job)
+    # Until the prompts are written nothing depends on the inputs, and they may still change.
+    if not (path.is_file() and (job.folder / PROMPTS_FILE).is_file()):
+        files.write_json(path, own)
         return
-    theirs = files.read_json(path)
-    odd = [
-        f"{key} is {theirs.get(key)!r} there, not {mine.get(key)!r}"
-        for key in dict.fromkeys([*theirs, *mine])
-        if theirs.get(key) != mine.get(key)
+    written = files.read_json(path)
+    differences = [
+        f"{key} is {written.get(key)!r} there, not {own.get(key)!r}"
+        for key in dict.fromkeys([*written, *own])
+        if written.get(key) != own.get(key)
     ]
-    if odd:
+    if differences:
         raise RunFolderError(
-            f"{job.folder} holds an adaptation with other settings: {'; '.join(odd)}. Name another "
-            "folder, or go on with the same settings"
+            f"{job.folder} holds an adaptation with other settings: {'; '.join(differences)}. Name "
+            "another folder, or use the same settings"
         )
 
 
-def made_of(job: Job) -> dict[str, Any]:
-    """Return all that the weights depend on, as plain values."""
-    generator, captioner = job.factory.describe(), job.captioner.description
+def inputs_of(job: AdaptationJob) -> dict[str, Any]:
+    """Return everything the weights depend on, as JSON values."""
+    generator, captioner = job.spec.describe(), job.captioner.description
     images = hashlib.blake2b(digest_size=8)
     for image_id, label in zip(job.images.ids, job.images.labels, strict=True):
         images.update(f"{image_id}\0{job.images.class_names[label]}\n".encode())
@@ -94,45 +103,6 @@ def made_of(job: Job) -> dict[str, Any]:
     }
 
 
-def full_prompts(job: Job) -> list[str]:
-    """Return the full prompt of each image, captioned once and written down."""
-    path = job.folder / PROMPTS_FILE
-    if path.is_file():
-        rows = files.read_jsonl(path)
-        if [row.get("id") for row in rows] == list(job.images.ids):
-            return [str(row["prompt"]) for row in rows]
-    names = job.images.class_names
-    candidates = plan(
-        [
-            Scored(source_id=image_id, label=label, score=0.0)
-            for image_id, label in zip(job.images.ids, job.images.labels, strict=True)
-        ],
-        round_number=0,
-        rewrites=1,
-        class_names=names,
-        settings=job.config.generation,
-        run_seed=job.seed,
-    )
-    with job.watch.measure("caption"):
-        candidates = caption(
-            candidates,
-            job.captioner,
-            lambda source: job.images.image(job.images.index_of(source)),
-            run_seed=job.seed,
-            known={},
-            progress=job.progress,
-        )
-    job.captioner.release()
-    rows = []
-    for candidate in candidates:
-        words = candidate.source_caption or ""
-        if names_another_class(words, candidate.class_name, names):
-            words = ""  # as in a round: no prompt may ask for the wrong class
-        prompt = compose_prompt(candidate.class_name, words)
-        rows.append({"id": candidate.source_id, "caption": words, "prompt": prompt})
-    files.write_jsonl(path, rows)
-    return [row["prompt"] for row in rows]
-
-
-def shuffled(seed: int, what: str, images: LabelledImages) -> list[int]:
-    return sorted(range(len(images)), key=lambda i: derive_seed(seed, what, images.ids[i]))
+def shuffled(seed: int, purpose: str, images: LabelledImages) -> list[int]:
+    """Return all indices of `images` in an order that depends on seed, purpose and ids only."""
+    return sorted(range(len(images)), key=lambda i: derive_seed(seed, purpose, images.ids[i]))

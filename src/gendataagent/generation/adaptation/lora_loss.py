@@ -1,10 +1,11 @@
 """The loss of the adaptation: min-SNR weights and Real-Fake's distribution-matching term.
 
-Letters in tensor names: T steps of the noise schedule, B images of a batch, C latent channels,
-S side of a latent.
+Letters in tensor names: B images of a batch, C latent channels, S side of a latent.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,6 @@ from torch import Tensor
 from gendataagent.core.errors import ModelError
 
 EPSILON, V_PREDICTION = "epsilon", "v_prediction"
-
-
-def snr(alphas_cumprod_T: Tensor, timesteps_B: Tensor) -> Tensor:
-    """Return the signal-to-noise ratio alpha^2 / sigma^2 at each timestep, [B]."""
-    alphas_B = alphas_cumprod_T.to(timesteps_B.device)[timesteps_B].float()
-    return alphas_B / (1 - alphas_B)
 
 
 def snr_weights(snr_B: Tensor, gamma: float, prediction_type: str) -> Tensor:
@@ -42,23 +37,16 @@ def snr_weights(snr_B: Tensor, gamma: float, prediction_type: str) -> Tensor:
     return torch.where(snr_B > 0, snr_B.clamp(max=gamma) / snr_B, 1.0)
 
 
-def target(
-    latents_BCSS: Tensor, noise_BCSS: Tensor, alphas_cumprod_T: Tensor, timesteps_B: Tensor,
-    prediction_type: str,
-) -> Tensor:  # fmt: skip
-    """Return what the UNet should answer, [B, C, S, S]: the noise, or v (Salimans and Ho, 2022)."""
-    if prediction_type == EPSILON:
+def target(schedule: Any, latents_BCSS: Tensor, noise_BCSS: Tensor, timesteps_B: Tensor) -> Tensor:
+    """Return what the UNet should predict, [B, C, S, S]: the noise, or v (Salimans and Ho, 2022).
+
+    Args:
+        schedule: `DDPMScheduler` of the model.
+    """
+    if schedule.config.prediction_type == EPSILON:
         return noise_BCSS
-    alpha_B, sigma_B = _signal_and_noise(alphas_cumprod_T, timesteps_B)
-    return alpha_B * noise_BCSS - sigma_B * latents_BCSS
-
-
-def noised(
-    latents_BCSS: Tensor, noise_BCSS: Tensor, alphas_cumprod_T: Tensor, timesteps_B: Tensor
-) -> Tensor:
-    """Return the latents with the noise of their timesteps on them, [B, C, S, S]."""
-    alpha_B, sigma_B = _signal_and_noise(alphas_cumprod_T, timesteps_B)
-    return alpha_B * latents_BCSS + sigma_B * noise_BCSS
+    velocity_BCSS: Tensor = schedule.get_velocity(latents_BCSS, noise_BCSS, timesteps_B)
+    return velocity_BCSS
 
 
 def adaptation_loss(
@@ -79,9 +67,3 @@ def adaptation_loss(
     weights_B111 = weights_B.view(-1, 1, 1, 1)
     apart_CSS = (weights_B111 * predicted_BCSS).sum(0) - (weights_B111 * target_BCSS).sum(0)
     return loss + mmd_weight * apart_CSS.square().mean()
-
-
-def _signal_and_noise(alphas_cumprod_T: Tensor, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return alpha and sigma of each timestep, [B, 1, 1, 1] each."""
-    alphas_B = alphas_cumprod_T.to(timesteps_B.device)[timesteps_B].float().view(-1, 1, 1, 1)
-    return alphas_B.sqrt(), (1 - alphas_B).sqrt()

@@ -36,8 +36,6 @@ from gendataagent.generation.adaptation.latents import (
 from gendataagent.generation.adaptation.lora_layers import LoraLayers, check_adaptable
 from gendataagent.generation.adaptation.lora_loss import (
     adaptation_loss,
-    noised,
-    snr,
     snr_weights,
     target,
 )
@@ -288,12 +286,12 @@ class LoraTrainer:
         return float(value)
 
     def _loss(self, batch: Prepared) -> Tensor:
+        from diffusers.training_utils import compute_snr
+
         schedule, device, unet = self._schedule, self._device, self.pipeline.unet
-        kind = schedule.config.prediction_type
         latents_BCSS = self.latents.latents(batch).to(device)
         noise_BCSS = torch.stack([d.noise_CSS for d in batch.draws]).to(device)
         timesteps_B = torch.tensor([d.timestep for d in batch.draws], device=device)
-        alphas_T = schedule.alphas_cumprod.to(device)
         embeddings_BLD, pooled_BD = self._text.of(batch.indices)
         extra = {}
         if pooled_BD is not None:
@@ -301,15 +299,19 @@ class LoraTrainer:
             extra = {"text_embeds": pooled_BD, "time_ids": sizes_B6}
         with self._accelerator.autocast():
             predicted_BCSS = unet(
-                noised(latents_BCSS, noise_BCSS, alphas_T, timesteps_B).to(unet.dtype),
+                schedule.add_noise(latents_BCSS, noise_BCSS, timesteps_B).to(unet.dtype),
                 timesteps_B,
                 embeddings_BLD.to(unet.dtype),
                 added_cond_kwargs=extra or None,
                 return_dict=False,
             )[0]
-        weights_B = snr_weights(snr(alphas_T, timesteps_B), self.config.snr_gamma, kind)
-        wanted_BCSS = target(latents_BCSS, noise_BCSS, alphas_T, timesteps_B, kind)
-        return adaptation_loss(predicted_BCSS, wanted_BCSS, weights_B, self.config.mmd_weight)
+        weights_B = snr_weights(
+            compute_snr(schedule, timesteps_B),
+            self.config.snr_gamma,
+            schedule.config.prediction_type,
+        )
+        target_BCSS = target(schedule, latents_BCSS, noise_BCSS, timesteps_B)
+        return adaptation_loss(predicted_BCSS, target_BCSS, weights_B, self.config.mmd_weight)
 
     def _make_room(self) -> None:
         """Move what training does not need out of the GPU."""

@@ -1,4 +1,4 @@
-"""Images from text alone, to see and to measure what the adaptation did."""
+"""Images from text alone, to show and to measure the effect of the adaptation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from gendataagent.config import GenerationConfig
 from gendataagent.core.devices import BatchSize
 from gendataagent.core.progress import Progress
-from gendataagent.generation.diffusion.loading import square
+from gendataagent.data.images import centre_square
 
-DRAWN_TOGETHER = 8
+BATCH_SIZE = 8
 _GAP_PX = 2
 
 
 class TextToImage:
-    """Draws from prompts with fixed seeds, with the parts of an image-to-image pipeline.
+    """Generates from prompts with fixed seeds, using the parts of an image-to-image pipeline.
 
-    From text alone, not from real images: of what is drawn from a real latent, much is the real
-    image's own, and the generator's share would hardly show.
+    From text alone and not from real images: an image started from a real latent keeps much of the
+    real image, which would hide the generator's share.
     """
 
     def __init__(self, pipeline: Any, settings: GenerationConfig, *, size_px: int) -> None:
@@ -33,8 +33,8 @@ class TextToImage:
         self._settings = settings
         self._size_px = size_px
         self._batch_size = BatchSize(
-            DRAWN_TOGETHER,
-            too_large="the device has not enough memory to draw a single image; lower "
+            BATCH_SIZE,
+            too_large="the device has not enough memory to generate a single image; lower "
             "adaptation.size_px, or set adaptation.measure_images=0 and "
             "adaptation.sample_every_epochs=0",
         )
@@ -42,25 +42,25 @@ class TextToImage:
     def latents(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress, name: str
     ) -> Tensor:
-        """Return the latents the drawings end with, before decoding, float32 on the CPU."""
+        """Return the final latents before decoding, float32 on the CPU."""
         with progress.stage(name, len(prompts), "images") as stage:
 
-            def draw(batch: Sequence[tuple[str, int]]) -> Sequence[Tensor]:
-                latents_BCSS = self._draw(batch, "latent").float().cpu()
+            def generate(batch: Sequence[tuple[str, int]]) -> Sequence[Tensor]:
+                latents_BCSS = self._generate(batch, "latent").float().cpu()
                 stage.advance(len(batch))
                 return list(latents_BCSS)
 
-            drawn = self._batch_size.map(draw, list(zip(prompts, seeds, strict=True)))
-        return torch.stack(drawn)
+            latents = self._batch_size.map(generate, list(zip(prompts, seeds, strict=True)))
+        return torch.stack(latents)
 
     def images(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """Return the images; a safety checker, where the pipeline has one, blackens some."""
+        """Return the images; those that a safety checker flags are black."""
         return self._batch_size.map(
-            lambda batch: self._draw(batch, "pil"), list(zip(prompts, seeds, strict=True))
+            lambda batch: self._generate(batch, "pil"), list(zip(prompts, seeds, strict=True))
         )
 
     @torch.inference_mode()
-    def _draw(self, batch: Sequence[tuple[str, int]], kind: str) -> Any:
+    def _generate(self, batch: Sequence[tuple[str, int]], output_type: str) -> Any:
         """Return one image for each (prompt, seed), as a list ("pil") or a tensor ("latent")."""
         settings = self._settings
         return self._pipeline(
@@ -71,16 +71,17 @@ class TextToImage:
             guidance_scale=settings.guidance_scale,
             num_inference_steps=settings.num_inference_steps,
             generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in batch],
-            output_type=kind,
+            output_type=output_type,
         ).images
 
 
-def sheet(rows: Sequence[Sequence[Image.Image]], size_px: int) -> Image.Image:
-    """Return the images as one: a row under another, each brought to a square of `size_px`."""
+def contact_sheet(rows: Sequence[Sequence[Image.Image]], size_px: int) -> Image.Image:
+    """Return the rows of images below each other, each image a centre square of `size_px`."""
     step = size_px + _GAP_PX
     columns = max(len(row) for row in rows)
-    whole = Image.new("RGB", (columns * step - _GAP_PX, len(rows) * step - _GAP_PX), "white")
+    sheet = Image.new("RGB", (columns * step - _GAP_PX, len(rows) * step - _GAP_PX), "white")
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
-            whole.paste(square(image.convert("RGB"), size_px), (x * step, y * step))
-    return whole
+            square = centre_square(image.convert("RGB"), size_px, on_pixel_grid=True)
+            sheet.paste(square, (x * step, y * step))
+    return sheet

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gendataagent.generation.diffusion.generator import DiffusionGenerator
 from gendataagent.generation.diffusion.spec import DiffusionSpec
+
+if TYPE_CHECKING:
+    from gendataagent.generation.diffusion.generator import DiffusionGenerator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionFactory(DiffusionSpec):
-    """A specification that can be called; picklable, so that workers build their own generator."""
+    """A specification that can be called; picklable, so that each worker builds its generator."""
 
     def __call__(self) -> DiffusionGenerator:
-        """Load the pipeline; raises `ModelError` with what to do."""
+        """Load the pipeline.
+
+        Raises:
+            ModelError: it cannot be loaded; the message says what to do.
+            ConfigError: `size_px` does not suit the model.
+        """
+        from gendataagent.generation.diffusion.generator import DiffusionGenerator
+
         return DiffusionGenerator(self)

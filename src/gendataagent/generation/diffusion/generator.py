@@ -1,4 +1,4 @@
-"""Image-to-image with any pipeline of diffusers, the bundled one included."""
+"""Image-to-image with any latent diffusion pipeline of diffusers, the bundled one included."""
 
 from __future__ import annotations
 
@@ -12,83 +12,84 @@ from PIL import Image
 from gendataagent.core.devices import BatchSize, resolve_dtype
 from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.generation.diffusion.encoding_cache import (
-    LATENTS_BYTES,
-    TEXTS_BYTES,
-    Kept,
-    LatentsOnce,
-    TextsOnce,
+    LATENT_CACHE_BYTES,
+    PROMPT_CACHE_BYTES,
+    CachedImageEncoder,
+    CachedPromptEncoder,
+    EncodingCache,
 )
-from gendataagent.generation.diffusion.loading import load_pipeline, place
-from gendataagent.generation.diffusion.prompts import loses_its_class, token_counter_of
-from gendataagent.generation.diffusion.signature import Calling
+from gendataagent.generation.diffusion.loading import load_pipeline, move_to_device
+from gendataagent.generation.diffusion.prompts import TokenCounter, truncates_class_name
+from gendataagent.generation.diffusion.signature import CallSignature
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 
-_BLACK_BELOW = 8  # of 255: what NaN latents and safety checkers leave behind
+_BLACK_BELOW = 8  # of 255: NaN latents and safety checkers leave an image darker than this
 
 
 class DiffusionGenerator:
     """Makes images with a diffusers image-to-image pipeline.
 
     The noise of an image comes from a CPU generator seeded by its request. Matrix kernels round
-    otherwise for other batch sizes, so the pipeline always draws as many images at a time
-    (`generation.batch_size`), the last ones repeated where fewer are asked for: an image is
-    then the same to the bit whatever it is asked for with. Only on a device whose memory is too
-    small for that are fewer drawn.
+    differently for different batch sizes, so every pipeline call has `generation.batch_size`
+    images, the last request repeated where there are fewer: an image is then the same to the bit
+    whatever it is batched with. Only when the device runs out of memory is the batch made smaller.
 
-    Sources and texts are encoded once and kept (`keeping`). A prompt that is cut before its class
-    is told is refused, since its image would show anything.
+    Sources and texts are encoded once (`encoding_cache`). A prompt whose class name does not fit
+    the text encoder is rejected, because its image could show anything.
     """
 
     def __init__(self, spec: DiffusionSpec) -> None:
         self._dtype = resolve_dtype(spec.dtype, spec.device)
         self._pipeline = load_pipeline(spec, self._dtype)
-        self._calling = Calling.of(self._pipeline, spec.model, spec.size_px)
-        place(self._pipeline, spec)
-        self.description = spec.describe()  # now it is known which mirror it came from
-        self._counter = token_counter_of(self._pipeline)
-        self.latents, self.texts = Kept(LATENTS_BYTES), Kept(TEXTS_BYTES)
-        self._pipeline.vae.encode = LatentsOnce(self._pipeline.vae, self.latents)
-        self._pipeline.encode_prompt = TextsOnce(self._pipeline, self.texts)
+        self._signature = CallSignature.of(self._pipeline, spec.model, spec.size_px)
+        move_to_device(self._pipeline, spec)
+        self.description = spec.describe()  # after loading, when the mirror in use is on disk
+        self._count_tokens = TokenCounter.of_pipeline(self._pipeline)
+        self.latent_cache = EncodingCache(LATENT_CACHE_BYTES)
+        self.prompt_cache = EncodingCache(PROMPT_CACHE_BYTES)
+        self._pipeline.vae.encode = CachedImageEncoder(self._pipeline.vae, self.latent_cache)
+        self._pipeline.encode_prompt = CachedPromptEncoder(self._pipeline, self.prompt_cache)
         self._batch_size = BatchSize(
             spec.batch_size,
             too_large="the device has not enough memory for a single image; lower "
             "generation.size_px, set generation.dtype=float16, or name another device",
-            make_room=self._slice_vae,
+            make_room=self._enable_vae_slicing,
         )
 
     @property
     def size_px(self) -> int:
         """Side of the square images made, in pixels."""
-        return self._calling.size_px
+        return self._signature.size_px
 
     def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        """Return one result per request; what is no use comes with a reason.
+        """Return one result per request, in order; an unusable one has a rejection reason.
 
         Reasons: class-cut-off, flagged-by-safety-checker, black-image.
         """
-        refused = Rendered(image=None, rejected_by="class-cut-off")
-        cut = [loses_its_class(request.prompt, self._counter) for request in requests]
-        whole = [request for request, is_cut in zip(requests, cut, strict=True) if not is_cut]
-        made: list[Rendered] = []
-        for _, group in groupby(whole, key=_shared_settings):
-            made.extend(self._render_alike(list(group)))
-        remaining = iter(made)
-        return [refused if is_cut else next(remaining) for is_cut in cut]
+        is_cut = [truncates_class_name(r.prompt, self._count_tokens) for r in requests]
+        usable = [request for request, cut in zip(requests, is_cut, strict=True) if not cut]
+        rendered: list[Rendered] = []
+        for _, group in groupby(usable, key=_shared_settings):
+            rendered.extend(self._render_group(list(group)))
+        remaining = iter(rendered)
+        rejected = Rendered(image=None, rejected_by="class-cut-off")
+        return [rejected if cut else next(remaining) for cut in is_cut]
 
-    def _render_alike(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+    def _render_group(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        """Render requests of the same settings, black images a second time in full precision."""
         results = self._batch_size.map(self._run_pipeline, requests)
         black = [i for i, result in enumerate(results) if result.rejected_by == "black-image"]
         if black and self._dtype != torch.float32:
-            # Half precision can overflow to NaN latents, which decode to black: try those in full.
+            # Half precision can overflow to NaN latents, which decode to black.
             self._pipeline.to(torch.float32)
-            again = self._batch_size.map(self._run_pipeline, [requests[i] for i in black])
+            retried = self._batch_size.map(self._run_pipeline, [requests[i] for i in black])
             self._pipeline.to(self._dtype)
-            for i, result in zip(black, again, strict=True):
+            for i, result in zip(black, retried, strict=True):
                 results[i] = result
         return results
 
-    def _slice_vae(self) -> bool:
-        """Let the VAE work on one image at a time; return whether it did not before."""
+    def _enable_vae_slicing(self) -> bool:
+        """Make the VAE work on one image at a time; return False if it did already or cannot."""
         vae = self._pipeline.vae
         if not hasattr(vae, "enable_slicing") or vae.use_slicing:
             return False
@@ -99,10 +100,10 @@ class DiffusionGenerator:
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         missing = self._batch_size.size - len(requests)
         padded = [*requests, *[requests[-1]] * missing]
-        output = self._pipeline(**self._calling.arguments(padded))
+        output = self._pipeline(**self._signature.arguments(padded))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(padded)
         return [
-            Rendered(image=image, rejected_by=_why_refused(image, bool(flag)))
+            Rendered(image=image, rejected_by=_rejection_reason(image, bool(flag)))
             for image, flag in zip(output.images, flagged, strict=True)
         ][: len(requests)]
 
@@ -111,7 +112,7 @@ def _shared_settings(request: RenderRequest) -> tuple[float, float, int]:
     return request.strength, request.guidance_scale, request.num_inference_steps
 
 
-def _why_refused(image: Image.Image, flagged: bool) -> str | None:
+def _rejection_reason(image: Image.Image, flagged: bool) -> str | None:
     if flagged:
         return "flagged-by-safety-checker"
     return "black-image" if int(np.asarray(image).max()) < _BLACK_BELOW else None

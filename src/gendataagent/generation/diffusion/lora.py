@@ -1,4 +1,4 @@
-"""LoRA weights applied to a pipeline: found, checked, and merged into its weights at a scale."""
+"""LoRA weights for a pipeline: find them, check them, and merge them into its weights."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import WEIGHTS, ModelSource
 
-FILE_NAME = f"pytorch_lora_weights{WEIGHTS}"  # as save_lora_weights of diffusers writes it
+FILE_NAME = f"pytorch_lora_weights{WEIGHTS}"  # the name that diffusers' save_lora_weights writes
 _SETTING = "generation.lora"
-_NO_MATRICES = (".alpha", ".dora_scale")  # of a file's tensors
-# What peft, diffusers and safetensors raise for a file that is no LoRA, or one of another model.
+_NOT_MATRICES = (".alpha", ".dora_scale")
+# Raised by peft, diffusers and safetensors for a file that is no LoRA, or one for another model.
 _LOAD_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError)
 
 
 def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
     """Merge LoRA weights into those of a pipeline: W + scale * B A.
 
-    Merged, they cost no time when drawing. At scale 0 the weights stay as they are, to the bit.
+    Merged weights cost no time at inference. At scale 0 the weights are unchanged, to the bit.
 
     Args:
         lora: a safetensors file; a folder; a hub id, or OWNER/NAME/FILE.safetensors on the hub.
 
     Raises:
-        ModelError: there is no such LoRA, it is cut off, or it is of another base model.
+        ModelError: there is no such LoRA, it is incomplete, or it is for another base model.
     """
     path = find_lora(lora)
     kind = type(pipeline).__name__
@@ -39,7 +39,7 @@ def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
         pipeline.load_lora_weights(
             str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True
         )
-        wanted = _count_matrices(path)
+        expected = _count_matrices(path)
     except _LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{misfit} ({reason})") from error
@@ -51,9 +51,9 @@ def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
     applied = sum(
         ".lora_" in name for part in parts for name, _ in getattr(pipeline, part).named_parameters()
     )
-    # What has no place diffusers only warns of.
-    if applied < max(wanted, 1):
-        raise ModelError(f"{misfit} ({applied} of its {wanted} matrices have a place in it)")
+    # diffusers only warns of matrices that match no layer.
+    if applied < max(expected, 1):
+        raise ModelError(f"{misfit} ({applied} of its {expected} matrices match a layer)")
     pipeline.fuse_lora(components=parts, lora_scale=scale)
     pipeline.unload_lora_weights()
 
@@ -62,14 +62,14 @@ def _count_matrices(path: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return sum(not name.endswith(_NO_MATRICES) for name in file.keys())  # noqa: SIM118
+        return sum(not name.endswith(_NOT_MATRICES) for name in file.keys())  # noqa: SIM118
 
 
 def find_lora(lora: str) -> Path:
-    """Return the file that a setting names; one on the hub is fetched if it is not here.
+    """Return the file that the setting names, downloaded if it is only on the hub.
 
     Raises:
-        ModelError: there is none, or it is not whole.
+        ModelError: there is none, or it is incomplete.
     """
     path = local_lora(lora)
     if path is None:
@@ -80,17 +80,17 @@ def find_lora(lora: str) -> Path:
 
 
 def local_lora(lora: str) -> Path | None:
-    """Return the file that a setting names, if it is on this machine, or None for one on the hub.
+    """Return the file that the setting names, or None if it names weights on the hub.
 
     Raises:
-        ModelError: it can only be meant as a path, and there is no such file.
+        ModelError: it names a path, and there is no such file.
     """
     path = Path(lora).expanduser()
     if path.is_file():
         if path.suffix != WEIGHTS:
             raise ModelError(
                 f"{_SETTING}: {lora} is no safetensors file; pickled weights can run code and are "
-                "not read. Convert it, or download the safetensors file"
+                "refused. Convert it, or download the safetensors file"
             )
         return path
     if path.is_dir():
@@ -100,21 +100,21 @@ def local_lora(lora: str) -> Path | None:
             return named if named in files else files[0]
         found = f"several: {', '.join(file.name for file in files[:4])}" if files else "none"
         raise ModelError(
-            f"{_SETTING}: the folder {lora} should hold {FILE_NAME} or a single safetensors file, "
+            f"{_SETTING}: the folder {lora} must hold {FILE_NAME} or exactly one safetensors file, "
             f"it holds {found}; name the file"
         )
     if lora.startswith((".", "~", "/")) or not 1 <= lora.count("/") <= 3:
         raise ModelError(
-            f"{_SETTING}: there is no file or folder {lora}; name one that is there, or a hub id "
+            f"{_SETTING}: there is no file or folder {lora}; name an existing one, or a hub id "
             "such as OWNER/NAME or OWNER/NAME/FILE.safetensors"
         )
     return None
 
 
 def lora_revision(lora: str) -> str:
-    """Return what tells these LoRA weights from others: a hash of their file.
+    """Return what identifies these LoRA weights: a hash of their file.
 
-    Of some on the hub that are not on this machine yet, their name.
+    For weights on the hub that are not on this machine yet it is their name.
     """
     path = local_lora(lora)
     if path is None:
@@ -127,13 +127,13 @@ def _on_hub(lora: str) -> tuple[ModelSource, str]:
     owner, name, *inside = lora.split("/")
     source = ModelSource(
         setting=_SETTING, kind="LoRA weights", name=f"{owner}/{name}", index_file=FILE_NAME,
-        instead=f"Other files than {FILE_NAME} are named OWNER/NAME/FILE.safetensors.",
+        instead=f"For another file than {FILE_NAME} set OWNER/NAME/FILE.safetensors.",
     )  # fmt: skip
     return source, "/".join(inside) or FILE_NAME
 
 
 class _Fetcher:
-    """Loads a file's path, as `pretrained.load` wants it."""
+    """Downloads a file and returns its path; `hub.load` calls it like `from_pretrained`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -143,7 +143,7 @@ class _Fetcher:
     ) -> Path:
         from huggingface_hub import hf_hub_download
 
-        del trust_remote_code  # weights are no code
+        del trust_remote_code  # weights contain no code
         return Path(
             hf_hub_download(place, self._name, revision=revision, local_files_only=local_files_only)
         )

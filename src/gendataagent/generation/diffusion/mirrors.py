@@ -1,13 +1,12 @@
-"""Stable Diffusion 1.5: where it can be had, and the state of it that this was built for.
+"""Stable Diffusion 1.5: its repositories on the hub, and the commit this project was built for.
 
 Its first repository, runwayml's, was taken down in 2024; mirrors hold the same commits. The commit
-below is the newest that public code loads from each of the three names (it is the folder name under
-`snapshots/` in their hub caches); it was not looked up at the hub itself.
+below is the newest that public code loads from each of the three names (as the folder name under
+`snapshots/` in hub caches); it was not checked on the hub itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from gendataagent.core.hub import ModelSource
@@ -21,20 +20,15 @@ STABLE_DIFFUSION_15_NAMES = (
 )
 
 
-def places(source: ModelSource) -> Iterator[ModelSource]:
-    """Yield where a model may be found: as named, at the pinned state, then its other names.
+def with_mirrors(source: ModelSource) -> list[ModelSource]:
+    """Return the sources to try, in order: as named, then its mirrors.
 
-    Other names are given only for SD 1.5 without a revision of the user's own: what another
-    repository has under the same branch name need not be the same model.
+    Only SD 1.5 without a revision of the user's own has mirrors, and is pinned to a commit: under
+    the same branch name another repository may hold another model.
     """
-    if source.folder is not None or source.name not in STABLE_DIFFUSION_15_NAMES:
-        yield source
-        return
-    if source.revision:
-        yield source
-        return
+    is_pinned = source.folder is None and source.name in STABLE_DIFFUSION_15_NAMES
+    if not is_pinned or source.revision:
+        return [source]
     pinned = replace(source, revision=STABLE_DIFFUSION_15_COMMIT)
-    yield pinned
-    for name in STABLE_DIFFUSION_15_NAMES:
-        if name != source.name:
-            yield replace(pinned, name=name)
+    others = [name for name in STABLE_DIFFUSION_15_NAMES if name != source.name]
+    return [pinned, *(replace(pinned, name=name) for name in others)]

@@ -1,4 +1,4 @@
-"""How much of a prompt a generator reads: text encoders cut what is too long at its end."""
+"""How many tokens of a prompt a generator reads: its text encoders truncate longer ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core import hub
-from gendataagent.generation.diffusion import mirrors
+from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 from gendataagent.generation.prompts import PROMPT_FORMAT
 
 NO_LIMIT = sys.maxsize
-_LONGEST_TOLD = 1 << 20  # tokenizers without a limit name 10**30
-_BEFORE_NAME, _, _AFTER_NAME = PROMPT_FORMAT.partition("{class_name}")
-_BEFORE_CAPTION = _AFTER_NAME.partition("{caption}")[0]
+_MAX_LIMIT = 1 << 20  # tokenizers without a limit report 10**30
+_BEFORE_CLASS_NAME, _, _AFTER_CLASS_NAME = PROMPT_FORMAT.partition("{class_name}")
+_BEFORE_CAPTION = _AFTER_CLASS_NAME.partition("{caption}")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """Counts a text's tokens, those for start and end among them; picklable.
+    """Counts a text's tokens, including the start and end tokens; picklable.
 
-    Of several tokenizers (SDXL has two, SD3 three) those with the shortest limit count, and of
-    these the one that finds most.
+    Of several tokenizers (SDXL has two, SD 3 three) only those with the lowest limit are used; the
+    highest of their counts is returned.
     """
 
     tokenizers: tuple[Any, ...]
@@ -33,35 +33,34 @@ class TokenCounter:
 
     @classmethod
     def of(cls, tokenizers: Sequence[Any]) -> TokenCounter:
-        """Return the counter of a pipeline's tokenizers."""
+        """Return the counter of these tokenizers."""
         limits = [int(tokenizer.model_max_length) for tokenizer in tokenizers]
-        known_limits = [limit for limit in limits if limit <= _LONGEST_TOLD]
+        known_limits = [limit for limit in limits if limit <= _MAX_LIMIT]
         limit = min(known_limits, default=NO_LIMIT)
-        shortest = [t for t, its in zip(tokenizers, limits, strict=True) if its == limit]
-        return cls(tuple(shortest), limit)
+        strictest = [t for t, its in zip(tokenizers, limits, strict=True) if its == limit]
+        return cls(tuple(strictest), limit)
+
+    @classmethod
+    def of_pipeline(cls, pipeline: Any) -> TokenCounter:
+        """Return the counter of a loaded pipeline."""
+        names = sorted(name for name in pipeline.components if name.startswith("tokenizer"))
+        tokenizers = [pipeline.components[name] for name in names]
+        return cls.of([tokenizer for tokenizer in tokenizers if tokenizer is not None])
 
     def __call__(self, text: str) -> int:
-        """Return the number of tokens of `text`."""
         return max((len(t(text, verbose=False)["input_ids"]) for t in self.tokenizers), default=0)
 
 
-def token_counter_of(pipeline: Any) -> TokenCounter:
-    """Return the counter of a loaded pipeline."""
-    tokenizers = (pipeline.components.get(name) for name in sorted(pipeline.components)
-                  if name.startswith("tokenizer"))  # fmt: skip
-    return TokenCounter.of([tokenizer for tokenizer in tokenizers if tokenizer is not None])
-
-
 def token_limit(spec: DiffusionSpec) -> tuple[Callable[[str], int], int]:
-    """Return a function that counts a prompt's tokens, and how many the generator reads.
+    """Return a function that counts a prompt's tokens, and the most tokens the generator reads.
 
-    Only the tokenizers are loaded, no weights; of a hub model that is not on this machine only
-    their files are fetched. Without any limit it is `NO_LIMIT`.
+    Only the tokenizers are loaded, no weights; for a hub model that is not on this machine only
+    their files are downloaded. The limit is `NO_LIMIT` if there is none.
 
     Raises:
-        ModelError: with a sentence that says what to do.
+        ModelError: they cannot be loaded; the message says what to do.
     """
-    counter = hub.load_first(list(mirrors.places(spec.source)), _load_tokenizers)[1]
+    counter = hub.load_first(with_mirrors(spec.source), _load_tokenizers)[1]
     return counter, counter.limit
 
 
@@ -81,7 +80,7 @@ def _load_tokenizers(place: str, *, local_files_only: bool, **options: Any) -> T
 
 
 def _parts_of(place: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what model_index.json says of a pipeline: name -> [library, class]."""
+    """Return the components listed in model_index.json: name -> [library, class]."""
     path = Path(place) / "model_index.json"
     if not path.is_file():
         from huggingface_hub import hf_hub_download
@@ -98,12 +97,12 @@ def _parts_of(place: str, options: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if isinstance(part, list)}
 
 
-def loses_its_class(prompt: str, counter: TokenCounter) -> bool:
-    """Return whether so much of a prompt is cut that its class is no longer told whole.
+def truncates_class_name(prompt: str, count_tokens: TokenCounter) -> bool:
+    """Return whether truncation cuts into the class name of a prompt.
 
-    The class name leads the prompt [S], so that it is the caption that is cut. Of a prompt that is
-    not of that form nobody knows where the class stands: it is taken as it is.
+    The class name leads the prompt [S], so normally only the caption is truncated. In a prompt of
+    any other form the class name cannot be found; it counts as not truncated.
     """
-    if not prompt.startswith(_BEFORE_NAME):
+    if not prompt.startswith(_BEFORE_CLASS_NAME):
         return False
-    return counter(prompt.partition(_BEFORE_CAPTION)[0]) > counter.limit
+    return count_tokens(prompt.partition(_BEFORE_CAPTION)[0]) > count_tokens.limit

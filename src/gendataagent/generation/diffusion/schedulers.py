@@ -1,4 +1,4 @@
-"""Which scheduler a pipeline draws with: one by name, or the default where it suits the model."""
+"""Choose the scheduler of a pipeline: by name, or the default where it suits the model."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from gendataagent.core.errors import ModelError
 
 DEFAULT = "UniPCMultistepScheduler"  # Real-Fake's code [C]
 SPACINGS = ("leading", "trailing", "linspace")
-# Samplers that a model was distilled for; any other makes noise of its few steps.
-_OF_DISTILLED = frozenset({"LCMScheduler", "TCDScheduler"})
+# Schedulers of distilled models, whose few steps give noise with any other scheduler.
+_DISTILLED = frozenset({"LCMScheduler", "TCDScheduler"})
 _EXAMPLES = "UniPCMultistepScheduler, DPMSolverMultistepScheduler, DDIMScheduler, LCMScheduler"
 
 
 def choose_scheduler(name: str, own: Any) -> Any:
-    """Return the scheduler a setting stands for, with the noise schedule of the model's own.
+    """Return the scheduler that a setting names, with the noise schedule of the model.
 
-    `name` is a class of diffusers, after a colon the spacing of its steps where the model wants
-    another than its own ("DDIMScheduler:trailing", as the Hyper-SD LoRAs do). auto is
-    `UniPCMultistepScheduler`, except for models that no other sampler than their own suits: those
-    of flow matching (SD3, Flux), distilled ones (LCM, TCD), Turbo models (Euler with trailing
-    steps), EDM ones, and what diffusers does not list as exchangeable with it.
+    Args:
+        name: a class of diffusers, optionally with a colon and a timestep spacing
+            ("DDIMScheduler:trailing", for the Hyper-SD LoRAs); or auto: `UniPCMultistepScheduler`,
+            but the model's own for flow matching (SD 3, Flux), distilled models (LCM, TCD), Turbo
+            models (Euler with trailing steps), EDM models, and any that diffusers does not list as
+            compatible.
+        own: the model's own scheduler.
 
     Raises:
-        ModelError: there is no such scheduler, or not for such a model or an image-to-image start.
+        ModelError: there is no such scheduler, or it suits neither the model nor image-to-image.
     """
     import diffusers
 
@@ -32,40 +34,42 @@ def choose_scheduler(name: str, own: Any) -> Any:
         if not _is_exchangeable(own):
             return own
         name = DEFAULT
-    wanted, _, spacing = name.partition(":")
-    cls = getattr(diffusers, wanted, None)
-    if cls is None or not wanted.endswith("Scheduler"):
+    class_name, _, spacing = name.partition(":")
+    cls = getattr(diffusers, class_name, None)
+    if cls is None or not class_name.endswith("Scheduler"):
         raise ModelError(
-            f"generation.scheduler: diffusers has no scheduler {wanted!r}; for example {_EXAMPLES}"
+            f"generation.scheduler: diffusers has no scheduler {class_name!r}; for example "
+            f"{_EXAMPLES}"
         )
-    if _is_of_flow_matching(wanted) != _is_of_flow_matching(type(own).__name__):
+    if _is_flow_matching(class_name) != _is_flow_matching(type(own).__name__):
         raise ModelError(
-            f"generation.scheduler: {wanted} cannot take the place of this model's "
-            f"{type(own).__name__}, one of the two is for flow matching; use auto"
+            f"generation.scheduler: {class_name} cannot replace this model's "
+            f"{type(own).__name__}: only one of the two is for flow matching; use auto"
         )
     if not (hasattr(cls, "add_noise") or hasattr(cls, "scale_noise")):
         raise ModelError(
-            f"generation.scheduler: {wanted} cannot start from a image; for example {_EXAMPLES}"
+            f"generation.scheduler: {class_name} cannot start from an image; for example "
+            f"{_EXAMPLES}"
         )
     if not spacing:
         return cls.from_config(own.config)
     scheduler = cls.from_config(own.config, timestep_spacing=spacing)
     if spacing not in SPACINGS or scheduler.config.get("timestep_spacing") != spacing:
         raise ModelError(
-            f"generation.scheduler: {wanted} has no step spacing {spacing!r}; leave it out, or "
-            f"choose one of {', '.join(SPACINGS)}"
+            f"generation.scheduler: {class_name} has no timestep spacing {spacing!r}; leave it "
+            f"out, or choose one of {', '.join(SPACINGS)}"
         )
     return scheduler
 
 
 def _is_exchangeable(own: Any) -> bool:
     name = type(own).__name__
-    of_turbo = name.startswith("Euler") and own.config.get("timestep_spacing") == "trailing"
-    of_flow = _is_of_flow_matching(name) or own.config.get("use_flow_sigmas")
-    if name in _OF_DISTILLED or name.startswith("EDM") or of_turbo or of_flow:
+    is_turbo = name.startswith("Euler") and own.config.get("timestep_spacing") == "trailing"
+    is_flow = _is_flow_matching(name) or own.config.get("use_flow_sigmas")
+    if name in _DISTILLED or name.startswith("EDM") or is_turbo or is_flow:
         return False
     return name == DEFAULT or DEFAULT in {cls.__name__ for cls in own.compatibles}
 
 
-def _is_of_flow_matching(name: str) -> bool:
+def _is_flow_matching(name: str) -> bool:
     return name.startswith("FlowMatch")

@@ -1,4 +1,4 @@
-"""Which generator to build, known without loading it."""
+"""The specification of a generator: what can be known of it without loading it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from gendataagent.config import AUTO, GenerationConfig
 from gendataagent.core import hub
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
-from gendataagent.generation.diffusion import mirrors
 from gendataagent.generation.diffusion.lora import find_lora, lora_revision
+from gendataagent.generation.diffusion.mirrors import with_mirrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionSpec:
-    """Names a pipeline and how it is used; small and picklable.
+    """Names a pipeline and how to run it; small and picklable.
 
     Args:
         model: path of a saved pipeline, or hub id.
-        revision: of the hub; "" = the pinned one where there is one, else the newest.
-        variant: of the files, such as "fp16"; "" = the plain ones.
+        revision: on the hub; "" = the pinned commit for SD 1.5, else the newest.
+        variant: file variant on the hub, such as "fp16"; "" = the plain files.
         size_px: side of the images; 0 = the model's own.
-        scheduler: diffusers class by name, or auto.
-        dtype: torch dtype by name, or auto.
-        device: torch device, as text.
+        scheduler: name of a diffusers class, or auto.
+        dtype: name of a torch dtype, or auto.
+        device: name of a torch device.
         lora: LoRA weights: a safetensors file, a folder or a hub id; "" = none.
-        lora_scale: how strongly they act; 0 = not at all, 1 = as they were trained.
-        trust_remote_code: run Python code that comes with the model.
-        batch_size: images drawn at once.
+        lora_scale: strength of the LoRA; 0 = none, 1 = as trained.
+        trust_remote_code: whether to run Python code that comes with the model.
+        batch_size: images per pipeline call.
     """
 
     model: str
@@ -64,7 +64,7 @@ class DiffusionSpec:
 
     @property
     def source(self) -> ModelSource:
-        """Where the pipeline comes from."""
+        """The folder or hub repository of the pipeline."""
         return ModelSource(
             setting="generation.generator",
             kind="an image-to-image pipeline of diffusers",
@@ -76,13 +76,13 @@ class DiffusionSpec:
         )
 
     def describe(self) -> ModelDescription:
-        """Return name and revision without loading it: a folder's hash, a hub commit.
+        """Return name and revision without loading the model: a folder's hash or a hub commit.
 
-        Of SD 1.5 it names the mirror that is on this machine. A LoRA's hash and scale belong to the
+        For SD 1.5 it is the mirror found on this machine. A LoRA adds its hash and scale to the
         revision.
         """
-        here = list(mirrors.places(self.source))
-        source = next((place for place in here if hub.is_here(place)), here[0])
+        sources = with_mirrors(self.source)
+        source = next((source for source in sources if hub.is_here(source)), sources[0])
         revision = hub.revision_of(source)
         if self.lora:
             revision += f"+lora:{lora_revision(self.lora)}@{self.lora_scale:g}"
@@ -90,7 +90,7 @@ class DiffusionSpec:
         return ModelDescription(name=name, revision=revision)
 
     def check(self) -> None:
-        """Raise `ModelError` for what can be known to be wrong without loading the pipeline."""
-        hub.check_first(list(mirrors.places(self.source)))
+        """Raise `ModelError` for every fault that shows without loading the pipeline."""
+        hub.check_first(with_mirrors(self.source))
         if self.lora:
             find_lora(self.lora)

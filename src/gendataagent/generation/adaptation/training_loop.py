@@ -1,4 +1,4 @@
-"""Training the LoRA to its end, with checkpoints, sample images and a loss curve."""
+"""The training of the LoRA to its end, with checkpoints, sample images and the loss curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gendataagent.core import files
 from gendataagent.core.checkpoints import load_latest, save_checkpoint
 from gendataagent.core.records import derive_seed
-from gendataagent.generation.adaptation.job import Job, shuffled
+from gendataagent.generation.adaptation.job import AdaptationJob, shuffled
 
 if TYPE_CHECKING:
     from gendataagent.generation.adaptation.lora_trainer import LoraTrainer, Step
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 SAMPLES = 8
 
 
-def fit(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> list[float]:
-    """Train to the end from the newest whole checkpoint; return the mean loss of each epoch."""
+def train_to_end(
+    job: AdaptationJob, trainer: LoraTrainer, prompts: list[str], size_px: int
+) -> list[float]:
+    """Train to the last step, from the newest valid checkpoint; return each epoch's mean loss."""
     settings, checkpoints = job.config.adaptation, job.folder / "checkpoints"
     trainer.cache(job.progress)
-    curve = _Curve()
+    curve = _LossCurve()
     found = load_latest(checkpoints)
     if found is not None:
         for sentence in found.damaged:
-            job.progress.say(f"{sentence}; going back to the one before")
+            job.progress.say(f"{sentence}; using the one before")
         trainer.load_state(found.tensors, found.state["trainer"])
-        curve = _Curve(**found.state["curve"])
+        curve = _LossCurve(**found.state["curve"])
         for name, seconds in found.state["seconds"].items():
             job.watch.seconds[name] = job.watch.seconds.get(name, 0.0) + seconds
-        job.progress.say(f"going on after step {trainer.steps_done} of {trainer.steps}")
+        job.progress.say(f"resuming after step {trainer.steps_done} of {trainer.steps}")
     elif settings.sample_every_epochs:
-        _sample(job, trainer, prompts, size_px)
+        _write_samples(job, trainer, prompts, size_px)
     with (
         job.progress.stage("adapt", trainer.steps, "steps", trainer.steps_done) as stage,
         contextlib.closing(trainer.train()) as steps,
@@ -43,12 +45,12 @@ def fit(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> lis
                 step = next(steps, None)
             if step is None:
                 return curve.losses
-            whole_epoch = step.number % trainer.steps_per_epoch == 0
+            ends_epoch = step.number % trainer.steps_per_epoch == 0
             last = step.number == trainer.steps
-            curve.add(step, whole_epoch=whole_epoch)
+            curve.add(step, ends_epoch=ends_epoch)
             every = settings.sample_every_epochs
-            if every and whole_epoch and (last or step.epoch % every == 0):
-                _sample(job, trainer, prompts, size_px)
+            if every and ends_epoch and (last or step.epoch % every == 0):
+                _write_samples(job, trainer, prompts, size_px)
             if last or step.number % settings.checkpoint_every_steps == 0:
                 tensors, state = trainer.state()
                 rest = {"curve": asdict(curve), "seconds": job.watch.seconds}
@@ -57,39 +59,42 @@ def fit(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> lis
 
 
 @dataclass(slots=True)
-class _Curve:
-    """Mean loss of each epoch, and the sum of the one under way."""
+class _LossCurve:
+    """Mean loss of each finished epoch, and the running sum of the current one."""
 
     losses: list[float] = field(default_factory=list)
     sum: float = 0.0
     images: int = 0
 
-    def add(self, step: Step, *, whole_epoch: bool) -> None:
+    def add(self, step: Step, *, ends_epoch: bool) -> None:
         self.sum += step.loss * step.images
         self.images += step.images
-        if whole_epoch:
+        if ends_epoch:
             self.losses.append(self.sum / self.images)
             self.sum, self.images = 0.0, 0
 
 
-def _sample(job: Job, trainer: LoraTrainer, prompts: list[str], size_px: int) -> None:
-    """Draw the sheet of this epoch: the LoRA at full strength, fixed prompts and seeds."""
-    from gendataagent.generation.adaptation.samples import TextToImage, sheet
+def _write_samples(
+    job: AdaptationJob, trainer: LoraTrainer, prompts: list[str], size_px: int
+) -> None:
+    """Write this epoch's contact sheet: LoRA at full strength, fixed prompts and seeds."""
+    from gendataagent.generation.adaptation.samples import TextToImage, contact_sheet
 
-    chosen = _some_of_each_class(job, SAMPLES)
-    with job.watch.measure("sample"), trainer.drawing() as pipeline:
-        drawn = TextToImage(pipeline, job.config.generation, size_px=size_px).images(
+    chosen = _balanced_sample(job, SAMPLES)
+    with job.watch.measure("sample"), trainer.sampling() as pipeline:
+        generated = TextToImage(pipeline, job.config.generation, size_px=size_px).images(
             [prompts[i] for i in chosen],
             [derive_seed(job.seed, "sample", job.images.ids[i]) for i in chosen],
         )
+    real = [job.images.image(i) for i in chosen]
     buffer = io.BytesIO()
-    sheet([[job.images.image(i) for i in chosen], drawn], size_px).save(buffer, format="PNG")
+    contact_sheet([real, generated], size_px).save(buffer, format="PNG")
     name = f"epoch-{trainer.epochs_done:04d}.png"
     files.write_bytes(job.folder / "samples" / name, buffer.getvalue())
 
 
-def _some_of_each_class(job: Job, count: int) -> list[int]:
-    """Return up to `count` positions, drawn by seed, as many of each class as possible."""
+def _balanced_sample(job: AdaptationJob, count: int) -> list[int]:
+    """Return up to `count` random indices, spread over the classes as evenly as possible."""
     labels = job.images.labels
     seen: dict[int, int] = {}
     ranked = []

@@ -1,4 +1,4 @@
-"""What an adaptation came to: its weights, what they are made of, the distances."""
+"""The result of an adaptation: its weights, its inputs, and the distances to real images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ RECORD_FILE = "adaptation.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distances:
-    """How far images lie from real ones they were not made from; lower is nearer.
+    """Distances of generated images to real images they were not made from; lower is nearer.
 
     Args:
-        before, after: of what the generator draws from the training images' prompts, the same
-            seeds both times, from text alone, after with the LoRA at `lora_scale`.
+        before, after: images generated from text alone, with the training images' prompts and the
+            same seeds; `after` with the LoRA at `lora_scale`.
         change: after minus before; its standard error is that of the paired difference.
-        floor: of the real training images themselves; None where nothing was held out.
-        images, reference_images: how many were compared with how many.
+        floor: distance of the real training images; None without held-out images.
+        images: number of generated images.
+        reference_images: number of real images.
     """
 
     before: Distance
@@ -43,11 +44,12 @@ class Adaptation:
     """A finished adaptation.
 
     Args:
-        folder: what `generation.lora` may be set to.
+        folder: a valid value of `generation.lora`.
+        settings: everything the weights depend on, as written to settings.json.
         losses: mean loss of each epoch.
         seconds: by stage, over all attempts.
         peak_memory_mib: of the last attempt; see `memory.PeakMemory`.
-        distances: None where none were asked for, or the images are too few.
+        distances: None if switched off, or if there are too few images.
     """
 
     folder: Path
@@ -70,8 +72,8 @@ class Adaptation:
         return self.folder / "pytorch_lora_weights.safetensors"
 
 
-def rows_of(distances: Distances) -> list[tuple[str, Distance]]:
-    """Return name and value of each distance that was measured, to be shown."""
+def distance_rows(distances: Distances) -> list[tuple[str, Distance]]:
+    """Return the name and value of each distance measured, for display."""
     rows = [
         ("before", distances.before),
         (f"after, LoRA at {distances.lora_scale:g}", distances.after),
@@ -83,16 +85,17 @@ def rows_of(distances: Distances) -> list[tuple[str, Distance]]:
 
 
 def read_adaptation(folder: str | Path) -> Adaptation:
-    """Return a finished adaptation; raise `RunFolderError` if it is none, or its weights are not.
+    """Return the finished adaptation of a folder.
 
-    The weights are the ones that were written: their hash is looked at.
+    Raises:
+        RunFolderError: it is not finished, or its record or weights were changed.
     """
     from gendataagent.generation.adaptation.mmd import Distance
 
     path = Path(folder) / RECORD_FILE
     if not path.is_file():
         raise RunFolderError(
-            f"{folder} is no finished adaptation (it has no {RECORD_FILE}); go on with: "
+            f"{folder} holds no finished adaptation (it has no {RECORD_FILE}); resume it with: "
             f"gendataagent adapt --resume {folder}"
         )
     row = files.read_json(path)
@@ -106,12 +109,14 @@ def read_adaptation(folder: str | Path) -> Adaptation:
             row["distances"] = Distances(**row["distances"])
         adaptation = Adaptation(folder=Path(folder), **row)
     except (KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} is not as it was written: {error!r}") from error
+        raise RunFolderError(
+            f"{path} is not a valid record ({error!r}); remove it and run gendataagent adapt again"
+        ) from error
     if not adaptation.weights.is_file():
         raise RunFolderError(f"{adaptation.weights} is missing; remove {path} and adapt again")
     if files.file_sha256(adaptation.weights) != adaptation.weights_sha256:
         raise RunFolderError(
-            f"{adaptation.weights} is not as it was written; remove {path}, then it is made again "
-            "from the last checkpoint"
+            f"{adaptation.weights} was changed after it was written; remove {path} and adapt "
+            "again: the weights are rebuilt from the last checkpoint"
         )
     return adaptation

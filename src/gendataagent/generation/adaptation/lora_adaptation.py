@@ -1,0 +1,183 @@
+"""Adapt the generator to the real training images by LoRA, in a folder of its own.
+
+The recipe is Real-Fake's (see `config.AdaptationConfig`). The folder holds:
+
+    config.toml                         all settings, for --resume
+    settings.json                       the inputs; the folder accepts no others
+    prompts.jsonl                       caption and full prompt of each training image
+    checkpoints/epoch-0000400/          states to resume from; the number counts steps
+    before.safetensors                  features that the distances before training are measured on
+    samples/epoch-0010.png              top row real images, bottom row images from their prompts
+    pytorch_lora_weights.safetensors    the LoRA in diffusers' format; other programs load it too
+    adaptation.json                     written last: `Adaptation`
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from gendataagent.config import RunConfig
+from gendataagent.core import files
+from gendataagent.core.devices import resolve_device
+from gendataagent.core.errors import ConfigError
+from gendataagent.core.memory import PeakMemory
+from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.core.protocols import Captioner
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.data import LabelledImages
+from gendataagent.generation.adaptation.job import (
+    CONFIG_FILE,
+    AdaptationJob,
+    check_folder,
+    claim_folder,
+    inputs_of,
+)
+from gendataagent.generation.adaptation.result import (
+    RECORD_FILE,
+    Adaptation,
+    Distances,
+    distance_rows,
+    read_adaptation,
+)
+from gendataagent.generation.adaptation.training_prompts import training_prompts
+from gendataagent.generation.backends import build_backends
+from gendataagent.generation.diffusion import DiffusionSpec
+
+
+def adapt(
+    config: RunConfig,
+    images: LabelledImages,
+    out: str | Path,
+    *,
+    reference: LabelledImages | None = None,
+    captioner: Captioner | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Adaptation:
+    """Adapt the generator of `config` to `images`, resuming an earlier attempt in the folder.
+
+    A finished adaptation is read from its folder. An interruption loses at most
+    `adaptation.checkpoint_every_steps` steps, and the result is the same to the bit as without it.
+
+    Args:
+        images: the training images.
+        reference: held-out real images, such as the validation split, to measure the distance to;
+            None = the training images themselves, without a floor.
+        captioner: None = the one of the settings.
+        device: torch device; None = the one of the settings.
+
+    Raises:
+        ConfigError, DataError, ModelError: settings, images or generator do not fit together.
+        RunFolderError: the folder belongs to another adaptation, or another process uses it.
+        TrainingDivergedError: the loss is not a finite number.
+    """
+    from gendataagent.generation.adaptation.lora_trainer import resolve_precision
+
+    if config.generation.lora:
+        raise ConfigError(
+            "generation.lora must be empty when the generator is adapted: the new weights would be "
+            f"trained without it; got {config.generation.lora!r}"
+        )
+    device = device or resolve_device(config.device)
+    backends = build_backends(replace(config, device=device))
+    if not isinstance(backends.generator, DiffusionSpec):
+        raise ConfigError(
+            "generation.generator must be a diffusers pipeline to be adapted, got "
+            f"{config.generation.generator!r}"
+        )
+    job = AdaptationJob(
+        config=config,
+        images=images,
+        reference=reference if reference is not None and len(reference) else None,
+        folder=Path(out),
+        spec=backends.generator,
+        precision=resolve_precision(config.adaptation.mixed_precision, device),
+        captioner=captioner or backends.captioner,
+        progress=progress or SilentProgress(),
+    )
+    check_folder(job.folder)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with RunFolder(job.folder).lock():
+        claim_folder(job)
+        files.write_bytes(job.folder / CONFIG_FILE, config.to_toml().encode())
+        if (job.folder / RECORD_FILE).is_file():
+            return read_adaptation(job.folder)
+        return _adapt(job)
+
+
+def _adapt(job: AdaptationJob) -> Adaptation:
+    from gendataagent.generation.adaptation.distances import DistanceMeasurement
+    from gendataagent.generation.adaptation.lora_trainer import (
+        LoraTrainer,
+        check_trainable,
+        weight_dtype,
+    )
+    from gendataagent.generation.adaptation.training_loop import train_to_end
+    from gendataagent.generation.diffusion.loading import load_pipeline
+
+    settings = job.config.adaptation
+    with PeakMemory(job.spec.device) as memory:
+        # Loaded before captioning, so that a pipeline that does not fit fails at once.
+        pipeline = load_pipeline(job.spec, weight_dtype(job.precision))
+        size_px = _training_size_px(job, pipeline)
+        check_trainable(pipeline, job.images, settings, size_px=size_px)
+        if settings.batch_size > len(job.images):
+            job.progress.say(
+                f"adaptation.batch_size is {settings.batch_size}, but there are {len(job.images)} "
+                "images: each step uses all of them"
+            )
+        prompts = training_prompts(job)
+        measurement = DistanceMeasurement(job, pipeline, prompts, size_px)
+        measurement.before()
+        trainer = LoraTrainer(
+            pipeline,
+            job.images,
+            prompts,
+            settings,
+            seed=job.seed,
+            size_px=size_px,
+            device=job.spec.device,
+            precision=job.precision,
+        )
+        with trainer:
+            losses = train_to_end(job, trainer, prompts, size_px)
+            weights = trainer.layers.save(job.folder)
+        distances = measurement.after(weights)
+    files.write_json(
+        job.folder / RECORD_FILE,
+        {
+            "weights_sha256": files.file_sha256(weights),
+            "generator": asdict(job.spec.describe()),
+            "images": len(job.images),
+            "epochs": settings.epochs,
+            "steps": trainer.steps,
+            "size_px": size_px,
+            "precision": job.precision,
+            "settings": inputs_of(job),
+            "losses": losses,
+            "seconds": job.watch.seconds,
+            "peak_memory_mib": memory.mib,
+            "distances": None if distances is None else asdict(distances),
+        },
+    )
+    if distances is not None:
+        job.progress.say(_summary(distances))
+    return read_adaptation(job.folder)
+
+
+def _summary(distances: Distances) -> str:
+    named = [
+        f"{name} {1000 * distance.mmd2:.2f} ± {1000 * distance.standard_error:.2f}"
+        for name, distance in distance_rows(distances)
+    ]
+    return f"adapted; distance to real images (MMD² x 1000): {'; '.join(named)}"
+
+
+def _training_size_px(job: AdaptationJob, pipeline: Any) -> int:
+    """Return the side of the training images: the setting, else the generator's own."""
+    requested = job.config.adaptation.size_px or job.config.generation.size_px
+    if requested or not hasattr(pipeline, "unet"):
+        return requested
+    return int(pipeline.unet.config.sample_size) * int(pipeline.vae_scale_factor)
