@@ -13,7 +13,7 @@ from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.generation.adaptation import read_adaptation
 from tests.generation.adaptation.conftest import make_images
 
-assert command.__name__  # importing it is what puts the command there
+assert command.__name__  # importing the module registers the command
 
 
 def test_adapt_then_resume(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
@@ -42,11 +42,11 @@ def test_adapt_then_resume(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     assert json.loads((out / "settings.json").read_text("utf-8"))["adaptation.epochs"] == 1
 
 
-def test_options_that_do_not_go_together_are_said(tmp_path: Path) -> None:
+def test_conflicting_options_are_refused(tmp_path: Path) -> None:
     for options, kind, words in (
         ([], ConfigError, "--out must name"),
-        (["--resume", "x", "--out", "y"], ConfigError, "--resume takes its settings"),
-        (["--resume", str(tmp_path)], RunFolderError, "holds no adaptation to go on with"),
+        (["--resume", "x", "--out", "y"], ConfigError, "--resume reads its settings"),
+        (["--resume", str(tmp_path)], RunFolderError, "holds no adaptation to resume"),
     ):
         result = CliRunner().invoke(app, ["adapt", *options])
         assert isinstance(result.exception, kind)

@@ -33,7 +33,7 @@ def adapt(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the LoRA")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="go on with the adaptation in this folder")
+        Path | None, typer.Option(help="resume the adaptation in this folder")
     ] = None,
     generator: GeneratorOption = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the training images")] = None,
@@ -42,7 +42,7 @@ def adapt(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Adapt the generator to your training images by LoRA, or go on with an adaptation."""
+    """Adapt the generator to your training images by LoRA, or resume an adaptation."""
     shortcuts: dict[str, Any] = {
         "data.path": data,
         "generation.generator": generator,
@@ -53,18 +53,20 @@ def adapt(
     if resume is not None:
         if out is not None or config is not None or preset is not None:
             raise ConfigError(
-                "--resume takes its settings from the adaptation itself; leave out --out, --config "
-                "and --preset"
+                "--resume reads its settings from the folder; leave out --out, --config and "
+                "--preset"
             )
         out, config = resume, _config_of(resume)
     elif out is None:
-        raise ConfigError("--out must name the folder for the LoRA (or --resume one to go on with)")
+        raise ConfigError(
+            "--out must name the folder for the LoRA (or use --resume to continue one)"
+        )
     settings = settings_from(config, given, set_ or [], preset)
     try:
         adaptation = _adapt(settings, out, ConsoleProgress())
     except KeyboardInterrupt:
         Console(stderr=True).print(
-            f"stopped; go on with: gendataagent adapt --resume {out}", markup=False, soft_wrap=True
+            f"stopped; resume with: gendataagent adapt --resume {out}", markup=False, soft_wrap=True
         )
         raise
     _print(adaptation)
@@ -76,7 +78,7 @@ def _config_of(folder: Path) -> Path:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise RunFolderError(
-            f"{folder} holds no adaptation to go on with (it has no {CONFIG_FILE}); start one "
+            f"{folder} holds no adaptation to resume (it has no {CONFIG_FILE}); start one "
             f"with: gendataagent adapt --data DIR --out {folder}"
         )
     return path
@@ -87,13 +89,13 @@ def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
 
     from gendataagent.core.progress import counting
     from gendataagent.data import load_data
-    from gendataagent.generation.adaptation import adapt as fit_generator
+    from gendataagent.generation.adaptation import adapt as adapt_generator
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with progress.stage("read images", None, "images") as stage:
         splits = load_data(settings.data, seed=settings.seed, progress=counting(stage))
-    return fit_generator(
+    return adapt_generator(
         settings, splits.train, out, reference=splits.validation, progress=progress
     )
 
@@ -105,7 +107,7 @@ def _print(adaptation: Adaptation) -> None:
     minutes = sum(adaptation.seconds.values()) / 60
     console.print(
         f"{adaptation.generator.name} adapted to {adaptation.images} images: {adaptation.steps} "
-        f"steps, {minutes:.1f} min, at most {adaptation.peak_memory_mib:.0f} MiB of memory",
+        f"steps, {minutes:.1f} min, peak memory {adaptation.peak_memory_mib:.0f} MiB",
         markup=False,
     )
     for line in (
@@ -116,20 +118,20 @@ def _print(adaptation: Adaptation) -> None:
 
 
 def _distance_table(distances: Distances) -> Table:
-    """Return the distances to the real images, as MMD^2 with standard errors."""
-    from gendataagent.generation.adaptation import rows_of
+    """Return a table of the distances to the real images."""
+    from gendataagent.generation.adaptation import distance_rows
 
     held_out = "held-out" if distances.floor is not None else "training"
     table = Table(
         box=None,
         pad_edge=False,
-        title=f"squared MMD of {distances.images} images from text to "
-        f"{distances.reference_images} {held_out} real ones (lower is nearer)",
+        title=f"squared MMD between {distances.images} images generated from text and "
+        f"{distances.reference_images} {held_out} images (lower is nearer)",
         title_justify="left",
     )
     for heading in ("", "MMD^2 x 1000", "standard error"):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, distance in rows_of(distances):
+    for name, distance in distance_rows(distances):
         value, error = 1000 * distance.mmd2, 1000 * distance.standard_error
         table.add_row(name, f"{value:.2f}", f"{error:.2f}")
     return table

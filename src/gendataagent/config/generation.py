@@ -90,22 +90,20 @@ class PromptingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationConfig:
-    """The diffusion model and how it is run."""
+    """The diffusion model and how to run it."""
 
     generator: str = setting(
         AUTO,
         "tiny-sd (bundled, 32 px, for trying out), or a hub id or path of an image-to-image "
-        "pipeline of diffusers; auto = SD 1.5 with a GPU and its weights at hand, else tiny-sd",
+        "pipeline of diffusers; auto = SD 1.5 if there is a GPU and its weights are on this machine, else tiny-sd",
         source="Stable Diffusion 1.5 [S]",
     )
-    revision: str = setting(
-        "", "hub revision; empty = for SD 1.5 the one this was built for, else the newest"
-    )
+    revision: str = setting("", "hub revision; empty = for SD 1.5 a pinned commit, else the newest")
     variant: str = setting("", "file variant on the hub, such as fp16; empty = the plain files")
     lora: str = setting(
         "",
         "LoRA weights to generate with: a safetensors file, a folder, OWNER/NAME or "
-        "OWNER/NAME/FILE.safetensors of the hub; empty = none",
+        "OWNER/NAME/FILE.safetensors on the hub; empty = none",
     )
     lora_scale: float = setting(
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
@@ -116,50 +114,58 @@ class GenerationConfig:
     )  # fmt: skip
     strength: float = setting(
         0.75,
-        "share of the noise schedule put on the real image's latent: 0 = the image, 1 = from "
+        "share of the noise schedule applied to the real image's latent: 0 = the image, 1 = from "
         "text alone",
         source="0.50 / 0.75 / 0.90 swept [S]",
         above=0,
         at_most=1,
     )
     guidance_scale: float = setting(
-        7.5, "classifier-free guidance", source="7.5 augmenting, 2.0 synthetic only [S]", at_least=0
+        7.5,
+        "scale of classifier-free guidance",
+        source="7.5 augmenting, 2.0 synthetic only [S]",
+        at_least=0,
     )
     num_inference_steps: int = setting(
         30,
-        "scheduler steps; floor(steps * strength) are executed",
+        "scheduler steps; floor(steps * strength) of them are executed",
         source="30 [C]",
         at_least=1,
     )
     negative_prompt: str = setting(
-        "distorted, unrealistic, blurry, out of frame", "what to steer away from", source="[S]"
+        "distorted, unrealistic, blurry, out of frame",
+        "text that guidance steers away from",
+        source="[S]",
     )
     scheduler: str = setting(
         AUTO,
-        "name of a diffusers scheduler class, with its step spacing if wanted "
-        "(DDIMScheduler:trailing); auto = UniPCMultistepScheduler, or the model's own where that "
-        "was made for few steps or flow matching",
+        "name of a diffusers scheduler class, optionally with a timestep spacing "
+        "(DDIMScheduler:trailing); auto = UniPCMultistepScheduler, or the model's own if that is "
+        "for few steps or flow matching",
         source="UniPC [C]",
     )
     chunk_size: int = setting(
         16,
-        "images of one task for the generator: what an interruption can lose",
+        "images per render task; an interruption loses at most one task per worker",
         at_least=1,
         affects_results=False,
     )
     batch_size: int = setting(
         8,
-        "images the generator draws at once, fewer only where memory runs out. Another value "
-        "changes rounding, so images differ slightly. Use 64 for a small generator on a large GPU",
+        "images per pipeline call, reduced only if memory runs out. Another value changes "
+        "rounding, so images differ slightly. Use 64 for a small generator on a large GPU",
         at_least=1,
     )
     image_cache: str = setting(
         "",
-        "folder where images are kept for all runs that ask for the very same; empty = nowhere",
+        "folder that stores images for reuse by runs with the same requests; empty = none",
         affects_results=False,
     )
     workers: int = setting(
-        0, "processes that make images; 0 = this one", at_least=0, affects_results=False
+        0,
+        "worker processes that generate images; 0 = this process",
+        at_least=0,
+        affects_results=False,
     )
     dtype: str = setting(
         AUTO,
@@ -171,20 +177,20 @@ class GenerationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptationConfig:
-    """Fitting the generator to the real training images by LoRA, before training begins.
+    """Adapting the generator to the real training images by LoRA, before training begins.
 
-    Recipe: Real-Fake (Yuan et al., ICLR 2024) as its released code has it.
+    Recipe: the released code of Real-Fake (Yuan et al., ICLR 2024).
     """
 
-    enabled: bool = setting(False, "adapt the generator first", source="true [S]")
+    enabled: bool = setting(False, "adapt the generator before training", source="true [S]")
     rank: int = setting(4, "rank of the LoRA matrices", source="4 [C]", at_least=1)
     epochs: int = setting(100, "passes over the training images", source="100 [C]", at_least=1)
-    batch_size: int = setting(8, "images a step", source="8 [C]", at_least=1)
-    learning_rate: float = setting(1e-4, "constant, of AdamW", source="1e-4 [C]", above=0)
+    batch_size: int = setting(8, "images per step", source="8 [C]", at_least=1)
+    learning_rate: float = setting(1e-4, "of AdamW, constant", source="1e-4 [C]", above=0)
     weight_decay: float = setting(1e-2, "of AdamW", source="1e-2 [C]", at_least=0)
     gradient_clip: float = setting(1.0, "largest gradient norm", source="1.0 [C]", above=0)
     snr_gamma: float = setting(
-        5.0, "min-SNR loss weight: min(SNR, this) / SNR; 0 = every timestep weighs 1",
+        5.0, "min-SNR loss weight: min(SNR, this) / SNR; 0 = weight 1 for every timestep",
         source="5 [C]", at_least=0,
     )  # fmt: skip
     mmd_weight: float = setting(
@@ -198,15 +204,15 @@ class AdaptationConfig:
         at_least=0,
     )  # fmt: skip
     random_crop: bool = setting(True, "crop at random, else at the centre", source="[C]")
-    flip: bool = setting(True, "mirror half of the images", source="[C]")
+    flip: bool = setting(True, "flip half of the images left to right", source="[C]")
     gradient_checkpointing: str = setting(
         AUTO,
-        "compute activations again instead of keeping them: auto = on a GPU of at most 16 GB",
+        "recompute activations to save memory; auto = on for a GPU of at most 16 GB",
         choices=(AUTO, "on", "off"),
         affects_results=False,
     )
     mixed_precision: str = setting(
-        AUTO, "auto = fp16 on a GPU, none on a CPU", source="fp16 [C]",
+        AUTO, "auto = fp16 on a CUDA GPU, else no", source="fp16 [C]",
         choices=(AUTO, "no", "fp16", "bf16"),
     )  # fmt: skip
     sample_every_epochs: int = setting(
@@ -217,7 +223,7 @@ class AdaptationConfig:
     )
     measure_images: int = setting(
         200,
-        "images made before and after to measure the distance to the real ones; 0 = do not",
+        "images generated before and after, to measure the distance to real ones; 0 = none",
         at_least=0,
         affects_results=False,
     )

@@ -1,4 +1,4 @@
-"""`adapt` as a whole: what lies in the folder, and stops of every kind."""
+"""`adapt` from start to end: the files it writes, and interruptions of every kind."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def config(tiny_pipeline_folder: Path) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Adaptation:
-    """One that nobody stopped."""
+    """An adaptation without interruption."""
     out = tmp_path_factory.mktemp("adapted") / "new" / "lora"
     return adapt(config, TRAIN, out, reference=HELD_OUT)
 
@@ -72,7 +72,7 @@ def assert_same(found: Adaptation, expected: Adaptation) -> None:
         assert (found.folder / "samples" / sheet.name).read_bytes() == sheet.read_bytes()
 
 
-def test_the_folder_holds_what_it_says(finished: Adaptation) -> None:
+def test_the_folder_holds_the_files_of_a_finished_adaptation(finished: Adaptation) -> None:
     assert (finished.images, finished.epochs, finished.steps) == (7, 3, 6)
     assert (finished.size_px, finished.precision) == (32, "no")
     assert len(finished.losses) == 3
@@ -90,7 +90,7 @@ def test_the_folder_holds_what_it_says(finished: Adaptation) -> None:
     assert RunConfig.from_toml(finished.folder / "config.toml").seed == 5
 
 
-def test_the_distances_are_measured_against_what_was_held_out(finished: Adaptation) -> None:
+def test_the_distances_are_measured_against_held_out_images(finished: Adaptation) -> None:
     found = finished.distances
     assert found is not None
     assert (found.images, found.reference_images, found.lora_scale) == (4, 5, 0.5)
@@ -99,7 +99,7 @@ def test_the_distances_are_measured_against_what_was_held_out(finished: Adaptati
     assert found.floor.mmd2 < found.before.mmd2  # noise of random weights is far from any image
 
 
-def test_every_image_got_the_full_prompt_of_its_caption(finished: Adaptation) -> None:
+def test_every_image_has_the_full_prompt_of_its_caption(finished: Adaptation) -> None:
     rows = files.read_jsonl(finished.folder / "prompts.jsonl")
     assert [row["id"] for row in rows] == list(TRAIN.ids)
     caption = AttributeCaptioner().caption(
@@ -108,7 +108,9 @@ def test_every_image_got_the_full_prompt_of_its_caption(finished: Adaptation) ->
     assert rows[1]["prompt"] == f"A photo of ship, which is {caption}"
 
 
-def test_a_finished_one_is_read_back(finished: Adaptation, config: RunConfig) -> None:
+def test_a_finished_adaptation_is_read_from_its_folder(
+    finished: Adaptation, config: RunConfig
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*.safetensors")}
     again = adapt(config, TRAIN, finished.folder, reference=HELD_OUT)
     assert again == finished == read_adaptation(finished.folder)
@@ -116,7 +118,7 @@ def test_a_finished_one_is_read_back(finished: Adaptation, config: RunConfig) ->
 
 
 class Interrupting:
-    """A progress display that presses Ctrl-C at its n-th event."""
+    """A progress display that raises KeyboardInterrupt at its n-th event."""
 
     def __init__(self, at: int) -> None:
         self.left = at
@@ -141,7 +143,7 @@ class Interrupting:
         self.said.append(message)
 
 
-def test_stopped_anywhere_it_goes_on_to_the_same_end(
+def test_interrupted_anywhere_it_resumes_to_the_same_result(
     finished: Adaptation, config: RunConfig, tmp_path: Path
 ) -> None:
     out, stops, said = tmp_path / "lora", 0, []
@@ -154,12 +156,12 @@ def test_stopped_anywhere_it_goes_on_to_the_same_end(
         said += progress.said
         assert not (out / "adaptation.json").exists()
     assert stops == 5
-    assert any(line.startswith("going on after step") for line in said)
+    assert any(line.startswith("resuming after step") for line in said)
     assert_same(read_adaptation(out), finished)
 
 
 def stopped_after(step: int, config: RunConfig, out: Path) -> None:
-    """Leave the folder as an attempt does that was stopped after that step."""
+    """Leave the folder of an adaptation interrupted after that step."""
 
     class AtStep(Interrupting):
         @contextlib.contextmanager
@@ -173,7 +175,7 @@ def stopped_after(step: int, config: RunConfig, out: Path) -> None:
         adapt(config, TRAIN, out, reference=HELD_OUT, progress=AtStep(1))
 
 
-def test_a_damaged_checkpoint_costs_only_itself(
+def test_a_damaged_checkpoint_loses_only_its_own_steps(
     finished: Adaptation, config: RunConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "lora"
@@ -187,11 +189,11 @@ def test_a_damaged_checkpoint_costs_only_itself(
     progress = Interrupting(10**9)
     assert_same(adapt(config, TRAIN, out, reference=HELD_OUT, progress=progress), finished)
     assert any("damaged" in line and "the one before" in line for line in progress.said)
-    assert "going on after step 2 of 6" in progress.said
+    assert "resuming after step 2 of 6" in progress.said
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_to_the_same_end(
+def test_killed_anywhere_it_resumes_to_the_same_result(
     finished: Adaptation, config: RunConfig, tmp_path: Path
 ) -> None:
     out, toml = tmp_path / "lora", tmp_path / "config.toml"
@@ -230,7 +232,7 @@ def test_other_settings_or_images_are_refused_by_name(
     assert adapt(more_samples, TRAIN, finished.folder) == finished
 
 
-def test_a_folder_of_something_else_or_taken_is_refused(config: RunConfig, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_or_in_use_is_refused(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(RunFolderError, match="holds no adaptation"):
         adapt(config, TRAIN, tmp_path)
@@ -243,7 +245,7 @@ def test_a_folder_of_something_else_or_taken_is_refused(config: RunConfig, tmp_p
             adapt(config, TRAIN, out)
 
 
-def test_weights_that_were_changed_are_not_read_back(
+def test_changed_weights_are_refused(
     config: RunConfig, tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, measure_images=0, sample_every_epochs=0)
@@ -251,17 +253,17 @@ def test_weights_that_were_changed_are_not_read_back(
     assert found.distances is None
     assert not (tmp_path / "samples").exists()
     found.weights.write_bytes(found.weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(RunFolderError, match="not as it was written"):
+    with pytest.raises(RunFolderError, match="was changed after it was written"):
         read_adaptation(tmp_path)
     (tmp_path / "adaptation.json").unlink()
     again = adapt(brief, make_images(2), tmp_path)
     assert again.weights_sha256 == found.weights_sha256
-    with pytest.raises(RunFolderError, match="no finished adaptation"):
+    with pytest.raises(RunFolderError, match="holds no finished adaptation"):
         read_adaptation(tmp_path / "checkpoints")
 
 
 class NamingTheOther:
-    """A captioner that takes every image for a cat."""
+    """A captioner that calls every image a cat."""
 
     description = NoCaption.description
 
@@ -277,13 +279,13 @@ class NamingTheOther:
         self.released = True
 
 
-def test_small_sets_say_what_they_do_without(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+def test_small_sets_report_what_is_skipped(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, sample_every_epochs=0)
     progress, captioner = Interrupting(10**9), NamingTheOther()
     found = adapt(brief, make_images(2), tmp_path, captioner=captioner, progress=progress)  # type: ignore[arg-type]
     assert found.distances is None
     assert any("no distance is measured" in line for line in progress.said)
-    assert any("each step takes them all" in line for line in progress.said)
+    assert any("each step uses all of them" in line for line in progress.said)
     assert (captioner.seen, captioner.released) == (2, True)
     prompts = [row["prompt"] for row in files.read_jsonl(tmp_path / "prompts.jsonl")]
     assert prompts == ["A photo of cat, which is a cat on grass", "A photo of ship"]
@@ -298,7 +300,7 @@ def test_without_held_out_images_there_is_no_floor(
     assert found.reference_images == len(TRAIN)
 
 
-def test_bad_input_costs_nothing(config: RunConfig, tmp_path: Path) -> None:
+def test_bad_input_fails_before_captioning(config: RunConfig, tmp_path: Path) -> None:
     adapted = replace(config, generation=replace(config.generation, lora="somewhere"))
     captioner = NamingTheOther()
     none = LabelledImages.from_images([], [], class_names=["cat"], ids=[])
@@ -318,7 +320,9 @@ def test_bad_input_costs_nothing(config: RunConfig, tmp_path: Path) -> None:
     assert adapt(mended, TRAIN, tmp_path / "2").epochs == 1
 
 
-def test_half_precision_adapts_draws_and_loads(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+def test_half_precision_trains_generates_and_loads(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, mixed_precision="bf16")
     found = adapt(brief, make_images(4), tmp_path)
     assert found.precision == "bf16"
@@ -327,7 +331,7 @@ def test_half_precision_adapts_draws_and_loads(tiny_pipeline_folder: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_bundled_model_comes_nearer_to_images_it_never_saw(tmp_path: Path) -> None:
+def test_the_bundled_model_moves_nearer_to_held_out_images(tmp_path: Path) -> None:
     """Grey photographs: the model has learnt colour, and must be told in images to leave it."""
     from gendataagent.config import DataConfig
     from gendataagent.data import load_data

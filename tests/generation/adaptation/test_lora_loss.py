@@ -28,11 +28,11 @@ def test_weights_by_hand(kind: str, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_gamma_0_weighs_every_timestep_1(kind: str) -> None:
+def test_gamma_0_gives_every_timestep_weight_1(kind: str) -> None:
     assert snr_weights(torch.tensor([10.0, 0.0]), 0.0, kind).tolist() == [1.0, 1.0]
 
 
-def test_another_prediction_is_refused_by_name() -> None:
+def test_another_prediction_type_is_refused_by_name() -> None:
     with pytest.raises(ModelError, match="'sample'"):
         snr_weights(torch.ones(1), 5.0, "sample")
 
@@ -48,15 +48,15 @@ def test_loss_by_hand() -> None:
     assert adaptation_loss(predicted, wanted, weights, 0.003).item() == pytest.approx(1.512)
 
 
-def test_the_matching_term_is_its_formula_and_forgives_errors_that_cancel_out() -> None:
+def test_the_matching_term_equals_its_formula_and_ignores_errors_that_cancel() -> None:
     generator = torch.Generator().manual_seed(0)
     predicted, wanted = torch.randn(2, 3, 4, 2, 2, generator=generator)
     weights = torch.tensor([0.3, 1.0, 0.7])
     by_loop = 0.0
-    for place in range(4 * 2 * 2):
+    for position in range(4 * 2 * 2):
         total = 0.0
         for i in range(3):
-            error = predicted[i].flatten()[place] - wanted[i].flatten()[place]
+            error = predicted[i].flatten()[position] - wanted[i].flatten()[position]
             total += float(weights[i] * error)
         by_loop += total**2 / 16
     term = adaptation_loss(predicted, wanted, weights, 1.0) - adaptation_loss(
@@ -67,7 +67,7 @@ def test_the_matching_term_is_its_formula_and_forgives_errors_that_cancel_out() 
     assert cancelling.item() == pytest.approx(1.0)
 
 
-def test_half_precision_predictions_are_compared_in_single() -> None:
+def test_half_precision_predictions_are_compared_in_single_precision() -> None:
     loss = adaptation_loss(scalars(300).half(), scalars(0).half(), torch.ones(1), 0.0)
     assert loss.item() == 90000.0  # beyond what fp16 can hold
 

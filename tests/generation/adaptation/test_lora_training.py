@@ -1,4 +1,4 @@
-"""The trainer: what it changes, what it leaves alone, and that resuming it changes nothing."""
+"""The trainer: what it changes, what it leaves unchanged, and exact resuming."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG = AdaptationConfig(epochs=2, batch_size=3, learning_rate=1e-2)
 
 
 def trainer(pipeline: Any, images: LabelledImages | None = None, **changes: Any) -> LoraTrainer:
-    images = images or make_images(7, size=(40, 32))  # wide: each epoch crops and encodes anew
+    images = images or make_images(7, size=(40, 32))  # wide: every epoch crops and encodes again
     names = {"seed", "size_px", "device", "precision"} & set(changes)
     options: dict[str, Any] = {"seed": 3, "size_px": 32, **{n: changes.pop(n) for n in names}}
     return LoraTrainer(
@@ -59,7 +59,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     ("count", "size", "expected"),
     [(8, 4, [4, 4]), (7, 3, [3, 4]), (8, 3, [3, 3, 2]), (5, 8, [5]), (3, 1, [1, 1, 1])],
 )
-def test_an_epoch_has_every_image_once_and_nobody_alone(
+def test_an_epoch_has_every_image_once_and_no_batch_of_one(
     count: int, size: int, expected: list[int]
 ) -> None:
     batches = epoch_batches(0, 1, count, size)
@@ -72,19 +72,19 @@ def test_an_epoch_has_every_image_once_and_nobody_alone(
 
 
 @pytest.mark.parametrize("size", [(40, 32), (32, 32)])
-def test_stopped_after_any_step_it_ends_the_same_to_the_bit(
+def test_resumed_after_any_step_it_ends_the_same_to_the_bit(
     pipeline: Any, size: tuple[int, int]
 ) -> None:
     images = make_images(7, size=size)
-    with trainer(pipeline, images) as whole:
-        losses = train(whole)
-        expected, _ = whole.state()
-        assert whole.steps == len(losses) == 4
+    with trainer(pipeline, images) as uninterrupted:
+        losses = train(uninterrupted)
+        expected, _ = uninterrupted.state()
+        assert uninterrupted.steps == len(losses) == 4
     for stop in (1, 2, 3, 4):
         with trainer(pipeline, images) as first:
             before = train(first, until=stop)
             tensors, state = first.state()
-        torch.manual_seed(stop)  # nothing may depend on the state of torch's own generator
+        torch.manual_seed(stop)  # nothing may depend on the state of torch's global generator
         torch.rand(5)
         with trainer(pipeline, images) as second:
             second.load_state(tensors, state)
@@ -93,7 +93,7 @@ def test_stopped_after_any_step_it_ends_the_same_to_the_bit(
         assert before + after == losses
 
 
-def test_moments_and_weights_are_all_in_the_state(pipeline: Any) -> None:
+def test_the_state_holds_all_moments_and_weights(pipeline: Any) -> None:
     with trainer(pipeline) as fit:
         train(fit, until=2)
         tensors, state = fit.state()
@@ -104,7 +104,7 @@ def test_moments_and_weights_are_all_in_the_state(pipeline: Any) -> None:
             assert f"adamw.exp_avg_sq.{name}" in tensors
 
 
-def test_only_lora_of_the_attention_learns_and_the_model_is_left_as_found(pipeline: Any) -> None:
+def test_only_lora_of_the_attention_learns_and_the_model_is_restored(pipeline: Any) -> None:
     unet = pipeline.unet
     unet.train()
     unet.conv_in.weight.requires_grad_(False)
@@ -120,9 +120,9 @@ def test_only_lora_of_the_attention_learns_and_the_model_is_left_as_found(pipeli
         assert unet.is_gradient_checkpointing
         train(fit)
         assert fit.layers.changed
-        places = {name.partition(".lora_")[0].rpartition("attn")[2][2:] for name in
+        targets = {name.partition(".lora_")[0].rpartition("attn")[2][2:] for name in
                   fit.layers.parameters}  # fmt: skip
-        assert places == {"to_q", "to_k", "to_v", "to_out.0"}
+        assert targets == {"to_q", "to_k", "to_v", "to_out.0"}
     assert dict(unet.named_modules()).keys() == modules.keys()
     assert all(m is modules[n] for n, m in unet.named_modules())
     assert {n: p.requires_grad for n, p in unet.named_parameters()} == required
@@ -134,7 +134,7 @@ def test_only_lora_of_the_attention_learns_and_the_model_is_left_as_found(pipeli
         assert_same(getattr(pipeline, name).state_dict(), expected)
 
 
-def test_the_model_is_left_as_found_after_an_error_too(pipeline: Any) -> None:
+def test_the_model_is_restored_after_an_error_too(pipeline: Any) -> None:
     def interrupted() -> None:
         with trainer(pipeline) as fit:
             for _ in fit.train():
@@ -145,7 +145,7 @@ def test_the_model_is_left_as_found_after_an_error_too(pipeline: Any) -> None:
     assert not any("lora" in name for name, _ in pipeline.unet.named_modules())
 
 
-def test_computing_activations_again_changes_nothing_but_time(pipeline: Any) -> None:
+def test_gradient_checkpointing_gives_the_same_result(pipeline: Any) -> None:
     found = []
     for setting in ("on", "off"):
         with trainer(pipeline, gradient_checkpointing=setting) as fit:
@@ -162,8 +162,8 @@ def any_folder(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
-def answer(pipeline: Any, sample: Tensor) -> Tensor:
-    """What the UNet says to a fixed input."""
+def unet_output(pipeline: Any, sample: Tensor) -> Tensor:
+    """The UNet's output for a fixed input."""
     extra = None
     if getattr(pipeline, "text_encoder_2", None) is not None:
         sizes = torch.tensor([[32, 32, 0, 0, 32, 32]])
@@ -175,28 +175,28 @@ def answer(pipeline: Any, sample: Tensor) -> Tensor:
     return found
 
 
-def test_what_is_written_is_what_was_trained_and_loads_as_any_lora(
+def test_the_saved_lora_is_the_trained_one_and_loads_like_any_other(
     any_folder: Path, tmp_path: Path
 ) -> None:
     pipeline = load(any_folder)
     side = pipeline.unet.config.sample_size
     sample = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
-    base = answer(pipeline, sample)
+    base = unet_output(pipeline, sample)
     with trainer(pipeline, epochs=3, size_px=side * pipeline.vae_scale_factor) as fit:
         train(fit)
-        trained = answer(pipeline, sample)
+        trained = unet_output(pipeline, sample)
         path = fit.layers.save(tmp_path)
     assert path == tmp_path / WEIGHTS_FILE
     assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS_FILE]
-    assert torch.equal(answer(pipeline, sample), base)
+    assert torch.equal(unet_output(pipeline, sample), base)
     other = load(any_folder)
     other.load_lora_weights(tmp_path)
-    loaded = answer(other, sample)
+    loaded = unet_output(other, sample)
     torch.testing.assert_close(loaded, trained, atol=1e-5, rtol=1e-5)
     assert (loaded - base).abs().max() > 1e-3
 
 
-def test_the_generator_draws_with_it(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+def test_the_generator_uses_the_lora(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     from gendataagent.generation.diffusion import DiffusionFactory
 
     with trainer(load(tiny_pipeline_folder), epochs=3) as fit:
@@ -206,13 +206,13 @@ def test_the_generator_draws_with_it(tiny_pipeline_folder: Path, tmp_path: Path)
         source=make_images(1).image(0), prompt="A photo of cat", negative_prompt="", seed=1,
         strength=1.0, guidance_scale=2.0, num_inference_steps=2,
     )  # fmt: skip
-    drawn = [
+    images = [
         DiffusionFactory(model=str(tiny_pipeline_folder), lora=lora)().render([request])[0].image
         for lora in ("", str(tmp_path))
     ]
-    assert drawn[0] is not None
-    assert drawn[1] is not None
-    assert drawn[0].tobytes() != drawn[1].tobytes()
+    assert images[0] is not None
+    assert images[1] is not None
+    assert images[0].tobytes() != images[1].tobytes()
 
 
 def test_sdxl_gets_its_sizes_and_pooled_text(sdxl_folder: Path) -> None:
@@ -229,26 +229,26 @@ def test_sdxl_gets_its_sizes_and_pooled_text(sdxl_folder: Path) -> None:
     assert all(call["text_embeds"].shape[1] == 16 for call in seen)
 
 
-def test_text_kept_is_text_encoded_anew(any_folder: Path) -> None:
+def test_cached_prompt_embeddings_equal_freshly_encoded_ones(any_folder: Path) -> None:
     from gendataagent.core.progress import SilentProgress
     from gendataagent.generation.adaptation.prompt_embeddings import PromptEmbeddings
 
     prompts = ["A photo of cat", "A photo of ship", "A photo of cat"]
     pipeline, cpu = load(any_folder), torch.device("cpu")
-    kept = PromptEmbeddings(pipeline, prompts, cpu)
-    kept.cache(SilentProgress())
+    cached = PromptEmbeddings(pipeline, prompts, cpu)
+    cached.cache(SilentProgress())
     fresh = PromptEmbeddings(pipeline, prompts, cpu, cache_bytes=1)
     fresh.cache(SilentProgress())
-    assert (kept.complete, fresh.complete) == (True, False)
-    assert (kept.of([0])[1] is None) == (not kept.dual)
-    for found, expected in zip(kept.of([1, 2]), fresh.of([1, 2]), strict=True):
+    assert (cached.fully_cached, fresh.fully_cached) == (True, False)
+    assert (cached.of([0])[1] is None) == (not cached.dual)
+    for found, expected in zip(cached.of([1, 2]), fresh.of([1, 2]), strict=True):
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             torch.testing.assert_close(found, expected)
             assert not torch.allclose(found[0], found[1])
 
 
-def test_steps_go_downhill(pipeline: Any) -> None:
+def test_steps_lower_the_loss(pipeline: Any) -> None:
     with trainer(pipeline, make_images(4), learning_rate=1e-3) as fit:
         batch = fit._prepare(1, [0, 1, 2, 3])
         losses = [fit._step(batch) for _ in range(6)]
@@ -256,11 +256,11 @@ def test_steps_go_downhill(pipeline: Any) -> None:
     assert losses[-1] < losses[0] - 1e-3
 
 
-def test_bf16_resumes_to_the_bit_too(pipeline: Any) -> None:
+def test_bf16_resumes_to_the_bit(pipeline: Any) -> None:
     half = pipeline.to(torch.bfloat16)
-    with trainer(half, precision="bf16") as whole:
-        train(whole)
-        expected, _ = whole.state()
+    with trainer(half, precision="bf16") as uninterrupted:
+        train(uninterrupted)
+        expected, _ = uninterrupted.state()
     with trainer(half, precision="bf16") as first:
         train(first, until=1)
         state = first.state()
@@ -280,7 +280,7 @@ def test_bf16_resumes_to_the_bit_too(pipeline: Any) -> None:
         ({"precision": "fp16"}, ConfigError, "mixed_precision=fp16 needs a CUDA GPU, got cpu"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_bad_settings_and_images_are_refused(
     pipeline: Any, changes: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
@@ -319,16 +319,16 @@ def _without_text(pipeline: Any) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_predict_sample, "predicts 'sample'"),
+        (_predict_sample, "prediction_type='sample'"),
         (_flow, "flow-matching"),
         (_inpainting, "9 input channels"),
         (_distilled, "few-step model"),
         (_upscaler, "class_embed_type='timestep'"),
-        (_adapted, "has LoRA layers already"),
+        (_adapted, "already has LoRA layers"),
         (_without_text, "no text_encoder"),
     ],
 )
-def test_a_generator_that_the_loss_does_not_fit_is_refused(
+def test_a_generator_that_cannot_be_adapted_is_refused(
     pipeline: Any, spoil: Callable[[Any], None], words: str
 ) -> None:
     spoil(pipeline)
@@ -336,18 +336,18 @@ def test_a_generator_that_the_loss_does_not_fit_is_refused(
         trainer(pipeline)
 
 
-def test_a_single_image_a_step_is_fine_without_the_matching_term(pipeline: Any) -> None:
+def test_one_image_per_step_works_without_the_matching_term(pipeline: Any) -> None:
     with trainer(pipeline, make_images(3), batch_size=1, mmd_weight=0.0, epochs=1) as fit:
         assert len(train(fit)) == 3
 
 
-def test_weights_that_never_changed_are_not_written(pipeline: Any, tmp_path: Path) -> None:
+def test_unchanged_weights_are_not_written(pipeline: Any, tmp_path: Path) -> None:
     with trainer(pipeline) as fit, pytest.raises(ModelError, match="did not change"):
         fit.layers.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_loss_that_is_no_number_stops_with_advice(pipeline: Any) -> None:
+def test_a_non_finite_loss_stops_with_advice(pipeline: Any) -> None:
     with (
         trainer(pipeline, learning_rate=1e30, epochs=9) as fit,
         pytest.raises(TrainingDivergedError, match=r"Lower adaptation\.learning_rate"),
@@ -371,11 +371,11 @@ def test_a_state_of_another_training_is_refused(pipeline: Any) -> None:
             other.load_state(fewer, state)
         moment = next(n for n in tensors if n.startswith("adamw.exp_avg_sq"))
         without = {n: t for n, t in tensors.items() if n != moment}
-        with pytest.raises(ModelError, match="not whole"):
+        with pytest.raises(ModelError, match="incomplete"):
             other.load_state(without, state)
 
 
-def test_auto_precision_is_the_recipe_on_a_gpu_only() -> None:
+def test_auto_precision_is_fp16_on_a_gpu_only() -> None:
     assert resolve_precision("auto", "cuda:1") == "fp16"
     assert resolve_precision("auto", "cpu") == "no"
     assert resolve_precision("bf16", "cpu") == "bf16"

@@ -1,4 +1,4 @@
-"""The distance against its definition, against what theory says, and its standard error."""
+"""The distance against its definition and against theory, and its standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gendataagent.core.errors import DataError
-from gendataagent.generation.adaptation.mmd import Yardstick, latent_features
+from gendataagent.generation.adaptation.mmd import KernelMMD, latent_features
 
 
 def normal(count: int, width: int = 1, *, seed: int, mean: float = 0.0) -> Tensor:
@@ -32,14 +32,14 @@ def by_definition(own: Tensor, reference: Tensor, bandwidth: float) -> float:
 
 def test_it_is_the_unbiased_estimator() -> None:
     own, reference = normal(6, 3, seed=1, mean=0.5), normal(8, 3, seed=2)
-    yardstick = Yardstick(reference)
-    expected = by_definition(own, reference, yardstick.bandwidth)
-    assert yardstick.distance(own).mmd2 == pytest.approx(expected, abs=1e-7)
+    mmd = KernelMMD(reference)
+    expected = by_definition(own, reference, mmd.bandwidth)
+    assert mmd.distance(own).mmd2 == pytest.approx(expected, abs=1e-7)
 
 
-def test_the_standard_error_is_that_of_leaving_out_one_at_a_time() -> None:
+def test_the_standard_error_is_the_jackknife() -> None:
     own, reference = normal(6, 3, seed=1, mean=0.5), normal(8, 3, seed=2)
-    yardstick = Yardstick(reference)
+    mmd = KernelMMD(reference)
 
     def without(rows: Tensor, i: int) -> Tensor:
         return torch.cat([rows[:i], rows[i + 1 :]])
@@ -49,25 +49,25 @@ def test_the_standard_error_is_that_of_leaving_out_one_at_a_time() -> None:
     variance = 0.0
     for one_less in (own_less, reference_less):
         n = len(one_less)
-        values = torch.tensor([by_definition(*pair, yardstick.bandwidth) for pair in one_less])
+        values = torch.tensor([by_definition(*pair, mmd.bandwidth) for pair in one_less])
         variance += float((n - 1) / n * (values.double() - values.mean()).square().sum())
-    found = yardstick.distance(own).standard_error
+    found = mmd.distance(own).standard_error
     assert found == pytest.approx(math.sqrt(variance), rel=1e-4)
 
 
-def test_it_is_what_theory_says_of_two_normal_distributions() -> None:
-    yardstick = Yardstick(normal(1500, seed=1))
-    s2 = yardstick.bandwidth**2
-    scale, mean = yardstick.bandwidth / math.sqrt(s2 + 2), 0.7
+def test_it_agrees_with_theory_for_two_normal_distributions() -> None:
+    mmd = KernelMMD(normal(1500, seed=1))
+    s2 = mmd.bandwidth**2
+    scale, mean = mmd.bandwidth / math.sqrt(s2 + 2), 0.7
     truth = 2 * scale * (1 - math.exp(-(mean**2) / (2 * (s2 + 2))))
-    found = yardstick.distance(normal(1500, seed=2, mean=mean))
+    found = mmd.distance(normal(1500, seed=2, mean=mean))
     assert abs(found.mmd2 - truth) < 3 * found.standard_error
     assert found.mmd2 > 5 * found.standard_error
 
 
-def test_of_the_same_distribution_it_scatters_around_0_as_its_error_says() -> None:
+def test_for_one_distribution_it_varies_around_0_by_its_standard_error() -> None:
     found = [
-        Yardstick(normal(40, 4, seed=2 * i)).distance(normal(30, 4, seed=2 * i + 1))
+        KernelMMD(normal(40, 4, seed=2 * i)).distance(normal(30, 4, seed=2 * i + 1))
         for i in range(100)
     ]
     values = torch.tensor([d.mmd2 for d in found])
@@ -77,12 +77,12 @@ def test_of_the_same_distribution_it_scatters_around_0_as_its_error_says() -> No
     assert 0.5 < errors.mean() / values.std() < 2  # the jackknife is rough where all is equal
 
 
-def test_a_change_of_pairs_is_the_difference_and_surer_than_either() -> None:
-    yardstick = Yardstick(normal(60, 4, seed=1))
+def test_a_paired_change_is_the_difference_with_a_smaller_error_than_either() -> None:
+    mmd = KernelMMD(normal(60, 4, seed=1))
     before = normal(50, 4, seed=2, mean=0.6)
     after = before - 0.2 + 0.01 * normal(50, 4, seed=3)
-    change = yardstick.change(before, after)
-    first, second = yardstick.distance(before), yardstick.distance(after)
+    change = mmd.change(before, after)
+    first, second = mmd.distance(before), mmd.distance(after)
     assert change.mmd2 == pytest.approx(second.mmd2 - first.mmd2)
     assert change.mmd2 < -3 * change.standard_error
     assert change.standard_error < min(first.standard_error, second.standard_error)
@@ -97,17 +97,17 @@ def test_latents_are_averaged_down_to_8_by_8() -> None:
     assert latent_features(torch.zeros(2, 8, 4, 4)).shape == (2, 128)
 
 
-def test_too_few_or_broken_images_are_refused() -> None:
+def test_too_few_or_non_finite_images_are_refused() -> None:
     with pytest.raises(DataError, match="at least 3"):
-        Yardstick(normal(2, seed=0))
+        KernelMMD(normal(2, seed=0))
     broken = normal(5, seed=0)
     broken[2] = math.nan
     with pytest.raises(DataError, match="finite"):
-        Yardstick(normal(5, seed=1)).distance(broken)
+        KernelMMD(normal(5, seed=1)).distance(broken)
     with pytest.raises(DataError, match="5 images before, but 4"):
-        Yardstick(normal(5, seed=1)).change(normal(5, seed=0), normal(4, seed=0))
+        KernelMMD(normal(5, seed=1)).change(normal(5, seed=0), normal(4, seed=0))
 
 
-def test_alike_reference_images_do_not_divide_by_0() -> None:
-    found = Yardstick(torch.zeros(4, 3)).distance(torch.zeros(3, 3))
+def test_identical_reference_images_do_not_divide_by_0() -> None:
+    found = KernelMMD(torch.zeros(4, 3)).distance(torch.zeros(3, 3))
     assert (found.mmd2, found.standard_error) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""LoRA layers in a pipeline's UNet: put in, read, written, taken out again without a trace."""
+"""LoRA layers in a pipeline's UNet: add, restore, save and remove them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from gendataagent.core.errors import ModelError
 from gendataagent.core.files import write_bytes
 
 ADAPTER = "adaptation"
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the attention processors, as Real-Fake [C]
-WEIGHTS_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
+TARGETS = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+)  # the attention projections, as in Real-Fake's code [C]
+WEIGHTS_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers loads
 
 
 class LoraLayers:
     """Trainable low-rank matrices beside the attention projections of a UNet.
 
-    Made on the CPU from `seed` and kept in single precision: every device starts from the same.
-    `eject` undoes all of it: layers, what required gradients, training mode, checkpointing.
+    Initialised on the CPU from `seed`, in single precision, so that every device starts with the
+    same values. `remove` undoes everything: layers, requires_grad, training mode, checkpointing.
 
     Raises:
         ModelError: the UNet has LoRA layers already, or cannot take any.
@@ -36,20 +41,20 @@ class LoraLayers:
         check_adaptable(pipeline)
         self._pipeline = pipeline
         self._unet = pipeline.unet
-        self._required = {n: p.requires_grad for n, p in self._unet.named_parameters()}
+        self._required_grad = {n: p.requires_grad for n, p in self._unet.named_parameters()}
         self._training = [module for module in self._unet.modules() if module.training]
-        self._checkpointed = bool(self._unet.is_gradient_checkpointing)
+        self._had_checkpointing = bool(self._unet.is_gradient_checkpointing)
         config = LoraConfig(
             r=rank, lora_alpha=rank, init_lora_weights=True, target_modules=list(TARGETS)
         )
         self._unet.requires_grad_(False)
-        self._unet.eval()  # no dropout, so that a step depends on nothing but its batch
+        self._unet.eval()  # no dropout: a step must depend on its batch alone
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 self._unet.add_adapter(config, adapter_name=ADAPTER)
         except ValueError as error:
-            self.eject()
+            self.remove()
             raise ModelError(
                 f"generation.generator: its UNet takes no LoRA at {', '.join(TARGETS)}: {error}"
             ) from error
@@ -66,10 +71,10 @@ class LoraLayers:
         return {n: p.detach().cpu().clone() for n, p in self.parameters.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set all matrices, and look whether they are so then.
+        """Load the matrices and verify them.
 
         Raises:
-            ModelError: they are of other layers, or of another rank.
+            ModelError: they are for other layers or another rank.
         """
         if set(tensors) != set(self.parameters):
             odd = sorted(set(tensors) ^ set(self.parameters))
@@ -88,18 +93,18 @@ class LoraLayers:
         now = self.tensors()
         wrong = [name for name in now if not torch.equal(now[name], tensors[name].float())]
         if wrong:
-            raise ModelError(f"the LoRA weights could not be restored: {wrong[0]} is another")
+            raise ModelError(f"the LoRA weights could not be restored: {wrong[0]} differs")
 
     @property
     def changed(self) -> bool:
-        """Whether training has moved them: each pair starts with one matrix of zeros."""
+        """Whether training has changed them; the B matrix of each pair starts at zero."""
         return any(bool(p.any()) for n, p in self.parameters.items() if ".lora_B." in n)
 
     def save(self, folder: Path) -> Path:
-        """Write `WEIGHTS_FILE` in diffusers' format, whole or not at all; return its path.
+        """Write `WEIGHTS_FILE` in diffusers' format, atomically; return its path.
 
         Raises:
-            ModelError: they are as they began, or came out otherwise than they are.
+            ModelError: training did not change them, or the file differs from them.
         """
         from diffusers.utils import convert_state_dict_to_diffusers
         from peft.utils import get_peft_model_state_dict
@@ -114,57 +119,63 @@ class LoraLayers:
             get_peft_model_state_dict(self._unet, adapter_name=ADAPTER)
         )
         layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
-        with TemporaryDirectory() as aside:
+        with TemporaryDirectory() as temporary:
             self._pipeline.save_lora_weights(
-                aside, unet_lora_layers=layers, weight_name=WEIGHTS_FILE, safe_serialization=True
+                temporary,
+                unet_lora_layers=layers,
+                weight_name=WEIGHTS_FILE,
+                safe_serialization=True,
             )
-            written = load_file(Path(aside, WEIGHTS_FILE))
+            written = load_file(Path(temporary, WEIGHTS_FILE))
             same = len(written) == len(self.parameters) and all(
                 torch.equal(written[f"unet.{name}"], tensor) for name, tensor in layers.items()
             )
             if not same:
-                raise ModelError("diffusers wrote other LoRA weights than were trained")
-            write_bytes(folder / WEIGHTS_FILE, Path(aside, WEIGHTS_FILE).read_bytes())
+                raise ModelError(
+                    "the LoRA file that diffusers wrote differs from the trained weights; check "
+                    "that the installed versions of diffusers and peft fit together"
+                )
+            write_bytes(folder / WEIGHTS_FILE, Path(temporary, WEIGHTS_FILE).read_bytes())
         return folder / WEIGHTS_FILE
 
-    def eject(self) -> None:
-        """Take the layers out; the UNet is then as it was found. Doing it twice is harmless."""
+    def remove(self) -> None:
+        """Remove the layers and restore the UNet; calling it twice is harmless."""
         self._unet.unload_lora()
         for name, parameter in self._unet.named_parameters():
-            parameter.requires_grad_(self._required[name])
+            parameter.requires_grad_(self._required_grad[name])
         for module in self._training:
             module.training = True
-        if not self._checkpointed and self._unet.is_gradient_checkpointing:
+        if not self._had_checkpointing and self._unet.is_gradient_checkpointing:
             self._unet.disable_gradient_checkpointing()
 
 
 def check_adaptable(pipeline: Any) -> None:
-    """Raise `ModelError` for a pipeline that this loss and these inputs do not fit."""
-    start = "generation.generator: cannot adapt"
-    lacking = [
+    """Raise `ModelError` for a pipeline that cannot be adapted with this loss and these inputs."""
+    prefix = "generation.generator: cannot adapt"
+    missing = [
         part for part in ("unet", "vae", "text_encoder", "tokenizer")
         if getattr(pipeline, part, None) is None
     ]  # fmt: skip
-    if lacking:
+    if missing:
         raise ModelError(
-            f"{start} a {type(pipeline).__name__}: it has no {' and no '.join(lacking)}; name a "
+            f"{prefix} a {type(pipeline).__name__}: it has no {' and no '.join(missing)}; name a "
             "Stable Diffusion 1, 2 or XL"
         )
     config = pipeline.unet.config
     if getattr(pipeline.unet, "peft_config", None):
         raise ModelError(
-            f"{start} a UNet that has LoRA layers already; leave generation.lora empty, or call "
+            f"{prefix} a UNet that already has LoRA layers; leave generation.lora empty, or call "
             "pipeline.unload_lora_weights() first"
         )
     if config.in_channels != pipeline.vae.config.latent_channels:
         raise ModelError(
-            f"{start} a UNet of {config.in_channels} input channels with latents of "
+            f"{prefix} a UNet of {config.in_channels} input channels with latents of "
             f"{pipeline.vae.config.latent_channels} (one for inpainting or upscaling?)"
         )
     if config.time_cond_proj_dim is not None:
         raise ModelError(
-            f"{start} a few-step model distilled with its guidance built in; adapt the one it was "
-            "made from"
+            f"{prefix} a few-step model with distilled guidance; adapt the model it was distilled "
+            "from"
         )
     for name, allowed in (
         ("class_embed_type", (None,)),
@@ -173,15 +184,15 @@ def check_adaptable(pipeline: Any) -> None:
     ):
         if config.get(name) not in allowed:
             raise ModelError(
-                f"{start} a UNet with {name}={config.get(name)!r}; name a Stable Diffusion 1, 2 or "
-                "XL"
+                f"{prefix} a UNet with {name}={config.get(name)!r}; name a Stable Diffusion 1, 2 "
+                "or XL"
             )
     if config.addition_embed_type == "text_time" and not _is_sdxl_base(pipeline):
-        raise ModelError(f"{start} an SDXL refiner; name the base model")
+        raise ModelError(f"{prefix} an SDXL refiner; name the base model")
 
 
 def _is_sdxl_base(pipeline: Any) -> bool:
-    """Return whether its extra conditioning is SDXL's: pooled text and six sizes."""
+    """Return whether its extra conditioning is that of SDXL base: pooled text and six sizes."""
     if getattr(pipeline, "text_encoder_2", None) is None:
         return False
     config = pipeline.unet.config

@@ -16,19 +16,22 @@ EPSILON, V_PREDICTION = "epsilon", "v_prediction"
 
 
 def snr_weights(snr_B: Tensor, gamma: float, prediction_type: str) -> Tensor:
-    """Return the loss weight w of each timestep, [B]; all 1 for `gamma` = 0.
+    """Return the loss weight of each timestep, [B]; all 1 for `gamma` = 0.
 
-    Noise prediction: min(SNR, gamma) / SNR, v-prediction: min(SNR, gamma) / (SNR + 1); both weigh
+    Noise prediction: min(SNR, gamma) / SNR, v-prediction: min(SNR, gamma) / (SNR + 1); both weight
     the error of the clean image by min(SNR, gamma) (Hang et al., ICCV 2023, as in the training
-    scripts of diffusers). At SNR = 0 the first one is taken in the limit, 1.
+    scripts of diffusers). At SNR = 0 the first one takes its limit, 1.
+
+    Args:
+        snr_B: signal-to-noise ratio alpha^2 / sigma^2, as diffusers' `compute_snr` returns it.
 
     Raises:
-        ModelError: the model predicts something else.
+        ModelError: another prediction type.
     """
     if prediction_type not in (EPSILON, V_PREDICTION):
         raise ModelError(
-            f"generation.generator: its scheduler says that it predicts {prediction_type!r}; "
-            f"adaptation knows {EPSILON} and {V_PREDICTION}; name a Stable Diffusion 1, 2 or XL"
+            f"generation.generator: its scheduler has prediction_type={prediction_type!r}; "
+            f"adaptation needs {EPSILON} or {V_PREDICTION}; name a Stable Diffusion 1, 2 or XL"
         )
     if gamma == 0:
         return torch.ones_like(snr_B)
@@ -54,10 +57,10 @@ def adaptation_loss(
 ) -> Tensor:
     """Return mean_i w_i MSE(p_i, t_i) + mmd_weight * MSE(sum_i w_i p_i, sum_i w_i t_i), a scalar.
 
-    p is what the UNet predicts, t what it should. The second term is the surrogate of Real-Fake's
-    code (Yuan et al., ICLR 2024) for the maximum mean discrepancy between the batch and the model:
-    errors that point the same way all over the batch cost more than those that cancel out. It is a
-    sum, so it grows with the batch; of one image it is no more than w^2 MSE(p, t).
+    p is the UNet's prediction, t its target, w the weights. The second term is the surrogate in
+    Real-Fake's code (Yuan et al., ICLR 2024) for the maximum mean discrepancy between batch and
+    model: errors in the same direction across the batch cost more than errors that cancel. It is a
+    sum, so it grows with the batch; for one image it is only w^2 MSE(p, t).
     """
     predicted_BCSS, target_BCSS = predicted_BCSS.float(), target_BCSS.float()
     each_B = (predicted_BCSS - target_BCSS).square().mean(dim=(1, 2, 3))
@@ -65,5 +68,5 @@ def adaptation_loss(
     if mmd_weight == 0:
         return loss
     weights_B111 = weights_B.view(-1, 1, 1, 1)
-    apart_CSS = (weights_B111 * predicted_BCSS).sum(0) - (weights_B111 * target_BCSS).sum(0)
-    return loss + mmd_weight * apart_CSS.square().mean()
+    difference_CSS = (weights_B111 * predicted_BCSS).sum(0) - (weights_B111 * target_BCSS).sum(0)
+    return loss + mmd_weight * difference_CSS.square().mean()

@@ -1,7 +1,7 @@
-"""Fitting a pipeline to labelled images by LoRA, step by step, resumable to the bit.
+"""Train a LoRA on labelled images step by step, resumable to the bit.
 
-What is random (order, crop, mirroring, noise, timestep) is drawn from the run's seed, the epoch and
-the image's id; nothing carries over from one step to the next but weights and moments.
+Everything random (order, crop, flip, noise, timestep) is derived from the run's seed, the epoch and
+the image's id. Only weights and optimiser moments carry over from one step to the next.
 Letters in tensor names: B images of a batch, C latent channels, S side of a latent.
 """
 
@@ -27,11 +27,10 @@ from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import derive_seed
 from gendataagent.data.pixels import GIB, ImageSet
 from gendataagent.generation.adaptation.latents import (
-    Draw,
     LatentEncoder,
     LatentSource,
-    Prepared,
-    draw,
+    PreparedBatch,
+    random_draw,
 )
 from gendataagent.generation.adaptation.lora_layers import LoraLayers, check_adaptable
 from gendataagent.generation.adaptation.lora_loss import (
@@ -41,15 +40,15 @@ from gendataagent.generation.adaptation.lora_loss import (
 )
 from gendataagent.generation.adaptation.prompt_embeddings import PromptEmbeddings
 
-MIN_IMAGES = 2  # of one image the distribution-matching term says nothing
+MIN_IMAGES = 2  # the distribution-matching term needs more than one image
 SMALL_GPU_BYTES = 16 * GIB
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each matrix
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each matrix
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_precision(name: str, device: str) -> str:
-    """Return no, fp16 or bf16; auto = fp16 on a CUDA GPU, as the recipe, else no."""
+    """Return no, fp16 or bf16; auto = fp16 on a CUDA GPU, as in the recipe, else no."""
     if name != AUTO:
         return name
     return "fp16" if device.startswith("cuda") else "no"
@@ -63,8 +62,8 @@ def weight_dtype(precision: str) -> torch.dtype:
 def epoch_batches(seed: int, epoch: int, count: int, batch_size: int) -> list[list[int]]:
     """Return the image indices of each step of an epoch (from 1), every image once.
 
-    The last batch is smaller where the count does not divide; a image that would be alone joins
-    the batch before. Fewer images than `batch_size` are one batch.
+    The last batch is smaller if the count does not divide; a single image left over joins the batch
+    before. Fewer images than `batch_size` make one batch.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "adapt-order", epoch))
     order = torch.randperm(count, generator=generator).tolist()
@@ -76,7 +75,7 @@ def epoch_batches(seed: int, epoch: int, count: int, batch_size: int) -> list[li
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One optimiser step that was taken: its number and epoch (from 1), its loss and images."""
+    """A finished optimiser step: its number and epoch (from 1), loss, and number of images."""
 
     number: int
     epoch: int
@@ -87,19 +86,19 @@ class Step:
 class LoraTrainer:
     """Real-Fake's LoRA recipe on the UNet of a pipeline; autoencoder and text encoders are frozen.
 
-    Use it in a `with` block: at its end the pipeline is as it was found, LoRA layers taken out.
-    On a GPU the text encoders and the autoencoder leave its memory in training once all they are
-    needed for is kept; with tiny models on a CPU that would save nothing and is not done.
+    Use it in a `with` block: on exit the LoRA layers are removed and the pipeline is restored. On a
+    GPU the text encoders and the autoencoder are moved to the CPU during training once everything
+    they would encode is cached.
 
     Args:
         pipeline: Stable Diffusion 1, 2 or XL, loaded in `weight_dtype(precision)`.
         prompts: full prompt of each image.
         precision: no, fp16 or bf16; see `resolve_precision`.
         size_px: side of the training images; a multiple of the autoencoder's factor.
-        device: torch device, as text.
+        device: name of a torch device.
 
     Raises:
-        ConfigError, DataError, ModelError: settings, images or pipeline do not fit.
+        ConfigError, DataError, ModelError: settings, images or pipeline do not fit together.
     """
 
     def __init__(
@@ -114,14 +113,14 @@ class LoraTrainer:
         device: str = "cpu",
         precision: str = "no",
     ) -> None:
-        check_fit(pipeline, images, config, size_px=size_px)
+        check_trainable(pipeline, images, config, size_px=size_px)
         if len(prompts) != len(images):
             raise DataError(f"{len(images)} images but {len(prompts)} prompts")
         self.config, self.seed, self.steps_done = config, seed, 0
         self.pipeline = pipeline
         self._ids = tuple(images.ids)
         self._device = torch.device(device)
-        self._found_at = pipeline.device
+        self._original_device = pipeline.device
         self._schedule = _training_schedule(pipeline)
         self._accelerator = _accelerator(self._device, precision)
         pipeline.to(self._device)
@@ -139,7 +138,7 @@ class LoraTrainer:
             pipeline,
             rank=config.rank,
             seed=derive_seed(seed, "lora"),
-            gradient_checkpointing=_checkpoints_gradients(config, self._device),
+            gradient_checkpointing=_use_gradient_checkpointing(config, self._device),
         )
         self._adamw = torch.optim.AdamW(
             self.layers.parameters.values(),
@@ -148,18 +147,18 @@ class LoraTrainer:
             eps=EPSILON,
             weight_decay=config.weight_decay,
         )
-        # Only the optimizer is prepared: preparing the UNet would patch its forward for good.
+        # Only the optimizer is prepared: preparing the UNet would patch its forward permanently.
         self._optimizer = self._accelerator.prepare_optimizer(self._adamw)
         self.steps_per_epoch = len(epoch_batches(seed, 1, len(images), config.batch_size))
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps in all epochs."""
         return self.steps_per_epoch * self.config.epochs
 
     @property
     def epochs_done(self) -> int:
-        """Whole epochs trained."""
+        """Number of finished epochs."""
         return self.steps_done // self.steps_per_epoch
 
     def __enter__(self) -> Self:
@@ -169,30 +168,30 @@ class LoraTrainer:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        self.layers.eject()
-        self.pipeline.to(self._found_at)
+        self.layers.remove()
+        self.pipeline.to(self._original_device)
 
     def cache(self, progress: Progress | None = None) -> None:
-        """Encode prompts and images once where that is exact and there is room."""
+        """Encode prompts and images once where that is exact and memory allows."""
         self._text.cache(progress or SilentProgress())
         self.latents.cache(progress or SilentProgress())
 
     def train(self) -> Generator[Step]:
-        """Take step after step to the last, yielding each; the next batch is read meanwhile.
+        """Train to the last step and yield each; the next batch is read in a thread meanwhile.
 
         Raises:
             TrainingDivergedError: the loss is not a finite number.
         """
         if self.steps_done >= self.steps:
             return
-        self._make_room()
-        with _repeatable(self._device), ThreadPoolExecutor(1) as reader:
-            coming = self._read(reader, self.steps_done)
+        self._offload_unused()
+        with _deterministic(self._device), ThreadPoolExecutor(1) as reader:
+            next_batch = self._read(reader, self.steps_done)
             try:
                 while self.steps_done < self.steps:
-                    batch = coming.result()
+                    batch = next_batch.result()
                     if self.steps_done + 1 < self.steps:
-                        coming = self._read(reader, self.steps_done + 1)
+                        next_batch = self._read(reader, self.steps_done + 1)
                     loss = self._step(batch)
                     self.steps_done += 1
                     yield Step(
@@ -202,19 +201,19 @@ class LoraTrainer:
                         images=len(batch.indices),
                     )
             finally:
-                coming.cancel()
+                next_batch.cancel()
 
     @contextlib.contextmanager
-    def drawing(self) -> Iterator[Any]:
-        """Lend the whole pipeline, with the LoRA as it is now, to draw with between two steps."""
+    def sampling(self) -> Iterator[Any]:
+        """Lend the pipeline with the current LoRA, to generate images between two steps."""
         self.pipeline.to(self._device)
         try:
             yield self.pipeline
         finally:
-            self._make_room()
+            self._offload_unused()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that the next step depends on: tensors, and plain JSON values."""
+        """Return everything the next step depends on: tensors, and JSON values."""
         tensors = {f"lora.{name}": tensor for name, tensor in self.layers.tensors().items()}
         for name, parameter in self.layers.parameters.items():
             for moment, value in self._adamw.state.get(parameter, {}).items():
@@ -226,53 +225,57 @@ class LoraTrainer:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go back to what `state` returned, and look whether all of it is so then.
+        """Restore what `state` returned, and verify it.
 
         Raises:
-            ModelError: it is of another training.
+            ModelError: it belongs to another training.
         """
         self.layers.restore(
             {n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")}
         )
         moments: dict[int, dict[str, Tensor]] = {}
-        kept = {name for name in tensors if name.startswith("adamw.")}
-        whole = {f"adamw.{moment}.{name}" for moment in MOMENTS for name in self.layers.parameters}
-        if kept not in (set(), whole):  # fp16 may skip the first steps, then there are none yet
-            raise ModelError("the training state is not whole: moments of AdamW are missing")
-        for position, name in enumerate(self.layers.parameters if kept else ()):
+        found = {name for name in tensors if name.startswith("adamw.")}
+        complete = {
+            f"adamw.{moment}.{name}" for moment in MOMENTS for name in self.layers.parameters
+        }
+        if found not in (set(), complete):  # none at all if fp16 skipped every step so far
+            raise ModelError("the training state is incomplete: moments of AdamW are missing")
+        for position, name in enumerate(self.layers.parameters if found else ()):
             moments[position] = {m: tensors[f"adamw.{m}.{name}"].clone() for m in MOMENTS}
         self._adamw.load_state_dict({**self._adamw.state_dict(), "state": moments})
         scaler = self._accelerator.scaler
         if scaler is not None and state["loss_scaler"]:
             scaler.load_state_dict(state["loss_scaler"])
         self.steps_done = int(state["steps_done"])
-        now, told = self.state()
-        if set(now) != set(tensors) or told != dict(state):
-            raise ModelError("the training state is of another training or another precision")
+        now, now_state = self.state()
+        if set(now) != set(tensors) or now_state != dict(state):
+            raise ModelError("the training state belongs to another training or another precision")
         wrong = [name for name in now if not torch.equal(now[name], tensors[name])]
         if wrong:
-            raise ModelError(f"the training state could not be restored: {wrong[0]} is another")
+            raise ModelError(f"the training state could not be restored: {wrong[0]} differs")
 
-    def _read(self, reader: ThreadPoolExecutor, step: int) -> Future[Prepared]:
+    def _read(self, reader: ThreadPoolExecutor, step: int) -> Future[PreparedBatch]:
         epoch = step // self.steps_per_epoch + 1
         count, size = len(self._ids), self.config.batch_size
         indices = epoch_batches(self.seed, epoch, count, size)[step % self.steps_per_epoch]
         return reader.submit(self._prepare, epoch, indices)
 
-    def _prepare(self, epoch: int, indices: Sequence[int]) -> Prepared:
+    def _prepare(self, epoch: int, indices: Sequence[int]) -> PreparedBatch:
         timesteps = int(self._schedule.config.num_train_timesteps)
-        draws: list[Draw] = [
-            draw(self.seed, epoch, self._ids[i], shape_CSS=self._shape_CSS, timesteps=timesteps)
+        draws = [
+            random_draw(
+                self.seed, epoch, self._ids[i], shape_CSS=self._shape_CSS, timesteps=timesteps
+            )
             for i in indices
         ]
         return self.latents.prepare(indices, draws)
 
-    def _step(self, batch: Prepared) -> float:
+    def _step(self, batch: PreparedBatch) -> float:
         loss = self._loss(batch)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingDivergedError(
-                f"the loss of the adaptation became {value} at step {self.steps_done + 1}, "
+                f"the loss of the adaptation is {value} at step {self.steps_done + 1}, "
                 f"learning rate {self.config.learning_rate:g}. Lower adaptation.learning_rate (try "
                 "a tenth) or adaptation.mmd_weight; with adaptation.mixed_precision=fp16 also try "
                 "bf16 or no"
@@ -285,7 +288,7 @@ class LoraTrainer:
         self._optimizer.step()
         return float(value)
 
-    def _loss(self, batch: Prepared) -> Tensor:
+    def _loss(self, batch: PreparedBatch) -> Tensor:
         from diffusers.training_utils import compute_snr
 
         schedule, device, unet = self._schedule, self._device, self.pipeline.unet
@@ -313,12 +316,12 @@ class LoraTrainer:
         target_BCSS = target(schedule, latents_BCSS, noise_BCSS, timesteps_B)
         return adaptation_loss(predicted_BCSS, target_BCSS, weights_B, self.config.mmd_weight)
 
-    def _make_room(self) -> None:
-        """Move what training does not need out of the GPU."""
+    def _offload_unused(self) -> None:
+        """Move the modules that training does not need from the GPU to the CPU."""
         if self._device.type == "cpu":
             return
-        parts = ["text_encoder", "text_encoder_2"] if self._text.complete else []
-        parts += ["vae"] if self.latents.complete else []
+        parts = ["text_encoder", "text_encoder_2"] if self._text.fully_cached else []
+        parts += ["vae"] if self.latents.fully_cached else []
         for name in [*parts, "safety_checker", "image_encoder"]:
             module = getattr(self.pipeline, name, None)
             if module is not None:
@@ -326,8 +329,10 @@ class LoraTrainer:
         empty_cache()
 
 
-def check_fit(pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size_px: int) -> None:
-    """Raise what `LoraTrainer` would, before anything has cost time."""
+def check_trainable(
+    pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size_px: int
+) -> None:
+    """Raise what `LoraTrainer` would raise, before any slow step."""
     check_adaptable(pipeline)
     _training_schedule(pipeline)
     factor = int(pipeline.vae_scale_factor)
@@ -345,7 +350,7 @@ def check_fit(pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size
 
 
 def _training_schedule(pipeline: Any) -> Any:
-    """Return the noise schedule the model was trained with; raise for another kind of model."""
+    """Return the noise schedule of the model; raise `ModelError` if the loss does not fit it."""
     from diffusers import DDPMScheduler
 
     config = pipeline.scheduler.config
@@ -355,11 +360,11 @@ def _training_schedule(pipeline: Any) -> Any:
             "Stable Diffusion 1, 2 or XL"
         )
     schedule = DDPMScheduler.from_config(config)
-    snr_weights(torch.ones(1), 0, schedule.config.prediction_type)  # refuses an unknown kind now
+    snr_weights(torch.ones(1), 0, schedule.config.prediction_type)  # raises for an unknown type
     return schedule
 
 
-def _checkpoints_gradients(config: AdaptationConfig, device: torch.device) -> bool:
+def _use_gradient_checkpointing(config: AdaptationConfig, device: torch.device) -> bool:
     """Return whether activations are computed again: auto = on a GPU of at most 16 GiB."""
     if config.gradient_checkpointing != AUTO:
         return config.gradient_checkpointing == "on"
@@ -378,21 +383,21 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
 
 
 @contextlib.contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """Choose kernels that give the same each time; restore what was chosen before."""
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Use deterministic kernels; restore the settings on exit."""
     if device.type != "cuda":
         yield
         return
-    found = torch.are_deterministic_algorithms_enabled()
-    found_warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with (
         torch.backends.cudnn.flags(benchmark=False, deterministic=True),
         warnings.catch_warnings(),
     ):
-        # cuBLAS varies only with several streams, attention's backward only without this switch
+        # cuBLAS varies only with several streams, attention's backward only without this setting
         warnings.filterwarnings("ignore", message=".*deterministic.*")
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(found, warn_only=found_warn)
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

@@ -1,6 +1,6 @@
-"""How far apart two sets of images are: an unbiased kernel MMD with its standard error.
+"""Distance between two sets of images: an unbiased kernel MMD with its standard error.
 
-Letters in tensor names: N and M images of the two sets, D features of a image.
+Letters in tensor names: N and M images of the two sets, D features of an image.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch.nn import functional
 from gendataagent.core.errors import DataError
 
 FEATURE_SIDE = 8
-MIN_IMAGES = 3  # leaving one out must leave a pair
+MIN_IMAGES = 3  # the jackknife leaves one out, and a pair must remain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
     """A squared maximum mean discrepancy and its standard error.
 
-    It is unbiased, so for two samples of the same distribution it scatters around 0 and may be
-    negative; differences of less than about two standard errors are noise.
+    The estimate is unbiased: for two samples of one distribution it varies around 0 and may be
+    negative. Differences below about two standard errors are noise.
     """
 
     mmd2: float
@@ -33,10 +33,10 @@ class Distance:
 def latent_features(latents_NCSS: Tensor) -> Tensor:
     """Return a row of features per image, [N, D]: its latent, averaged down to 8 x 8.
 
-    It tells colour, light, contrast and where things lie: what an autoencoder's latent holds. It
-    hardly sees whether the thing is the right one, nor detail finer than an eighth of the image,
-    and says nothing about diversity within a class beyond that. It is used because it is there
-    with every latent diffusion model; CMMD (Jayasumana et al., CVPR 2024) uses CLIP's features.
+    An autoencoder's latent holds colour, brightness, contrast and layout. It hardly reflects the
+    class of the object, or detail finer than an eighth of the image, and measures diversity within
+    a class only in these terms. It is used because every latent diffusion model has one; CMMD
+    (Jayasumana et al., CVPR 2024) uses CLIP's features.
     """
     latents_NCSS = latents_NCSS.float()
     if latents_NCSS.shape[-1] > FEATURE_SIDE:
@@ -44,14 +44,14 @@ def latent_features(latents_NCSS: Tensor) -> Tensor:
     return latents_NCSS.flatten(1)
 
 
-class Yardstick:
-    """Distances to one set of real images, all with the same kernel.
+class KernelMMD:
+    """Squared MMD to one set of real images, always with the same kernel.
 
     The kernel is Gaussian, exp(-|x - y|^2 / (2 s^2)), with s the median distance between the
     reference's own images (Gretton et al., JMLR 2012, section 8); the estimate is their
-    unbiased U-statistic (Lemma 6), the form KID (Binkowski et al., ICLR 2018) and CMMD use too.
-    Sets that lie many s apart are all equally far: this kernel tells near from nearer.
-    Standard errors are by leaving out one image at a time (two-sample jackknife).
+    unbiased U-statistic (Lemma 6), as in KID (Binkowski et al., ICLR 2018) and CMMD. Sets many s
+    apart all have about the same distance: this kernel resolves small distances only. Standard
+    errors are by the two-sample jackknife.
 
     Args:
         reference_MD: features of the real images, [M, D].
@@ -74,10 +74,10 @@ class Yardstick:
         )
 
     def change(self, before_ND: Tensor, after_ND: Tensor) -> Distance:
-        """Return the distance of `after` minus that of `before`; negative = it came nearer.
+        """Return the distance of `after` minus that of `before`; negative = `after` is nearer.
 
-        Row i of both must be made for the same prompt and seed: what they share cancels out, so
-        the standard error is smaller than that of two distances on their own.
+        Row i of both must have the same prompt and seed: their common variation cancels, so the
+        standard error is smaller than for two unpaired distances.
         """
         if len(before_ND) != len(after_ND):
             raise DataError(f"{len(before_ND)} images before, but {len(after_ND)} after")
@@ -112,7 +112,7 @@ class Yardstick:
 
 
 class _Pairs:
-    """Mean of a kernel over the pairs of one set, whole and without each image."""
+    """Mean of a kernel over the pairs of one set, with all images and without each one."""
 
     def __init__(self, kernel_NN: Tensor) -> None:
         n = len(kernel_NN)
@@ -136,6 +136,6 @@ def _check(features_ND: Tensor) -> None:
         )
     if not torch.isfinite(features_ND).all():
         raise DataError(
-            "some images have latents that are not finite numbers, so they have no distance; "
+            "some images have latents that are not finite, so no distance can be computed; "
             "set adaptation.mixed_precision=no"
         )
