@@ -95,7 +95,8 @@ class GenerationConfig:
     generator: str = setting(
         AUTO,
         "tiny-sd (bundled, 32 px, for trying out), or a hub id or path of an image-to-image "
-        "pipeline of diffusers; auto = SD 1.5 if there is a GPU and its weights are on this machine, else tiny-sd",
+        "pipeline of diffusers; auto = SD 1.5 if there is a GPU and its weights are on this "
+        "machine, else tiny-sd",
         source="Stable Diffusion 1.5 [S]",
     )
     revision: str = setting("", "hub revision; empty = for SD 1.5 a pinned commit, else the newest")
@@ -146,7 +147,7 @@ class GenerationConfig:
     )
     chunk_size: int = setting(
         16,
-        "images per render task; an interruption loses at most one task per worker",
+        "images per render task, the unit of work that an interruption can lose",
         at_least=1,
         affects_results=False,
     )

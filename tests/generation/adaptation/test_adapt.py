@@ -108,9 +108,7 @@ def test_every_image_has_the_full_prompt_of_its_caption(finished: Adaptation) ->
     assert rows[1]["prompt"] == f"A photo of ship, which is {caption}"
 
 
-def test_a_finished_adaptation_is_read_from_its_folder(
-    finished: Adaptation, config: RunConfig
-) -> None:
+def test_a_finished_adaptation_is_read_back(finished: Adaptation, config: RunConfig) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*.safetensors")}
     again = adapt(config, TRAIN, finished.folder, reference=HELD_OUT)
     assert again == finished == read_adaptation(finished.folder)
@@ -315,14 +313,12 @@ def test_bad_input_fails_before_captioning(config: RunConfig, tmp_path: Path) ->
         with pytest.raises(kind, match=words):
             adapt(settings_, images, tmp_path / str(number), captioner=captioner)  # type: ignore[arg-type]
     assert captioner.seen == 0
-    # what was mended may be typed again with the same folder
-    mended = replace(small, adaptation=replace(config.adaptation, epochs=1, measure_images=0))
-    assert adapt(mended, TRAIN, tmp_path / "2").epochs == 1
+    # the same folder accepts corrected settings
+    corrected = replace(small, adaptation=replace(config.adaptation, epochs=1, measure_images=0))
+    assert adapt(corrected, TRAIN, tmp_path / "2").epochs == 1
 
 
-def test_half_precision_trains_generates_and_loads(
-    tiny_pipeline_folder: Path, tmp_path: Path
-) -> None:
+def test_half_precision_trains_and_loads(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     brief = settings(tiny_pipeline_folder, epochs=1, mixed_precision="bf16")
     found = adapt(brief, make_images(4), tmp_path)
     assert found.precision == "bf16"
@@ -332,7 +328,7 @@ def test_half_precision_trains_generates_and_loads(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_bundled_model_moves_nearer_to_held_out_images(tmp_path: Path) -> None:
-    """Grey photographs: the model has learnt colour, and must be told in images to leave it."""
+    """Grey photographs: the model was trained on colour and has to learn grey from them."""
     from gendataagent.config import DataConfig
     from gendataagent.data import load_data
 
