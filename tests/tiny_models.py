@@ -1,14 +1,14 @@
-"""Real diffusion models, only minimal: built from configs, random seeded weights, saved to disk.
+"""Minimal diffusion models of real classes, with seeded random weights, saved to disk.
 
-Every class is the one a user's model has, so that the true `from_pretrained` path runs. They draw
-coloured noise of 32 px in a few milliseconds an image.
+The classes are those of a user's model, so that the real `from_pretrained` code runs. They generate
+coloured noise of 32 px in a few milliseconds per image.
 
     save_tiny_pipeline         Stable Diffusion 1 and 2, with a tiny autoencoder
     save_tiny_flagging_sd      the same with a KL autoencoder and a safety checker
     save_tiny_sdxl             Stable Diffusion XL: two text encoders
     save_tiny_lcm              a latent consistency model, in its own pipeline
     save_tiny_sd3              Stable Diffusion 3: a transformer, flow matching
-    save_tiny_lora             LoRA weights for the first, as diffusers writes them
+    save_tiny_lora             LoRA weights for the first, in diffusers' format
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def save_tiny_pipeline(folder: Path, *, seed: int = 0) -> Path:
 
 
 def save_tiny_flagging_sd(folder: Path, *, seed: int = 0, flags: float = 0.8) -> Path:
-    """Save a Stable Diffusion whose safety checker flags what it likes.
+    """Save a Stable Diffusion with a safety checker that flags at random.
 
     Args:
-        flags: likeness to a bad concept from which it flags: 0 all images, 0.8 most, 2 none.
+        flags: threshold of the cosine to a concept: 0 flags all images, 0.8 most, 2 none.
     """
     from diffusers import PNDMScheduler, StableDiffusionPipeline
 
@@ -153,7 +153,7 @@ def save_tiny_lora(folder: Path, *, seed: int = 0, width: int = _TEXT_WIDTH) -> 
     """Save LoRA weights for the attention of `save_tiny_pipeline`'s UNet; return the file.
 
     Args:
-        width: of the text the UNet attends to; another than its own does not fit.
+        width: of the text embeddings; any but the UNet's own does not fit.
     """
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
@@ -174,7 +174,7 @@ def save_tiny_lora(folder: Path, *, seed: int = 0, width: int = _TEXT_WIDTH) -> 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block, and leave its random state as it was."""
+    """Seed torch inside the block and restore its random state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -190,7 +190,7 @@ def _autoencoder() -> Any:
         num_decoder_blocks=(1, 1, 1),
         latent_channels=4,
     )
-    # Random weights draw around 0, where half of all values would be cut off as black.
+    # With random weights the output is around 0, where half of all values would be clipped to black.
     torch.nn.init.constant_(autoencoder.decoder.layers[-1].bias, 0.5)
     return autoencoder
 

@@ -1,10 +1,11 @@
-"""Choose the demo's settings on photographs that are not trained on, not tested on and not bundled.
+"""Choose the demo's settings on photographs outside the bundled training and test sets.
 
     python choose_demo.py --data DIR --out runs/choose --seeds 2 --jobs 2
 
 Trains the preset `demo` and variants of it on the bundled training images and measures them on
-3,000 other CIFAR-10 training images (of rows 40,000-49,999, without the bundled slice and what
-repeats it or the test set). The official test images are not read. Goes on where it stopped.
+3,000 other CIFAR-10 training images (from rows 40,000-49,999, without the bundled slice and
+near-duplicates of it or of the test set). The official test images are not read. An interrupted run
+resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gendataagent.experiments.tables import differences_table, measures_table
 
 A_CLASS = 300
 DEMO = preset_settings("demo")
-# The demo is the paper's loop with these parts changed, so they go on top of the strategy.
+# The demo is the paper's loop with these sections changed, so they override the strategy.
 CHANGED = {name: DEMO[name] for name in ("agent", "selection", "prompting", "filter", "adaptation")}
 BASE = {name: section for name, section in DEMO.items() if name != "adaptation"}
 
@@ -70,14 +71,14 @@ def main() -> None:
         seeds=tuple(range(arguments.seeds)),
     )
     rows = run_experiment(bench, arguments.out, jobs=arguments.jobs, progress=ConsoleProgress())
-    print(f"on {A_CLASS} other photographs a class, neither trained on nor of the test set")
+    print(f"on {A_CLASS} other photographs per class, from neither the training nor the test set")
     print(measures_table(rows).markdown())
     for key in ("top1", "worst_class", "ece"):
         print(differences_table(rows, key, ["real", "guidance 3"]).markdown())
 
 
 def write_data(package: cifar10.Cifar10, folder: Path) -> None:
-    """Bundled train and validation images, and others in the place of the test set."""
+    """Write the bundled train and validation images, with other images as the test set."""
     folder.mkdir(parents=True, exist_ok=True)
     taken = []
     for split in ("train", "validation"):

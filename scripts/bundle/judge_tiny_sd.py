@@ -1,11 +1,11 @@
-"""Judge the bundled Stable Diffusion through the stock diffusers pipelines.
+"""Evaluate the bundled Stable Diffusion through the standard diffusers pipelines.
 
     python judge_tiny_sd.py --model DIR --slice DIR --judge FILE.pth --to judge.json [--grids DIR]
 
 `--slice` is the folder of make_slice.py, whose images the generator never saw; `--judge` the
-weights judge_network.py speaks of. Reported: what the autoencoder loses, how often a image made
-from text alone is recognised as the class asked for, the same for image-to-image with rewritten
-captions, and how often an attribute asked for is read back, next to how often it is there anyway.
+weights of judge_network.py. Reported: the autoencoder's error; how often an image made from text
+alone is recognised as its class; the same for image-to-image with rewritten captions; and how often
+a requested attribute is found, next to how often it is found without being requested.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """A real image, its class index and the caption to make a image from."""
+    """A real image, its class index and the caption to make an image from."""
 
     image: Image.Image
     label: int
@@ -55,8 +55,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     judge = load_judge(arguments.judge)
     real = load_sources(arguments.slice / "validation.parquet", arguments.a_class)
-    # The judge was trained on train rows up to 45,000, so what a reconstruction costs it can only
-    # be seen on test images.
+    # The judge was trained on train rows up to 45,000, so its loss of accuracy on reconstructions
+    # only shows on test images.
     unseen = load_sources(arguments.slice / "test.parquet", 100)
     text = StableDiffusionPipeline.from_pretrained(arguments.model)
     text.set_progress_bar_config(disable=True)
@@ -96,7 +96,7 @@ def without_captions(sources: Sequence[Source]) -> list[Source]:
 
 
 def rewrite(sources: Sequence[Source]) -> list[Source]:
-    """Each source with a rewritten caption; the seed is its place in the list."""
+    """Each source with a rewritten caption; the seed is its position in the list."""
     requests = [
         RewriteRequest(caption=s.caption, class_name=CLASS_NAMES[s.label], seeds=(i,))
         for i, s in enumerate(sources)
@@ -190,10 +190,10 @@ def _share_equal(found: Sequence[int], wanted: Sequence[int] | int) -> float:
 
 
 def attributes_obeyed(made: Sequence[Image.Image], captions: Sequence[str]) -> Figures:
-    """{attribute: share of askings read back, share there without being asked, askings}.
+    """{attribute: share of requests obeyed, share by chance, number of requests}.
 
-    Chance is the share of the other images that show the value without having been asked for it,
-    averaged over the same askings.
+    Chance is the share of the other images that show the value without it being requested, averaged
+    over the same requests.
     """
     read = [read_attributes(image).named() for image in made]
     asked = [dict(MEANING[p] for p in c.split(SEPARATOR) if p in MEANING) for c in captions]
@@ -211,7 +211,7 @@ def attributes_obeyed(made: Sequence[Image.Image], captions: Sequence[str]) -> F
         name: {
             "obeyed": float(np.mean([pair[0] for pair in pairs])),
             "chance": float(np.nanmean([pair[1] for pair in pairs])),
-            "askings": len(pairs),
+            "requests": len(pairs),
         }
         for name, pairs in sorted(obeyed.items())
     }
@@ -222,7 +222,7 @@ def report(key: str, figures: Figures, made: Sequence[Image.Image], grids: Path 
     print(f"{key}: recognised {figures['recognised']:.3f} ({classes})", flush=True)
     for name, row in figures["attributes"].items():
         shares = f"obeyed {row['obeyed']:.2f}, chance {row['chance']:.2f}"
-        print(f"    {name}: {shares}, n {row['askings']}")
+        print(f"    {name}: {shares}, n {row['requests']}")
     if grids is not None:
         grids.mkdir(parents=True, exist_ok=True)
         each = len(made) // len(CLASS_NAMES)
@@ -253,7 +253,7 @@ def _obeyed_cell(row: Figures | None) -> str:
 
 
 def save_grid(made: Sequence[Image.Image], columns: int, each: int, path: Path) -> None:
-    """One row a class, twice the size."""
+    """One row per class, at twice the size."""
     grid = Image.new("RGB", (columns * 64, len(CLASS_NAMES) * 64))
     for row in range(len(CLASS_NAMES)):
         for column in range(columns):

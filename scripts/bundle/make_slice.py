@@ -3,9 +3,9 @@
     python make_slice.py --data DIR --to src/gendataagent/data/assets/cifar10
 
 Train and validation come from train rows 40,000-49,999, which the bundled generator never saw: of
-each class the first rows that repeat no test image, first training, then validation (of which those
-that repeat a training image of the slice are passed over). Test: the first rows of each class of
-the official test set.
+each class the first rows without near-duplicates of test images, first for training, then for
+validation (without near-duplicates of the slice's training images). Test: the first rows of each
+class of the official test set.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage 1: an AutoencoderTiny from 32 px to 8 x 8 latents that are about unit normal.
+"""Stage 1: an AutoencoderTiny from 32 px to 8 x 8 latents with about unit variance.
 
 Legend: B batch, latents are (B, LATENT_CHANNELS, 8, 8).
 """
@@ -23,7 +23,7 @@ CONFIG = {
 }
 BATCH = 32
 PEAK_LEARNING_RATE = 1e-3
-# The decoder must forgive what a denoiser gets wrong: noise on its input while it learns.
+# Noise on the decoder's input in training makes it robust to a denoiser's errors.
 LATENT_NOISE = 0.04
 # Pulls every latent channel to mean 0 and deviation 1; the decoder squashes beyond 3.
 NORMALISE_WEIGHT = 0.01
@@ -37,7 +37,7 @@ def to_pixels(images_NHWC: np.ndarray) -> torch.Tensor:
 
 
 def train_autoencoder(images_NHWC: np.ndarray, checkpoint: Path, *, clock: WallClock) -> None:
-    """Train until the clock is over; picks up from `checkpoint` where there is one."""
+    """Train until the clock is over, resuming from `checkpoint` if there is one."""
     model = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=1e-4)
     if checkpoint.exists():

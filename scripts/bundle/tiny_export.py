@@ -1,4 +1,4 @@
-"""Last stage: the trained parts as a stock diffusers pipeline in half precision."""
+"""Last stage: export the trained modules as a standard diffusers pipeline in half precision."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def export_pipeline(
 ) -> int:
     """Write `folder` in `save_pretrained` layout and return its size in bytes.
 
-    The old parts are replaced only once the new ones are complete; other files stay.
+    The old modules are replaced only when the new ones are complete; other files stay.
     """
     autoencoder.register_to_config(scaling_factor=scaling_factor)
-    # The text encoder stays in single precision: transformers loads it as it was stored, and a
-    # half-precision one would not fit the UNet, which diffusers loads in single precision.
+    # The text encoder stays in single precision: transformers keeps the stored dtype, and half
+    # precision would not fit the UNet, which diffusers loads in single precision.
     pipeline = StableDiffusionPipeline(
         vae=autoencoder.half(),
         text_encoder=denoiser.text_encoder,
@@ -43,7 +43,7 @@ def export_pipeline(
     pipeline.save_pretrained(fresh, safe_serialization=True)
     save_tokenizer(tokenizer, fresh / "tokenizer")
     for file in fresh.rglob("*.safetensors"):
-        file.chmod(0o644)  # written for the owner alone, and wheels keep the mode
+        file.chmod(0o644)  # safetensors writes 0o600, and wheels keep the mode
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         shutil.rmtree(folder / part, ignore_errors=True)

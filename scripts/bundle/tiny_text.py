@@ -1,6 +1,6 @@
-"""Stage 2: the words. A CLIPTokenizer for the captions' vocabulary, and prompts to train on.
+"""Stage 2: a CLIPTokenizer for the captions' vocabulary, and the training prompts.
 
-Every word of the vocabulary is one token; any other string is still read, byte by byte.
+Every word of the vocabulary is one token; any other string is tokenised byte by byte.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NEGATIVE_PROMPT = "distorted, unrealistic, blurry, out of frame"
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
-# Shares of the training prompts. The unconditional branch of classifier-free guidance is met both
-# as the empty prompt and as the standard negative prompt, so that either works at run time.
+# Shares of the training prompts. The unconditional branch of classifier-free guidance is trained
+# on the empty prompt and on the standard negative prompt, so that either works at inference.
 EMPTY_SHARE = 0.05
 NEGATIVE_SHARE = 0.05
 CLASS_ONLY_SHARE = 0.08
@@ -38,7 +38,7 @@ PARAPHRASE_SHARE = 0.4
 
 
 def training_prompt(class_name: str, attributes: Attributes, rng: random.Random) -> str:
-    """One prompt for a image, drawn anew each time it is shown."""
+    """One random prompt for an image."""
     dice = rng.random()
     if dice < EMPTY_SHARE:
         return ""
@@ -64,7 +64,7 @@ def _training_caption(attributes: Attributes, rng: random.Random) -> str:
 
 
 def vocabulary_texts() -> list[str]:
-    """Texts that hold every word the generator is taught."""
+    """Texts that contain every word the generator is trained on."""
     return ["A photo of , which is", NEGATIVE_PROMPT, *CLASS_NAMES, *MEANING]
 
 
@@ -80,7 +80,7 @@ def build_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
 
 
 def _word_merges(texts: Iterable[str], alphabet: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, learned until each word is whole."""
+    """Byte-pair merges, learned until each word is one token."""
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]

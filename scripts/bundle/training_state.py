@@ -1,4 +1,4 @@
-"""Checkpoints of a training run without pickle: safetensors for tensors, JSON for numbers."""
+"""Checkpoints without pickle: safetensors for tensors, JSON for numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_state(
     optimizer: torch.optim.Optimizer | None,
     numbers: Mapping[str, float | int | str],
 ) -> None:
-    """Write named state dicts, AdamW moments and a few numbers into one file, atomically."""
+    """Write named state dicts, AdamW moments and numbers into one file, atomically."""
     flat = {f"{group}/{name}": t for group, state in tensors.items() for name, t in state.items()}
     moments_of = optimizer.state_dict()["state"] if optimizer is not None else {}
     for index, moments in moments_of.items():
@@ -52,7 +52,7 @@ def load_state(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, torch.Tensor]) -> None:
-    """Put the AdamW moments of `save_state` back; learning rates stay those of `optimizer`."""
+    """Restore the AdamW moments of `save_state`; learning rates stay those of `optimizer`."""
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in saved.items():
         index, name = key.split("/", 1)
@@ -63,10 +63,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, torc
 
 @dataclass
 class WallClock:
-    """A learning rate that knows when the run must be over.
+    """A learning-rate schedule over wall-clock time.
 
-    Warm-up over `warm_up_steps`, flat until `decay_from` of the wall-clock budget is used, then
-    a straight line down to `floor` at its end.
+    Warm-up over `warm_up_steps`, constant until `decay_from` of the time budget is used, then
+    linear decay to `floor` at the end.
     """
 
     finish: float
@@ -85,7 +85,7 @@ class WallClock:
         return time.time() >= self.finish
 
     def factor(self, step: int) -> float:
-        """What to multiply the peak learning rate with at `step` (counted from 0 in this run)."""
+        """The factor on the peak learning rate at `step`, counted from 0 in this run."""
         warm_up = min(1.0, (step + 1) / max(1, self.warm_up_steps))
         if self.used <= self.decay_from:
             return warm_up
@@ -95,7 +95,7 @@ class WallClock:
 
 @dataclass
 class ProgressBar:
-    """A bar printed as one line every `every_s` seconds, so that a log file stays readable."""
+    """A progress bar printed as one line every `every_s` seconds, for log files."""
 
     name: str
     clock: WallClock

@@ -19,7 +19,7 @@ from tests.generation.conformance import (
     check_generator,
     check_rewriter,
     images_of_nothing_are_nothing,
-    odd_requests_do_not_cost_the_others,
+    odd_requests_do_not_affect_the_others,
     pixels,
     render_request,
 )
@@ -73,7 +73,7 @@ def test_a_safety_checker_refuses_some_and_does_not_cost_the_others(tmp_path: Pa
     assert set(reasons) == {None, "flagged-by-safety-checker"}
     images_of_nothing_are_nothing(generator)
     an_image_depends_on_its_request_alone(generator)
-    odd_requests_do_not_cost_the_others(generator)
+    odd_requests_do_not_affect_the_others(generator)
     torch.nn.init.constant_(generator._pipeline.safety_checker.concept_embeds_weights, 2.0)
     unchecked = generator.render(requests)
     assert [r.rejected_by for r in unchecked] == [None] * 8

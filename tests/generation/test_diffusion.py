@@ -1,4 +1,4 @@
-"""The diffusion backend on a minimal real Stable Diffusion, loaded the way a user's is."""
+"""The diffusion generator on a minimal real Stable Diffusion, loaded like a user's model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def generator(tiny_pipeline_folder: Path) -> DiffusionGenerator:
 
 @pytest.fixture
 def copied(tiny_pipeline_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the pipeline to do damage to."""
+    """A copy of the pipeline to damage."""
     return Path(shutil.copytree(tiny_pipeline_folder, tmp_path / "damaged"))
 
 
@@ -63,7 +63,7 @@ def test_one_image_per_request_in_order_at_the_models_size(generator: DiffusionG
     assert pixels_of(generator.render(requests[::-1])) == images[::-1]
 
 
-def test_an_image_depends_on_its_request_alone_whatever_the_batch(
+def test_an_image_depends_on_its_request_alone_in_any_batch(
     generator: DiffusionGenerator,
 ) -> None:
     requests = [request(seed) for seed in range(8)]
@@ -77,24 +77,24 @@ def test_an_image_depends_on_its_request_alone_whatever_the_batch(
         assert in_batches_of(size) == alone
 
 
-def test_the_pipeline_always_draws_as_many_at_once(
+def test_every_pipeline_call_has_the_same_batch_size(
     generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, drawn = type(generator._pipeline), []
+    kind, batch_sizes = type(generator._pipeline), []
     call = kind.__call__
 
     def counting(pipeline: Any, **arguments: Any) -> Any:
-        drawn.append(len(arguments["prompt"]))
+        batch_sizes.append(len(arguments["prompt"]))
         return call(pipeline, **arguments)
 
     monkeypatch.setattr(kind, "__call__", counting)
     assert len(generator.render([request(0)])) == 1
     assert len(generator.render([request(seed) for seed in range(9)])) == 9
-    # Kernels for one image round otherwise than those for several.
-    assert drawn == [GenerationConfig().batch_size] * 3
+    # Kernels round differently for other batch sizes.
+    assert batch_sizes == [GenerationConfig().batch_size] * 3
 
 
-def test_as_many_are_drawn_at_once_as_the_settings_say(tiny_pipeline_folder: Path) -> None:
+def test_the_batch_size_comes_from_the_settings(tiny_pipeline_folder: Path) -> None:
     settings = GenerationConfig(batch_size=3)
     made = DiffusionFactory.from_config(settings, str(tiny_pipeline_folder), "cpu")()
     assert made._batch_size.size == 3
@@ -136,7 +136,7 @@ def test_nothing_in_nothing_out(generator: DiffusionGenerator) -> None:
     assert generator.render([]) == []
 
 
-def test_full_strength_ignores_the_source_and_a_little_strength_nearly_keeps_it(
+def test_more_strength_keeps_less_of_the_source(
     generator: DiffusionGenerator,
 ) -> None:
     red = request(3, source=Image.new("RGB", (32, 32), (250, 0, 0)), guidance_scale=1.0)
@@ -162,7 +162,7 @@ def test_sources_of_any_size_and_aspect_work(
     assert (result.image.size, result.image.mode) == ((32, 32), "RGB")
 
 
-def test_the_centre_of_the_source_is_what_counts(generator: DiffusionGenerator) -> None:
+def test_only_the_centre_square_of_the_source_counts(generator: DiffusionGenerator) -> None:
     square = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     wide = Image.new("RGB", (64, 32), (255, 255, 255))
     wide.paste(square, (16, 0))
@@ -184,7 +184,7 @@ def test_serial_and_worker_processes_make_the_same_images(tiny_pipeline_folder: 
 
 
 def darken(folder: Path, *, value: float = 0.0) -> None:
-    """Set the decoder's last layer so that it really decodes to black (or to NaN)."""
+    """Set the decoder's last layer so that it decodes to black (or to NaN)."""
     from safetensors.torch import load_file, save_file
 
     path = folder / "vae" / "diffusion_pytorch_model.safetensors"
@@ -198,14 +198,14 @@ def darken(folder: Path, *, value: float = 0.0) -> None:
 
 @pytest.mark.parametrize("value", [0.0, float("nan")], ids=["black", "nan"])
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_a_black_image_is_refused_but_shown(value: float, copied: Path) -> None:
+def test_a_black_image_is_rejected_but_returned(value: float, copied: Path) -> None:
     darken(copied, value=value)
     results = DiffusionFactory(model=str(copied))().render([request(0), request(1)])
     assert [r.rejected_by for r in results] == ["black-image", "black-image"]
     assert all(r.image is not None and not np.asarray(r.image).any() for r in results)
 
 
-def test_what_overflows_in_half_precision_is_made_again_in_full(
+def test_images_that_overflow_in_half_precision_are_rendered_again_in_full(
     tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = DiffusionFactory(model=str(tiny_pipeline_folder), dtype="bfloat16")()
@@ -225,33 +225,33 @@ def test_what_overflows_in_half_precision_is_made_again_in_full(
     assert generator._pipeline.unet.dtype == torch.bfloat16
 
 
-def test_a_batch_too_large_for_the_memory_is_halved_and_a_single_one_says_what_to_do(
+def test_a_batch_that_exceeds_memory_is_halved_and_a_single_image_raises(
     tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [request(seed) for seed in range(5)]
     generator = DiffusionFactory(model=str(tiny_pipeline_folder))()
     expected, kind = pixels_of(generator.render(requests)), type(generator._pipeline)
-    call, room, drawn, sliced = kind.__call__, 2, [], []
+    call, limit, batch_sizes, sliced = kind.__call__, 2, [], []
 
     def small_memory(pipeline: Any, **arguments: Any) -> Any:
-        drawn.append(len(arguments["prompt"]))
+        batch_sizes.append(len(arguments["prompt"]))
         sliced.append(pipeline.vae.use_slicing)
-        if drawn[-1] > room:
+        if batch_sizes[-1] > limit:
             raise torch.OutOfMemoryError
         return call(pipeline, **arguments)
 
     monkeypatch.setattr(kind, "__call__", small_memory)
     images = np.frombuffer(b"".join(pixels_of(generator.render(requests))), dtype=np.uint8)
     wanted = np.frombuffer(b"".join(expected), dtype=np.uint8)
-    assert np.abs(images.astype(int) - wanted).max() <= 1  # other kernels: rounded otherwise
-    assert drawn == [8, 8, 4, 2, 2, 2]
+    assert np.abs(images.astype(int) - wanted).max() <= 1  # other kernels round differently
+    assert batch_sizes == [8, 8, 4, 2, 2, 2]
     assert sliced == [False] + [True] * 5
-    room = 0
+    limit = 0
     with pytest.raises(GenerationError, match=r"memory for a single image; lower .*size_px"):
         generator.render(requests)
 
 
-def test_the_hub_is_asked_only_for_what_is_not_on_this_machine(
+def test_the_hub_is_asked_only_after_the_local_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import diffusers
@@ -321,9 +321,7 @@ def parts_that_do_not_fit(folder: Path) -> None:
         parts_that_do_not_fit,
     ],
 )
-def test_a_folder_that_is_no_whole_pipeline_is_named(
-    damage: Callable[[Path], None], copied: Path
-) -> None:
+def test_a_damaged_pipeline_folder_is_named(damage: Callable[[Path], None], copied: Path) -> None:
     damage(copied)
     with pytest.raises(ModelError) as caught:
         DiffusionFactory(model=str(copied))()
@@ -334,7 +332,7 @@ def test_a_folder_that_is_no_whole_pipeline_is_named(
     assert "\n" not in message
 
 
-def test_a_hub_model_that_is_not_there_offline_is_named() -> None:
+def test_a_hub_model_missing_offline_is_named() -> None:
     with pytest.raises(ModelError, match=r"'nobody/nothing' .* hub cannot be reached"):
         DiffusionFactory(model="nobody/nothing")()
 
@@ -348,7 +346,7 @@ def test_an_unknown_scheduler_is_refused_with_examples(
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "DPMSolverMultistepScheduler"])
-def test_schedulers_are_taken_by_name(
+def test_schedulers_are_chosen_by_name(
     name: str, tiny_pipeline_folder: Path, generator: DiffusionGenerator
 ) -> None:
     other = DiffusionFactory(model=str(tiny_pipeline_folder), scheduler=name)()
@@ -360,7 +358,7 @@ def test_schedulers_are_taken_by_name(
     assert images != pixels_of(generator.render(requests))
 
 
-def test_another_size_is_made_when_it_suits_the_model(tiny_pipeline_folder: Path) -> None:
+def test_another_size_is_used_if_it_suits_the_model(tiny_pipeline_folder: Path) -> None:
     generator = DiffusionFactory(model=str(tiny_pipeline_folder), size_px=40)()
     (result,) = generator.render([request(0)])
     assert result.image is not None
@@ -369,7 +367,7 @@ def test_another_size_is_made_when_it_suits_the_model(tiny_pipeline_folder: Path
         DiffusionFactory(model=str(tiny_pipeline_folder), size_px=50)()
 
 
-def test_a_factory_comes_from_the_settings_and_goes_to_workers(tiny_pipeline_folder: Path) -> None:
+def test_a_factory_is_built_from_settings_and_can_be_pickled(tiny_pipeline_folder: Path) -> None:
     settings = GenerationConfig(size_px=64, scheduler="DDIMScheduler", dtype="bfloat16")
     factory = DiffusionFactory.from_config(settings, str(tiny_pipeline_folder), "cpu")
     assert factory == DiffusionFactory(
@@ -382,7 +380,9 @@ def test_a_factory_comes_from_the_settings_and_goes_to_workers(tiny_pipeline_fol
     assert (description.name, description.revision) == ("some/model", "abc")
 
 
-def test_the_revision_of_a_folder_is_its_content(tiny_pipeline_folder: Path, copied: Path) -> None:
+def test_the_revision_of_a_folder_is_a_hash_of_its_content(
+    tiny_pipeline_folder: Path, copied: Path
+) -> None:
     name, revision = (
         DiffusionFactory(model=str(copied)).describe().name,
         DiffusionFactory(model=str(copied)).describe().revision,

@@ -1,4 +1,4 @@
-"""Sources and texts are encoded once, and nothing comes out otherwise for it; what prompts lose."""
+"""Sources and texts are encoded once with unchanged images; truncation of long prompts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def row(value: float, numbers: int = 4) -> tuple[torch.Tensor, ...]:
     return (torch.full((1, numbers), float(value)),)
 
 
-def test_the_least_recently_used_makes_room() -> None:
+def test_the_least_recently_used_entry_is_dropped() -> None:
     cache = EncodingCache(max_bytes=3 * 16)
     for name in "abc":
         cache.put(name, row(ord(name)))
@@ -64,7 +64,7 @@ def test_the_least_recently_used_makes_room() -> None:
     assert (cache.hits, cache.misses) == (4, 2)
 
 
-def test_what_is_kept_does_not_change_with_what_it_was_made_of() -> None:
+def test_cached_tensors_are_copies() -> None:
     cache, tensor = EncodingCache(1000), torch.zeros(1, 2)
     cache.put("a", (tensor,))
     tensor += 1
@@ -77,7 +77,7 @@ FAMILIES = ["save_tiny_pipeline", "save_tiny_sdxl", "save_tiny_sd3"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_images_are_those_of_the_untouched_pipeline(
+def test_images_equal_those_of_the_pipeline_without_cache(
     family: str, models: dict[str, DiffusionGenerator], tmp_path: Path
 ) -> None:
     generator = models[family]
@@ -86,13 +86,13 @@ def test_images_are_those_of_the_untouched_pipeline(
     requests = [render_request(number) for number in range(8)]
     with torch.inference_mode():
         expected = plain(**generator._signature.arguments(requests)).images
-    for _ in range(2):  # encoded, then looked up
+    for _ in range(2):  # encoded, then from the cache
         made = generator.render(requests)
         assert [image.tobytes() for image in expected] == pixels(made)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "save_tiny_lcm"])
-def test_a_source_is_encoded_once_and_sampled_anew(
+def test_a_source_is_encoded_once_and_sampled_per_image(
     family: str, models: dict[str, DiffusionGenerator]
 ) -> None:
     generator, number = models[family], 70
@@ -117,7 +117,7 @@ def test_a_text_is_encoded_once(family: str, models: dict[str, DiffusionGenerato
     assert generator.prompt_cache.misses == misses + 1
 
 
-def test_a_kl_autoencoder_keeps_the_distribution_not_a_sample(
+def test_the_distribution_of_a_kl_autoencoder_is_cached_not_a_sample(
     models: dict[str, DiffusionGenerator],
 ) -> None:
     vae = models["save_tiny_sdxl"]._pipeline.vae
@@ -132,7 +132,7 @@ def test_a_kl_autoencoder_keeps_the_distribution_not_a_sample(
     assert vae.encode(torch.rand(2, 3, 32, 32)).latent_dist.mean.shape[0] == 2
 
 
-def test_half_precision_and_its_retry_do_not_share_what_is_kept(tiny_pipeline_folder: Path) -> None:
+def test_half_and_full_precision_have_separate_cache_entries(tiny_pipeline_folder: Path) -> None:
     generator = DiffusionFactory(model=str(tiny_pipeline_folder), dtype="bfloat16")()
     generator.render([render_request(0)])
     misses = generator.latent_cache.misses, generator.prompt_cache.misses
@@ -142,7 +142,7 @@ def test_half_precision_and_its_retry_do_not_share_what_is_kept(tiny_pipeline_fo
     assert generator.prompt_cache.misses == misses[1] + 2
 
 
-def test_a_released_generator_is_gone(tiny_pipeline_folder: Path) -> None:
+def test_a_released_generator_is_freed(tiny_pipeline_folder: Path) -> None:
     factory, executor = DiffusionFactory(model=str(tiny_pipeline_folder)), SerialExecutor()
     assert len(list(executor.map(factory, [[render_request(0)]]))) == 1
     assert executor._built is not None
@@ -157,7 +157,7 @@ def test_a_released_generator_is_gone(tiny_pipeline_folder: Path) -> None:
     assert unet() is None
 
 
-def test_a_prompt_that_loses_its_caption_is_drawn_one_that_loses_its_class_is_not(
+def test_a_truncated_caption_is_rendered_a_truncated_class_name_is_rejected(
     models: dict[str, DiffusionGenerator],
 ) -> None:
     generator = models["save_tiny_pipeline"]
@@ -167,7 +167,7 @@ def test_a_prompt_that_loses_its_caption_is_drawn_one_that_loses_its_class_is_no
         compose_prompt("x" * 67, long),  # a token a letter, 2 for start and end, 8 of "A photo of"
         compose_prompt("x" * 68, long),
         compose_prompt("x" * 68, ""),
-        "x" * 300,  # nobody knows where its class stands
+        "x" * 300,  # the position of its class name is unknown
         compose_prompt("dog", "brown"),
     ]
     reasons = [r.rejected_by for r in generator.render([render_request(0, prompt=p)
@@ -176,7 +176,7 @@ def test_a_prompt_that_loses_its_caption_is_drawn_one_that_loses_its_class_is_no
     assert generator.render([render_request(0, prompt=prompts[2])])[0].image is None
 
 
-def test_cut_prompts_are_not_complained_about(
+def test_truncated_prompts_log_no_warning(
     models: dict[str, DiffusionGenerator],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -192,11 +192,9 @@ def test_cut_prompts_are_not_complained_about(
 
 
 @pytest.mark.parametrize("save", [save_tiny_pipeline, save_tiny_sdxl, save_tiny_sd3])
-def test_the_token_limit_is_known_without_any_weights(
-    save: Callable[[Path], Path], tmp_path: Path
-) -> None:
+def test_the_token_limit_needs_no_weights(save: Callable[[Path], Path], tmp_path: Path) -> None:
     folder = save(tmp_path / "model")
-    shutil.rmtree(folder / "vae")  # so the model itself could not be loaded
+    shutil.rmtree(folder / "vae")  # the model itself cannot be loaded without it
     count, limit = token_limit(DiffusionFactory(model=str(folder)))
     assert limit == 77  # of CLIP, though the T5 of SD 3 reads more
     assert count("") == 2
@@ -205,21 +203,21 @@ def test_the_token_limit_is_known_without_any_weights(
     assert pickle.loads(pickle.dumps(count))("cat") == 5
 
 
-def test_the_bundled_model_tells_its_limit() -> None:
+def test_the_bundled_model_has_a_token_limit() -> None:
     from gendataagent.generation.tiny.model import model_folder
 
     count, limit = token_limit(DiffusionFactory(model=str(model_folder())))
     assert 3 <= count("A photo of cat, which is brown") <= limit <= 77
 
 
-def test_a_model_without_tokenizers_has_no_limit_and_a_missing_one_is_named() -> None:
+def test_a_model_without_tokenizers_has_no_limit_and_a_missing_model_is_named() -> None:
     counter = TokenCounter.of([])
     assert (counter("any text"), counter.limit) == (0, NO_LIMIT)
     with pytest.raises(ModelError, match="there is no folder"):
         token_limit(DiffusionFactory(model="./nowhere"))
 
 
-def test_kept_latents_also_serve_a_model_that_flags(tmp_path: Path) -> None:
+def test_latents_are_cached_for_a_model_with_a_safety_checker(tmp_path: Path) -> None:
     generator = DiffusionFactory(model=str(save_tiny_flagging_sd(tmp_path / "m", flags=0.0)))()
     requests = [render_request(0, seed=seed) for seed in range(3)]
     assert {r.rejected_by for r in generator.render(requests)} == {"flagged-by-safety-checker"}

@@ -1,4 +1,4 @@
-"""Which pipeline, scheduler, LoRA and size a generator has, and what is refused."""
+"""Pipeline, scheduler, LoRA and image size of a generator, and what is refused."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def scheduler(name: str, **settings: Any) -> Any:
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )  # fmt: skip
-def test_auto_keeps_the_sampler_a_model_was_distilled_for(own: Any, chosen: str) -> None:
+def test_auto_keeps_the_scheduler_a_model_was_distilled_for(own: Any, chosen: str) -> None:
     assert type(choose_scheduler(AUTO, own)).__name__ == chosen
 
 
-def test_a_scheduler_takes_over_the_models_noise_schedule_and_the_spacing_asked_for() -> None:
+def test_a_scheduler_inherits_the_noise_schedule_and_takes_the_spacing_named() -> None:
     own = scheduler("PNDMScheduler", beta_start=0.002, beta_schedule="scaled_linear")
     plain = choose_scheduler("DDIMScheduler", own)
     assert (plain.config.beta_start, plain.config.timestep_spacing) == (0.002, "leading")
@@ -83,7 +83,7 @@ def test_a_scheduler_takes_over_the_models_noise_schedule_and_the_spacing_asked_
         ("VQDiffusionScheduler", "cannot start from an image"),
     ],
 )
-def test_a_scheduler_that_does_not_suit_is_refused(name: str, says: str) -> None:
+def test_an_unsuitable_scheduler_is_refused(name: str, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         choose_scheduler(name, scheduler("PNDMScheduler"))
 
@@ -96,7 +96,7 @@ def test_a_flow_matching_model_takes_no_other_scheduler(tmp_path: Path) -> None:
     assert generator.size_px == 32
 
 
-def test_a_lora_acts_by_its_scale(tiny_pipeline_folder: Path, lora: Path) -> None:
+def test_a_lora_acts_in_proportion_to_its_scale(tiny_pipeline_folder: Path, lora: Path) -> None:
     def images(name: str, scale: float) -> np.ndarray[Any, Any]:
         factory = DiffusionFactory(model=str(tiny_pipeline_folder), lora=name, lora_scale=scale)
         made = pixels(factory().render(REQUESTS))
@@ -110,7 +110,7 @@ def test_a_lora_acts_by_its_scale(tiny_pipeline_folder: Path, lora: Path) -> Non
     assert (images(str(lora.parent), 1.0) == whole).all()  # by its folder
 
 
-def test_a_lora_is_merged_as_its_file_says(tiny_pipeline_folder: Path, lora: Path) -> None:
+def test_merged_weights_are_w_plus_scale_times_b_a(tiny_pipeline_folder: Path, lora: Path) -> None:
     from safetensors.torch import load_file
 
     layer = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -125,7 +125,7 @@ def test_a_lora_is_merged_as_its_file_says(tiny_pipeline_folder: Path, lora: Pat
     assert not any("lora" in name for name, _ in merged._pipeline.unet.named_parameters())
 
 
-def test_a_lora_of_another_base_is_refused(
+def test_a_lora_for_another_base_model_is_refused(
     tiny_pipeline_folder: Path, lora: Path, tmp_path: Path
 ) -> None:
     wide = save_tiny_lora(tmp_path / "wide", width=24)
@@ -138,7 +138,7 @@ def test_a_lora_of_another_base_is_refused(
         DiffusionFactory(model=str(sdxl), lora=str(lora))()
 
 
-def test_what_is_no_lora_is_named(tiny_pipeline_folder: Path, lora: Path, tmp_path: Path) -> None:
+def test_an_invalid_lora_is_named(tiny_pipeline_folder: Path, lora: Path, tmp_path: Path) -> None:
     def refusal(name: Path) -> str:
         with pytest.raises(ModelError) as caught:
             DiffusionFactory(model=str(tiny_pipeline_folder), lora=str(name))()
@@ -158,10 +158,10 @@ def test_what_is_no_lora_is_named(tiny_pipeline_folder: Path, lora: Path, tmp_pa
     assert "does not fit this generator" in refusal(model)
 
 
-def test_hub_names_of_a_lora_are_told_from_paths(lora: Path) -> None:
+def test_hub_names_of_a_lora_are_distinguished_from_paths(lora: Path) -> None:
     assert local_lora("owner/name") is None
     assert local_lora("owner/name/Hyper-SD15-12steps-CFG-lora.safetensors") is None
-    assert lora_revision("owner/name") == "owner/name"  # as long as it is not here
+    assert lora_revision("owner/name") == "owner/name"  # while it is not on this machine
     with pytest.raises(ModelError, match="no file or folder plain"):
         local_lora("plain")
     assert lora_revision(str(lora)) == lora_revision(str(lora.parent)) != ""
@@ -189,14 +189,14 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put_in_cache(hub_cache: Path, name: str, folder: Path, commit: str) -> None:
-    """Lay a model into the hub's cache as a download would."""
+    """Put a model into the hub's cache like a download."""
     home = hub_cache / f"models--{name.replace('/', '--')}"
     shutil.copytree(folder, home / "snapshots" / commit)
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit, encoding="utf-8")
 
 
-def test_sd_15_is_pinned_and_found_under_its_other_names(
+def test_sd_15_is_pinned_and_found_under_its_mirrors(
     hub_cache: Path, tiny_pipeline_folder: Path
 ) -> None:
     factory = DiffusionFactory(model=mirrors.STABLE_DIFFUSION_15)
@@ -216,7 +216,7 @@ def test_sd_15_is_pinned_and_found_under_its_other_names(
         assert factory().description.name == factory.model
 
 
-def test_a_revision_of_ones_own_is_looked_for_nowhere_else(
+def test_a_revision_of_the_users_own_has_no_mirrors(
     hub_cache: Path, tiny_pipeline_folder: Path
 ) -> None:
     put_in_cache(hub_cache, MIRROR, tiny_pipeline_folder, mirrors.STABLE_DIFFUSION_15_COMMIT)
@@ -245,7 +245,7 @@ def test_a_missing_file_variant_is_named(tiny_pipeline_folder: Path) -> None:
         DiffusionFactory(model=str(tiny_pipeline_folder), variant="fp16")()
 
 
-def test_a_model_too_large_for_the_device_says_so() -> None:
+def test_a_model_too_large_for_the_device_raises() -> None:
     def no_room(device: torch.device) -> None:
         raise torch.OutOfMemoryError(f"no room on {device}")
 

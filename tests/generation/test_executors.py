@@ -1,4 +1,4 @@
-"""Serial and process executors: the same images in the same order, and clean ends."""
+"""Serial and process executors: the same images in the same order, and clean shutdown."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def request(seed: int, prompt: str = "") -> RenderRequest:
 
 
 class Painter:
-    """Adds noise of the request's seed to its source; obeys a few words in the prompt."""
+    """Adds noise of the request's seed to its source; some prompts are commands."""
 
     description = ModelDescription(name="painter")
 
     def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
-        orders = {request.prompt for request in requests}
-        if DIE in orders:
-            time.sleep(0.5)  # the tasks before this one have time to end
+        commands = {request.prompt for request in requests}
+        if DIE in commands:
+            time.sleep(0.5)  # the tasks before this one finish meanwhile
             os.kill(os.getpid(), signal.SIGKILL)
-        if FAIL in orders:
+        if FAIL in commands:
             raise ModelError("the model does not fit; do this")
         images = [self._paint(request) for request in requests]
-        return images[1:] if FORGET in orders else images
+        return images[1:] if FORGET in commands else images
 
     def _paint(self, request: RenderRequest) -> Rendered:
         noise = np.random.default_rng(request.seed).integers(0, 100, (4, 4, 3))
@@ -58,7 +58,7 @@ def broken_factory() -> ImageGenerator:
 
 @dataclass(frozen=True)
 class Counted:
-    """A factory that notes how often it was called, as files in a folder."""
+    """A factory that records its calls as files in a folder."""
 
     folder: Path
 
@@ -82,7 +82,7 @@ def pixels(results: Iterator[list[Rendered]]) -> list[list[bytes]]:
     return [[r.image.tobytes() for r in task if r.image is not None] for task in results]
 
 
-def test_results_come_in_task_order_and_are_those_of_a_plain_loop(executor: Executor) -> None:
+def test_results_are_in_task_order_and_equal_those_of_a_plain_loop(executor: Executor) -> None:
     tasks = [[request(0), request(1)], [request(2)], [], [request(3), request(4), request(5)]]
     expected = pixels(iter([Painter().render(task) for task in tasks]))
     assert pixels(executor.map(Painter, tasks)) == expected
@@ -98,14 +98,14 @@ def test_a_wrong_number_of_results_is_refused(executor: Executor) -> None:
         next(results)
 
 
-def test_an_error_of_the_generator_comes_through_as_it_is(executor: Executor) -> None:
+def test_an_error_of_the_generator_is_raised_unchanged(executor: Executor) -> None:
     results = executor.map(Painter, [[request(0)], [request(1, FAIL)]])
     assert len(next(results)) == 1
     with pytest.raises(ModelError, match=r"^the model does not fit; do this$"):
         next(results)
 
 
-def test_a_model_that_cannot_be_loaded_says_so_instead_of_a_dead_worker(executor: Executor) -> None:
+def test_a_loading_error_is_raised_instead_of_a_dead_worker(executor: Executor) -> None:
     with pytest.raises(ModelError, match=r"^there is no such model; do this$"):
         list(executor.map(broken_factory, [[request(0)], [request(1)]]))
 
@@ -115,7 +115,7 @@ def test_without_tasks_nothing_is_loaded(executor: Executor, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_serial_builds_once_over_calls_until_told_to_release_or_given_another(
+def test_serial_builds_once_until_released_or_given_another_factory(
     tmp_path: Path,
 ) -> None:
     executor, factory = SerialExecutor(), Counted(tmp_path)
@@ -130,7 +130,7 @@ def test_serial_builds_once_over_calls_until_told_to_release_or_given_another(
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_worker_that_dies_is_named_and_costs_no_finished_task() -> None:
+def test_a_dead_worker_raises_and_loses_no_finished_task() -> None:
     tasks = [[request(i)] for i in range(3)] + [[request(3, DIE)]] + [[request(9)]] * 8
     done: list[list[Rendered]] = []
     with pytest.raises(GenerationError, match=r"worker died.*generation\.chunk_size"):
@@ -139,7 +139,7 @@ def test_a_worker_that_dies_is_named_and_costs_no_finished_task() -> None:
     assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[: len(done)]]))
 
 
-def test_tasks_finished_before_a_worker_died_are_not_lost_on_a_slow_reader() -> None:
+def test_a_slow_reader_still_gets_tasks_finished_before_a_worker_died() -> None:
     tasks = [[request(0)], [request(1)], [request(2)], [request(3, DIE)], [request(4)]]
     results = ProcessExecutor(2).map(Painter, tasks)
     done = [next(results)]
@@ -149,7 +149,7 @@ def test_tasks_finished_before_a_worker_died_are_not_lost_on_a_slow_reader() -> 
     assert pixels(iter(done)) == pixels(iter([Painter().render(t) for t in tasks[:3]]))
 
 
-def test_tasks_are_fetched_when_there_is_room_for_them() -> None:
+def test_tasks_are_fetched_when_the_queue_has_room() -> None:
     fetched: list[int] = []
 
     def tasks() -> Iterator[list[RenderRequest]]:

@@ -1,4 +1,4 @@
-"""Images shared between runs: made once, the same afterwards, in order, by any executor."""
+"""Images shared between runs: rendered once, then read unchanged and in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gendataagent.generation.render_cache import CachingExecutor
 
 
 class Painter:
-    """Paints a image of the request's seed; refuses every fifth, one of them without image."""
+    """Paints an image of the request's seed; rejects every fifth, one of them without an image."""
 
     description = ModelDescription(name="painter")
 
@@ -38,15 +38,15 @@ class PainterFactory:
 
 
 class Forbidden:
-    """An executor that must not be asked."""
+    """An executor that must not be used."""
 
     def map(self, factory: object, tasks: object) -> Iterator[list[Rendered]]:
         for _ in tasks:  # type: ignore[attr-defined]
-            raise GenerationError("asked")
+            raise GenerationError("used")
         yield from ()
 
     def release(self) -> None:
-        raise GenerationError("let go")
+        raise GenerationError("released")
 
 
 def request(seed: int) -> RenderRequest:
@@ -71,7 +71,9 @@ EXPECTED = plain(SerialExecutor().map(PainterFactory(), TASKS))
 
 
 @pytest.mark.parametrize("inner", [SerialExecutor(), ProcessExecutor(1)])
-def test_made_once_then_found_and_the_same_in_order(inner: Executor, tmp_path: Path) -> None:
+def test_images_are_rendered_once_then_read_in_the_same_order(
+    inner: Executor, tmp_path: Path
+) -> None:
     first = CachingExecutor(inner, tmp_path, stamp="x")
     assert plain(first.map(PainterFactory(), TASKS)) == EXPECTED
     assert (first.hits, first.misses) == (0, 10)
@@ -81,7 +83,7 @@ def test_made_once_then_found_and_the_same_in_order(inner: Executor, tmp_path: P
 
 
 @pytest.mark.parametrize("inner", [SerialExecutor(), ProcessExecutor(2)])
-def test_only_what_is_missing_is_made_wherever_it_stands(inner: Executor, tmp_path: Path) -> None:
+def test_only_missing_images_are_rendered_at_any_position(inner: Executor, tmp_path: Path) -> None:
     known = tasks_of([2], [4, 5, 6], [8, 10])
     list(CachingExecutor(inner, tmp_path, stamp="x").map(PainterFactory(), known))
     executor = CachingExecutor(inner, tmp_path, stamp="x")
@@ -89,7 +91,7 @@ def test_only_what_is_missing_is_made_wherever_it_stands(inner: Executor, tmp_pa
     assert (executor.hits, executor.misses) == (6, 4)
 
 
-def test_whatever_changes_an_image_changes_its_key(tmp_path: Path) -> None:
+def test_everything_that_changes_an_image_changes_its_key(tmp_path: Path) -> None:
     list(CachingExecutor(SerialExecutor(), tmp_path, stamp="x").map(PainterFactory(), TASKS))
     base = request(1)
     others = [
@@ -107,7 +109,7 @@ def test_whatever_changes_an_image_changes_its_key(tmp_path: Path) -> None:
     assert executor.misses == 1
 
 
-def test_an_image_without_its_record_is_made_again(tmp_path: Path) -> None:
+def test_an_image_without_its_record_is_rendered_again(tmp_path: Path) -> None:
     list(CachingExecutor(SerialExecutor(), tmp_path, stamp="x").map(PainterFactory(), TASKS))
     next(iter(sorted(tmp_path.rglob("*.json")))).unlink()
     executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")

@@ -184,7 +184,7 @@ class CachedPromptEncoder:
             for i, text in enumerate(batch):
                 found[text] = row = tuple(tensor[i : i + 1] for tensor in encoded)
                 self._cache.put((text, state), row)
-        return [row for text in texts if (row := found[text]) is not None]
+        return [entry for text in texts if (entry := found[text]) is not None]
 
 
 def _are_texts(value: Any) -> bool:
