@@ -48,7 +48,7 @@ def save_tiny_pipeline(folder: Path, *, seed: int = 0) -> Path:
 
 
 def save_tiny_flagging_sd(folder: Path, *, seed: int = 0, flags: float = 0.8) -> Path:
-    """Save a Stable Diffusion with a safety checker that flags at random.
+    """Save a Stable Diffusion whose safety checker has random concepts.
 
     Args:
         flags: threshold of the cosine to a concept: 0 flags all images, 0.8 most, 2 none.
@@ -190,7 +190,7 @@ def _autoencoder() -> Any:
         num_decoder_blocks=(1, 1, 1),
         latent_channels=4,
     )
-    # With random weights the output is around 0, where half of all values would be clipped to black.
+    # With random weights the output is around 0, and half of all values would be clipped to black.
     torch.nn.init.constant_(autoencoder.decoder.layers[-1].bias, 0.5)
     return autoencoder
 

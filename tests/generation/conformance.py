@@ -271,9 +271,7 @@ def an_image_depends_on_its_request_alone(generator: ImageGenerator, *, items: i
     assert pixels([r for pair in _pairs(requests) for r in generator.render(pair)]) == together
 
 
-def seed_source_prompt_and_strength_all_matter(
-    generator: ImageGenerator, *, items: int = ITEMS
-) -> None:
+def every_part_of_a_request_matters(generator: ImageGenerator, *, items: int = ITEMS) -> None:
     """Another seed, source, prompt or strength gives another image."""
     del items
     request = render_request(1)
@@ -307,7 +305,7 @@ GENERATOR_CHECKS: tuple[Callable[..., None], ...] = (
     images_are_one_per_request_in_order,
     images_of_nothing_are_nothing,
     an_image_depends_on_its_request_alone,
-    seed_source_prompt_and_strength_all_matter,
+    every_part_of_a_request_matters,
     odd_requests_do_not_affect_the_others,
 )
 

@@ -380,7 +380,7 @@ def test_a_factory_is_built_from_settings_and_can_be_pickled(tiny_pipeline_folde
     assert (description.name, description.revision) == ("some/model", "abc")
 
 
-def test_the_revision_of_a_folder_is_a_hash_of_its_content(
+def test_the_revision_of_a_folder_is_a_content_hash(
     tiny_pipeline_folder: Path, copied: Path
 ) -> None:
     name, revision = (

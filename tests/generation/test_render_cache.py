@@ -71,9 +71,7 @@ EXPECTED = plain(SerialExecutor().map(PainterFactory(), TASKS))
 
 
 @pytest.mark.parametrize("inner", [SerialExecutor(), ProcessExecutor(1)])
-def test_images_are_rendered_once_then_read_in_the_same_order(
-    inner: Executor, tmp_path: Path
-) -> None:
+def test_images_are_rendered_once_then_read_in_order(inner: Executor, tmp_path: Path) -> None:
     first = CachingExecutor(inner, tmp_path, stamp="x")
     assert plain(first.map(PainterFactory(), TASKS)) == EXPECTED
     assert (first.hits, first.misses) == (0, 10)
