@@ -50,7 +50,7 @@ class DistanceMeasurement:
         job = self._job
         with job.watch.measure("measure"):
             tensors = {
-                "before": self._generated("draw before"),
+                "before": self._generated("generate before"),
                 "train": self._real(job.images, self._chosen),
                 "reference": self._real(self._reference_images, self._reference),
             }
@@ -72,7 +72,7 @@ class DistanceMeasurement:
                 str(weights.parent), weight_name=weights.name, adapter_name="written"
             )
             self._pipeline.set_adapters("written", scale)
-            after_ND = self._generated("draw after")
+            after_ND = self._generated("generate after")
             self._pipeline.unload_lora_weights()
         if scale > 0 and torch.equal(after_ND, features["before"]):
             raise ModelError(
