@@ -1,11 +1,10 @@
-"""Measure how a real language model rewrites captions: what passes the guard, and how fast.
+"""Measure how a real language model rewrites captions: how many replies are valid, and its speed.
 
     python scripts/measure_rewriting.py --model FILE.gguf --captions 60 --to docs/results/NAME.md
 
-Half of the captions are those the visible-attributes captioner gives bundled images, half are
-sentences as BLIP writes them about pets, birds, flowers and food. `--model` is a folder, a GGUF
-file or a hub id. Seconds of the processor are reported next to those of the clock, since other
-work may go on beside this.
+Half of the captions are of bundled images by the visible-attributes captioner, half are sentences
+in BLIP's style about pets, birds, flowers and food. `--model` is a folder, a GGUF file or a hub id.
+Processor seconds are reported next to wall-clock seconds, since other work may run meanwhile.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from gendataagent.config import RunConfig
 from gendataagent.core.protocols import CaptionRequest, Rewrite, RewriteRequest
 from gendataagent.core.records import derive_seed
 from gendataagent.data import load_data
-from gendataagent.generation.language.building import from_config
+from gendataagent.generation.language.building import build_chat
 from gendataagent.generation.language.conversation import ChatModel, Conversation, Message
 from gendataagent.generation.language.parsing import replies_of
-from gendataagent.generation.language.rewriter import LanguageModelRewriter
-from gendataagent.generation.language.validator import Guard
+from gendataagent.generation.language.rewriter import TRIES, LanguageModelRewriter
+from gendataagent.generation.language.validator import RewriteValidator
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
 from gendataagent.generation.tiny.rewriter import AttributeRewriter
 
@@ -72,8 +71,8 @@ NATURAL = {
 
 
 @dataclass
-class Listening:
-    """Passes questions on and keeps what was answered."""
+class RecordingChat:
+    """Passes conversations on and keeps the answers."""
 
     chat: ChatModel
     answers: list[str] = field(default_factory=list)
@@ -101,13 +100,14 @@ class Listening:
         return answers
 
 
-class RememberingGuard(Guard):
-    """Guards, and keeps what was refused with its reason."""
+@dataclass(frozen=True, kw_only=True)
+class RecordingValidator(RewriteValidator):
+    """Keeps what was refused: reason, caption, reply."""
 
-    refused: list[tuple[str, str, str]]  # set below: the guard itself is frozen
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
 
     def refusal(self, reply: str, **about: Any) -> str | None:
-        reason = super().refusal(reply, **about)
+        reason = RewriteValidator.refusal(self, reply, **about)
         if reason is not None:
             self.refused.append((reason, about["caption"], reply))
         return reason
@@ -126,17 +126,13 @@ def main() -> None:
         }
     )
     settings = config.prompting
-    plain = from_config(config, "cpu", template=AttributeRewriter())
-    plain.check()
-    chat = Listening(plain.chat)
-    guard = RememberingGuard(words_at_most=settings.rewrite_words)
-    object.__setattr__(guard, "refused", [])
-    rewriter = LanguageModelRewriter(
-        chat, guard, template=AttributeRewriter(), tries=settings.rewrite_tries
-    )
+    chat = RecordingChat(build_chat(config, "cpu"))
+    chat.check()
+    validator = RecordingValidator()
+    rewriter = LanguageModelRewriter(chat, validator, template=AttributeRewriter())
     kinds = requests_by_kind(arguments.captions, arguments.rewrites)
     start_s = time.monotonic()
-    plain.chat.complete([Conversation(messages=(Message("user", "Hi"),), tokens_at_most=1)], [0])
+    chat.chat.complete([Conversation(messages=(Message("user", "Hi"),), tokens_at_most=1)], [0])
     loading_s = time.monotonic() - start_s
     start_s, start_cpu_s = time.monotonic(), time.process_time()
     requests = [request for group in kinds.values() for request in group]
@@ -157,14 +153,14 @@ def main() -> None:
         "batch_size": arguments.batch,
         "temperature": settings.rewrite_temperature,
         "top_p": settings.rewrite_top_p,
-        "tries": settings.rewrite_tries,
+        "tries": TRIES,
         "loading_s": round(loading_s, 1),
         "conversations": len(chat.answers),
         "replies": sum(len(replies_of(answer)) for answer in chat.answers),
         "by_kind": {kind: counted(pairs) for kind, pairs in outcomes.items()},
         "all": counted([pair for pairs in outcomes.values() for pair in pairs]),
         "speed": speed(kinds, arguments.rewrites, tokens, wall_s, cpu_s),
-        "samples": samples(outcomes, guard.refused),
+        "samples": samples(outcomes, validator.refused),
     }
     print(json.dumps(figures, indent=1, ensure_ascii=False))
     if arguments.to:
@@ -203,7 +199,7 @@ def _request(caption: str, name: str, names: tuple[str, ...], rewrites: int) -> 
 
 
 def counted(pairs: Sequence[tuple[RewriteRequest, tuple[Rewrite, ...]]]) -> Figures:
-    """Return what became of each rewrite asked for."""
+    """Return the outcomes of the rewrites, counted."""
     rewrites = [rewrite for _, answer in pairs for rewrite in answer]
     by_model = [rewrite for rewrite in rewrites if not rewrite.by]
     return {
@@ -217,7 +213,7 @@ def counted(pairs: Sequence[tuple[RewriteRequest, tuple[Rewrite, ...]]]) -> Figu
 
 
 def count_tokens(model: Path, answers: Sequence[str]) -> int:
-    """Return how many tokens the answers have."""
+    """Return the number of tokens of all answers."""
     from transformers import AutoTokenizer
 
     file = {"gguf_file": model.name} if model.suffix == ".gguf" else {}
@@ -228,7 +224,7 @@ def count_tokens(model: Path, answers: Sequence[str]) -> int:
 def speed(
     kinds: dict[str, list[RewriteRequest]], rewrites: int, tokens: int, wall_s: float, cpu_s: float
 ) -> Figures:
-    """Return what was done in a second, by the clock and by the processor."""
+    """Return captions, rewrites and tokens per wall-clock and per processor second."""
     captions = sum(map(len, kinds.values()))
     done = {"captions": captions, "rewrites": captions * rewrites, "tokens": tokens}
     return {
@@ -243,7 +239,7 @@ def samples(
     outcomes: dict[str, list[tuple[RewriteRequest, tuple[Rewrite, ...]]]],
     refused: Sequence[tuple[str, str, str]],
 ) -> Figures:
-    """Return accepted rewrites drawn by seed, and refused ones, two of each reason."""
+    """Return some accepted rewrites, and two refused replies of each reason, drawn by seed."""
     rng = random.Random(0)
     taken = {
         kind: [
@@ -280,10 +276,10 @@ def page(figures: Figures) -> str:
         *_table(["", *kinds], [[row, *(str(kinds[k][row]) for k in kinds)] for row in rows]),
         "",
         f"{figures['conversations']} conversations were answered with {figures['replies']} "
-        f"replies. Loading and a first word took "
-        f"{figures['loading_s']:g} s and is not part of the speed.",
+        f"replies. Loading and a first token took "
+        f"{figures['loading_s']:g} s, which the speed below leaves out.",
         "",
-        "## Why replies were not taken",
+        "## Why replies were refused",
         "",
         *_table(
             ["reason", *kinds],
@@ -297,11 +293,11 @@ def page(figures: Figures) -> str:
         "",
         *_table(["", ""], [[key, f"{value:g}"] for key, value in figures["speed"].items()]),
         "",
-        "## Some that were taken",
+        "## Samples that were taken",
         "",
         *_table(["caption", "rewrite"], figures["samples"]["taken"]),
         "",
-        "## Some that were refused",
+        "## Samples that were refused",
         "",
         *_table(["reason", "caption", "reply"], figures["samples"]["refused"]),
         "",
@@ -324,7 +320,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--machine", default="unnamed machine")
     parser.add_argument("--to", type=Path, help="Markdown page to write")
     arguments = parser.parse_args()
-    # the model's own name without the folders of this machine
+    # the model's name without the folders of this machine
     arguments.shown = [
         Path(a).name if a == str(arguments.model) else a for a in sys.argv[1:]
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible HTTP server on this machine, whose answers a test writes."""
+"""A real OpenAI-compatible HTTP server on this machine; the test writes its answers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ Question = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back: a chat completion holding `text`, unless `body` says otherwise.
+    """A response: a chat completion with `text`, or any `body`.
 
     Args:
+        wait_s: seconds before the response.
         drip_s: seconds between the bytes of the body; 0 = all at once.
+        hang_up: close the connection without a response.
+        truncate: close the connection in the middle of the body.
     """
 
     text: str | None = ""
@@ -29,6 +32,7 @@ class Reply:
     wait_s: float = 0.0
     drip_s: float = 0.0
     hang_up: bool = False
+    truncate: bool = False
 
     def to_bytes(self) -> bytes:
         if self.body is not None:
@@ -38,7 +42,7 @@ class Reply:
 
 
 def error(status: int, message: str, **headers: str) -> Reply:
-    """Return an error as OpenAI's servers write them."""
+    """Return an error response in OpenAI's format."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = json.dumps({"error": {"message": message, "type": "x", "code": None}}).encode()
     return Reply(status=status, body=body, headers=named)
@@ -46,12 +50,12 @@ def error(status: int, message: str, **headers: str) -> Reply:
 
 @dataclass
 class ChatServer:
-    """A server under way: what it was asked, and how it answers.
+    """A running server: how it answers, and what it has been sent.
 
     Args:
-        answer: called with each question and how often that very question came before.
-        models: what GET /models answers.
-        key: asked for where it is not empty.
+        answer: called with each request body and the number of earlier requests equal to it.
+        models: response to GET /models.
+        key: required unless empty.
     """
 
     answer: Callable[[Question, int], Reply]
@@ -60,14 +64,20 @@ class ChatServer:
     url: str = ""
     questions: list[Question] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    in_progress: int = 0
+    max_in_progress: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def reply_to(self, path: str, question: Question | None, authorization: str) -> Reply:
+    @property
+    def keys(self) -> list[str]:
+        """Authorization headers received, in order; "" = none."""
+        return [headers.get("authorization", "") for headers in self.headers]
+
+    def reply_to(self, path: str, question: Question | None, headers: Mapping[str, str]) -> Reply:
         with self.lock:
-            self.keys.append(authorization)
+            self.headers.append(headers)
+        authorization = headers.get("authorization", "")
         if self.key and authorization != f"Bearer {self.key}":
             return error(401, f"Incorrect API key provided: {authorization}")
         if question is None:
@@ -82,7 +92,7 @@ class ChatServer:
 
 
 def models(*names: str) -> Reply:
-    """Return the list of models a server has."""
+    """Return a response with a list of models."""
     listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in names]}
     return Reply(body=json.dumps(listed).encode())
 
@@ -103,22 +113,24 @@ def serving(
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with state.lock:
-                state.at_once += 1
-                state.most_at_once = max(state.most_at_once, state.at_once)
+                state.in_progress += 1
+                state.max_in_progress = max(state.max_in_progress, state.in_progress)
             try:
                 self._reply(json.loads(body))
             finally:
                 with state.lock:
-                    state.at_once -= 1
+                    state.in_progress -= 1
 
         def _reply(self, question: Question | None) -> None:
-            reply = state.reply_to(self.path, question, self.headers.get("Authorization", ""))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = state.reply_to(self.path, question, headers)
             time.sleep(reply.wait_s)
             if reply.hang_up:
                 self.close_connection = True
                 return
             body = reply.to_bytes()
-            with contextlib.suppress(OSError):  # the other side no longer waits
+            self.close_connection = reply.truncate
+            with contextlib.suppress(OSError):  # the client no longer waits
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
@@ -126,7 +138,7 @@ def serving(
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 if not reply.drip_s:
-                    self.wfile.write(body)
+                    self.wfile.write(body[: len(body) // 2] if reply.truncate else body)
                     return
                 for byte in body:
                     self.wfile.write(bytes([byte]))

@@ -1,7 +1,7 @@
-"""Real captioners, only minimal: built from configs, random seeded weights, saved to disk.
+"""Tiny real captioners: built from configs, seeded random weights, saved to disk.
 
-Every class is the one a user's model has, with its processor and tokenizer, so that the true
-`from_pretrained` path runs. They answer with words of a small vocabulary, in a few milliseconds.
+They have the classes, processors and tokenizers of a user's model, so that the real
+`from_pretrained` path runs. They answer with words of a small vocabulary in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _llava() -> tuple[Any, Any]:
 
 
 def _idefics3() -> tuple[Any, Any]:
-    """The architecture of SmolVLM: a image becomes more or fewer tiles by its shape."""
+    """The architecture of SmolVLM: the number of tiles depends on the shape of the image."""
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,
@@ -183,11 +183,11 @@ CHATTING = ("llava", "idefics3")
 
 
 def save_tiny_captioner(folder: Path, family: str, *, seed: int = 5) -> Path:
-    """Save a captioner of `family` with all that belongs to it to `folder`; return the folder."""
+    """Save a captioner of `family` with processor and tokenizer to `folder`; return the folder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, parts = FAMILIES[family]()
-        # As initialised, all images would get one caption.
+        # With the initial weights all images would get one caption.
         for weight in model.parameters():
             if weight.ndim > 1:
                 torch.nn.init.normal_(weight, std=0.5)

@@ -1,7 +1,7 @@
-"""A real Llama with a real byte-level tokenizer, only minimal: random weights, saved to disk.
+"""A tiny real Llama with a byte-level tokenizer: random weights, saved to disk.
 
-Its chat template and control tokens are SmolLM2's, so that what a caption must not contain is what
-it must not contain there.
+Its chat template and control tokens are those of SmolLM2, so captions must not contain the same
+tokens.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def save_tiny_llama(
 
 
 def byte_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
-    """Return a tokenizer with one token a byte, one for "th", and control tokens."""
+    """Return a tokenizer with one token per byte, one for "th", and control tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -186,8 +186,7 @@ def settings(parts: Sequence[str], scratch: Path, options: argparse.Namespace) -
         "agent": {"rounds": 1, "first_round_epoch": 2},
         "selection": {"share": options.sources / (2 * options.sources + 2)},
         "prompting": {
-            "rewrites": options.rewrites, "caption_cache": "off", "rewrite_tries": 1,
-            "dtype": options.dtype,
+            "rewrites": options.rewrites, "caption_cache": "off", "dtype": options.dtype,
         },
         "generation": {
             "num_inference_steps": options.steps if with_sd else 2,

@@ -1,4 +1,4 @@
-"""Names in the settings: what stands behind them, what "auto" means, what is refused."""
+"""Names in the settings: what they build, how "auto" is resolved, what is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_defaults_have_no_problems() -> None:
     assert list(problems(RunConfig())) == []
 
 
-def test_every_wrong_name_is_told_at_once_with_what_is_allowed() -> None:
+def test_all_unknown_names_are_reported_at_once_with_what_is_allowed() -> None:
     config = config_of(
         selection={"by": "loss"},
         filter={"by": "VOG"},
@@ -50,12 +50,14 @@ def test_every_wrong_name_is_told_at_once_with_what_is_allowed() -> None:
     assert "selection.by must be one of marginal, uniform, entropy, margin; got 'loss'" in found
     assert "filter.by must be one of vog, knn, agreement, random, none; got 'VOG'" in found
     assert (
-        "prompting.captioner must be auto, visible-attributes, none, a folder that is there, or a "
-        "hub id such as Salesforce/blip2-opt-2.7b; got 'blip'" in found
+        "prompting.captioner must be auto, visible-attributes, none, an existing folder, or a hub "
+        "id such as Salesforce/blip2-opt-2.7b; got 'blip'" in found
     )
     assert "prompting.rewriter must not be empty; use auto" in found
     assert "classifier.model: there is no folder ./nowhere" in found
-    assert any(p.startswith("generation.generator must be auto, tiny-sd, a folder") for p in found)
+    assert any(
+        p.startswith("generation.generator must be auto, tiny-sd, an existing") for p in found
+    )
     with pytest.raises(ConfigError) as caught:
         build_backends(config)
     assert list(caught.value.problems) == found
@@ -73,7 +75,7 @@ def test_every_wrong_name_is_told_at_once_with_what_is_allowed() -> None:
         ("stable-diffusion", "got 'stable-diffusion'"),
     ],
 )
-def test_a_generator_that_cannot_be_is_refused_before_anything_is_loaded(
+def test_an_impossible_generator_is_refused_before_loading(
     generator: str, says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "weights.safetensors").touch()
@@ -84,7 +86,7 @@ def test_a_generator_that_cannot_be_is_refused_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize("generator", [STABLE_DIFFUSION_15, TINY_SD, "auto"])
-def test_generators_that_may_be_are_left_to_loading(generator: str) -> None:
+def test_possible_generators_have_no_problem(generator: str) -> None:
     assert list(problems(config_of(generation={"generator": generator}))) == []
 
 
@@ -100,7 +102,7 @@ def test_generators_that_may_be_are_left_to_loading(generator: str) -> None:
         ("mps", 500, True, "microsoft/resnet-50", TINY_SD, ["bundled tiny-sd"]),
     ],
 )
-def test_auto_names_models_by_what_is_at_hand(
+def test_auto_depends_on_device_image_size_and_cached_weights(
     device: str, side_px: int, cached: bool, model: str, generator: str, notes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -113,7 +115,7 @@ def test_auto_names_models_by_what_is_at_hand(
     assert all(note in sentence for note, sentence in zip(notes, said, strict=True))
 
 
-def test_what_is_named_is_left_alone_and_deciding_twice_changes_nothing() -> None:
+def test_named_models_stay_and_resolving_twice_changes_nothing() -> None:
     named = config_of(
         classifier={"model": "a/b"},
         generation={"generator": "c/d", "dtype": "bfloat16"},
@@ -124,12 +126,12 @@ def test_what_is_named_is_left_alone_and_deciding_twice_changes_nothing() -> Non
     assert resolve_auto(once, device="cuda", typical_side_px=500) == (once, [])
 
 
-def test_without_the_agent_no_generator_is_spoken_of() -> None:
+def test_without_the_agent_no_note_mentions_the_generator() -> None:
     config = config_of(agent={"enabled": False})
     assert resolve_auto(config, device="cpu", typical_side_px=32)[1] == []
 
 
-def test_backends_are_those_the_settings_name(tiny_pipeline_folder: Path) -> None:
+def test_the_settings_choose_the_backends(tiny_pipeline_folder: Path) -> None:
     backends = build_backends(
         config_of(
             device="cpu",
@@ -148,7 +150,7 @@ def test_backends_are_those_the_settings_name(tiny_pipeline_folder: Path) -> Non
     assert isinstance(backends.generator(), DiffusionGenerator)
 
 
-def test_a_generator_in_the_home_folder_may_be_written_with_a_tilde(
+def test_a_generator_path_may_start_with_a_tilde(
     tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tiny_pipeline_folder.parent))
@@ -159,12 +161,12 @@ def test_a_generator_in_the_home_folder_may_be_written_with_a_tilde(
     assert isinstance(backends.generator(), DiffusionGenerator)
 
 
-def test_the_bundled_backends_are_those_of_their_name() -> None:
+def test_visible_attributes_names_the_bundled_backends() -> None:
     assert isinstance(CAPTIONERS["visible-attributes"](), AttributeCaptioner)
     assert isinstance(REWRITERS["visible-attributes"](), AttributeRewriter)
 
 
-def test_every_named_speaker_has_a_description_and_its_method() -> None:
+def test_every_backend_in_the_tables_has_its_name_and_method() -> None:
     for name, captioner in CAPTIONERS.items():
         assert captioner().description.name == name
         assert captioner().caption([]) == []
@@ -173,7 +175,7 @@ def test_every_named_speaker_has_a_description_and_its_method() -> None:
         assert rewriter().rewrite([]) == []
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_an_unavailable_device_is_refused() -> None:
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in {"cpu", "cuda", "mps"}
     for name in ("quantum", "" if torch.cuda.is_available() else "cuda"):
@@ -181,7 +183,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
             resolve_device(name)
 
 
-def test_runs_share_the_images_of_one_generator_and_no_other(
+def test_the_image_cache_separates_generators_and_settings(
     tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:
     def executor_of(**generation: object) -> CachingExecutor:

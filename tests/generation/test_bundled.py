@@ -1,4 +1,4 @@
-"""The bundled model and images, through the stock readers a user would take."""
+"""The bundled model and images, through the loaders a user would use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLASS_NAMES = [
 
 
 @pytest.mark.parametrize(("split", "each"), [("train", 100), ("validation", 50), ("test", 150)])
-def test_every_split_holds_as_many_of_each_class(split: str, each: int) -> None:
+def test_every_split_is_balanced(split: str, each: int) -> None:
     from datasets import Dataset
 
     rows = Dataset.from_parquet(str(cifar10_parquet(split)), keep_in_memory=True)
@@ -42,7 +42,7 @@ def test_every_split_holds_as_many_of_each_class(split: str, each: int) -> None:
     assert rows[0]["image"].mode == "RGB"
 
 
-def test_ids_keep_to_the_rows_each_split_may_use() -> None:
+def test_splits_use_only_rows_unseen_by_the_generator() -> None:
     from datasets import Dataset
 
     ids: dict[str, set[str]] = {
@@ -57,13 +57,13 @@ def test_ids_keep_to_the_rows_each_split_may_use() -> None:
     assert {name.rsplit("-", 1)[0] for name in ids["test"]} == {"cifar10-test"}
 
 
-def test_the_bundled_model_is_small_and_free_of_pickle() -> None:
+def test_the_bundled_model_is_small_and_has_no_pickle() -> None:
     files = [file for file in model_folder().rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 30 * 2**20
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt", ".md"}
 
 
-def test_the_stock_pipelines_load_it_and_make_images() -> None:
+def test_the_pipeline_of_diffusers_loads_it_and_generates() -> None:
     from diffusers import StableDiffusionImg2ImgPipeline
 
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(model_folder())
@@ -91,9 +91,7 @@ def test_every_word_of_the_captions_is_one_token() -> None:
     assert [word for word in sorted(words) if len(tokenizer.tokenize(word)) != 1] == []
 
 
-def test_missing_assets_say_where_they_should_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_assets_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "FOLDER", tmp_path)
     monkeypatch.setattr(bundled, "ASSETS", tmp_path)
     with pytest.raises(ModelError, match="reinstall gendataagent"):

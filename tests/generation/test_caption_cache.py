@@ -1,4 +1,4 @@
-"""Captions on disk: what was said once is not asked again, whatever happens to the files."""
+"""Captions on disk: none is requested twice, and damaged files cost no more than their captions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gendataagent.generation.caption_cache import CachedCaptioner, caption_folde
 
 
 class ColourCaptioner:
-    """A real captioner of the smallest kind: the colour of the first pixel, two at a time."""
+    """The smallest real captioner: the colour of the first pixel, in batches of two."""
 
     def __init__(self, name: str = "colours", revision: str = "1", **settings: str | int) -> None:
         self.description = ModelDescription(name=name, revision=revision)
@@ -61,7 +61,7 @@ class ColourCaptioner:
 
 
 class Untouchable(ColourCaptioner):
-    """Stands for a model that must not even be loaded."""
+    """A model that must not be loaded."""
 
     def caption_batches(self, requests: Sequence[CaptionRequest]) -> Iterator[Mapping[int, str]]:
         raise AssertionError(f"asked for {len(requests)} captions")
@@ -83,7 +83,7 @@ def only_file(folder: Path) -> Path:
     return path
 
 
-def test_a_second_run_does_not_touch_the_model(tmp_path: Path) -> None:
+def test_a_second_run_loads_no_model(tmp_path: Path) -> None:
     first = CachedCaptioner(ColourCaptioner(), tmp_path / "new" / "folder")
     assert first.caption(requests_of(1, 2, 3, 4, 5)) == said(1, 2, 3, 4, 5)
     assert (first.found, first.made) == (0, 5)
@@ -93,7 +93,7 @@ def test_a_second_run_does_not_touch_the_model(tmp_path: Path) -> None:
     assert first.notes == second.notes == ()
 
 
-def test_only_what_is_missing_is_asked_and_a_image_once(tmp_path: Path) -> None:
+def test_only_missing_captions_are_requested_each_once(tmp_path: Path) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(2, 4))
     inner = ColourCaptioner()
     cached = CachedCaptioner(inner, tmp_path)
@@ -111,7 +111,7 @@ def test_only_what_is_missing_is_asked_and_a_image_once(tmp_path: Path) -> None:
     ],
     ids=["name", "revision", "prompt", "tokens"],
 )  # fmt: skip
-def test_captions_of_another_model_or_setting_are_not_taken(
+def test_captions_of_another_model_or_setting_are_not_used(
     other: Untouchable, tmp_path: Path
 ) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(1))
@@ -129,7 +129,7 @@ def test_an_interrupted_captioning_loses_at_most_its_batch(tmp_path: Path) -> No
     assert sorted(again.asked) == said(5, 6)
 
 
-def test_a_torn_last_line_costs_its_caption_alone(tmp_path: Path) -> None:
+def test_a_torn_last_line_costs_only_its_caption(tmp_path: Path) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(1, 2, 3))
     path = only_file(tmp_path)
     path.write_bytes(path.read_bytes()[:-9])
@@ -137,7 +137,7 @@ def test_a_torn_last_line_costs_its_caption_alone(tmp_path: Path) -> None:
     assert CachedCaptioner(again, tmp_path).caption(requests_of(1, 2, 3, 4)) == said(1, 2, 3, 4)
     assert again.asked[-1:] == said(3)  # and 4 before it: backwards in its batch
     assert len(again.asked) == 2
-    # what was appended behind the torn line counts
+    # lines appended after the torn one are read
     untouched = CachedCaptioner(Untouchable(), tmp_path)
     assert untouched.caption(requests_of(1, 2, 3, 4)) == said(1, 2, 3, 4)
 
@@ -148,7 +148,7 @@ def test_a_torn_last_line_costs_its_caption_alone(tmp_path: Path) -> None:
      b'{"image": "KEY", "caption": null}', b'{"version": 9, "image": {"a": 1}}',
      b'{"image": "KEY", "caption": "' + b"x" * 5000 + b'"}', b"[" * 100_000],
 )  # fmt: skip
-def test_lines_that_are_no_captions_are_passed_over(line: bytes, tmp_path: Path) -> None:
+def test_lines_that_are_no_captions_are_skipped(line: bytes, tmp_path: Path) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(1))
     path = only_file(tmp_path)
     key = image_key(requests_of(2)[0].image).encode()
@@ -158,19 +158,19 @@ def test_lines_that_are_no_captions_are_passed_over(line: bytes, tmp_path: Path)
     assert inner.asked == said(2)
 
 
-def test_a_ruined_file_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_file_is_rebuilt(tmp_path: Path) -> None:
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(1, 2))
     only_file(tmp_path).write_bytes(bytes(range(256)) * 50)
     assert CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(1, 2)) == said(1, 2)
     assert CachedCaptioner(Untouchable(), tmp_path).caption(requests_of(1, 2)) == said(1, 2)
 
 
-def test_a_folder_that_cannot_be_used_is_a_note_and_no_failure(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_a_note_and_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cached = CachedCaptioner(ColourCaptioner(), tmp_path / "file" / "captions")
     assert cached.caption(requests_of(1, 2, 3)) == said(1, 2, 3)
     assert cached.caption(requests_of(3)) == said(3)
-    assert cached.made == 3  # within this run they are known all the same
+    assert cached.made == 3  # within this run they are still known
     assert any("prompting.caption_cache" in note for note in cached.notes)
     assert len(cached.notes) <= 2
 
@@ -188,7 +188,7 @@ def test_a_full_disk_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "No space left on device" in note
 
 
-def test_one_write_and_one_sync_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_one_write_and_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     synced_bytes: list[int] = []
@@ -205,7 +205,7 @@ def test_one_write_and_one_sync_a_batch(tmp_path: Path, monkeypatch: pytest.Monk
     assert synced_bytes[-1] == only_file(tmp_path).stat().st_size
 
 
-def test_what_another_process_adds_is_seen(tmp_path: Path) -> None:
+def test_captions_added_by_another_process_are_used(tmp_path: Path) -> None:
     one = CachedCaptioner(ColourCaptioner(), tmp_path)
     one.caption(requests_of(1))
     CachedCaptioner(ColourCaptioner(), tmp_path).caption(requests_of(2, 3))
@@ -234,7 +234,7 @@ def test_two_processes_can_write_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_revision_known_only_when_loaded_is_the_one_captions_go_by(tmp_path: Path) -> None:
+def test_captions_are_stored_under_the_revision_of_the_loaded_model(tmp_path: Path) -> None:
     inner = ColourCaptioner(revision="")
     inner.revision_when_loaded = "commit"
     cached = CachedCaptioner(inner, tmp_path)
@@ -245,7 +245,7 @@ def test_a_revision_known_only_when_loaded_is_the_one_captions_go_by(tmp_path: P
     assert second.caption(requests_of(1, 2, 3)) == said(1, 2, 3)
 
 
-def test_a_model_folder_with_an_odd_name_still_makes_a_file_name(tmp_path: Path) -> None:
+def test_any_model_name_gives_a_valid_file_name(tmp_path: Path) -> None:
     for name in ("org/my model: v2", "../../up", "犬", "x" * 400):
         cached = CachedCaptioner(ColourCaptioner(name), tmp_path)
         assert cached.caption(requests_of(1)) == said(1)
@@ -260,7 +260,7 @@ def test_release_reaches_the_model(tmp_path: Path) -> None:
     assert inner.released == 1
 
 
-def test_a_image_is_known_by_size_and_pixels() -> None:
+def test_the_key_of_an_image_is_its_size_and_pixels() -> None:
     image = Image.new("RGB", (6, 4), (1, 2, 3))
     same = image.copy()
     same.info["comment"] = "another file"
@@ -280,7 +280,7 @@ def test_palettes_and_depths_count() -> None:
     assert len({image_key(p) for p in (red, blue, light, lighter)}) == 4
 
 
-def test_a_image_that_cannot_be_decoded_is_not_kept(tmp_path: Path) -> None:
+def test_the_caption_of_an_unreadable_image_is_not_stored(tmp_path: Path) -> None:
     path = tmp_path / "torn.png"
     Image.effect_noise((64, 64), 80).save(path)
     path.write_bytes(path.read_bytes()[:500])
@@ -291,10 +291,10 @@ def test_a_image_that_cannot_be_decoded_is_not_kept(tmp_path: Path) -> None:
     assert len([row for row in rows if "image" in row]) == 1
 
 
-# Where
+# The folder
 
 
-def test_off_is_nowhere_and_a_path_is_that_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_is_no_folder_and_a_path_is_that_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     assert caption_folder("off") is None
     assert caption_folder("") is None
@@ -318,13 +318,13 @@ def no_home() -> Path:
     raise StorageError("no home folder")
 
 
-def test_nothing_heavy_comes_with_it() -> None:
+def test_importing_it_loads_no_torch() -> None:
     code = "import sys, gendataagent.generation.caption_cache; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers"} & set(told.stdout.split())
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers"} & set(out.stdout.split())
 
 
-def test_the_captioner_inside_is_looked_at_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_check_reaches_the_inner_captioner(tmp_path: Path) -> None:
     inner = ColourCaptioner()
     CachedCaptioner(inner, tmp_path).check()
     assert inner.asked == ["check"]

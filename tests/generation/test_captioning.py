@@ -1,4 +1,4 @@
-"""Captioners of every family of transformers, minimal but real, loaded the way a user's is."""
+"""Tiny real captioners of every family in transformers, loaded like a user's model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gendataagent.core.protocols import CaptionRequest
 from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.captioning import ImageToTextCaptioner, clean_caption
 from gendataagent.generation.captioning.cleaning import MAX_WORDS
-from gendataagent.generation.captioning.inputs import LEAST_SIDE_PX, presentable
+from gendataagent.generation.captioning.inputs import LEAST_SIDE_PX, prepare
 from tests.generation.conformance import CAPTIONER_CHECKS, caption_request
 from tests.tiny_captioners import CHATTING, FAMILIES, WORDS, save_tiny_captioner, tokenizer
 
@@ -73,7 +73,7 @@ def test_captions_are_words_about_the_image(captioner: ImageToTextCaptioner) -> 
     assert set(said) <= set(WORDS)
 
 
-def test_shapes_that_are_laid_out_otherwise_do_not_disturb_each_other(
+def test_images_of_different_shapes_do_not_affect_each_other(
     captioner: ImageToTextCaptioner,
 ) -> None:
     sizes = [(32, 32), (64, 32), (32, 64), (90, 40), (40, 40), (33, 31), (64, 32), (32, 32)]
@@ -84,7 +84,7 @@ def test_shapes_that_are_laid_out_otherwise_do_not_disturb_each_other(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_model_always_works_on_as_many_at_once(family: str, saved: Saved) -> None:
+def test_every_batch_has_the_same_size(family: str, saved: Saved) -> None:
     captioner = captioner_of(saved(family))
     captioner.caption(requests_of([noise(0)]))
     worked_on = []
@@ -101,7 +101,7 @@ def test_the_model_always_works_on_as_many_at_once(family: str, saved: Saved) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prompt_is_gone_on_from_and_not_repeated(family: str, saved: Saved) -> None:
+def test_a_prompt_is_continued_and_not_repeated(family: str, saved: Saved) -> None:
     requests = requests_of([noise(seed) for seed in range(6)])
     plain = captioner_of(saved(family)).caption(requests)
     prompted = captioner_of(saved(family), caption_prompt="red photo of").caption(requests)
@@ -111,7 +111,7 @@ def test_a_prompt_is_gone_on_from_and_not_repeated(family: str, saved: Saved) ->
 
 
 @pytest.mark.parametrize("family", CHATTING)
-def test_a_chat_is_asked_with_its_template(
+def test_a_chat_model_gets_its_template(
     family: str, saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def inputs(prompt: str) -> str:
@@ -137,7 +137,7 @@ def test_a_chat_is_asked_with_its_template(
 
 
 @pytest.mark.parametrize("family", ["blip2", *CHATTING])
-def test_what_the_model_was_given_is_no_part_of_the_caption(family: str, saved: Saved) -> None:
+def test_the_prompt_is_not_part_of_the_caption(family: str, saved: Saved) -> None:
     captioner = captioner_of(saved(family), caption_tokens=2, caption_prompt="red photo of")
     captions = captioner.caption(requests_of([noise(seed) for seed in range(4)]))
     assert max(len(text.split()) for text in captions) <= 2
@@ -151,17 +151,17 @@ def test_the_longest_caption_is_a_setting(saved: Saved) -> None:
     assert max(len(text.split()) for text in longer) > 2
 
 
-def test_half_precision_is_used_where_asked_for(saved: Saved) -> None:
+def test_half_precision_is_used_if_set(saved: Saved) -> None:
     captioner = captioner_of(saved("blip2"), dtype="bfloat16")
     assert len(captioner.caption(requests_of([noise(0), noise(1)]))) == 2
     assert captioner._ready().model.language_model.dtype == torch.bfloat16
 
 
-def test_odd_modes_and_broken_images_cost_nobody_else(saved: Saved, tmp_path: Path) -> None:
+def test_odd_modes_and_broken_images_do_not_affect_others(saved: Saved, tmp_path: Path) -> None:
     captioner = captioner_of(saved("blip2"))
     noise(9, (200, 200)).save(tmp_path / "torn.png")
-    whole = (tmp_path / "torn.png").read_bytes()
-    (tmp_path / "torn.png").write_bytes(whole[: len(whole) // 2])
+    complete = (tmp_path / "torn.png").read_bytes()
+    (tmp_path / "torn.png").write_bytes(complete[: len(complete) // 2])
     good = [noise(seed) for seed in range(3)]
     odd = [
         noise(3).convert("L"), noise(4).convert("RGBA"), noise(5).convert("P"),
@@ -180,17 +180,17 @@ def test_odd_modes_and_broken_images_cost_nobody_else(saved: Saved, tmp_path: Pa
     ("size", "shown"),
     [((1, 1), (32, 32)), ((1, 4000), (32, 256)), ((9000, 40), (320, 40)), ((40, 33), (40, 33))],
 )
-def test_specks_are_enlarged_and_strips_are_cut_to_their_middle(
+def test_tiny_images_are_enlarged_and_strips_cropped_to_their_centre(
     size: tuple[int, int], shown: tuple[int, int]
 ) -> None:
-    assert presentable(Image.new("RGB", size)).size == shown
+    assert prepare(Image.new("RGB", size)).size == shown
     strip = Image.new("RGB", (900, 40))
     strip.paste((255, 0, 0), (290, 0, 610, 40))
-    assert presentable(strip).getcolors() == [(320 * 40, (255, 0, 0))]
-    assert LEAST_SIDE_PX == 32  # CIFAR's images stay as they are
+    assert prepare(strip).getcolors() == [(320 * 40, (255, 0, 0))]
+    assert LEAST_SIDE_PX == 32  # CIFAR's images stay unchanged
 
 
-def test_release_frees_the_model_and_the_next_question_loads_it_again(saved: Saved) -> None:
+def test_release_frees_the_model_and_the_next_caption_loads_it(saved: Saved) -> None:
     import gc
     import weakref
 
@@ -232,7 +232,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(
     assert worked_on == [4, 2, 1, 1, 1, 1, 1]
 
 
-def test_no_room_for_a_single_image_says_what_to_do(
+def test_too_little_memory_for_one_image_is_reported(
     saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captioner = captioner_of(saved("blip2"))
@@ -241,7 +241,7 @@ def test_no_room_for_a_single_image_says_what_to_do(
         captioner.caption(requests_of([noise(0)]))
 
 
-def test_what_a_caption_depends_on_is_told(saved: Saved) -> None:
+def test_the_cache_settings_are_what_a_caption_depends_on(saved: Saved) -> None:
     one = captioner_of(saved("git"))
     assert one.description.name == "git"
     assert len(one.description.revision) == 16
@@ -250,7 +250,7 @@ def test_what_a_caption_depends_on_is_told(saved: Saved) -> None:
     assert captioner_of(saved("git"), batch_size=2).cache_settings == one.cache_settings
 
 
-def test_with_a_cache_it_conforms_and_a_second_run_does_not_load_it(
+def test_a_cached_captioner_conforms_and_a_second_run_loads_no_model(
     saved: Saved, tmp_path: Path
 ) -> None:
     cached = CachedCaptioner(captioner_of(saved("blip2")), tmp_path)
@@ -263,26 +263,26 @@ def test_with_a_cache_it_conforms_and_a_second_run_does_not_load_it(
 
 
 @pytest.mark.slow  # the heavy libraries once more, in a process of their own
-def test_loading_says_nothing_on_the_terminal(saved: Saved) -> None:
+def test_loading_prints_nothing(saved: Saved) -> None:
     code = (
         "import sys\nfrom tests.generation.test_captioning import *\n"
         "for folder in sys.argv[1:]:\n"
         "    assert captioner_of(folder).caption(requests_of([noise(0)])) is not None\n"
     )
     folders = [str(saved(family)) for family in ("blip2", "vit-gpt2", "llava")]
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-W", "default::UserWarning", "-c", code, *folders],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert (told.stdout, told.stderr) == ("", "")
+    assert (output.stdout, output.stderr) == ("", "")
 
 
-# What is wrong with a model is said in a sentence, before weights are loaded where that can be.
+# Faults of a model, reported before weights are loaded where possible
 
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """A BLIP-2 of its own to do damage to."""
+    """A BLIP-2 that a test may damage."""
     return save_tiny_captioner(tmp_path / "damaged", "blip2")
 
 
@@ -290,7 +290,7 @@ def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_whole_model_passes_the_check_without_its_weights(
+def test_a_complete_model_passes_the_check_without_its_weights(
     saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import transformers
@@ -336,7 +336,7 @@ def test_the_tokenizer_of_another_model_is_refused(words: int, damaged: Path) ->
         captioner_of(damaged).check()
 
 
-def test_weights_that_lack_a_part_are_refused(damaged: Path) -> None:
+def test_weights_without_a_part_are_refused(damaged: Path) -> None:
     weights = load_file(damaged / "model.safetensors")
     kept = {name: w for name, w in weights.items() if not name.startswith("language_model")}
     save_file(kept, damaged / "model.safetensors", metadata={"format": "pt"})
@@ -351,11 +351,11 @@ def test_a_model_that_would_not_see_the_images_is_refused(damaged: Path) -> None
         captioner_of(damaged, caption_prompt="a photo of").caption(requests_of([noise(0)]))
 
 
-def test_parts_that_do_not_fit_are_said_before_the_first_image(damaged: Path) -> None:
+def test_parts_that_do_not_fit_together_are_reported_before_the_first_image(damaged: Path) -> None:
     config = json.loads((damaged / "processor_config.json").read_text())
     config["image_processor"]["size"] = {"height": 24, "width": 24}
     change_json(damaged / "processor_config.json", **config)
-    with pytest.raises(ModelError, match=r"does not caption a image \(.*do not fit together"):
+    with pytest.raises(ModelError, match=r"cannot caption an image \(.*do not fit together"):
         captioner_of(damaged).caption(requests_of([noise(0)]))
 
 
@@ -367,7 +367,7 @@ def test_parts_that_do_not_fit_are_said_before_the_first_image(damaged: Path) ->
         ("not a name", "cannot load 'not a name'"),
     ],
 )
-def test_a_name_that_stands_for_nothing_is_said(name: str, said: str) -> None:
+def test_an_unknown_name_is_reported(name: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         captioner_of(name).check()
 
@@ -401,6 +401,8 @@ def test_a_name_that_stands_for_nothing_is_said(name: str, said: str) -> None:
         ("a cat<|im_end|>\n<|im_start|>system", "a cat"),
         ("[INST] a cat [/INST] [SEP]", "a cat"),
         ("a ca\u200bt\u202e on\x00 a\x1b[31m mat", "a cat on a 31m mat"),
+        ("a\xa0c\xadat\u2009on\u3000a mat\ufe0f", "a cat on a mat"),
+        ("\u3164\uffa0", ""),
         ("a `cat` {0} <b>bold</b> <script>x", "a cat 0 bold x"),
         ("a < b > c & d", "a c & d"),
         ("＜ｂ＞ full width ＜/ｂ＞", "b full width /b"),
@@ -414,7 +416,7 @@ def test_a_name_that_stands_for_nothing_is_said(name: str, said: str) -> None:
         ("\ufffd\ud800", ""),
     ],
 )  # fmt: skip
-def test_cleaning(raw: str, clean: str) -> None:
+def test_a_caption_is_cleaned(raw: str, clean: str) -> None:
     assert clean_caption(raw) == clean
 
 
@@ -423,7 +425,7 @@ def test_a_long_caption_is_cut_at_a_word() -> None:
     assert clean_caption(" ".join(words)) == " ".join(words[:MAX_WORDS])
 
 
-def test_nothing_dangerous_survives_cleaning_and_it_is_stable() -> None:
+def test_cleaning_removes_active_characters_and_is_idempotent() -> None:
     letters = np.random.default_rng(0).integers(0, 0x3000, 40_000)
     for start in range(0, len(letters), 200):
         raw = "".join(map(chr, letters[start : start + 200])) + ' <|x|> `{<&:"\\\n'

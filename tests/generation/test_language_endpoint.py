@@ -1,4 +1,4 @@
-"""The endpoint backend against a real HTTP server: what goes out, what comes back, what fails."""
+"""The endpoint backend against a real HTTP server: requests, answers and failures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from gendataagent.config import PromptingConfig
 from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 from gendataagent.generation.language.conversation import Conversation, Message
 from gendataagent.generation.language.endpoint import EndpointChat
-from gendataagent.generation.language.transport import Endpoint, wait_asked_for
+from gendataagent.generation.language.transport import wait_asked_for
 from tests.chat_server import ChatServer, Question, Reply, error, models, serving
 
 KEY = "sk-secret-0123456789"
@@ -26,12 +27,10 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def chat(url: str, **changes: Any) -> EndpointChat:
-    settings: dict[str, Any] = {
-        "model": "tiny", "timeout_s": 5.0, "concurrency": 2, "retries": 2, "first_wait_s": 0.01,
-        **changes,
-    }  # fmt: skip
-    return EndpointChat(Endpoint(url=url, **settings), temperature=0.7, top_p=0.9)
+def chat(url: str, *, first_wait_s: float = 0.01, **changes: Any) -> EndpointChat:
+    settings = {"url": url, "model": "tiny", "timeout_s": 5.0, "concurrency": 2, "retries": 2}
+    named = {f"endpoint_{name}": value for name, value in {**settings, **changes}.items()}
+    return EndpointChat(PromptingConfig(**named), first_wait_s=first_wait_s)
 
 
 def conversation(text: str) -> Conversation:
@@ -52,7 +51,7 @@ def server() -> Iterator[ChatServer]:
         yield running
 
 
-def test_answers_come_in_order_whatever_takes_how_long() -> None:
+def test_answers_keep_the_order_of_the_conversations() -> None:
     def slow_first(question: Question, _: int) -> Reply:
         text = question["messages"][-1]["content"]
         return Reply(text, wait_s=0.2 if text == "0" else 0.0)
@@ -64,7 +63,7 @@ def test_answers_come_in_order_whatever_takes_how_long() -> None:
     assert answers == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_what_is_asked_is_what_was_meant(server: ChatServer) -> None:
+def test_a_request_holds_model_messages_and_sampling_settings(server: ChatServer) -> None:
     seed = 2**62 + 5
     assert chat(server.url).complete([conversation("hello")], [seed]) == ["hello 5"]
     assert server.questions == [
@@ -85,15 +84,15 @@ def test_what_is_asked_is_what_was_meant(server: ChatServer) -> None:
     assert server.keys == [""]
 
 
-def test_nothing_asked_is_nothing_sent(server: ChatServer) -> None:
+def test_no_conversation_sends_no_request(server: ChatServer) -> None:
     assert chat(server.url).complete([], []) == []
     assert server.questions == []
 
 
-def test_no_more_questions_at_once_than_allowed() -> None:
+def test_concurrency_is_limited() -> None:
     with serving(lambda question, _: Reply("x", wait_s=0.05)) as running:
         chat(running.url, concurrency=3).complete([conversation(str(n)) for n in range(9)], [0] * 9)
-        assert running.most_at_once == 3
+        assert running.max_in_progress == 3
 
 
 @pytest.mark.parametrize(
@@ -107,10 +106,12 @@ def test_no_more_questions_at_once_than_allowed() -> None:
         Reply(body=b'{"choices": [{"message": "hello"}]}'),
         Reply(body=b"[" * 100_000),
         Reply(hang_up=True),
+        Reply("half", truncate=True),
+        Reply(body=b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"}),
     ],
     ids=lambda reply: f"{reply.status} {(reply.body or b'')[:20]!r}",
 )
-def test_what_may_pass_is_asked_again_and_then_said(failure: Reply) -> None:
+def test_transient_failures_are_retried_then_reported(failure: Reply) -> None:
     passes_at = 2
 
     def fails(question: Question, before: int) -> Reply:
@@ -127,18 +128,18 @@ def test_what_may_pass_is_asked_again_and_then_said(failure: Reply) -> None:
         assert str(failure.status) in str(caught.value)
 
 
-def test_waits_grow_and_retry_after_is_kept_to() -> None:
+def test_waits_double_and_retry_after_is_honoured() -> None:
     def busy(question: Question, before: int) -> Reply:
-        if question["messages"][-1]["content"] == "told":
+        if question["messages"][-1]["content"] == "named":
             return error(429, "x", Retry_After="0.3") if before == 0 else Reply("ok")
         return error(503, "x") if before < 3 else Reply("ok")
 
     with serving(busy) as running:
-        assert chat(running.url).complete([conversation("told")], [0]) == ["ok"]
+        assert chat(running.url).complete([conversation("named")], [0]) == ["ok"]
         assert running.times_s[1] - running.times_s[0] >= 0.3
         running.times_s.clear()
         assert chat(running.url, retries=3, first_wait_s=0.1).complete(
-            [conversation("untold")], [0]
+            [conversation("not named")], [0]
         ) == ["ok"]
         first, second, third = (
             b - a for a, b in zip(running.times_s, running.times_s[1:], strict=False)
@@ -148,16 +149,16 @@ def test_waits_grow_and_retry_after_is_kept_to() -> None:
     assert third >= 0.2
 
 
-def test_a_server_that_wants_hours_is_not_waited_for() -> None:
+def test_a_retry_after_of_hours_ends_the_run() -> None:
     with (
         serving(lambda question, _: error(429, "quota used up", Retry_After="7200")) as running,
-        pytest.raises(GenerationError, match=r"quota used up.*alone for 7200 s"),
+        pytest.raises(GenerationError, match=r"quota used up.*Retry-After: 7200 s"),
     ):
         chat(running.url, retries=9).complete([conversation("x")], [0])
     assert len(running.questions) == 1
 
 
-def test_one_failed_question_ends_the_others_soon() -> None:
+def test_one_rejected_request_ends_the_others_at_once() -> None:
     def fails(question: Question, _: int) -> Reply:
         bad = question["messages"][-1]["content"] == "0"
         return error(422, "unknown field seed") if bad else error(503, "busy")
@@ -173,23 +174,23 @@ def test_one_failed_question_ends_the_others_soon() -> None:
 
 
 @pytest.mark.parametrize("slow", [Reply("x", wait_s=1.0), Reply("x", drip_s=0.05)])
-def test_slow_answers_are_given_up_on(slow: Reply) -> None:
+def test_slow_answers_time_out(slow: Reply) -> None:
     with serving(lambda question, _: slow) as running:
         start = time.monotonic()
-        with pytest.raises(GenerationError, match=r"no whole answer within 0\.3 s"):
+        with pytest.raises(GenerationError, match=r"no complete answer within 0\.3 s"):
             chat(running.url, timeout_s=0.3, retries=0).complete([conversation("x")], [0])
         assert time.monotonic() - start < 0.9
 
 
-def test_an_endless_answer_is_not_read_to_its_end() -> None:
+def test_the_size_of_an_answer_is_limited() -> None:
     with (
         serving(lambda question, _: Reply("x" * (5 << 20))) as running,
-        pytest.raises(GenerationError, match="broke off"),
+        pytest.raises(GenerationError, match="more than 4 MiB"),
     ):
         chat(running.url, retries=0).complete([conversation("x")], [0])
 
 
-def test_an_answer_without_words_is_empty() -> None:
+def test_an_answer_without_text_is_empty() -> None:
     filtered = Reply(status=400, body=b'{"error": {"code": "content_filter", "message": "no"}}')
     with serving(lambda question, before: Reply(None) if before else filtered) as running:
         one = chat(running.url)
@@ -206,7 +207,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyP
             lambda: chat(running.url).check(),
             lambda: chat(running.url).complete([conversation("x")], [0]),
         ):
-            with pytest.raises(ModelError, match=r"the key in it is not accepted") as caught:
+            with pytest.raises(ModelError, match=r"the server rejects the key in it") as caught:
                 ask()
             chain: BaseException | None = caught.value
             while chain is not None:
@@ -219,7 +220,54 @@ def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyP
         assert KEY not in repr(vars(one))
 
 
-def test_no_other_key_is_found_by_itself(
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_long_error_of_any_kind_is_limited_too(status: int) -> None:
+    body = b'{"error": "' + b"x" * (5 << 20) + b'"}'
+    with (
+        serving(lambda question, _: Reply(status=status, body=body)) as running,
+        pytest.raises(GenerationError, match="more than 4 MiB"),
+    ):
+        chat(running.url, retries=0).complete([conversation("x")], [0])
+
+
+def test_a_damaged_key_is_reported_without_repeating_it(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("sk-torn\nsecret", "sk-torn…secret"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with pytest.raises(ModelError, match=r"OPENAI_API_KEY .*copy the key again") as caught:
+            chat(server.url).complete([conversation("x")], [0])
+        assert "torn" not in f"{caught.value} {caught.value.__context__}"
+    assert server.headers == []
+
+
+def test_only_our_own_headers_are_sent(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-another-server")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-another-server")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer x\nApi-Key: y")
+    chat(server.url).complete([conversation("x")], [0])
+    (sent,) = server.headers
+    assert sent.keys() - {"connection", "x-stainless-raw-response"} == {
+        "host", "user-agent", "accept-encoding", "content-type", "content-length",
+    }  # fmt: skip
+
+
+def test_proxies_come_from_the_environment_and_must_be_usable(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    chat(server.url).check()  # NO_PROXY names this machine
+    monkeypatch.setenv("NO_PROXY", "elsewhere")
+    with pytest.raises(ModelError, match=r"cannot be reached.*Start the server"):
+        chat(server.url).check()
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://me:sesame@127.0.0.1:9")
+    with pytest.raises(ModelError, match=r"check this address, and the proxies") as caught:
+        chat(server.url).check()
+    assert "sesame" not in f"{caught.value} {caught.value.__context__}"
+
+
+def test_netrc_is_not_read(
     server: ChatServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -241,7 +289,7 @@ def test_a_check_costs_nothing_and_finds_the_model(server: ChatServer) -> None:
 @pytest.mark.parametrize(
     "listing", [error(404, "no"), Reply(body=b"not json"), Reply(body=b"{}"), models()]
 )
-def test_without_a_list_of_models_one_token_is_asked_for(listing: Reply) -> None:
+def test_without_a_list_of_models_one_token_is_requested(listing: Reply) -> None:
     with serving(echo, models_reply=listing) as running:
         chat(running.url).check()
         assert [question["max_tokens"] for question in running.questions] == [1]
@@ -250,23 +298,23 @@ def test_without_a_list_of_models_one_token_is_asked_for(listing: Reply) -> None
             chat(running.url).check()
 
 
-def test_nothing_listening_is_said_before_anything_is_done() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(ModelError, match=r"connection refused.*Start the server.*localhost:8000"):
+    with pytest.raises(ModelError, match=r"Connection refused.*Start the server.*localhost:8000"):
         chat(url).check()
-    with pytest.raises(GenerationError, match=r"connection refused.*asked 3 times"):
+    with pytest.raises(GenerationError, match=r"Connection refused.*asked 3 times"):
         chat(url).complete([conversation("x")], [0])
 
 
-def test_a_redirect_is_not_followed_with_the_key() -> None:
+def test_redirects_are_not_followed() -> None:
     moved = Reply(status=308, body=b"", headers={"Location": "http://127.0.0.1:1/v1"})
     with serving(echo, models_reply=moved) as running:
-        with pytest.raises(ModelError, match=r"sends on to 'http://127\.0\.0\.1:1/v1'"):
+        with pytest.raises(ModelError, match=r"redirects to 'http://127\.0\.0\.1:1/v1'"):
             chat(running.url).check()
         running.answer = lambda question, _: moved
-        with pytest.raises(ModelError, match="sends on to"):
+        with pytest.raises(ModelError, match="redirects to"):
             chat(running.url).complete([conversation("x")], [0])
 
 
@@ -276,16 +324,18 @@ def test_a_redirect_is_not_followed_with_the_key() -> None:
         ({"url": ""}, "base address"),
         ({"url": "localhost:8000/v1"}, "base address"),
         ({"url": "ftp://host/v1"}, "base address"),
+        ({"url": "http://host:port/v1"}, "base address"),
+        ({"url": "http://[::1/v1"}, "base address"),
         ({"url": "http://me:sesame@host/v1"}, "no user, password"),
         ({"url": "http://host/v1?key=sesame"}, "no user, password"),
-        ({"model": ""}, "must name the model"),
+        ({"model": ""}, "must name one of the server"),
     ],
 )
-def test_addresses_that_cannot_work_are_refused_without_repeating_secrets(
-    changes: dict[str, str], problem: str
+def test_an_unusable_address_is_refused_without_repeating_secrets(
+    changes: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
-        Endpoint(url=changes.get("url", "http://host/v1"), model=changes.get("model", "tiny"))
+        chat(changes.pop("url", "http://host/v1"), **changes)
     assert "sesame" not in str(caught.value)
 
 

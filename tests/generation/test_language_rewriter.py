@@ -1,7 +1,8 @@
-"""From captions to rewrites: asked, guarded, asked again, replaced and counted."""
+"""From captions to rewrites: asked, validated, asked again, replaced and counted."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from gendataagent.config import RunConfig
+from gendataagent.config import PromptingConfig, RunConfig
 from gendataagent.core.errors import ConfigError, ModelError
 from gendataagent.core.protocols import Rewrite, RewriteRequest
-from gendataagent.core.records import ModelDescription
-from gendataagent.generation.language.building import from_config
+from gendataagent.generation.backends import build_backends
+from gendataagent.generation.language.building import build_chat
 from gendataagent.generation.language.endpoint import EndpointChat
 from gendataagent.generation.language.local import LocalChat
 from gendataagent.generation.language.rewriter import LanguageModelRewriter
-from gendataagent.generation.language.transport import Endpoint
-from gendataagent.generation.language.validator import Guard
+from gendataagent.generation.language.validator import RewriteValidator
 from gendataagent.generation.prompts import names_another_class
 from gendataagent.generation.tiny.rewriter import AttributeRewriter
 from tests.chat_server import ChatServer, Question, Reply, error, serving
@@ -45,11 +45,13 @@ def request(*seeds: int, caption: str = CAPTION) -> RewriteRequest:
     return RewriteRequest(caption=caption, class_name="beagle", seeds=seeds, class_names=CLASSES)
 
 
-def rewriter(server: ChatServer, *, tries: int = 3, **guard: Any) -> LanguageModelRewriter:
-    endpoint = Endpoint(url=server.url, model="tiny", retries=0, timeout_s=5)
-    chat = EndpointChat(endpoint, temperature=0.7, top_p=0.9)
+def rewriter(server: ChatServer, *, tries: int = 3, **limits: Any) -> LanguageModelRewriter:
+    settings = PromptingConfig(
+        endpoint_url=server.url, endpoint_model="tiny", endpoint_retries=0, endpoint_timeout_s=5
+    )
+    validator = RewriteValidator(words_at_most=12, **limits)
     return LanguageModelRewriter(
-        chat, Guard(words_at_most=12, **guard), template=AttributeRewriter(), tries=tries
+        EndpointChat(settings), validator, template=AttributeRewriter(), tries=tries
     )
 
 
@@ -183,8 +185,9 @@ def settings(**prompting: Any) -> RunConfig:
 @pytest.fixture(scope="module")
 def local(llama: Path) -> LanguageModelRewriter:
     torch.set_num_threads(1)
-    config = settings(rewriter=str(llama), batch_size=4, rewrite_words=5, rewrite_tries=2)
-    return from_config(config, "cpu", template=AttributeRewriter())
+    chat = build_chat(settings(rewriter=str(llama), batch_size=4), "cpu")
+    validator = RewriteValidator(words_at_most=5)
+    return LanguageModelRewriter(chat, validator, template=AttributeRewriter(), tries=2)
 
 
 @pytest.mark.parametrize("check", REWRITER_CHECKS, ids=lambda check: str(check.__name__))
@@ -202,27 +205,44 @@ def test_noise_never_becomes_a_prompt(local: LanguageModelRewriter) -> None:
 
 
 def test_settings_choose_between_this_machine_and_a_server(llama: Path) -> None:
-    here = from_config(settings(rewriter=str(llama)), "cpu", template=AttributeRewriter())
-    assert isinstance(here.chat, LocalChat)
-    assert here.description.name == "tiny-llama"
+    here = build_chat(settings(rewriter=str(llama)), "cpu")
+    assert isinstance(here, LocalChat)
+    assert here.name == "tiny-llama"
     with serving(in_turn()) as server:
         config = settings(rewriter="endpoint", endpoint_url=server.url, endpoint_model="tiny")
-        there = from_config(config, "cpu", template=AttributeRewriter())
-        assert isinstance(there.chat, EndpointChat)
-        assert there.description == ModelDescription(name="tiny")
+        there = build_chat(config, "cpu")
+        assert isinstance(there, EndpointChat)
+        assert (there.name, there.revision) == ("tiny", "")
         there.check()
     with pytest.raises(ConfigError) as caught:
-        from_config(settings(rewriter="endpoint"), "cpu", template=AttributeRewriter())
+        build_chat(settings(rewriter="endpoint"), "cpu")
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("build", [build_chat, lambda config, device: build_backends(config)])
+def test_a_missing_openai_client_is_reported_before_anything_is_asked(
+    build: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    for module in ("endpoint", "transport"):
+        monkeypatch.delitem(sys.modules, f"gendataagent.generation.language.{module}")
+    with serving(in_turn()) as server:
+        config = settings(rewriter="endpoint", endpoint_url=server.url, endpoint_model="tiny")
+        with pytest.raises(ModelError, match=r"openai.*pip install 'gendataagent\[endpoint\]'"):
+            build(config, "cpu")
+        assert server.keys == []
 
 
 def test_settings_reach_the_server() -> None:
     with serving(in_turn(numbered(GOOD[0]))) as server:
         config = settings(
             rewriter="endpoint", endpoint_url=server.url, endpoint_model="tiny",
-            rewrite_temperature=0.3, rewrite_top_p=0.5, rewrite_words=10,
+            rewrite_temperature=0.3, rewrite_top_p=0.5,
         )  # fmt: skip
-        from_config(config, "cpu", template=AttributeRewriter()).rewrite([request(1)])
+        one = LanguageModelRewriter(
+            build_chat(config, "cpu"), RewriteValidator(), template=AttributeRewriter()
+        )
+        one.rewrite([request(1)])
     (question,) = server.questions
     assert (question["temperature"], question["top_p"]) == (0.3, 0.5)
-    assert question["max_tokens"] == 20
+    assert question["max_tokens"] == 52  # 30 words of 1.6 tokens and a line of 4

@@ -1,25 +1,26 @@
-"""What may become a prompt: the guard, the words it compares, and answers taken apart."""
+"""What may become a prompt: the validator, the words it compares, and how answers are split."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.generation.language.parsing import replies_of
-from gendataagent.generation.language.validator import Guard
+from gendataagent.generation.language.validator import RewriteValidator
 from gendataagent.generation.language.wording import content_words, subject_of
 from gendataagent.generation.prompts import compose_prompt, names_another_class
 
 CAPTION = "a small brown dog sitting on grass"
 CLASSES = ("beagle", "cat", "siamese cat", "orange")
-GUARD = Guard(words_at_most=15)
+VALIDATOR = RewriteValidator(words_at_most=15)
 
 
 def refusal(reply: str, *, caption: str = CAPTION, class_name: str = "beagle") -> str | None:
-    return GUARD.refusal(reply, caption=caption, class_name=class_name, class_names=CLASSES)
+    return VALIDATOR.refusal(reply, caption=caption, class_name=class_name, class_names=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ def refusal(reply: str, *, caption: str = CAPTION, class_name: str = "beagle") -
         "a small brown dog with an orange collar sitting on grass",
         "a small brown dog sitting on grass without a leash",
         "a small brown dog sitting on grass near a café",
+        "a small\xa0brown dog\nsitting on\u2028wet grass",
+        "\ufeffa small brown d\u200bog \u202esitting on wet grass",
     ],
 )
 def test_small_changes_pass(reply: str) -> None:
@@ -47,8 +50,14 @@ def test_small_changes_pass(reply: str) -> None:
         (" \t", "empty"),
         ("...", "empty"),
         ("a small brown dog\x00 sitting on wet grass", "control characters"),
-        ("a small brown dog\nsitting on wet grass", "control characters"),
-        ("a small brown dog \u202esitting on wet grass", "control characters"),
+        ("a small brown dog\x07 sitting on wet grass", "control characters"),
+        ("a small brown dog \ue000sitting on wet grass", "control characters"),
+        ("\xa0\u200b\u2028", "empty"),
+        ("\u3164\uffa0", "empty"),
+        ("a small brown c\u200bat sitting on grass", "another class"),
+        ("a small brown c\xadat sitting on grass", "another class"),
+        ("a\xa0small\u2009brown\u3000dog\tsitting on grass", "same as the caption"),
+        ("a small brown dog sitting on grass <\u200b|im_end|>", "markup"),
         ("a small <b>brown</b> dog sitting on grass", "markup"),
         ("a small brown dog sitting on grass <|im_end|>", "markup"),
         ("a small brown dog sitting on grass see https://x.y", "markup"),
@@ -85,21 +94,21 @@ def test_small_changes_pass(reply: str) -> None:
         ),
     ],
 )
-def test_everything_else_is_refused_with_its_reason(reply: str, reason: str) -> None:
-    guard = Guard(words_at_most=17)
-    got = guard.refusal(reply, caption=CAPTION, class_name="beagle", class_names=CLASSES)
+def test_other_replies_are_refused_with_their_reason(reply: str, reason: str) -> None:
+    validator = RewriteValidator(words_at_most=17)
+    got = validator.refusal(reply, caption=CAPTION, class_name="beagle", class_names=CLASSES)
     assert got == reason
 
 
-def test_a_reply_is_not_taken_twice() -> None:
+def test_the_same_reply_is_refused_the_second_time() -> None:
     taken = ["a small brown dog sitting on wet grass"]
     reply = "A small brown dog sitting on wet grass."
     about = {"caption": CAPTION, "class_name": "beagle"}
-    assert GUARD.refusal(reply, **about) is None
-    assert GUARD.refusal(reply, **about, taken=taken) == "same as another rewrite"
+    assert VALIDATOR.refusal(reply, **about) is None
+    assert VALIDATOR.refusal(reply, **about, taken=taken) == "same as another rewrite"
 
 
-def test_the_whole_prompt_must_fit_the_text_encoder() -> None:
+def test_the_complete_prompt_must_fit_the_text_encoder() -> None:
     asked: list[str] = []
 
     def count(prompt: str) -> int:
@@ -110,8 +119,8 @@ def test_the_whole_prompt_must_fit_the_text_encoder() -> None:
     about = {"caption": CAPTION, "class_name": "beagle"}
     fits = 2 + len(compose_prompt("beagle", reply).split())
     for limit, reason in ((fits, None), (fits - 1, "too many tokens"), (0, None)):
-        guard = Guard(words_at_most=15, count_tokens=count, token_limit=limit)
-        assert guard.refusal(reply, **about) == reason
+        validator = RewriteValidator(words_at_most=15, count_tokens=count, token_limit=limit)
+        assert validator.refusal(reply, **about) == reason
     assert asked == [compose_prompt("beagle", reply)] * 2
 
 
@@ -130,19 +139,19 @@ def test_the_whole_prompt_must_fit_the_text_encoder() -> None:
         ("一只棕色的小狗坐在草地上", "犬", "一只棕色的小狗坐在湿草地上", None),
         ("一只棕色的小狗坐在草地上", "犬", "a brown dog on grass", "other script"),
         ("собака на траве", "beagle", "собака на мокрой траве", None),
-        # what the caption says itself is no fault
+        # allowed because the caption says it too
         ("a dog on a sofa with no cat", "cat", "a dog on a red sofa with no cat", None),
         ("a sentence written on a wall", "beagle", "a sentence written on a brick wall", None),
         ("le chien est dans la rue", "beagle", "le chien est dans la rue en hiver", None),
-        # the class name is as good as the caption's own word
+        # the class name may replace the caption's subject
         ("a cat lying on a bed", "siamese cat", "a siamese lying on a bed", None),
     ],
 )
-def test_what_counts_depends_on_the_caption(
+def test_the_decision_depends_on_the_caption(
     caption: str, class_name: str, reply: str, reason: str | None
 ) -> None:
     names = (class_name, "goldfish")
-    got = GUARD.refusal(reply, caption=caption, class_name=class_name, class_names=names)
+    got = VALIDATOR.refusal(reply, caption=caption, class_name=class_name, class_names=names)
     assert got == reason
 
 
@@ -164,27 +173,32 @@ INJECTED = (
 
 
 @pytest.mark.parametrize("reply", INJECTED)
-def test_an_obedient_model_still_gets_nothing_through(reply: str) -> None:
+def test_replies_to_injected_instructions_are_refused(reply: str) -> None:
     for line in (reply, *replies_of(reply)):
         assert refusal(line) is not None
 
 
 @given(st.text(max_size=80))
-def test_what_passes_is_always_a_safe_prompt(reply: str) -> None:
+@example("0\xa0")
+@example("\u3164")
+@example("\u202e0\ufeff")
+def test_valid_replies_make_safe_prompts(reply: str) -> None:
     for text in (reply, f"a small brown dog {reply} sitting on grass"):
         if refusal(text) is None:
-            assert text.isprintable()
+            prompt = compose_prompt("beagle", text)
+            assert prompt.isprintable()
+            assert normalize_whitespace(prompt) == prompt
             assert not set(text) & set("<>{}[]|\\`")
-            assert len(text.split()) <= 15
+            assert len(normalize_whitespace(text).split()) <= 15
             assert names_another_class(text, "beagle", CLASSES) is None
-            assert {"dog", "beagle"} & content_words(text)
+            assert {"dog", "beagle"} & content_words(prompt)
 
 
 WORDS = ("a", "brown", "dog", "cat", "sitting", "on", "wet", "grass", "not", "no", "instead", "of")
 
 
 @given(st.lists(st.sampled_from(WORDS)))
-def test_no_order_of_words_brings_another_class_in(words: list[str]) -> None:
+def test_no_order_of_words_mentions_another_class(words: list[str]) -> None:
     text = " ".join(words)
     if refusal(text) is None:
         assert "cat" not in words
@@ -192,10 +206,10 @@ def test_no_order_of_words_brings_another_class_in(words: list[str]) -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.lists(st.text(), max_size=3))
-def test_the_guard_always_decides(
+def test_any_reply_gets_a_decision(
     reply: str, caption: str, class_name: str, names: list[str]
 ) -> None:
-    reason = GUARD.refusal(reply, caption=caption, class_name=class_name, class_names=names)
+    reason = VALIDATOR.refusal(reply, caption=caption, class_name=class_name, class_names=names)
     assert reason is None or reason
 
 
@@ -240,9 +254,12 @@ LINES = ["a dog on wet grass", "a dog at dusk", "a dog, seen from above"]
         f"```json\n{json.dumps(LINES)}\n```",
         "<think>1. a cat\nHmm.</think>\n1. a dog on wet grass\n2. a dog at dusk\n"
         "3. a dog, seen from above",
+        "\ufeff1.\xa0“a\xa0dog on wet grass”\u200b\u20282.\u3000a d\xadog at dusk\r\n"
+        "\u200f3.\ta dog, seen\u2009from above\x85",
+        "\ufeff" + json.dumps([f"\xa0{line}\u2028" for line in LINES], ensure_ascii=False),
     ],
 )
-def test_answers_of_every_usual_form_are_read(answer: str) -> None:
+def test_answers_of_every_common_form_are_read(answer: str) -> None:
     assert replies_of(answer) == LINES
 
 
@@ -263,12 +280,10 @@ def test_numbers_inside_a_line_stay() -> None:
 
 @given(st.text())
 def test_any_answer_is_read_into_single_lines(answer: str) -> None:
-    assert all(
-        "\n" not in reply for reply in replies_of(answer) if not answer.startswith(("[", "{"))
-    )
+    assert all("\n" not in reply for reply in replies_of(answer))
 
 
 @given(st.lists(st.from_regex(r"[a-z]+( [a-z]+){1,6}", fullmatch=True), min_size=1, max_size=12))
-def test_numbered_lines_come_back_as_written(lines: list[str]) -> None:
+def test_numbered_lines_are_returned_unchanged(lines: list[str]) -> None:
     numbered = "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
     assert replies_of(numbered) == lines

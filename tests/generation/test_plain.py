@@ -1,4 +1,4 @@
-"""The controls: no caption, and a caption handed back unchanged."""
+"""The controls: no caption, and an unchanged caption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_no_caption_is_one_empty_text_per_image() -> None:
     assert NoCaption().caption([]) == []
 
 
-def test_the_same_caption_comes_back_once_per_seed() -> None:
+def test_the_same_caption_is_returned_once_per_seed() -> None:
     requests = [
         RewriteRequest(caption="brown", class_name="cat", seeds=(1, 2)),
         RewriteRequest(caption="", class_name="cat", seeds=(3,)),

@@ -1,4 +1,4 @@
-"""The class is always in the prompt, and never another one."""
+"""Every prompt has its class; other classes are found in captions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.data.class_names import readable_class_name
 from gendataagent.generation.prompts import (
     compose_prompt,
@@ -45,14 +46,20 @@ def test_a_folder_name_becomes_words(folder: str, words: str) -> None:
         ("a {caption} %s", "A photo of great dane, which is a {caption} %s"),
     ],
 )
-def test_the_prompt_is_the_papers(caption: str, prompt: str) -> None:
+def test_the_prompt_has_the_format_of_the_paper(caption: str, prompt: str) -> None:
     assert compose_prompt("great_dane", caption) == prompt
+
+
+def test_prompts_have_no_invisible_characters() -> None:
+    name, caption = "\ufeffgreat\xa0_da\u200bne\u2029", "\u202eon\u3000gr\xadass\u3164.\xa0"
+    assert compose_prompt(name, caption) == "A photo of great dane, which is on grass"
 
 
 @given(st.text(min_size=1), st.text())
 def test_every_prompt_starts_with_the_class(class_name: str, caption: str) -> None:
     prompt = compose_prompt(class_name, caption)
-    assert prompt.startswith(f"A photo of {readable_class_name(class_name)}")
+    name = readable_class_name(normalize_whitespace(class_name))
+    assert prompt.startswith(f"A photo of {name}")
 
 
 CLASSES = ("cat", "great dane", "green frog", "frog", "Kätzchen", "c++")
@@ -74,10 +81,12 @@ CLASSES = ("cat", "great dane", "green frog", "frog", "Kätzchen", "c++")
         (unicodedata.normalize("NFD", "ein KÄTZCHEN"), "cat", "Kätzchen"),
         ("written in c++", "cat", "c++"),
         ("in c major", "cat", None),
+        ("a c\u200bat\xa0on grass", "frog", "cat"),
+        ("a great\u2003dane", "cat", "great dane"),
         ("", "cat", None),
     ],
 )
-def test_another_class_is_found_as_a_whole_word(caption: str, own: str, other: str | None) -> None:
+def test_other_classes_match_complete_words(caption: str, own: str, other: str | None) -> None:
     assert names_another_class(caption, own, CLASSES) == other
 
 
@@ -89,14 +98,14 @@ def test_another_class_is_found_as_a_whole_word(caption: str, own: str, other: s
         ("dish", "dishes"), ("goose", "geese"),
     ],
 )  # fmt: skip
-def test_plurals_and_singulars_are_each_others_way_back(one: str, many: str) -> None:
+def test_plural_and_singular_are_inverse(one: str, many: str) -> None:
     assert plural(one) == many
     assert singular(many) == one
     assert singular(one) == one
 
 
 @pytest.mark.parametrize("word", ["iris", "bus", "grass", "walrus", "gas", "chess", "news"])
-def test_words_that_only_look_like_plurals_stay_or_at_least_keep_their_start(word: str) -> None:
+def test_a_singular_is_a_prefix_of_words_that_look_like_plurals(word: str) -> None:
     assert word.startswith(singular(word))
 
 
@@ -132,5 +141,5 @@ def test_plurals_hyphens_unspaced_scripts_and_colours(
 
 
 @given(st.sampled_from(["cat", "great dane", "green frog"]), st.text(max_size=20))
-def test_the_own_class_is_never_another(own: str, words: str) -> None:
+def test_the_own_class_is_not_another_class(own: str, words: str) -> None:
     assert names_another_class(f"{words} {own}", own, (own,)) is None

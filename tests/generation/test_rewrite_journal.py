@@ -1,4 +1,4 @@
-"""Rewrites written down as they come in, read back after a crash, and counted."""
+"""Rewrites appended as they arrive, read back after a crash, and counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST = {
 SECOND = {"c": Rewrite(text="grey", refusals=("empty",))}
 
 
-def test_what_was_added_is_read_back_and_counted(tmp_path: Path) -> None:
+def test_rewrites_are_read_back_and_counted(tmp_path: Path) -> None:
     journal = RewriteJournal(tmp_path / "rounds" / "rewrites.jsonl")
     assert (journal.read(), journal.counts()) == ({}, {})
     journal.add(FIRST)

@@ -1,4 +1,4 @@
-"""Attributes read off painted images whose look is known, and how words and values pair up."""
+"""Attributes of painted images with known answers, and their wordings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 from gendataagent.core.protocols import CaptionRequest
 from gendataagent.generation.tiny.attributes import (
     Band,
+    downscale,
     measure,
     read_attributes,
     subject_and_background_colour,
-    thumbnail,
 )
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
 from gendataagent.generation.tiny.vocabulary import (
@@ -79,7 +79,7 @@ def test_light_framing_and_position_follow_the_image() -> None:
     assert read_attributes(mirrored).position == "right"
 
 
-def test_background_tells_a_plain_wall_from_noise() -> None:
+def test_plain_and_busy_backgrounds_differ() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert read_attributes(Image.fromarray(np.kron(noise, np.ones((8, 8, 1))).astype(np.uint8)))
     busy = Image.fromarray(noise[::2, ::2]).resize((32, 32), Image.Resampling.NEAREST)
@@ -88,7 +88,7 @@ def test_background_tells_a_plain_wall_from_noise() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P", "1"])
-def test_any_mode_and_size_can_be_read(mode: str) -> None:
+def test_any_mode_and_size_is_accepted(mode: str) -> None:
     for size in ((1, 1), (32, 32), (500, 37)):
         attributes = read_attributes(Image.new("RGB", size, (120, 75, 40)).convert(mode))
         assert attributes.subject_colour in COLOURS
@@ -105,14 +105,14 @@ def test_size_hardly_matters() -> None:
 
 def test_measurements_are_finite_on_a_flat_image() -> None:
     with np.errstate(all="raise"):
-        pixels_HWC = thumbnail(Image.new("RGB", (32, 32), (0, 0, 0)))
+        pixels_HWC = downscale(Image.new("RGB", (32, 32), (0, 0, 0)))
         assert subject_and_background_colour(pixels_HWC) == ("black", "black")
         measured = measure(pixels_HWC)
     for field in fields(measured):
         assert np.isfinite(getattr(measured, field.name)), field.name
 
 
-def test_a_band_says_nothing_between_its_limits() -> None:
+def test_a_band_is_none_between_its_limits() -> None:
     band = Band(0.2, 0.4, "low", "high")
     assert [band.read(x) for x in (0.1, 0.2, 0.4, 0.5)] == ["low", None, None, "high"]
 
@@ -124,7 +124,7 @@ def test_wordings_are_unambiguous_and_match_the_attributes() -> None:
     assert not [wording for wording in MEANING if "," in wording or wording != wording.lower()]
 
 
-def test_a_caption_can_be_read_back_and_is_never_too_long() -> None:
+def test_a_caption_can_be_parsed_and_is_not_too_long() -> None:
     everything = Attributes(
         "brown", "green", "dark", "vivid", "close", "busy", "warm", "high", "left", "fine"
     )
@@ -133,7 +133,7 @@ def test_a_caption_can_be_read_back_and_is_never_too_long() -> None:
     assert dict(MEANING[part] for part in phrases).items() <= everything.named().items()
 
 
-def test_the_captioner_keeps_order_and_ignores_its_neighbours() -> None:
+def test_a_caption_depends_only_on_its_image() -> None:
     images = [painted((200, 20, 20), GREEN), painted((10, 10, 10), (250, 250, 250))]
     requests = [CaptionRequest(image=p, class_name="frog", seed=i) for i, p in enumerate(images)]
     captioner = AttributeCaptioner()

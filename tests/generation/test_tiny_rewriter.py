@@ -40,7 +40,7 @@ def test_a_rewrite_changes_one_or_two_attributes_and_never_the_subject() -> None
         assert after["subject_colour"] == "brown"
 
 
-def test_the_same_seeds_give_the_same_words_whatever_the_batch() -> None:
+def test_the_same_seeds_give_the_same_words_in_any_batch() -> None:
     requests = [
         RewriteRequest(caption=CAPTION, class_name="frog", seeds=(1, 2, 3)),
         RewriteRequest(caption="a dog on a sofa", class_name="dog", seeds=(1, 2, 3)),
@@ -48,11 +48,11 @@ def test_the_same_seeds_give_the_same_words_whatever_the_batch() -> None:
     together = AttributeRewriter().rewrite(requests)
     assert together == [AttributeRewriter().rewrite([request])[0] for request in requests]
     assert AttributeRewriter().rewrite([]) == []
-    # Known answer: guards against salted hashing and against silent changes of REVISION's words.
+    # Known answer: fails on salted hashing and on changed words under the same REVISION.
     assert rewrites(CAPTION, (0, 1, 2)) == KNOWN_REWRITES
 
 
-def test_free_text_is_kept_and_its_place_not_contradicted() -> None:
+def test_free_text_stays_and_its_place_is_not_contradicted() -> None:
     for text in rewrites("a small bear sitting in a green field.", range(60)):
         kept, *added = text.split(SEPARATOR)
         assert kept == "a small bear sitting in a green field"
@@ -60,13 +60,13 @@ def test_free_text_is_kept_and_its_place_not_contradicted() -> None:
         assert all(MEANING[part][0] not in ("background_colour", "background") for part in added)
 
 
-def test_paraphrases_of_an_attribute_are_replaced_not_contradicted() -> None:
+def test_other_wordings_of_an_attribute_are_replaced() -> None:
     assert (
         apply_changes(["black", "seen at dusk"], [("light", "bright")]) == "black, in bright light"
     )
 
 
-def test_a_full_caption_makes_room_for_the_change() -> None:
+def test_a_full_caption_drops_a_phrase_for_the_change() -> None:
     full = (
         "brown, on a green background, in dim light, with vivid colours, seen close up, "
         "with a busy background"
@@ -76,7 +76,7 @@ def test_a_full_caption_makes_room_for_the_change() -> None:
         assert text.startswith("brown, on a ")
 
 
-def test_room_is_made_without_giving_up_the_subject_even_if_it_comes_last() -> None:
+def test_the_subject_is_never_dropped() -> None:
     others = (
         "in dim light, with vivid colours, seen close up, with a busy background, in warm light"
     )

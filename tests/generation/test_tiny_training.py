@@ -1,4 +1,4 @@
-"""The scripts that make the bundled model: checkpoints, schedule, tokenizer, duplicates."""
+"""The scripts that train the bundled model: checkpoints, schedule, tokenizer, duplicates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_by_the_clock() -> None:
     assert over.factor(50) == pytest.approx(0.01)
 
 
-def test_every_word_of_the_vocabulary_is_one_token_and_any_string_is_read(tmp_path: Path) -> None:
+def test_words_of_the_vocabulary_are_one_token_and_other_strings_are_bytes(tmp_path: Path) -> None:
     from tiny_text import PROMPT_TOKENS, build_tokenizer, save_tokenizer, vocabulary_texts
     from transformers import CLIPTokenizer
 
@@ -90,7 +90,7 @@ def test_the_longest_training_prompts_fit_the_text_encoder() -> None:
     assert max(len(tokenizer(prompt).input_ids) for prompt in prompts) <= PROMPT_TOKENS
 
 
-def test_repeated_and_mirrored_images_are_found_and_others_are_not() -> None:
+def test_only_repeated_and_mirrored_images_are_found() -> None:
     from cifar10 import near_duplicate_rows
 
     rng = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_repeated_and_mirrored_images_are_found_and_others_are_not() -> None:
     assert near_duplicate_rows(images, references).tolist() == [3, 7]
 
 
-def test_the_first_rows_of_each_class_are_taken_or_the_shortage_is_named() -> None:
+def test_the_first_rows_of_each_class_are_taken_or_a_shortage_is_reported() -> None:
     from make_slice import first_rows_a_class
 
     labels = np.arange(40) % 10
@@ -115,7 +115,7 @@ def test_the_first_rows_of_each_class_are_taken_or_the_shortage_is_named() -> No
 
 
 @pytest.mark.slow
-def test_the_unet_stage_goes_on_from_its_checkpoint_and_can_be_exported(tmp_path: Path) -> None:
+def test_the_unet_stage_resumes_from_its_checkpoint_and_can_be_exported(tmp_path: Path) -> None:
     from diffusers import AutoencoderTiny, StableDiffusionPipeline
     from tiny_autoencoder import CONFIG
     from tiny_export import export_pipeline

@@ -38,7 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def paper_config(small: RunConfig, models: dict[str, str], cache: Path, **more: Any) -> RunConfig:
     tree = small.to_dict()
     tree["prompting"] |= {
-        **models, "caption_tokens": 6, "rewrites": 2, "rewrite_tries": 2, "batch_size": 4,
+        **models, "caption_tokens": 6, "rewrites": 2, "batch_size": 4,
         "caption_cache": str(cache),
     }  # fmt: skip
     tree["adaptation"] |= {

@@ -10,30 +10,30 @@ from gendataagent.core.devices import AUTO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptingConfig:
-    """How images become prompts."""
+    """Captions, rewrites and the models that write them."""
 
     captioner: str = setting(
         AUTO,
-        "visible-attributes (bundled, no model), none (the class name alone), or a hub id or path "
-        "of an image-to-text model of transformers; auto = visible-attributes",
+        "visible-attributes (bundled, no model), none (only the class name), or hub id or path of "
+        "an image-to-text model of transformers; auto = visible-attributes",
         source="BLIP-2 [S]; which one is open [?]",
     )
     captioner_revision: str = setting("", "hub revision of the captioner; empty = the newest")
     caption_prompt: str = setting(
-        "", "text the captioner is given to go on from or to answer; empty = none, as BLIP-2 wants"
+        "", "text for the captioner to continue or answer; empty = none, as BLIP-2 expects"
     )
     caption_tokens: int = setting(
         40, "longest caption", unit="token", source="[?]", at_least=1, at_most=200
     )
     caption_cache: str = setting(
         AUTO,
-        "folder where captions are kept by image and captioner, for all runs; off = nowhere; "
-        "auto = $GENDATAAGENT_CACHE, else the user's cache folder",
+        "folder that keeps captions by image and captioner, for all runs; off = none; auto = "
+        "$GENDATAAGENT_CACHE, else the user's cache folder",
         affects_results=False,
     )
     rewriter: str = setting(
         AUTO,
-        "visible-attributes (bundled, no model), none (keep the caption), a hub id or path of a "
+        "visible-attributes (bundled, no model), none (keep the caption), hub id or path of a "
         "causal language model of transformers, or endpoint: an OpenAI-compatible server; auto = "
         "visible-attributes",
         source="Llama-2 [R]; size open [?]",
@@ -46,23 +46,14 @@ class PromptingConfig:
         at_least=1,
     )
     rewrite_temperature: float = setting(
-        0.7, "how freely the language model chooses words; 0 = its likeliest", source="[?]",
+        0.7, "sampling temperature of the language model; 0 = greedy", source="[?]",
         at_least=0, at_most=2,
     )  # fmt: skip
     rewrite_top_p: float = setting(
-        0.9, "share of probability words are drawn from", source="[?]", above=0, at_most=1
-    )
-    rewrite_words: int = setting(
-        30, "longest rewrite that passes the guard", unit="word", at_least=3, at_most=60
-    )
-    rewrite_tries: int = setting(
-        3,
-        "times the language model is asked before the template rewriter takes over",
-        at_least=1,
-        at_most=20,
+        0.9, "nucleus sampling: probability mass to draw from", source="[?]", above=0, at_most=1
     )
     batch_size: int = setting(
-        8, "images or conversations a captioner or language model works on at once", at_least=1
+        8, "images or conversations per batch of captioner or language model", at_least=1
     )
     dtype: str = setting(
         AUTO,
@@ -72,18 +63,18 @@ class PromptingConfig:
     endpoint_url: str = setting(
         "", "base address of the OpenAI-compatible server, such as http://localhost:8000/v1"
     )
-    endpoint_model: str = setting("", "name of the model to ask the server for")
+    endpoint_model: str = setting("", "the server's name of the model")
     endpoint_key_variable: str = setting(
-        "OPENAI_API_KEY", "environment variable that holds the server's key, if it wants one"
+        "OPENAI_API_KEY", "environment variable with the server's key, if it needs one"
     )
     endpoint_timeout_s: float = setting(
         60.0, "longest wait for one answer", unit="s", above=0, affects_results=False
     )
     endpoint_concurrency: int = setting(
-        4, "questions under way at once", at_least=1, at_most=256, affects_results=False
+        4, "requests in progress at once", at_least=1, at_most=256, affects_results=False
     )
     endpoint_retries: int = setting(
-        4, "times a failed question is asked again, waiting longer each time", at_least=0,
+        4, "retries of a failed request, with growing waits", at_least=0,
         at_most=20, affects_results=False,
     )  # fmt: skip
 

@@ -1,8 +1,15 @@
-"""Which class stands behind which name in the settings, and what "auto" means here.
+"""The tables of captioners, rewriters and generators: from a name in the settings to an object.
 
-To add a captioner, rewriter or generator: write its class in a new file of backends/ and add one
-line to the table below. A name that is in no table is a model on disk or on a hub. Nothing heavy is
-imported before a backend is built.
+To add one:
+
+1. Write its class in a new module of this package. `core.protocols` has the interface: `Captioner`,
+   `PromptRewriter` or `ImageGenerator`. Give it a `check` method (see `Checked`) if something can
+   be wrong with it before its first use.
+2. Add a function here that imports and returns it, so that nothing heavy is imported early.
+3. Add a line with its name to `CAPTIONERS`, `REWRITERS` or `GENERATORS`.
+4. Run the checks of tests/generation/conformance.py on it.
+
+A name in no table is a model on disk or on a hub.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, Pro
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.caption_cache import CachedCaptioner, caption_folder
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.language.building import ENDPOINT
 from gendataagent.generation.render_cache import CachingExecutor
 
 if TYPE_CHECKING:
@@ -28,24 +36,30 @@ if TYPE_CHECKING:
 TINY_SD = "tiny-sd"
 STABLE_DIFFUSION_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 VISIBLE_ATTRIBUTES = "visible-attributes"
-ENDPOINT = "endpoint"
 EXAMPLE_CAPTIONER = "Salesforce/blip2-opt-2.7b"
 EXAMPLE_REWRITER = "meta-llama/Llama-2-7b-chat-hf"
 
 
 @runtime_checkable
 class Checked(Protocol):
-    """A part that can be looked at before anything is loaded."""
+    """A captioner, rewriter or generator factory that can be checked before a run starts.
+
+    The method is optional: parts without it are used unchecked.
+    """
 
     def check(self) -> None:
-        """Raise `ModelError` for what can be known to be wrong."""
+        """Raise `ModelError` for every fault that shows without loading weights."""
         ...
 
 
 class GeneratorFactory(Protocol):
-    """Builds an image generator, in this process or in a worker; must be picklable."""
+    """Builds the image generator. It is pickled and sent to worker processes, so it holds names and
+    settings, no loaded model.
+    """
 
-    def __call__(self) -> ImageGenerator: ...
+    def __call__(self) -> ImageGenerator:
+        """Load and return the generator."""
+        ...
 
     def describe(self) -> ModelDescription:
         """Return which model it builds, without loading it."""
@@ -54,7 +68,7 @@ class GeneratorFactory(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
-    """The models of a run and where they run. A user's own take the place of any of them."""
+    """The models of a run and the executor that renders with them; each can be your own object."""
 
     captioner: Captioner
     rewriter: PromptRewriter
@@ -90,11 +104,11 @@ def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
     from gendataagent.generation.diffusion import DiffusionFactory
     from gendataagent.generation.tiny.model import model_folder
 
-    wanted = config.generation.generator
-    named = model_folder() if wanted == TINY_SD else Path(wanted).expanduser()
+    name = config.generation.generator
+    folder = model_folder() if name == TINY_SD else Path(name).expanduser()
     return DiffusionFactory.from_config(
         config.generation,
-        str(named) if named.exists() else wanted,
+        str(folder) if folder.exists() else name,
         device,
         trust_remote_code=config.trust_remote_code,
     )
@@ -110,16 +124,14 @@ def _image_to_text(config: RunConfig, device: str) -> Captioner:
 
 def _language_model(config: RunConfig, device: str) -> PromptRewriter:
     from gendataagent.generation.diffusion.prompts import token_limit
-    from gendataagent.generation.language.building import from_config
+    from gendataagent.generation.language.building import build_chat
+    from gendataagent.generation.language.rewriter import LanguageModelRewriter
+    from gendataagent.generation.language.validator import RewriteValidator
 
+    chat = build_chat(config, device)  # first: it costs nothing and fails for a missing package
     count_tokens, limit = token_limit(_diffusion(config, device))
-    return from_config(
-        config,
-        device,
-        template=_visible_attributes_rewriter(),
-        count_tokens=count_tokens,
-        token_limit=limit,
-    )
+    validator = RewriteValidator(count_tokens=count_tokens, token_limit=limit)
+    return LanguageModelRewriter(chat, validator, template=_visible_attributes_rewriter())
 
 
 CAPTIONERS: Mapping[str, Callable[[], Captioner]] = {
@@ -136,7 +148,7 @@ GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = {
 
 
 def name_problems(config: RunConfig) -> Iterator[str]:
-    """Yield a sentence for each name in the settings that stands for nothing; loads nothing."""
+    """Yield a sentence for each unknown name in the settings; loads nothing."""
     prompting, generation = config.prompting, config.generation
     yield from _name_problems(
         "prompting.captioner", prompting.captioner, CAPTIONERS, EXAMPLE_CAPTIONER
@@ -163,7 +175,7 @@ def path_problems(key: str, name: str) -> Iterator[str]:
 def _name_problems(
     key: str, name: str, known: Iterable[str], example: str, *, index_file: str = ""
 ) -> Iterator[str]:
-    """Yield what is wrong with the name of a bundled part, a folder or a hub id."""
+    """Yield what is wrong with a name: one of the tables, a folder or a hub id."""
     faults = list(path_problems(key, name))
     yield from faults
     if faults or name in (AUTO, *known):
@@ -178,13 +190,13 @@ def _name_problems(
         )
     elif not place.exists() and "/" not in name:
         yield (
-            f"{key} must be {AUTO}, {', '.join(known)}, a folder that is there, or a hub id such "
-            f"as {example}; got {name!r}"
+            f"{key} must be {AUTO}, {', '.join(known)}, an existing folder, or a hub id such as "
+            f"{example}; got {name!r}"
         )
 
 
 def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
-    """Return the settings with "auto" decided for captioner, rewriter, generator and its dtype."""
+    """Return the settings with "auto" resolved for captioner, rewriter, generator and its dtype."""
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = config.generation.generator
     if generator == AUTO:
@@ -203,15 +215,15 @@ def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
 
 
 def build_backends(config: RunConfig) -> Backends:
-    """Return the backends the settings name; the generator itself is loaded when first used.
+    """Return the backends that the settings name; models are loaded at their first use.
 
     Raises:
-        ConfigError: a name stands for nothing.
-        ModelError: the bundled generator is not where it should be.
+        ConfigError: a name is unknown, or an endpoint's address cannot work.
+        ModelError: an optional package or the bundled generator is missing.
     """
-    found = list(name_problems(config))
-    if found:
-        raise ConfigError(found)
+    problems = list(name_problems(config))
+    if problems:
+        raise ConfigError(problems)
     device = resolve_device(config.device)
     config = with_backends_chosen(config, device)
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
@@ -232,15 +244,16 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
     executor = ProcessExecutor(settings.workers) if settings.workers else SerialExecutor()
     if not settings.image_cache:
         return executor
-    what: tuple[object, ...] = (
+    depends_on: tuple[object, ...] = (
         generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device,
         settings.batch_size,
     )  # fmt: skip
-    return CachingExecutor(executor, Path(settings.image_cache).expanduser(), stamp=repr(what))
+    folder = Path(settings.image_cache).expanduser()
+    return CachingExecutor(executor, folder, stamp=repr(depends_on))
 
 
 def stable_diffusion_is_here() -> bool:
-    """Return whether SD 1.5, in the state that is asked for, is on this machine already."""
+    """Return whether SD 1.5, at the commit used here, is on this machine."""
     from gendataagent.generation.diffusion import DiffusionSpec
     from gendataagent.generation.diffusion.mirrors import with_mirrors
 

@@ -1,7 +1,7 @@
 """Captions kept on disk by image and captioner, so that a second run costs nothing.
 
-One file a captioner and its settings, one JSON object a line. Lines are only ever appended, several
-processes may do so at once, and a line that is torn or unknown costs its caption alone.
+One file per captioner and settings, one JSON object per line. Lines are only appended, by several
+processes at once if need be; a torn or unknown line costs only its own caption.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from gendataagent.core.errors import StorageError
 from gendataagent.core.protocols import Captioner, CaptionRequest
 
 OFF = "off"
-_LONGEST_CAPTION = 2000  # letters; a longer one was not written by this module
+_LONGEST_CAPTION = 2000  # characters; a longer one was not written by this module
 
 
 class CacheableCaptioner(Captioner, Protocol):
-    """A captioner whose captions depend on image, model and a few settings alone."""
+    """A captioner whose captions depend only on image, model and `cache_settings`."""
 
     cache_settings: Mapping[str, str | int]
 
     def check(self) -> None:
-        """Raise `ModelError` for what can be known to be wrong without loading the model."""
+        """Raise `ModelError` for faults that show without loading weights."""
         ...
 
     def caption_batches(self, requests: Sequence[CaptionRequest]) -> Iterator[Mapping[int, str]]:
@@ -42,17 +42,17 @@ class CacheableCaptioner(Captioner, Protocol):
 
 
 class CachedCaptioner:
-    """Asks the captioner inside only for images that it has not seen, in any run.
+    """Asks the inner captioner only for images without a cached caption from any run.
 
-    Each batch is on disk before the next begins. Where the folder cannot be used, captions go on
-    without it, and `notes` says so.
+    Each batch is on disk before the next begins. Where the folder cannot be used, captioning
+    continues without it, and `notes` says so.
 
     Args:
-        folder: where the files of all captioners lie.
+        folder: holds the files of all captioners.
 
     Attributes:
-        found: images whose caption was there; made: those the captioner was asked for.
-        notes: sentences a person should see.
+        found: images with a cached caption; made: those the captioner was asked for.
+        notes: sentences for the user.
     """
 
     def __init__(self, inner: CacheableCaptioner, folder: Path) -> None:
@@ -67,13 +67,13 @@ class CachedCaptioner:
         self.notes: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Look at the captioner inside before anything is loaded."""
+        """Check the inner captioner without loading weights."""
         self._inner.check()
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per image; the model inside is loaded only if one is not known."""
+        """Return one caption per image; the model is loaded only if one is missing."""
         self._read()
-        # A image that cannot be decoded has no key; it goes by its place here, and is not kept.
+        # An image that cannot be decoded has no key: its position is used, and it is not kept.
         keys = [image_key(r.image) or f"#{place}" for place, r in enumerate(requests)]
         captions = {key: self._known[key] for key in keys if key in self._known}
         places = {key: place for place, key in enumerate(keys) if key not in captions}
@@ -89,21 +89,21 @@ class CachedCaptioner:
         return [captions[key] for key in keys]
 
     def release(self) -> None:
-        """Let go of the model inside; it is loaded again when needed."""
+        """Release the inner model; it is loaded again when needed."""
         self._inner.release()
 
     def _path_now(self) -> Path:
-        """Return the file of the captioner as it is known now.
+        """Return the file for the captioner's current description.
 
-        A model that had to be downloaded has its revision only then; the file goes by that.
+        A hub model's revision, part of the file's name, may be known only after its download.
         """
         self.description = self._inner.description
-        what = {
+        depends_on = {
             "name": self.description.name,
             "revision": self.description.revision,
             **self._inner.cache_settings,
         }
-        digest = hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8)
+        digest = hashlib.blake2b(json.dumps(depends_on, sort_keys=True).encode(), digest_size=8)
         slug = re.sub(r"[^A-Za-z0-9.-]+", "-", self.description.name)[-60:].strip("-.")
         path = self._folder / f"{slug or 'captioner'}-{digest.hexdigest()}.jsonl"
         if path != self._path:
@@ -111,7 +111,7 @@ class CachedCaptioner:
         return path
 
     def _read(self) -> None:
-        """Learn what the file holds beyond what was read of it; other processes add to it too."""
+        """Read what was appended since the last time, by other processes too."""
         path = self._path_now()
         try:
             with open(path, "rb") as stream:
@@ -120,11 +120,11 @@ class CachedCaptioner:
         except FileNotFoundError:
             return
         except OSError as error:
-            self._note(f"Kept captions cannot be read ({error}); they are made again.")
+            self._note(f"Cached captions cannot be read ({error}); they are recomputed.")
             return
-        whole = new.rpartition(b"\n")[0]  # behind it: a line that is torn, or being written
-        self._read_bytes += len(whole)
-        self._known.update(_entries(whole))
+        complete = new.rpartition(b"\n")[0]  # after it: a line that is torn, or being written
+        self._read_bytes += len(complete)
+        self._known.update(_entries(complete))
 
     def _keep(self, captions: Mapping[str, str]) -> None:
         """Append a batch in one piece and make it durable."""
@@ -135,15 +135,15 @@ class CachedCaptioner:
         piece = "\n".join(["", *lines, ""]).encode()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: one write, which other processes that append cannot come in between.
+            # Unbuffered, so that the piece is one write and no other process can append inside it.
             with open(path, "ab", buffering=0) as stream:
                 if stream.write(piece) < len(piece):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(stream.fileno())
         except OSError as error:
             self._note(
-                f"Captions cannot be kept in {path.parent} ({error.strerror or error}), so another "
-                "run makes them again; name another folder with prompting.caption_cache."
+                f"Captions cannot be cached in {path.parent} ({error.strerror or error}), so other "
+                "runs recompute them; set another folder with prompting.caption_cache."
             )
 
     def _note(self, sentence: str) -> None:
@@ -152,9 +152,9 @@ class CachedCaptioner:
 
 
 def image_key(image: Image.Image) -> str:
-    """Return a hash of a image's size and pixels; "" for one that cannot be decoded."""
+    """Return a hash of an image's size and pixels, "" if it cannot be decoded."""
     try:
-        # the numbers of a palette image say nothing without its palette
+        # palette indices mean nothing without their palette
         plain = image.convert("RGBA") if image.mode in ("P", "PA") else image
         pixels = plain.tobytes()
     except (OSError, SyntaxError, ValueError):  # truncated, broken
@@ -166,7 +166,7 @@ def image_key(image: Image.Image) -> str:
 
 
 def caption_folder(setting: str) -> Path | None:
-    """Return the folder that `prompting.caption_cache` stands for, or None for nowhere."""
+    """Return the folder that `prompting.caption_cache` names, None for no cache."""
     if setting in (OFF, ""):
         return None
     if setting != AUTO:

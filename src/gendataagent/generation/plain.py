@@ -1,4 +1,4 @@
-"""The do-nothing captioner and rewriter: the controls of the prompt steps."""
+"""The controls of the prompt steps: a captioner and a rewriter that change nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NoCaption:
 
 
 class SameCaption:
-    """Hands each caption back unchanged; only the seed then tells images of one source apart."""
+    """Returns each caption unchanged; images of one source then differ by seed alone."""
 
     description = ModelDescription(name="none")
 

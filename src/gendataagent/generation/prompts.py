@@ -1,4 +1,4 @@
-"""The words around a caption, and the guard that keeps the class in the prompt."""
+"""From class name and caption to a prompt, and the check for names of other classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Sequence
 
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.data.class_names import readable_class_name
 
 # The format of the paper [S]; the class name leads because captioners miss fine-grained names and
@@ -13,62 +14,69 @@ from gendataagent.data.class_names import readable_class_name
 PROMPT_FORMAT = "A photo of {class_name}, which is {caption}"
 PROMPT_WITHOUT_CAPTION = "A photo of {class_name}"
 
-# Names of things that are far more often said as a colour: "orange, on a green background".
+# Names of things that captions mostly use as colours: "orange, on a green background".
 _COLOURS = (
     "amber apricot aqua chestnut chocolate copper coral cream emerald gold ivory khaki lavender "
     "lemon lilac lime maroon mint mustard olive orange peach pink plum rose ruby rust salmon "
     "sapphire silver turquoise violet"
 )
 COLOUR_NAMES = frozenset(_COLOURS.split())
-_IRREGULAR = {
+_IRREGULAR_PLURALS = {
     "child": "children", "foot": "feet", "goose": "geese", "man": "men", "mouse": "mice",
     "ox": "oxen", "person": "people", "tooth": "teeth", "woman": "women", "knife": "knives",
     "leaf": "leaves", "wolf": "wolves", "calf": "calves", "loaf": "loaves", "shelf": "shelves",
     "wife": "wives", "half": "halves", "cactus": "cacti",
 }  # fmt: skip
-_REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
+_IRREGULAR_SINGULARS = {plural: singular for singular, plural in _IRREGULAR_PLURALS.items()}
 # Chinese, Japanese, Korean and Thai do not put spaces between all words.
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-# An article before it, adjectives between, no noun after it: the thing is meant, not the colour.
-_LINKS = "and|are|at|by|from|in|is|lying|near|next|of|on|or|that|under|which|with"
-_THING = (
-    rf"\b(?:a|an|another|one|the)\s+(?:(?!(?:{_LINKS})\b)\w+\s+){{0,2}}"
+_SCRIPTS_WITHOUT_SPACES = re.compile(
+    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
+# "{name}" as a thing, not a colour: an article before it, at most two adjectives between them, and
+# then the end of the noun phrase.
+_WORDS_AFTER_NOUNS = "and|are|at|by|from|in|is|lying|near|next|of|on|or|that|under|which|with"
+_NOUN_PHRASE = (
+    rf"\b(?:a|an|another|one|the)\s+(?:(?!(?:{_WORDS_AFTER_NOUNS})\b)\w+\s+){{0,2}}"
     + "{name}"
-    + rf"(?=\s*(?:$|[^\w\s-])|\s+(?:{_LINKS})\b)"
+    + rf"(?=\s*(?:$|[^\w\s-])|\s+(?:{_WORDS_AFTER_NOUNS})\b)"
 )
 
 
 def compose_prompt(class_name: str, caption: str) -> str:
-    """Return the full prompt of a caption; an empty caption leaves the class alone."""
-    words = " ".join(caption.split()).rstrip(". ")
-    name = readable_class_name(class_name)
+    """Return the prompt of a caption; without a caption it is the class name alone."""
+    words = normalize_whitespace(caption).rstrip(". ")
+    name = _readable(class_name)
     if not words:
         return PROMPT_WITHOUT_CAPTION.format(class_name=name)
     return PROMPT_FORMAT.format(class_name=name, caption=words)
 
 
 def names_another_class(caption: str, class_name: str, class_names: Sequence[str]) -> str | None:
-    """Return the name of another class that `caption` speaks of as a whole word, or None.
+    """Return the name of another class that `caption` mentions, or None.
 
-    The plural and singular of a name count as well. Names contained in the own class name do not
-    ("frog" inside "green frog"), nor colours that are also things, where the colour is meant
-    ("orange, on a green background"; but "an orange on a table" counts).
+    Names match as complete words, in the singular or plural. Names contained in the own class name
+    do not count ("frog" inside "green frog"), nor do names used as colours ("orange, on a green
+    background"; but "an orange on a table" counts).
     """
-    text = readable_class_name(caption).casefold()
-    own = readable_class_name(class_name).casefold()
+    text = _readable(caption).casefold()
+    own = _readable(class_name).casefold()
     for other in class_names:
-        name = readable_class_name(other).casefold()
-        if not name or name == own or _pattern(name, colours_count=True).search(own):
+        name = _readable(other).casefold()
+        if not name or name == own or _name_pattern(name, colours_count=True).search(own):
             continue
-        if _pattern(name, colours_count=False).search(text):
+        if _name_pattern(name, colours_count=False).search(text):
             return other
     return None
 
 
-def word_forms(name: str) -> tuple[str, ...]:
-    """Return a name (lower case) with its last word as it stands, in the plural, the singular.
+def _readable(name: str) -> str:
+    return readable_class_name(normalize_whitespace(name))
 
-    English only, by rule; a name of another language keeps its own form among the results.
+
+def word_forms(name: str) -> tuple[str, ...]:
+    """Return a name (lower case) with its last word unchanged, in the plural and in the singular.
+
+    By English rules; a name in another language keeps its own form among the results.
     """
     start, space, last = name.rpartition(" ")
     return tuple(
@@ -78,8 +86,8 @@ def word_forms(name: str) -> tuple[str, ...]:
 
 def plural(word: str) -> str:
     """Return the English plural of a word in lower case ("cat" -> "cats"), by rule."""
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
+    if word in _IRREGULAR_PLURALS:
+        return _IRREGULAR_PLURALS[word]
     if re.search(r"(s|x|z|ch|sh)$", word):
         return word + "es"
     if re.search(r"[^aeiou]y$", word):
@@ -90,10 +98,10 @@ def plural(word: str) -> str:
 def singular(word: str) -> str:
     """Return the English singular of a word in lower case ("cats" -> "cat"), by rule.
 
-    A word that is no plural comes back as it is; "bus", "glass", "iris" too.
+    A word that is no plural comes back unchanged, "bus", "glass" and "iris" too.
     """
-    if word in _REGULAR:
-        return _REGULAR[word]
+    if word in _IRREGULAR_SINGULARS:
+        return _IRREGULAR_SINGULARS[word]
     if re.search(r"[^aeiou]ies$", word) and len(word) > 4:
         return word[:-3] + "y"
     if re.search(r"(ss|x|z|ch|sh)es$", word):
@@ -104,12 +112,12 @@ def singular(word: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _pattern(name: str, *, colours_count: bool) -> re.Pattern[str]:
-    """Return what finds a name (lower case) in a text in lower case."""
+def _name_pattern(name: str, *, colours_count: bool) -> re.Pattern[str]:
+    """Return the pattern of a name; name and text are in lower case."""
     forms = [re.escape(form).replace(r"\ ", r"[\s-]+") for form in word_forms(name)]
-    if _UNSPACED.search(name):
+    if _SCRIPTS_WITHOUT_SPACES.search(name):
         return re.compile("|".join(forms))
     if name in COLOUR_NAMES and not colours_count:
         several = rf"(?<!\w){re.escape(plural(name))}(?!\w)"
-        return re.compile(_THING.replace("{name}", re.escape(name)) + "|" + several)
+        return re.compile(_NOUN_PHRASE.replace("{name}", re.escape(name)) + "|" + several)
     return re.compile(rf"(?<!\w)(?:{'|'.join(forms)})(?!\w)")

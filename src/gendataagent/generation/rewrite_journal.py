@@ -1,4 +1,4 @@
-"""The rewrites of a round as they come in, so that an interrupted round asks for none twice."""
+"""The rewrites of a round as they arrive, so that an interrupted round asks for none twice."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TAKEN = "taken"
 
 
 class RewriteJournal:
-    """One line a batch: candidate id -> rewrite. A last line torn by a crash is not counted."""
+    """One line per batch: candidate id -> rewrite. A last line torn by a crash is skipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def add(self, rewrites: Mapping[str, Rewrite]) -> None:
-        """Write a batch down."""
+        """Append a batch."""
         rows = {candidate_id: asdict(rewrite) for candidate_id, rewrite in rewrites.items()}
         files.append_line(self._path, json.dumps(rows, ensure_ascii=False))
 
     def read(self) -> dict[str, Rewrite]:
-        """Return every rewrite written down so far, by candidate id."""
+        """Return every rewrite so far by candidate id."""
         found: dict[str, Rewrite] = {}
         for rows in files.read_journal(self._path):
             for candidate_id, row in rows.items():
@@ -34,7 +34,7 @@ class RewriteJournal:
         return found
 
     def counts(self) -> dict[str, int]:
-        """Return what became of the rewriter's replies -> count, as `RoundRecord.rewriting`."""
+        """Return outcome of the rewriter's replies -> count, as `RoundRecord.rewriting`."""
         counted: Counter[str] = Counter()
         for rewrite in self.read().values():
             counted[f"replaced by {rewrite.by}" if rewrite.by else TAKEN] += 1

@@ -1,7 +1,7 @@
 """Captions by BLIP-2, or any other image-to-text model of transformers.
 
-Images are brought to the model's inputs one by one; those laid out alike are put together. So no
-text is ever padded, and a caption cannot depend on what a image was asked for with.
+Images become model inputs one by one; inputs of one layout form a batch. So no text is ever padded,
+and a caption cannot depend on the other images of its batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gendataagent.generation.captioning.inputs import (
     Layout,
     encode,
     layout_of,
-    presentable,
+    prepare,
 )
 from gendataagent.generation.captioning.loading import (
     INSTEAD,
@@ -37,8 +37,8 @@ from gendataagent.generation.captioning.loading import (
     load_weights,
 )
 
-# Part of what captions are kept by; another number when they would come out otherwise.
-WAY_OF_CAPTIONING = 1
+# Part of the key of cached captions; to be raised when the same settings give other captions.
+CAPTION_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +50,21 @@ class _Loaded:
 class ImageToTextCaptioner:
     """Describes images with an image-to-text model, greedily: the same image, the same caption.
 
-    Matrix kernels round otherwise for other batch sizes, so the model always works on `batch_size`
-    images at a time, the last one repeated where fewer are there. Only on a device whose memory
-    is too small for that are fewer taken.
+    Matrix kernels round differently at other batch sizes, so a batch always has `batch_size`
+    images, the last one repeated where fewer are left. Batches are smaller only on a device with
+    too little memory.
 
     Args:
-        source: the model; loaded when first asked.
-        prompt: what the model goes on from; of one that chats, the question it answers (empty =
+        source: the model; loaded at the first caption.
+        prompt: text for the model to continue; for a chat model, the question it answers (empty =
             `inputs.QUESTION`).
         max_tokens: longest answer.
         dtype: torch dtype by name; auto = float16 on a GPU, float32 on a CPU.
 
     Attributes:
-        description: name and revision; of a hub model that was not on this machine, the revision is
+        description: name and revision; the revision of a hub model that is not on this machine is
             known once it is loaded.
-        cache_settings: what a caption depends on besides the image and the model.
+        cache_settings: what a caption depends on besides image and model.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ImageToTextCaptioner:
             "prompt": prompt,
             "max_tokens": max_tokens,
             "dtype": str(self._dtype).removeprefix("torch."),
-            "way": WAY_OF_CAPTIONING,
+            "version": CAPTION_VERSION,
         }
 
     @classmethod
@@ -118,19 +118,19 @@ class ImageToTextCaptioner:
         )
 
     def check(self) -> None:
-        """Raise `ModelError` for what is wrong with the model, as far as its weights do not tell.
+        """Raise `ModelError` for faults that show without weights.
 
-        A hub model's weights are not fetched, but its config, processor and tokenizer are.
+        Of a hub model config, processor and tokenizer are fetched.
         """
         if self._loaded is None:
             load_parts(self._source)
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per image, cleaned; "" for a image that cannot be shown.
+        """Return one cleaned caption per image; "" for an image that cannot be captioned.
 
         Raises:
-            ModelError: the model cannot be loaded, or its parts do not fit.
-            GenerationError: the memory does not suffice for a single image.
+            ModelError: the model cannot be loaded, or its parts do not fit together.
+            GenerationError: too little memory for a single image.
         """
         captions = [""] * len(requests)
         for made in self.caption_batches(requests):
@@ -139,7 +139,7 @@ class ImageToTextCaptioner:
         return captions
 
     def caption_batches(self, requests: Sequence[CaptionRequest]) -> Iterator[Mapping[int, str]]:
-        """Yield position -> caption of the requests, batch by batch, as they are made."""
+        """Yield position -> caption of the requests, batch by batch."""
         waiting: dict[Layout, list[tuple[int, Inputs]]] = {}
         for position, request in enumerate(requests):
             inputs = self._inputs_of(request.image, self._ready())
@@ -169,24 +169,24 @@ class ImageToTextCaptioner:
             parts = load_parts(self._source)
             model = load_weights(self._source, parts, device=self._device, dtype=self._dtype)
             loaded = _Loaded(parts, model)
-            self._try_out(loaded)
+            self._test_on_grey_image(loaded)
             self._loaded = loaded
             self.description = self._describe()
         return self._loaded
 
-    def _try_out(self, loaded: _Loaded) -> None:
-        """Raise unless a grey image goes through, so that later failures are the image's."""
+    def _test_on_grey_image(self, loaded: _Loaded) -> None:
+        """Raise unless a grey image can be captioned; later failures are then due to the image."""
         source = self._source
         try:
             inputs = encode(Image.new("RGB", (64, 64), (128, 128, 128)), loaded.parts, self._prompt)
             self._generate([inputs], loaded, max_tokens=1)
         except torch.OutOfMemoryError:
-            pass  # asked in earnest, fewer are taken at a time
+            pass  # real batches are halved until they fit
         except Exception as error:  # a dozen kinds, for parts that do not fit together
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-            prompt = "" if self._prompt else ", or it needs a text: set prompting.caption_prompt"
+            prompt = "" if self._prompt else ", or it needs a prompt: set prompting.caption_prompt"
             raise ModelError(
-                f"{source.setting}: {source.name!r} does not caption a image ({reason}). Its "
+                f"{source.setting}: {source.name!r} cannot caption an image ({reason}). Its "
                 f"processor, tokenizer and weights do not fit together{prompt}. {INSTEAD}"
             ) from error
         image_token = getattr(loaded.parts.config, "image_token_id", None)
@@ -194,18 +194,18 @@ class ImageToTextCaptioner:
         if ids is not None and image_token is not None and not bool((ids == image_token).any()):
             raise ModelError(
                 f"{source.setting}: {source.name!r} would not see the images: its tokenizer and "
-                f"processor leave no place for them in the text (no token {image_token}). Use its "
-                f"newest revision, whole. {INSTEAD}"
+                f"processor put no image token ({image_token}) into the text. Download its newest "
+                f"revision completely. {INSTEAD}"
             )
 
     def _inputs_of(self, image: Image.Image, loaded: _Loaded) -> Inputs | None:
-        """Return the model's inputs for a image; None for one that cannot be shown."""
+        """Return the model's inputs for an image, None if it cannot be read."""
         if 0 in image.size:
             return None
         try:
-            return encode(presentable(image), loaded.parts, self._prompt)
+            return encode(prepare(image), loaded.parts, self._prompt)
         except (ImageUnreadableError, OSError, ValueError):
-            # The grey image went through, so it is this image; it may not cost the others.
+            # The grey image worked, so this image is at fault; the others still get captions.
             return None
 
     def _answers(self, group: Sequence[tuple[int, Inputs]]) -> dict[int, str]:
@@ -220,7 +220,7 @@ class ImageToTextCaptioner:
 
     @torch.inference_mode()
     def _generate(self, batch: Sequence[Inputs], loaded: _Loaded, *, max_tokens: int) -> list[str]:
-        """Return what the model says to each of at most `_batch_size` inputs of one layout."""
+        """Return the model's text for each of at most `_batch_size` inputs of one layout."""
         padded = [*batch, *[batch[-1]] * (self._batch_size.size - len(batch))]
         joined = {
             name: torch.cat([inputs[name] for inputs in padded]).to(
@@ -228,19 +228,19 @@ class ImageToTextCaptioner:
             )
             for name, value in batch[0].items()
         }
-        said = loaded.model.generate(
+        output_BL = loaded.model.generate(
             **joined, max_new_tokens=max_tokens, do_sample=False, num_beams=1
         )
-        given = joined.get("input_ids", joined.get("decoder_input_ids"))
-        if given is not None and torch.equal(said[:, : given.shape[1]], given):
-            said = said[:, given.shape[1] :]
-        texts = loaded.parts.tokenizer.batch_decode(said, skip_special_tokens=True)
+        prompt_BL = joined.get("input_ids", joined.get("decoder_input_ids"))
+        if prompt_BL is not None and torch.equal(output_BL[:, : prompt_BL.shape[1]], prompt_BL):
+            output_BL = output_BL[:, prompt_BL.shape[1] :]
+        texts = loaded.parts.tokenizer.batch_decode(output_BL, skip_special_tokens=True)
         return [_without_prompt(text, self._prompt) for text in texts[: len(batch)]]
 
 
 def _without_prompt(text: str, prompt: str) -> str:
-    """Return the text without the prompt it may repeat at its start (BLIP does)."""
-    words, said = text.split(), prompt.split()
-    start = [word.casefold() for word in words[: len(said)]]
-    repeats = start == [word.casefold() for word in said]
-    return " ".join(words[len(said) :]) if said and repeats else text
+    """Return the text without a repetition of the prompt at its start (BLIP repeats it)."""
+    words, asked = text.split(), prompt.split()
+    start = [word.casefold() for word in words[: len(asked)]]
+    repeats = start == [word.casefold() for word in asked]
+    return " ".join(words[len(asked) :]) if asked and repeats else text

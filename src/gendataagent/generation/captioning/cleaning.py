@@ -1,13 +1,15 @@
-"""From what a captioner said to words that fit behind "A photo of [class], which is ...".
+"""From a captioner's output to words that fit after "A photo of [class], which is ...".
 
-A caption is data: text seen in a image may not steer a language model or break a page, so only
-letters, digits and plain punctuation come through, on one line.
+A caption is data: text seen in an image may not steer a language model or break a page, so only
+letters, digits and plain punctuation are kept, on one line.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+from gendataagent.core.text import normalize_whitespace
 
 MAX_WORDS = 40  # with the class name well within the 77 tokens of CLIP's text encoder
 LONGEST_LOOP_WORDS = 8
@@ -26,21 +28,21 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 _ARAFED = re.compile(r"\baraf\w*\s*", re.IGNORECASE)  # a word that BLIP-large makes up
-_CUT_OFF = frozenset({"a", "an", "the", "and", "or", "of", "with"})
+_CANNOT_END = frozenset({"a", "an", "the", "and", "or", "of", "with"})
 
 
 def clean_caption(raw: str) -> str:
     """Return `raw` as one line of plain words, or "" where nothing is left.
 
-    Special tokens, markup, control and invisible characters, openings such as "a photo of", words
-    said over and over and an end cut off by the token limit are left out.
+    Special tokens, markup, control and invisible characters, openings such as "a photo of", loops
+    of repeated words and an end truncated by the token limit are removed.
     """
     words = _without_loops(_plain(_first_line(raw)).split())[:MAX_WORDS]
     text = _without_opening(" ".join(words))
     while True:
         text = text.rstrip(".,;!?-/&+ ").removesuffix(" (")
         head, _, last = text.rpartition(" ")
-        if last.casefold() not in _CUT_OFF:
+        if last.casefold() not in _CANNOT_END:
             break
         text = head
     first, space, rest = text.partition(" ")
@@ -57,14 +59,14 @@ def _first_line(raw: str) -> str:
 
 
 def _plain(line: str) -> str:
-    """Return the line with letters, marks, digits and plain punctuation alone."""
+    """Return the line reduced to letters, marks, digits and plain punctuation."""
     kept = []
-    for letter in unicodedata.normalize("NFKC", line).replace("’", "'"):
-        kind = unicodedata.category(letter)
-        if kind[0] in "LMN" or letter in _PUNCTUATION:
+    for letter in normalize_whitespace(unicodedata.normalize("NFKC", line)).replace("’", "'"):
+        category = unicodedata.category(letter)
+        if category[0] in "LMN" or letter in _PUNCTUATION:
             kept.append(letter)
-        elif kind != "Cf":  # invisible ones stand inside words
-            kept.append("-" if kind == "Pd" else " ")
+        else:
+            kept.append("-" if category == "Pd" else " ")
     text = re.sub(r"\s+([.,;!?)])", r"\1", " ".join("".join(kept).split()))
     text = re.sub(r"([.,;!?])[.,;!?]+", r"\1", text)
     return _ARAFED.sub("", text).strip(" .,;!?-/&+'")
@@ -77,7 +79,7 @@ def _without_opening(text: str) -> str:
 
 
 def _without_loops(words: list[str]) -> list[str]:
-    """Return the words with what is said several times in a row said once."""
+    """Return the words with consecutive repeats of up to `LONGEST_LOOP_WORDS` words removed."""
     bare = [word.strip(".,;!?").casefold() for word in words]
     for length in range(1, LONGEST_LOOP_WORDS + 1):
         start = 0

@@ -13,7 +13,7 @@ QUESTION = (
     "Describe this image in one short phrase of at most fifteen words: colours, pose, "
     "surroundings, light. Reply with the phrase alone."
 )
-# Processors mistake the axes of a image one pixel high, and make huge ones of narrow strips.
+# Processors confuse the axes of an image one pixel high, and enlarge narrow strips enormously.
 LEAST_SIDE_PX = 32
 LONGEST_SIDE_SHARE = 8
 
@@ -22,12 +22,12 @@ Layout = tuple[tuple[str, tuple[int, ...], bytes], ...]
 
 
 def encode(image: Image.Image, parts: Parts, prompt: str) -> Inputs:
-    """Return the model's inputs for a image, each with a first axis to put them together.
+    """Return the model's inputs for an image, each with a batch axis of size 1.
 
-    Processors know how their model wants image and text; a few kinds need the text arranged.
+    Processors know their model's format of image and text; a few kinds need the text arranged.
 
     Args:
-        prompt: what the model goes on from or answers; "" = nothing, or `QUESTION` in a chat.
+        prompt: text for the model to continue or answer; "" = none, or `QUESTION` in a chat.
     """
     if parts.processor is None:
         encoded = dict(parts.image_processor(images=image, return_tensors="pt"))
@@ -50,23 +50,23 @@ def encode(image: Image.Image, parts: Parts, prompt: str) -> Inputs:
         text = {"text": prompt} if prompt else {}
         encoded = dict(parts.processor(images=image, return_tensors="pt", **text))
         encoded.pop("token_type_ids", None)
-        if text and parts.config.model_type == "git":  # would go on behind its end mark
+        if text and parts.config.model_type == "git":  # it would continue after its end token
             for name in ("input_ids", "attention_mask"):
                 encoded[name] = encoded[name][:, :-1]
     return {name: value for name, value in encoded.items() if isinstance(value, torch.Tensor)}
 
 
 def layout_of(inputs: Inputs) -> Layout:
-    """Return what of the inputs must be alike to be put together: shapes, and all but pixels."""
+    """Return what inputs of one batch must share: names, shapes, and all values but pixels."""
     return tuple(
         (name, tuple(value.shape), b"" if value.is_floating_point() else value.numpy().tobytes())
         for name, value in sorted(inputs.items())
     )
 
 
-def presentable(image: Image.Image) -> Image.Image:
-    """Return the image in RGB, the middle of a very narrow one, a tiny one enlarged."""
-    if image.mode != "RGB":  # not from our own data
+def prepare(image: Image.Image) -> Image.Image:
+    """Return the image in RGB; a very narrow one is cropped, a tiny one enlarged."""
+    if image.mode != "RGB":  # not from this package's data sets
         from gendataagent.data.images import to_rgb
 
         image = to_rgb(image)

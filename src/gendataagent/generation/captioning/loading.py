@@ -1,7 +1,6 @@
-"""An image-to-text model of transformers with its processor, found and checked before it is used.
+"""An image-to-text model of transformers with its processor, checked before it is used.
 
-`load_parts` costs a second and finds nearly everything that can be wrong; `load_weights` costs the
-memory.
+`load_parts` takes a second and finds nearly every fault; `load_weights` takes the memory.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ EXAMPLES = "Salesforce/blip2-opt-2.7b, Salesforce/blip-image-captioning-base, mi
 # Tables of embeddings are padded to round sizes, and some models keep a few tokens beyond theirs.
 _TOKENS_BEYOND = 64
 _SHARE_OF_TABLE = 0.9
-_SHARE_MISSING = 0.1  # a pooler that is never used may lack; a whole part may not
+_SHARE_MISSING = 0.1  # an unused pooler may be missing; an entire part may not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """All of a captioner but its weights.
+    """Everything of a captioner but its weights.
 
     Args:
-        processor: what makes the model's inputs of image and text; None where a model has only
-            an image processor and a tokenizer (VisionEncoderDecoder).
+        processor: makes the model's inputs from image and text; None where a model has only an
+            image processor and a tokenizer (VisionEncoderDecoder).
         chat_template: of a model that answers questions, else None.
     """
 
@@ -47,7 +46,7 @@ def load_parts(source: ModelSource) -> Parts:
     """Return config, processor and tokenizer.
 
     Raises:
-        ModelError: no captioner, not whole, or a tokenizer of another model.
+        ModelError: no captioner, incomplete, or a tokenizer of another model.
     """
     hub.check(source)
     transformers = _quiet_transformers()
@@ -63,15 +62,15 @@ def load_parts(source: ModelSource) -> Parts:
 def load_weights(
     source: ModelSource, parts: Parts, *, device: torch.device, dtype: torch.dtype
 ) -> Any:
-    """Return the model on its device, ready to be asked.
+    """Return the model on its device, in eval mode.
 
     Raises:
-        ModelError: not whole, weights of another model, no memory.
+        ModelError: incomplete, weights of another model, no memory.
     """
     transformers = _quiet_transformers()
 
     def read(place: str, **options: Any) -> Any:
-        model, told = transformers.AutoModelForImageTextToText.from_pretrained(
+        model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             place,
             config=parts.config,
             dtype=dtype,
@@ -79,7 +78,7 @@ def load_weights(
             output_loading_info=True,
             **options,
         )
-        missing = sorted(told["missing_keys"])
+        missing = sorted(report["missing_keys"])
         if len(missing) > _SHARE_MISSING * len(model.state_dict()):
             raise ModelError(
                 f"{source.setting}: the weights of {source.name!r} lack {len(missing)} of the "
@@ -92,11 +91,11 @@ def load_weights(
 
 
 def _read_parts(transformers: Any, config: Any, place: str, options: dict[str, Any]) -> Parts:
-    # by name: the processors of torchvision give other pixels, and not everybody has it
+    # by name: the processors of torchvision give other pixels, and it may not be installed
     pixels = {**options, "backend": "pil"}
     processor = transformers.AutoProcessor.from_pretrained(place, **pixels)
-    whole = hasattr(processor, "image_processor") and hasattr(processor, "tokenizer")
-    if whole:
+    is_complete = hasattr(processor, "image_processor") and hasattr(processor, "tokenizer")
+    if is_complete:
         image_processor, tokenizer = processor.image_processor, processor.tokenizer
     else:
         image_processor = transformers.AutoImageProcessor.from_pretrained(place, **pixels)
@@ -106,10 +105,10 @@ def _read_parts(transformers: Any, config: Any, place: str, options: dict[str, A
     )
     return Parts(
         config=config,
-        processor=processor if whole else None,
+        processor=processor if is_complete else None,
         image_processor=image_processor,
         tokenizer=tokenizer,
-        chat_template=template if whole else None,
+        chat_template=template if is_complete else None,
     )
 
 
@@ -118,16 +117,16 @@ def _check_kind(source: ModelSource, config: Any) -> None:
 
     if config.model_type in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return
-    if getattr(config, "auto_map", None):  # code of its own, of which nothing is known
+    if getattr(config, "auto_map", None):  # a model with its own code, which may caption
         return
     raise ModelError(
         f"{source.setting}: {source.name!r} is a model of type {config.model_type!r}, which does "
-        f"not caption images; name {KIND}, such as {EXAMPLES}. {INSTEAD}"
+        f"not caption images; set {KIND}, such as {EXAMPLES}. {INSTEAD}"
     )
 
 
 def _check_tokenizer(source: ModelSource, parts: Parts) -> None:
-    """Raise if the tokenizer numbers more or far fewer words than the model knows."""
+    """Raise if the tokenizer has more or far fewer tokens than the model."""
     table = getattr(parts.config.get_text_config(decoder=True), "vocab_size", None)
     if table is None:
         return
@@ -136,12 +135,12 @@ def _check_tokenizer(source: ModelSource, parts: Parts) -> None:
         return
     raise ModelError(
         f"{source.setting}: the tokenizer of {source.name!r} has {tokens} tokens but its model "
-        f"{table}, so it belongs to another model; download the model again, whole. {INSTEAD}"
+        f"{table}, so it belongs to another model; download the complete model again. {INSTEAD}"
     )
 
 
 def _quiet_transformers() -> Any:
-    """Return transformers, with its chatter about loading switched off."""
+    """Return transformers without its messages and progress bars about loading."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

@@ -1,8 +1,8 @@
-"""What a language model is told: one short conversation per caption.
+"""What a language model is asked: one short conversation per caption.
 
-A caption and a class name are data. They come from images and folder names that nobody has
-checked, so they are quoted as JSON strings, said to be data, and freed of every character that a
-tokenizer's control tokens or a chat format are made of.
+A caption and a class name are data. They come from unchecked images and folder names, so they are
+quoted as JSON strings, declared to be data, and stripped of every character that control tokens of
+a tokenizer or a chat format are made of.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.data.class_names import readable_class_name
 
 DATA_WORDS_AT_MOST = 60
 DATA_LETTERS_AT_MOST = 400
-# What to change in each rewrite; chosen by its seed, so that rewrites of one caption spread. [?]
+# What to change in each rewrite; chosen by its seed, so that rewrites of one caption differ. [?]
 CHANGES = (
     "light", "weather", "background", "view", "time of day", "distance", "season", "place",
 )  # fmt: skip
@@ -52,7 +53,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """What a model is to answer, and when its answer is long enough.
+    """A conversation for a model to answer, and the limits of its answer.
 
     Args:
         tokens_at_most: longest answer, in tokens.
@@ -69,16 +70,16 @@ class ChatModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What a record calls it."""
+        """Its name in records."""
         ...
 
     @property
     def revision(self) -> str:
-        """Which state of it; "" where that is not known."""
+        """Commit or hash of its weights; "" if unknown."""
         ...
 
     def check(self) -> None:
-        """Raise `ModelError` for what can be known to be wrong before anything is asked."""
+        """Raise `ModelError` for faults that show without asking anything."""
         ...
 
     def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
@@ -86,7 +87,7 @@ class ChatModel(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of a loaded model; it is loaded again when needed."""
+        """Release a loaded model; it is loaded again when needed."""
         ...
 
 
@@ -106,13 +107,13 @@ def ask_for_rewrites(
             Message("user", _question(caption or class_name, class_name, changes_of(seeds))),
         ),
         tokens_at_most=tokens,
-        # one line too many, or (models never taught to stop) the next question; servers allow four
+        # one line too many, or the next question of models that never stop; servers allow four
         stop=(f"\n{len(seeds) + 1}.", f"\n{len(seeds) + 1})", "\nPhoto of:", "\nUser:"),
     )
 
 
 def changes_of(seeds: Sequence[int]) -> list[str]:
-    """Return what each seed's rewrite is to change; no two alike while there is a choice."""
+    """Return what each seed's rewrite is to change, without repeats as long as possible."""
     chosen: list[str] = []
     for number, seed in enumerate(seeds):
         used = chosen[number - number % len(CHANGES) :]
@@ -130,7 +131,7 @@ def _numbered(lines: Sequence[str]) -> str:
 
 
 def quoted(data: str) -> str:
-    """Return text of unknown origin as a JSON string without anything that could act."""
+    """Return text of unknown origin as a JSON string without active characters."""
     return json.dumps(harmless(data), ensure_ascii=False)
 
 
@@ -138,17 +139,17 @@ def harmless(data: str) -> str:
     """Return text as plain words: no brackets, bars, backslashes, controls or line breaks.
 
     Control tokens such as <|im_start|>, [INST], <<SYS>>, </s> or <start_of_turn> cannot be written
-    without them. Compatibility forms are folded first (fullwidth signs are signs too). The longest
-    text that comes through is `DATA_WORDS_AT_MOST` words.
+    without them. Compatibility forms are folded first (fullwidth signs are signs too). Longer text
+    is cut to `DATA_WORDS_AT_MOST` words.
     """
-    text = unicodedata.normalize("NFKC", readable_class_name(data))
-    text = "".join(" " if _can_act(letter) else letter for letter in text)
+    text = normalize_whitespace(unicodedata.normalize("NFKC", readable_class_name(data)))
+    text = "".join(" " if _is_active(letter) else letter for letter in text)
     text = re.sub(r"([^\w\s])\1{2,}", r"\1", text)  # rules and fences: ---, ===, ```
     words = text.replace('"', "'").split()[:DATA_WORDS_AT_MOST]
     return " ".join(words)[:DATA_LETTERS_AT_MOST].rstrip()
 
 
-def _can_act(letter: str) -> bool:
-    # C: control, format, surrogate, private, unassigned; Z: line and paragraph separators, spaces
-    # U+2581 is the space of SentencePiece, found inside control tokens.
-    return letter in "<>[]{}|\\`#~^=*\u2581" or unicodedata.category(letter)[0] in "CZ"
+def _is_active(letter: str) -> bool:
+    # C: control, surrogate, private, unassigned. U+2581 is the space of SentencePiece, found inside
+    # control tokens.
+    return letter in "<>[]{}|\\`#~^=*\u2581" or unicodedata.category(letter)[0] == "C"

@@ -1,4 +1,4 @@
-"""A language model of transformers on this machine."""
+"""A causal language model of transformers on this machine."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ class _Loaded:
 class LocalChat:
     """Answers with a causal language model: hub id, folder, or GGUF file.
 
-    Matrix and attention kernels round otherwise for other shapes. So a batch always has
-    `batch_size` rows (the last repeated where fewer are asked for), and a prompt is always padded
-    on the left to the next multiple of `PADDED_TO` tokens, by one token at least: a batch without
-    any padding would be computed by other kernels than one with. An answer is then the same to the
-    bit whatever it is asked for with. Only on a device whose memory is too small for that are fewer
-    rows taken.
+    Matrix and attention kernels round differently for other shapes. So a batch always has
+    `batch_size` rows (the last repeated where fewer are left), and a prompt is always padded on the
+    left to the next multiple of `PADDED_TO` tokens, by at least one token: a batch without any
+    padding would use other kernels than one with padding. An answer is then the same to the bit
+    whatever else is in its batch. Batches are smaller only on a device with too little memory.
 
     Args:
         dtype: torch dtype by name; auto = float16 on a GPU, float32 on a CPU.
@@ -87,8 +86,8 @@ class LocalChat:
         return hash_of_file(file) if file is not None else hub.revision_of(self._source)
 
     def check(self) -> None:
-        """Raise `ModelError` for what can be known without loading weights, the tokenizer's fit
-        included.
+        """Raise `ModelError` for faults that show without loading weights, a tokenizer that does
+        not fit among them.
         """
         file = quantised_file(self._source.name)
         if file is not None:
@@ -186,13 +185,13 @@ class LocalChat:
             )
             missing = set(report["missing_keys"])
         if missing:
-            # transformers would go on with random numbers in their place
+            # transformers would continue with random numbers in their place
             raise ModelError(
                 f"{self._source.setting}: {self._source.name} lacks {len(missing)} of its weights "
-                f"({', '.join(sorted(missing)[:3])}, ...); download it again, whole"
+                f"({', '.join(sorted(missing)[:3])}, ...); download the complete model again"
             )
         self._check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings)
-        # The sampling is ours: of the model's own settings only what ends an answer is kept.
+        # Sampling is done by RowSampler; of the model's own settings only the end tokens are kept.
         ends = model.generation_config.eos_token_id
         ends = tokenizer.eos_token_id if ends is None else ends
         filler = tokenizer.pad_token_id
@@ -204,29 +203,28 @@ class LocalChat:
         return _Loaded(tokenizer, model.to(self._device).eval())
 
     def _check_kind(self, config: Any) -> None:
-        brings_code = getattr(config, "auto_map", None)  # of a kind that transformers does not know
-        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code:
+        has_own_code = getattr(config, "auto_map", None)  # a kind unknown to transformers
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not has_own_code:
             raise ModelError(
                 f"{self._source.setting}: {self._source.name} is a {config.model_type}, which is "
-                f"not {KIND}; name one, such as HuggingFaceTB/SmolLM2-135M-Instruct. "
+                f"not {KIND}; set one, such as HuggingFaceTB/SmolLM2-135M-Instruct. "
                 f"{self._source.instead}".rstrip()
             )
 
     def _check_tokenizer(self, tokenizer: Any, embeddings: int) -> None:
         if len(tokenizer) > embeddings:
             raise ModelError(
-                f"{self._source.setting}: the tokenizer of {self._source.name} knows "
-                f"{len(tokenizer)} tokens, its model only {embeddings}, so they do not belong "
-                "together; download the model again, with its own tokenizer"
+                f"{self._source.setting}: the tokenizer of {self._source.name} has "
+                f"{len(tokenizer)} tokens but its model only {embeddings}, so it belongs to "
+                "another model; download the model again with its own tokenizer"
             )
 
     def _check_length(self, model: Any, tokens: int) -> None:
         most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if most is not None and tokens > most:
             raise ModelError(
-                f"{self._source.setting}: {self._source.name} reads {most} tokens, and a question "
-                f"with its answer may take {tokens}; lower prompting.rewrites or "
-                "prompting.rewrite_words, or name another model"
+                f"{self._source.setting}: {self._source.name} reads {most} tokens, but a request "
+                f"with its answer may need {tokens}; lower prompting.rewrites, or set another model"
             )
 
 
@@ -242,10 +240,10 @@ def _prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """Return a conversation as the model was taught to read it, up to where its answer begins.
+    """Return a conversation in the model's chat format, up to the start of its answer.
 
-    Where the chat template knows no system message it goes into the first question; a model
-    without a template gets plain text.
+    If the chat template has no system role, the system message goes into the first user message; a
+    model without a template gets plain text.
     """
     if not tokenizer.chat_template:
         turns = [f"{message.role.capitalize()}:\n{message.content}" for message in messages]
@@ -256,7 +254,7 @@ def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
         tokenizer.apply_chat_template,
         tokenize=False,
         add_generation_prompt=True,
-        enable_thinking=False,  # read by the templates of reasoning models, unknown to others
+        enable_thinking=False,  # for the templates of reasoning models; others ignore it
     )
     plain = [{"role": m.role, "content": m.content} for m in messages]
     try:
@@ -273,7 +271,7 @@ def _cut(text: str, stops: Sequence[str]) -> str:
 
 
 def _quiet() -> None:
-    """Switch off transformers' chatter about loading."""
+    """Switch off transformers' messages and progress bars about loading."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

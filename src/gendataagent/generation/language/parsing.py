@@ -1,9 +1,11 @@
-"""A model's answer, taken apart into single rewrites."""
+"""A language model's answer, split into single rewrites."""
 
 from __future__ import annotations
 
 import json
 import re
+
+from gendataagent.core.text import normalize_whitespace, remove_invisible
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.S | re.I)
 _FENCE = re.compile(r"^\s*```\w*\s*$", re.M)
@@ -12,14 +14,15 @@ _QUOTES = "\"'“”‘’«»„`*_ \t"
 
 
 def replies_of(answer: str) -> list[str]:
-    """Return the rewrites in an answer, in order, as they were written.
+    """Return the rewrites in an answer, in order.
 
-    Read are: a JSON list of strings (alone, in a fence, or as the only list in an object), numbered
-    or bulleted lines, else every line. Where some lines are numbered the others are talk around
-    them and are left out. Reasoning between think tags is dropped. Quotation marks and emphasis
-    around a whole line go; what is inside a line is the guard's business.
+    It may be a JSON list of strings (alone, in a fence, or as the only list in an object), numbered
+    or bulleted lines, else every line is a rewrite. Where some lines are numbered the others are
+    talk around them and are left out. Reasoning between think tags is dropped, and quotation marks
+    and emphasis around a line are removed; the inside of a line is left to the validator. White
+    space is normalised.
     """
-    text = _FENCE.sub("", _THOUGHT.sub("", answer)).strip()
+    text = _FENCE.sub("", _THOUGHT.sub("", remove_invisible(answer))).strip()
     listed = _json_list(text)
     if listed is not None:
         return [_bare(item) for item in listed]
@@ -33,7 +36,7 @@ def _json_list(text: str) -> list[str] | None:
         return None
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):  # cut off, or nested to exhaust the stack
+    except (ValueError, RecursionError):  # truncated, or nested until the stack overflows
         return None
     if isinstance(value, dict):
         lists = [entry for entry in value.values() if isinstance(entry, list)]
@@ -44,4 +47,4 @@ def _json_list(text: str) -> list[str] | None:
 
 
 def _bare(line: str) -> str:
-    return line.strip().strip(_QUOTES)
+    return normalize_whitespace(line).strip(_QUOTES)

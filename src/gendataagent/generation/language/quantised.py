@@ -18,9 +18,9 @@ _INSTALL = 'pip install "gguf>=0.10"'
 
 
 def quantised_file(name: str) -> Path | None:
-    """Return the GGUF file a name stands for: the file itself, or the only one of a folder.
+    """Return the GGUF file that a name means: the file itself, or the only one of a folder.
 
-    A folder with a config.json is an ordinary model, whatever else lies in it.
+    A folder with a config.json is an ordinary model, whatever else it holds.
     """
     place = Path(name).expanduser()
     if place.suffix.lower() == SUFFIX and place.is_file():
@@ -30,28 +30,28 @@ def quantised_file(name: str) -> Path | None:
         if len(files) > 1:
             raise ModelError(
                 f"the folder {place} holds {len(files)} GGUF files ({files[0].name}, "
-                f"{files[1].name}, ...); name one of them"
+                f"{files[1].name}, ...); set one of them"
             )
         return files[0] if files else None
     return None
 
 
 def check_quantised(source: ModelSource, file: Path) -> None:
-    """Raise `ModelError` for a missing package, or a file that is cut off or no GGUF."""
+    """Raise `ModelError` for a missing package, or a file that is truncated or not GGUF."""
     start = f"{source.setting}: cannot load {file}"
     with open(file, "rb") as stream:
         if stream.read(len(_MAGIC)) != _MAGIC:
-            raise ModelError(f"{start}: it is no GGUF file, though named so; download it again")
+            raise ModelError(f"{start}: it is not a GGUF file despite its name; download it again")
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{start}: reading GGUF files needs a package that is missing: {_INSTALL}")
     reader = importlib.import_module("gguf").GGUFReader
     try:
         tensors = reader(file).tensors
     except (ValueError, LookupError, TypeError, OSError, OverflowError) as error:
-        # what the reader runs into where bytes are missing or wrong
-        raise ModelError(f"{start}: the file is cut off or damaged; download it again") from error
+        # what the reader raises for missing or wrong bytes
+        raise ModelError(f"{start}: the file is truncated or damaged; download it again") from error
     if not tensors:
-        raise ModelError(f"{start}: it holds no weights; name the file of a language model")
+        raise ModelError(f"{start}: it holds no weights; set the file of a language model")
 
 
 def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Any, set[str]]:
@@ -65,17 +65,17 @@ def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, An
         model, report = AutoModelForCausalLM.from_pretrained(
             str(file.parent), dtype=dtype, output_loading_info=True, **place, **_unpacked()
         )
-    except Exception as error:  # the libraries below raise a dozen kinds for the same faults
+    except Exception as error:  # transformers and gguf raise a dozen kinds for the same faults
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise ModelError(
             f"{source.setting}: cannot load {file} as {source.kind}: {reason}. transformers reads "
-            "GGUF files of the usual architectures only; the same model as safetensors always works"
+            "GGUF files of common architectures only; use the same model as safetensors"
         ) from error
     return tokenizer, model, set(report["missing_keys"])
 
 
 def _unpacked() -> dict[str, Any]:
-    """Return the argument that unpacks all weights; older transformers do nothing else."""
+    """Return the argument that unpacks all weights; older transformers always unpack."""
     import transformers
 
     if not hasattr(transformers, "GgufConfig"):
@@ -85,7 +85,7 @@ def _unpacked() -> dict[str, Any]:
 
 
 def hash_of_file(file: Path) -> str:
-    """Return a hash of a file's content; done once per process and state of the file."""
+    """Return a hash of a file's content; cached per process and modification time."""
     return _hash(file.resolve(), file.stat().st_mtime_ns)
 
 

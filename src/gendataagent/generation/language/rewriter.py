@@ -1,4 +1,4 @@
-"""Captions rewritten by a language model, guarded, with a template to fall back on."""
+"""Captions rewritten by a language model, validated, with a template to fall back on."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass, field, replace
 
 from gendataagent.core.protocols import PromptRewriter, Rewrite, RewriteRequest
 from gendataagent.core.records import ModelDescription, derive_seed
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.generation.language.conversation import ChatModel, ask_for_rewrites
 from gendataagent.generation.language.parsing import replies_of
-from gendataagent.generation.language.validator import Guard
+from gendataagent.generation.language.validator import RewriteValidator
 
 MISSING = "missing"
+# Each further try asks only for what is missing; then the template ends it, at no cost.
+TRIES = 3
 
 
 @dataclass(slots=True)
-class _Open:
-    """A request under way: what is taken for each of its seeds, and what was refused."""
+class _Progress:
+    """The state of a request: the rewrite taken for each of its seeds, and what was refused."""
 
     request: RewriteRequest
     taken: list[str | None] = field(init=False)
@@ -33,21 +36,26 @@ class _Open:
 
 
 class LanguageModelRewriter:
-    """Asks a chat model for all rewrites of a caption at once and takes those that pass the guard.
+    """Asks a chat model for all rewrites of a caption at once and takes those that are valid.
 
     What is refused or missing is asked for again, up to `tries` times in all, each time with seeds
     of its own; then the template rewriter takes over. A request's outcome depends on the request
     alone (as far as the chat model's answers depend on conversation and seed alone).
 
     Args:
-        template: writes what the model could not; its name stands in `Rewrite.by`.
+        template: writes what the model could not; `Rewrite.by` has its name.
     """
 
     def __init__(
-        self, chat: ChatModel, guard: Guard, *, template: PromptRewriter, tries: int
+        self,
+        chat: ChatModel,
+        validator: RewriteValidator,
+        *,
+        template: PromptRewriter,
+        tries: int = TRIES,
     ) -> None:
         self.chat = chat
-        self._guard = guard
+        self._validator = validator
         self._template = template
         self._tries = tries
 
@@ -61,21 +69,21 @@ class LanguageModelRewriter:
         self.chat.check()
 
     def release(self) -> None:
-        """Let go of the loaded model; it is loaded again when needed."""
+        """Release the loaded model; it is loaded again when needed."""
         self.chat.release()
         self._template.release()
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
         """Return, per request, one changed caption per seed in `request.seeds`."""
-        under_way = [_Open(request) for request in requests]
+        in_progress = [_Progress(request) for request in requests]
         for attempt in range(self._tries):
-            asked = [one for one in under_way if one.missing]
+            asked = [one for one in in_progress if one.missing]
             if not asked:
                 break
             self._ask(asked, attempt)
-        return self._with_template(under_way)
+        return self._with_template(in_progress)
 
-    def _ask(self, asked: Sequence[_Open], attempt: int) -> None:
+    def _ask(self, asked: Sequence[_Progress], attempt: int) -> None:
         conversations, seeds = [], []
         for one in asked:
             request = one.request
@@ -85,24 +93,24 @@ class LanguageModelRewriter:
                     request.caption,
                     request.class_name,
                     seeds=own,
-                    words_at_most=self._guard.words_at_most,
+                    words_at_most=self._validator.words_at_most,
                 )
             )
             seeds.append(derive_seed(own[0], "answer"))
         for one, answer in zip(asked, self.chat.complete(conversations, seeds), strict=True):
             self._take(one, replies_of(answer))
 
-    def _take(self, one: _Open, replies: Sequence[str]) -> None:
-        """Give each reply to the next seed that has none; a refused one leaves its reason there.
+    def _take(self, one: _Progress, replies: Sequence[str]) -> None:
+        """Give each reply to the next seed without a rewrite; a refused one adds its reason there.
 
-        Replies beyond those asked for fill what is open after that, and cost nothing if refused.
+        Replies beyond those asked for fill seeds that are still open; refused, they do not count.
         """
         waiting = one.missing
         asked_for = len(waiting)
         for number, reply in enumerate(replies):
             if not waiting:
                 break
-            reason = self._guard.refusal(
+            reason = self._validator.refusal(
                 reply,
                 caption=one.request.caption,
                 class_name=one.request.class_name,
@@ -118,9 +126,9 @@ class LanguageModelRewriter:
         for position in waiting[: max(0, asked_for - len(replies))]:
             one.refusals[position].append(MISSING)
 
-    def _with_template(self, under_way: Sequence[_Open]) -> list[tuple[Rewrite, ...]]:
+    def _with_template(self, in_progress: Sequence[_Progress]) -> list[tuple[Rewrite, ...]]:
         """Return the rewrites, those still missing written by the template rewriter."""
-        short = [one for one in under_way if one.missing]
+        short = [one for one in in_progress if one.missing]
         by = self._template.description.name
         requests = [
             replace(one.request, seeds=tuple(one.request.seeds[i] for i in one.missing))
@@ -140,9 +148,9 @@ class LanguageModelRewriter:
                     zip(one.taken, one.refusals, strict=True)
                 )
             )
-            for one in under_way
+            for one in in_progress
         ]
 
 
 def _tidy(reply: str) -> str:
-    return " ".join(reply.split()).rstrip(". ")
+    return normalize_whitespace(reply).rstrip(". ")

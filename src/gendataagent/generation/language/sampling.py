@@ -1,7 +1,7 @@
-"""Words drawn row by row, each row with a generator and an end of its own.
+"""Tokens sampled row by row, each row with its own generator and end.
 
-transformers draws a whole batch from one generator, so an answer there depends on its neighbours.
-Here every row has its own, and takes one number from it for each token.
+transformers samples a batch from one generator, so an answer depends on the other rows. Here every
+row has its own generator and takes one number from it per token.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from transformers import LogitsProcessor, StoppingCriteria
 
 
 class RowSampler(LogitsProcessor):  # type: ignore[misc] # transformers is not followed by mypy
-    """Chooses the next token of each row, by temperature and top-p, and leaves no other choice.
+    """Samples the next token of each row by temperature and top-p, and masks all others.
 
-    Greedy decoding after it then takes what was chosen. Rows are sorted in full, so top-p cuts
-    exactly where the likeliest tokens reach that share; the token that reaches it stays.
+    Greedy decoding then takes it. Rows are sorted completely, so top-p cuts exactly where the most
+    probable tokens reach that mass; the token that reaches it stays.
 
     Args:
         seeds: one per row.
-        temperature: 0 = the likeliest token.
+        temperature: 0 = the most probable token.
     """
 
     def __init__(self, seeds: Sequence[int], *, temperature: float, top_p: float) -> None:
@@ -41,7 +41,7 @@ class RowSampler(LogitsProcessor):  # type: ignore[misc] # transformers is not f
 
 
 def draw(logits_BV: torch.Tensor, draws_B1: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Return the token [B, 1] at which the kept probabilities, likeliest first, pass each draw.
+    """Return the token [B, 1] at which the kept probabilities, highest first, pass each draw.
 
     Args:
         draws_B1: uniform in [0, 1).
@@ -58,10 +58,10 @@ def draw(logits_BV: torch.Tensor, draws_B1: torch.Tensor, top_p: float) -> torch
 
 
 class RowStops(StoppingCriteria):  # type: ignore[misc]
-    """Ends each row at its own number of tokens, or where one of its own stop texts appears.
+    """Ends each row at its own number of tokens or stop texts.
 
     Args:
-        start: tokens of the padded prompt; what follows is the answer.
+        start: tokens of the padded prompt, before the answer.
         tokens_at_most, stops: one entry per row.
     """
 
@@ -81,7 +81,7 @@ class RowStops(StoppingCriteria):  # type: ignore[misc]
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor | None, **_: object
     ) -> torch.Tensor:
-        """Return which rows [B] are at their end."""
+        """Return which rows [B] have ended."""
         length = input_ids.shape[1] - self._start
         ends = []
         for row, most, stops in zip(input_ids, self._tokens_at_most, self._stops, strict=True):

@@ -1,84 +1,38 @@
-"""Questions to an OpenAI-compatible server over HTTP: one at a time, each with a clear outcome.
+"""HTTP requests to an OpenAI-compatible server: the openai client within limits of our own.
 
-The key is read from the environment when a question is sent; it is kept nowhere and taken out of
-every message.
+The key is read from the environment for each request; it is stored nowhere and removed from every
+message.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-from requests.auth import AuthBase
+import openai
 
+from gendataagent.config import PromptingConfig
 from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 
-FIRST_WAIT_S = 0.5
-ANSWER_BYTES_AT_MOST = 4 << 20
-_CHUNK_BYTES = 1 << 16
-# Busy, or failing for a moment: worth asking again.
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-USUAL_PLACES = "http://localhost:8000/v1 (vLLM), :8080/v1 (llama.cpp), :11434/v1 (Ollama)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where the server is and how it is spoken to.
-
-    Args:
-        url: base address, up to and with /v1.
-        key_variable: name of the environment variable with the key; it may be unset.
-        timeout_s: longest wait for one answer, from question to last byte.
-        concurrency: questions under way at once.
-        retries: times a failed question is asked again.
-        first_wait_s: before the first of them; doubled each time, and varied by half.
-
-    Raises:
-        ConfigError: for an address or a model name that cannot work.
-    """
-
-    url: str
-    model: str
-    key_variable: str = "OPENAI_API_KEY"
-    timeout_s: float = 60.0
-    concurrency: int = 4
-    retries: int = 4
-    first_wait_s: float = FIRST_WAIT_S
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        problems = []
-        if parts.username or parts.password or parts.query or parts.fragment:
-            problems.append(
-                "prompting.endpoint_url must hold no user, password, query or fragment; put the "
-                f"key into the environment variable {self.key_variable or 'OPENAI_API_KEY'}"
-            )
-        elif parts.scheme not in {"http", "https"} or not parts.hostname:
-            problems.append(
-                "prompting.endpoint_url must be the base address of an OpenAI-compatible server, "
-                f"such as {USUAL_PLACES}, got {self.url!r}"
-            )
-        if not self.model:
-            problems.append("prompting.endpoint_model must name the model to ask the server for")
-        if problems:
-            raise ConfigError(problems)
-
-    @property
-    def key(self) -> str:
-        """The server's key, "" where the variable is unset."""
-        return os.environ.get(self.key_variable, "").strip() if self.key_variable else ""
+BODY_BYTES_AT_MOST = 4 << 20
+EXAMPLE_URLS = "http://localhost:8000/v1 (vLLM), :8080/v1 (llama.cpp), :11434/v1 (Ollama)"
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+# The client would add the machine, OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS, for any server. By the
+# last one here it remembers that it was called `with_raw_response`.
+_HEADERS_SENT = frozenset(
+    {"host", "connection", "user-agent", "content-type", "content-length"}
+    | {"x-stainless-raw-response"}
+)
+_HEADERS_OF_ENCODING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class UnansweredError(Exception):
-    """A question failed in a way that may pass; `wait_s` is what the server asked for, if any."""
+    """A failure worth a retry; `wait_s` is the wait the server asked for, if any."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         self.reason = reason
@@ -86,151 +40,184 @@ class UnansweredError(Exception):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server sent back."""
+def check_address(settings: PromptingConfig) -> None:
+    """Raise `ConfigError` for an address or a model name that cannot work."""
+    problems = []
+    try:
+        parts = urlsplit(settings.endpoint_url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        secret = parts.username or parts.password or parts.query or parts.fragment
+    except ValueError:  # a port that is no number, an unclosed bracket
+        usable, secret = False, ""
+    if secret:
+        problems.append(
+            "prompting.endpoint_url must hold no user, password, query or fragment; put the key "
+            f"into the environment variable {settings.endpoint_key_variable or 'OPENAI_API_KEY'}"
+        )
+    elif not usable:
+        problems.append(
+            "prompting.endpoint_url must be the base address of an OpenAI-compatible server, such "
+            f"as {EXAMPLE_URLS}, got {settings.endpoint_url!r}"
+        )
+    if not settings.endpoint_model:
+        problems.append("prompting.endpoint_model must name one of the server's models")
+    if problems:
+        raise ConfigError(problems)
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
-    def json(self) -> Any:
-        """Return the body as JSON values; raises `ValueError`."""
-        return json.loads(self.body)
+def open_client(settings: PromptingConfig) -> Any:
+    """Return an openai client of the server; raises `ModelError`."""
+    try:
+        return openai.OpenAI(
+            api_key="set in _LimitedClient",
+            base_url=settings.endpoint_url,
+            timeout=settings.endpoint_timeout_s,
+            max_retries=0,  # ours stop as soon as another request has failed
+            http_client=_LimitedClient(settings),
+        )
+    except Exception as error:  # a dozen kinds; their texts may hold a proxy's password
+        failure = type(error).__name__
+    raise ModelError(
+        f"prompting.endpoint_url: cannot prepare a connection to {settings.endpoint_url} "
+        f"({failure}); check this address, and the proxies in HTTP_PROXY, HTTPS_PROXY, ALL_PROXY"
+    )
 
 
-class _Key(AuthBase):
-    """Sends the key, or none: without this, requests would look for one in a .netrc file."""
+class _LimitedClient(openai.DefaultHttpxClient):  # type: ignore[misc] # mypy skips openai
+    """Reads a body of limited size in limited time, follows no redirect, sends no other key.
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY, ...); .netrc is not read.
+    """
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
+    def __init__(self, settings: PromptingConfig) -> None:
+        super().__init__(auth=self._authorize, follow_redirects=False)
+        self._settings = settings
+
+    def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        deadline_s = time.monotonic() + self._settings.endpoint_timeout_s
+        body = bytearray()
+        with contextlib.closing(super().send(request, stream=True, **options)) as response:
+            for chunk in response.iter_raw():
+                body += chunk
+                if time.monotonic() > deadline_s:
+                    raise _timed_out(self._settings)
+                if len(body) > BODY_BYTES_AT_MOST:
+                    most = f"{BODY_BYTES_AT_MOST >> 20} MiB"
+                    raise UnansweredError(f"{_server(self._settings)} sent more than {most}")
+        headers = [h for h in response.headers.multi_items() if h[0] not in _HEADERS_OF_ENCODING]
+        return type(response)(
+            response.status_code, headers=headers, content=bytes(body), request=request
+        )
+
+    def _authorize(self, request: Any) -> Any:
+        for name in set(request.headers) - _HEADERS_SENT:
+            del request.headers[name]
+        request.headers["Accept-Encoding"] = "identity"  # a small body may unpack to a huge one
+        if key := key_of(self._settings):
+            request.headers["Authorization"] = f"Bearer {key}"
         return request
 
 
-def send(
-    endpoint: Endpoint,
-    session: requests.Session,
-    path: str,
-    question: Mapping[str, Any] | None = None,
-) -> Answer:
-    """Return the server's answer to POST `question`, or to GET where there is none.
+def key_of(settings: PromptingConfig) -> str:
+    """Return the server's key, "" where it has none; raises `ModelError` for a damaged one."""
+    name = settings.endpoint_key_variable
+    key = os.environ.get(name, "").strip() if name else ""
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(
+            f"the environment variable {name} (prompting.endpoint_key_variable) holds characters "
+            "that cannot be part of a key; copy the key again"
+        )
+    return key
+
+
+def exchange(settings: PromptingConfig, send: Callable[[], Any]) -> Any:
+    """Return the HTTP response to a request made `with_raw_response`, whatever its status.
 
     Raises:
-        UnansweredError: no answer came, or a status that may pass.
+        UnansweredError: no answer, or a status worth a retry.
     """
-    over = time.monotonic() + endpoint.timeout_s
-    where = f"the server {endpoint.url}"
+    key_of(settings)  # a damaged one fails here: errors from below would quote it
+    failure: UnansweredError | None = None
     try:
-        with session.request(
-            "GET" if question is None else "POST",
-            endpoint.url.rstrip("/") + path,
-            json=None if question is None else dict(question),
-            auth=_Key(endpoint.key),
-            timeout=endpoint.timeout_s,
-            allow_redirects=False,  # one would turn the question into a GET
-            stream=True,
-        ) as response:
-            answer = Answer(response.status_code, response.headers, _body(response, over))
-    except (requests.Timeout, TimeoutError) as error:
-        raise UnansweredError(
-            f"{where} gave no whole answer within {endpoint.timeout_s:g} s"
-        ) from error
-    except requests.ConnectionError as error:
-        raise UnansweredError(_why_unreachable(where, error)) from error
-    except (requests.RequestException, OSError, ValueError) as error:
-        # the connection broke off inside the answer, or the answer cannot be decoded
-        raise UnansweredError(f"{where} broke off its answer ({type(error).__name__})") from error
-    if answer.status in _PASSING:
-        said = _message_of(answer, endpoint)
-        raise UnansweredError(
-            f"{where} answered with status {answer.status}" + (f" ({said})" if said else ""),
-            wait_asked_for(answer.headers.get("Retry-After", "")),
-        )
-    return answer
-
-
-def _body(response: requests.Response, over: float) -> bytes:
-    """Return the whole body; raises `TimeoutError` after `over`, `ValueError` if it is too long."""
-    body = bytearray()
-    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-        body += chunk
-        if time.monotonic() > over:
-            raise TimeoutError
-        if len(body) > ANSWER_BYTES_AT_MOST:
-            raise ValueError("too long")
-    return bytes(body)
-
-
-def _why_unreachable(where: str, error: Exception) -> str:
-    text = str(error)
-    if "refused" in text:
-        return f"{where} cannot be reached: nothing listens there (connection refused)"
-    if "resolve" in text or "Name or service" in text or "getaddrinfo" in text:
-        return f"{where} cannot be reached: its name is not known"
-    if "SSL" in text or "certificate" in text:
-        return f"{where} cannot be reached: its certificate is not accepted"
-    return f"{where} cannot be reached, or hung up without an answer"
+        response = send().http_response
+    except UnansweredError as error:
+        failure = error
+    except openai.APITimeoutError:
+        failure = _timed_out(settings)
+    except openai.APIConnectionError as error:
+        failure = UnansweredError(f"{_server(settings)} cannot be reached: {error.__cause__}")
+        if isinstance(error.__cause__, UnansweredError):  # openai 1 wraps our own error too
+            failure = error.__cause__
+    except openai.APIStatusError as error:
+        response = error.response
+        if response.status_code in _TRANSIENT_STATUS:
+            wait_s = wait_asked_for(response.headers.get("Retry-After", ""))
+            failure = UnansweredError(_status_of(settings, response), wait_s)
+    if failure is not None:
+        raise failure  # not inside `except`: openai's errors hold the whole exchange
+    return response
 
 
 def wait_asked_for(retry_after: str) -> float | None:
-    """Return the seconds a Retry-After header asks for (a number, or a date), None if neither."""
-    text = retry_after.strip()
+    """Return the seconds a Retry-After header asks for (a number or a date), None if neither."""
     try:
-        seconds = float(text)
+        wait_s = float(retry_after)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
+            date = parsedate_tz(retry_after)
+            wait_s = mktime_tz(date) - time.time() if date else float("nan")
+        except (ValueError, OverflowError):
             return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if seconds < float("inf") else None  # NaN is neither
+    return max(0.0, wait_s) if wait_s < float("inf") else None  # NaN is neither
 
 
-def refusal(endpoint: Endpoint, answer: Answer) -> Exception:
-    """Return the error for a status that does not pass by itself."""
-    said = _message_of(answer, endpoint)
-    reason = f"the server {endpoint.url} answered with status {answer.status}" + (
-        f" ({said})" if said else ""
-    )
-    if answer.status in {401, 403}:
-        state = "the key in it is not accepted" if endpoint.key else "it is not set"
+def refusal(settings: PromptingConfig, response: Any) -> Exception:
+    """Return the error for a status that no retry will change."""
+    status, reason = response.status_code, _status_of(settings, response)
+    if status in {401, 403}:
+        name = settings.endpoint_key_variable
+        state = "the server rejects the key in it" if key_of(settings) else "it is not set"
         return ModelError(
-            f"prompting.endpoint_key_variable names {endpoint.key_variable!r}, and {state}: "
-            f"{reason}. Set it to a key of this server: export {endpoint.key_variable}=..."
+            f"prompting.endpoint_key_variable names {name!r}, and {state}: {reason}. Set it to a "
+            f"key of this server: export {name}=..."
         )
-    if answer.status == 404:
+    if status == 404:
         return ModelError(
             f"prompting.endpoint_url, prompting.endpoint_model: {reason}. It has no model "
-            f"{endpoint.model!r}, or speaks the protocol at another address (most end in /v1)"
+            f"{settings.endpoint_model!r}, or its API is at another address (most end in /v1)"
         )
-    if 300 <= answer.status < 400:
+    if 300 <= status < 400:
         return ModelError(
-            f"prompting.endpoint_url: the server {endpoint.url} sends on to "
-            f"{answer.headers.get('Location', 'elsewhere')!r}; name that address"
+            f"prompting.endpoint_url: {_server(settings)} redirects to "
+            f"{response.headers.get('Location', 'elsewhere')!r}; name that address"
         )
     return GenerationError(
-        f"{reason}: it does not take the question. Look at its log; lower prompting.rewrites or "
-        "prompting.rewrite_words if it speaks of length"
+        f"{reason}: it rejects the request. Look at its log; lower prompting.rewrites if it "
+        "mentions length"
     )
 
 
-def _message_of(answer: Answer, endpoint: Endpoint) -> str:
-    """Return what an error answer says, one short line without the key; "" if it says nothing."""
+def _status_of(settings: PromptingConfig, response: Any) -> str:
+    """Return status and message of an error as one short line without the key."""
     try:
-        said = answer.json()
+        said = response.json()
     except (ValueError, RecursionError):
-        return ""
+        said = ""
     for name in ("error", "message", "detail"):
-        if isinstance(said, dict) and name in said:
-            said = said[name]
-    if not isinstance(said, str):
-        return ""
-    line = "".join(letter for letter in " ".join(said.split()) if letter.isprintable())
-    if endpoint.key:
-        line = line.replace(endpoint.key, "***")
-    return line[:200].rstrip(". ")
+        said = said.get(name, said) if isinstance(said, dict) else said
+    words = said.split() if isinstance(said, str) else []
+    line = "".join(letter for letter in " ".join(words) if letter.isprintable())
+    key = key_of(settings)
+    line = (line.replace(key, "***") if key else line)[:200].rstrip(". ")
+    status = f"{_server(settings)} answered with status {response.status_code}"
+    return f"{status} ({line})" if line else status
+
+
+def _timed_out(settings: PromptingConfig) -> UnansweredError:
+    return UnansweredError(
+        f"{_server(settings)} sent no complete answer within {settings.endpoint_timeout_s:g} s"
+    )
+
+
+def _server(settings: PromptingConfig) -> str:
+    return f"the server {settings.endpoint_url}"

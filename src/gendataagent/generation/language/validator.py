@@ -1,7 +1,7 @@
 """Which replies of a language model may become a prompt.
 
-Whatever a model answers, and whatever made it answer so, only text that passes here is used. Each
-check returns a short reason, which is counted in the round's record.
+Whatever a model answers, and for whatever reason, only text that passes here is used. Each check
+gives a short reason, which is counted in the round's record.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.generation.language.wording import (
     content_words,
     other_language,
@@ -22,6 +23,9 @@ from gendataagent.generation.language.wording import (
 )
 from gendataagent.generation.prompts import compose_prompt, names_another_class, word_forms
 
+# Captions of BLIP models have some ten words. Thirty leave room for a change and fit CLIP's 77
+# tokens with most class names; the tokens are counted too where the tokenizer is known.
+WORDS_AT_MOST = 30
 # Small changes that keep the subject [R]; how small is open. [?]
 KEPT_SHARE = 0.5  # of the caption's content words
 ADDED_WORDS_AT_MOST = 8  # content words the caption does not have
@@ -30,7 +34,7 @@ OTHER_SCRIPT_SHARE = 0.1  # of the letters
 _MARKUP = re.compile(
     r"[<>{}\[\]|\\`#~^=]|\*\*|__|&\w+;|https?:|www\.|\b[\w-]+\.(?:com|org|net|io)\b", re.I
 )
-# Talk about the task, or the model about itself.
+# Openings that talk about the task or about the model.
 _META_START = re.compile(
     r"^(?:sure|certainly|of course|okay|ok|here(?:'s| is| are)|yes|note|sorry|rewrit\w*|version|"
     r"option|answer|output|caption|example|assistant|user|system|as an? ai|please|i|i'm|let me)\b",
@@ -40,7 +44,7 @@ _META_WORDS = word_set(
     "caption rewrite rewritten rewriting rephrase sentence phrase prompt instruction instructions "
     "assistant ai llm chatbot json subject original version example task output"
 )
-# Words of the request that no caption has.
+# Phrases of the request that no caption has.
 _ECHO = re.compile(
     r"\b(?:change the|photo of:|you rewrite|quoted data|asked for|numbered|nothing else|ignore "
     r"(?:all|any|the|previous)|system prompt)\b|photo of:", re.I
@@ -53,17 +57,17 @@ _NEGATION = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
+class RewriteValidator:
     """What a rewrite must be.
 
     Args:
         words_at_most: longest rewrite, in words.
-        count_tokens: tokens of a whole prompt for the generator's text encoder, start and end
-            included; None = not looked at.
-        token_limit: what that encoder reads (77 for CLIP); 0 = not looked at.
+        count_tokens: tokens of a complete prompt for the generator's text encoder, start and end
+            included; None = not checked.
+        token_limit: what that encoder reads (77 for CLIP); 0 = not checked.
     """
 
-    words_at_most: int
+    words_at_most: int = WORDS_AT_MOST
     count_tokens: Callable[[str], int] | None = None
     token_limit: int = 0
 
@@ -78,10 +82,13 @@ class Guard:
     ) -> str | None:
         """Return why a reply cannot be used, or None.
 
+        White space is normalised first: a reply is judged as it would stand in a prompt.
+
         Args:
             caption: what was to be rewritten; "" = the class name alone.
             taken: rewrites of the same caption that are in use.
         """
+        reply, caption = normalize_whitespace(reply), normalize_whitespace(caption)
         for reason in self._refusals(reply, caption, class_name, class_names, taken):
             return reason
         return None
@@ -139,7 +146,7 @@ def _has_other_script(reply: str, before: str) -> bool:
 
 
 def _negates(reply: str, before: str, class_name: str) -> bool:
-    """Return whether a reply says that its subject is not there, and the caption does not."""
+    """Return whether a reply, unlike its caption, says that the subject is absent."""
     subject = subject_of(before)
     names = [form for name in (class_name.casefold(), subject) if name for form in word_forms(name)]
     pattern = _NEGATION + rf"(?:{'|'.join(map(re.escape, names))})(?!\w)"

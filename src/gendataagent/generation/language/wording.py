@@ -1,4 +1,4 @@
-"""Words of a caption as the guard compares them: English rules, harmless to other languages."""
+"""Words of a caption as the validator compares them: English rules, harmless elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words that say nothing about what is in a image.
+# Words that say nothing about what an image shows.
 FUNCTION_WORDS = word_set(
     "a about above across against all along also an and another any are around as at be been "
     "before behind below beneath beside between but by down during each every for from has have "
@@ -27,12 +27,12 @@ FUNCTION_WORDS = word_set(
 )
 # Where the first noun phrase of a caption ends.
 _BREAKS = FUNCTION_WORDS - {"a", "an", "the", "some", "one", "another", "his", "her", "their"}
-# "a close up of a flower", "a group of dogs": what comes after "of" is what is to be seen.
+# "a close up of a flower", "a group of dogs": the subject comes after "of".
 _VIEWS = word_set(
     "bunch closeup close group image pair photo photograph picture plate bowl couple set shot "
     "view variety row lot piece portrait kind type"
 )
-# Function words by which another language is known; none is a word of the others or of English.
+# Function words that give another language away; none is a word of the others or of English.
 _OF_LANGUAGE = {
     "French": "le la les une des est avec dans sur qui aux du et",
     "German": "der das ein eine einer einem ist auf mit und im dem den von",
@@ -44,7 +44,7 @@ _OF_LANGUAGE = {
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case; a Chinese, Japanese or Thai sign is a word."""
+    """Return the words of a text in lower case; a Chinese, Japanese or Thai character is one."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -58,14 +58,16 @@ def _stem(word: str) -> str:
 
 
 def same_words(text: str) -> tuple[str, ...]:
-    """Return what two texts have in common that differ in case, punctuation and articles only."""
+    """Return the words without articles: equal for texts that differ only in case, punctuation
+    and articles.
+    """
     return tuple(word for word in words_of(text) if word not in {"a", "an", "the"})
 
 
 def subject_of(caption: str) -> str | None:
     """Return the noun (singular) a caption is about, by position: the last word before the first
-    break of its first noun phrase ("a small brown dog sitting on grass" -> "dog"). None if that
-    cannot be told.
+    break of its first noun phrase ("a small brown dog sitting on grass" -> "dog"). None if it has
+    none.
     """
     first = re.split(r"[,;:.!?]", caption, maxsplit=1)[0]
     phrase: list[str] = []
@@ -86,19 +88,19 @@ def subject_of(caption: str) -> str | None:
 def scripts_of(text: str) -> Counter[str]:
     """Return how many letters of each script a text has, by the first word of their names.
 
-    Chinese and Japanese signs count as one script, since Japanese mixes them.
+    Chinese and Japanese characters count as one script, since Japanese mixes them.
     """
     names = (unicodedata.name(c, "OTHER").split()[0] for c in text if c.isalpha())
     return Counter("CJK" if n in {"HIRAGANA", "KATAKANA"} else n for n in names)
 
 
 def other_language(reply: str, caption: str) -> str | None:
-    """Return the language a reply has slipped into, or None: at least two words tell it, and the
-    caption has none of them.
+    """Return the language a reply has slipped into, or None: it has at least two function words
+    of that language, and the caption has none.
     """
     said, known = set(words_of(reply)), set(words_of(caption))
     for language, words in _OF_LANGUAGE.items():
-        signs = set(words.split())
-        if len(signs & said) >= 2 and not signs & known:
+        clues = set(words.split())
+        if len(clues & said) >= 2 and not clues & known:
             return language
     return None

@@ -1,1 +1,1 @@
-"""The bundled generator: 32 px, trained by this project, with captions read off the pixels."""
+"""The bundled 32 px generator, trained by this project, and captions measured on the pixels."""

@@ -1,7 +1,7 @@
-"""Read visible attributes off a photograph: Pillow and numpy, no model.
+"""Visible attributes of an image, measured with Pillow and numpy, without a model.
 
-Everything is measured on a 32 x 32 copy, so images of any size are read alike. The thresholds
-are the quartiles of the measurements on CIFAR-10 train rows, rounded.
+Everything is measured on a 32 x 32 copy, so that the size of the image hardly matters. The
+thresholds are rounded quartiles of the measurements on CIFAR-10 train rows.
 
 Legend: H = W = 32 pixels, C = 3 colours, values in 0..1.
 """
@@ -26,7 +26,7 @@ _COLOUR_INDEX = {name: index for index, name in enumerate(COLOURS)}
 
 @dataclass(frozen=True)
 class Measurements:
-    """Numbers behind the attributes; all but `warmth` and `position` are 0..1.
+    """The measured values; all but `warmth` and `position` are in 0..1.
 
     `framing`: share of the image that differs from its border. `position`: where that part's
     centre of mass lies, -1 left to 1 right. `warmth`: mean red minus mean blue.
@@ -44,7 +44,7 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Band:
-    """Below `low` a measurement reads as `below`, above `high` as `above`, else as nothing."""
+    """Names a measurement `below` under `low`, `above` over `high`, else None."""
 
     low: float
     high: float
@@ -70,16 +70,16 @@ BANDS = {
 
 
 def read_attributes(image: Image.Image) -> Attributes:
-    """What can be seen in `image` (any mode, any size)."""
-    pixels_HWC = thumbnail(image)
+    """Return the attributes of `image` (any mode, any size)."""
+    pixels_HWC = downscale(image)
     measured = measure(pixels_HWC)
     subject, background = subject_and_background_colour(pixels_HWC)
     read = {name: band.read(getattr(measured, name)) for name, band in BANDS.items()}
     return Attributes(subject_colour=subject, background_colour=background, **read)
 
 
-def thumbnail(image: Image.Image) -> Pixels:
-    """float32 (32, 32, 3) in 0..1; the aspect ratio is not kept."""
+def downscale(image: Image.Image) -> Pixels:
+    """Return float32 [32, 32, 3] in 0..1; the aspect ratio is not kept."""
     small = image.convert("RGB")
     if small.size != (SIZE_PX, SIZE_PX):
         small = small.resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX)
@@ -87,7 +87,7 @@ def thumbnail(image: Image.Image) -> Pixels:
 
 
 def measure(pixels_HWC: Pixels) -> Measurements:
-    """Every measurement of a (32, 32, 3) image in 0..1."""
+    """Return all measurements of pixels [32, 32, 3] in 0..1."""
     luminance = pixels_HWC @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     highest, lowest = pixels_HWC.max(axis=2), pixels_HWC.min(axis=2)
     distinct = _distance_from_border(pixels_HWC)
@@ -109,21 +109,21 @@ def measure(pixels_HWC: Pixels) -> Measurements:
 
 
 def _border() -> Mask:
-    """The outer ring, four pixels wide."""
+    """Return a mask [H, W] of the outer ring, four pixels wide."""
     border = np.ones((SIZE_PX, SIZE_PX), dtype=np.bool_)
     border[RING_PX:-RING_PX, RING_PX:-RING_PX] = False
     return border
 
 
 def _distance_from_border(pixels_HWC: Pixels) -> Pixels:
-    """(32, 32): how far each pixel's colour lies from the border's median colour."""
-    usual = np.median(pixels_HWC[_border()], axis=0)
-    distance: Pixels = np.sqrt(((pixels_HWC - usual) ** 2).mean(axis=2))
+    """Return each pixel's RMS distance [H, W] from the border's median colour."""
+    median = np.median(pixels_HWC[_border()], axis=0)
+    distance: Pixels = np.sqrt(((pixels_HWC - median) ** 2).mean(axis=2))
     return distance
 
 
 def subject_and_background_colour(pixels_HWC: Pixels) -> tuple[str, str]:
-    """The commonest colour of the middle's most distinct third, and of the border."""
+    """Return the commonest colour of the most distinct third of the centre, and of the border."""
     names = name_colours(pixels_HWC)
     background = _commonest(names[_border()])
     middle = slice(7, SIZE_PX - 7)
@@ -137,7 +137,7 @@ def _commonest(indices: NDArray[np.intp]) -> int:
 
 
 def name_colours(pixels_HWC: Pixels) -> NDArray[np.intp]:
-    """Index into `COLOURS` for each pixel, by hue, saturation and value."""
+    """Return an index into `COLOURS` for each pixel, by hue, saturation and value."""
     value = pixels_HWC.max(axis=-1)
     spread = value - pixels_HWC.min(axis=-1)
     saturation = spread / np.maximum(value, 1e-6)
@@ -165,7 +165,7 @@ def name_colours(pixels_HWC: Pixels) -> NDArray[np.intp]:
 
 
 def _hue_degrees(pixels_HWC: Pixels, value: Pixels, spread: Pixels) -> Pixels:
-    """Hue of the HSV hexagon, 0..360 degrees; 0 where there is no colour."""
+    """Return the hue of the HSV hexagon, 0..360 degrees; 0 where there is no colour."""
     red, green, blue = pixels_HWC[..., 0], pixels_HWC[..., 1], pixels_HWC[..., 2]
     safe = np.maximum(spread, 1e-6)
     sector = np.select(

@@ -1,4 +1,4 @@
-"""A captioner without a model: it says which attributes stand out in the pixels."""
+"""A captioner without a model: it names the attributes that stand out in the pixels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gendataagent.generation.tiny.vocabulary import NAME, REVISION, caption_of
 class AttributeCaptioner:
     """Captions such as "brown, on a green background, in bright light".
 
-    The words are those the bundled generator was trained on; any other generator understands them
-    too. The same image always gets the same caption, so seeds are not used.
+    The bundled generator was trained on these words; other generators understand them too. Seeds
+    are not used: the same image always gets the same caption.
     """
 
     description = ModelDescription(name=NAME, revision=REVISION)
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
-        """Return one caption per image; never empty (both colours can always be read)."""
+        """Return one caption per image, never empty: both colours are always named."""
         return [caption_of(read_attributes(request.image)) for request in requests]
 
     def release(self) -> None:

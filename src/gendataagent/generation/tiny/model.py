@@ -1,4 +1,4 @@
-"""The bundled Stable Diffusion: where it lies."""
+"""The folder of the bundled Stable Diffusion."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A prompt rewriter without a model: it changes one or two visible attributes of a caption.
 
-What is in the image stays: the subject's colour and every phrase that is not of the vocabulary
-(free text by another captioner) are kept as they are. Backgrounds, light, framing and the like are
-swapped for another value of the same attribute, or added where the caption is silent.
+The subject stays: its colour and every phrase outside the vocabulary (free text of another
+captioner) are unchanged. Background, light, framing and the like get another value of the same
+attribute, or are added where the caption does not mention them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from gendataagent.core.protocols import Rewrite, RewriteRequest
 from gendataagent.core.records import ModelDescription
+from gendataagent.core.text import normalize_whitespace
 from gendataagent.generation.tiny.vocabulary import (
     MEANING,
     NAME,
@@ -23,7 +24,7 @@ from gendataagent.generation.tiny.vocabulary import (
     phrase,
 )
 
-# Colours a place has; pink or orange ones are possible but not a small change.
+# Common colours of places; a pink or orange one would be no small change.
 BACKGROUND_COLOURS = ("green", "blue", "grey", "brown", "white", "black", "beige")
 CHANGEABLE: tuple[AttributeName, ...] = (
     "background_colour",
@@ -35,7 +36,7 @@ CHANGEABLE: tuple[AttributeName, ...] = (
     "contrast",
     "position",
 )
-# Free text has most likely described the place already: do not contradict it.
+# Free text has most likely described the place already and may not be contradicted.
 PLACE: frozenset[AttributeName] = frozenset({"background_colour", "background"})
 TWO_CHANGES_SHARE = 0.4
 TRIES_PER_SIZE = 40
@@ -46,8 +47,7 @@ Change = tuple[AttributeName, str]
 class AttributeRewriter:
     """Changes one or two attributes per seed; the rewrites of one request differ from each other.
 
-    They differ for as long as the vocabulary allows: some 20 single changes, hundreds of pairs,
-    thousands of triples.
+    The vocabulary allows some 20 single changes, hundreds of pairs and thousands of triples.
     """
 
     description = ModelDescription(name=NAME, revision=REVISION)
@@ -76,13 +76,13 @@ def _rewrites(caption: str, seeds: Sequence[int]) -> tuple[str, ...]:
 
 
 def _phrases(caption: str) -> list[str]:
-    """The caption's parts; a full stop at its end is dropped, phrases join without one."""
-    parts = (part.strip() for part in caption.strip().rstrip(".").split(","))
+    """Return the caption's parts, without a full stop at its end."""
+    parts = (part.strip() for part in normalize_whitespace(caption).rstrip(".").split(","))
     return [part for part in parts if part]
 
 
 def possible_changes(phrases: Sequence[str]) -> dict[AttributeName, list[str]]:
-    """{attribute: values it can be changed to}, leaving out what the caption says already."""
+    """Return attribute -> values it can change to; the caption's own values are left out."""
     said = dict(_meanings(phrases))
     free_text = any(_meaning(part) is None for part in phrases)
     changes: dict[AttributeName, list[str]] = {}
@@ -108,7 +108,7 @@ def _unused_rewrite(
     used: set[str],
     rng: random.Random,
 ) -> str:
-    """A rewrite that is not in `used`; more attributes change once smaller changes are used up."""
+    """Return a rewrite not in `used`; more attributes change once smaller changes are used up."""
     rewritten = SEPARATOR.join(phrases)
     size = 2 if rng.random() < TWO_CHANGES_SHARE else 1
     while size <= len(changes):
@@ -122,17 +122,17 @@ def _unused_rewrite(
 
 
 def apply_changes(phrases: Sequence[str], changes: Sequence[Change]) -> str:
-    """Swap the phrase of each changed attribute, or add one at the end.
+    """Return the caption with the phrase of each changed attribute replaced, or added at the end.
 
-    The longest the generator reads are six phrases of the vocabulary: older ones make room, but
-    never free text, the subject or what was just changed.
+    The generator reads at most six phrases of the vocabulary: beyond that, older ones are dropped,
+    but never free text, the subject or a change.
     """
     parts = list(phrases)
     fresh = {phrase(name, value) for name, value in changes}
     for name, value in changes:
-        place = [i for i, part in enumerate(parts) if (_meaning(part) or ("", ""))[0] == name]
-        if place:
-            parts[place[0]] = phrase(name, value)
+        positions = [i for i, part in enumerate(parts) if (_meaning(part) or ("", ""))[0] == name]
+        if positions:
+            parts[positions[0]] = phrase(name, value)
         else:
             parts.append(phrase(name, value))
     for part in reversed(parts[:]):

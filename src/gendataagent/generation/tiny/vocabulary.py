@@ -1,8 +1,9 @@
-"""The closed set of visible attributes the bundled generator was taught, and their wording.
+"""The closed set of visible attributes that the bundled generator was trained on, and their words.
 
-A caption of this vocabulary is a list of phrases joined by ", ", each saying one attribute:
-`brown, on a green background, in bright light`. The first wording of a value is the canonical one;
-the others were drawn at random while the generator was trained, so it knows them as well.
+A caption of this vocabulary is a list of phrases joined by ", ", one per attribute: `brown, on a
+green background, in bright light`. The first wording of a value is the canonical one; the generator
+was trained on all of them, drawn at random. So they are data of that model: another word here is a
+word it has never read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NAME = "visible-attributes"
-# Changes whenever the same image or seed may get other words.
+# To be raised whenever the same image or seed may get other words.
 REVISION = "1"
 
 COLOURS = (
@@ -90,13 +91,13 @@ MEANING: Mapping[str, tuple[AttributeName, str]] = {
     for wording in wordings
 }
 SEPARATOR = ", "
-# Six phrases are what fits the text encoder beside the class name, see the model card.
+# As many as fit into the text encoder with the class name, see the model card.
 PHRASES_AT_MOST = 6
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """What can be seen in one image; None where nothing stands out.
+    """The attributes of one image; None where nothing stands out.
 
     The colours are among `COLOURS`; every other field is a key of its entry in `WORDINGS`.
     """
@@ -113,17 +114,17 @@ class Attributes:
     detail: str | None = None
 
     def named(self) -> dict[AttributeName, str]:
-        """{attribute: value} of everything that stands out, in captioning order."""
+        """Return attribute -> value of everything that stands out, in the order of captions."""
         values = {name: getattr(self, name) for name in WORDINGS}
         return {name: value for name, value in values.items() if value is not None}
 
 
 def phrase(attribute: AttributeName, value: str) -> str:
-    """The canonical wording, e.g. ("light", "dark") -> "in dim light"."""
+    """Return the canonical wording, e.g. ("light", "dark") -> "in dim light"."""
     return WORDINGS[attribute][value][0]
 
 
 def caption_of(attributes: Attributes) -> str:
-    """The canonical caption: subject, background, then what stands out, six phrases at most."""
+    """Return the canonical caption: subject, background, then the rest, at most six phrases."""
     phrases = [phrase(name, value) for name, value in attributes.named().items()]
     return SEPARATOR.join(phrases[:PHRASES_AT_MOST])

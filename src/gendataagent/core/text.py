@@ -1,0 +1,35 @@
+"""White space and invisible characters in text from outside: captions, class names, replies."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Characters that show nothing though they are letters or symbols: Hangul fillers, blank Braille.
+_BLANKS = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")
+# Unicode's default-ignorable characters that are not of category Cf, such as variation selectors.
+_IGNORABLE = re.compile(
+    "[\u034f\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+
+
+def normalize_whitespace(text: str) -> str:
+    """Return text on one line, its words apart by single spaces, without invisible characters.
+
+    White space of every kind (no-break, thin and ideographic spaces, tabs, line and paragraph
+    separators) and blank letters become a space. Other control characters stay: they are no white
+    space, and whoever judges the text must see them.
+    """
+    if not text.isascii():
+        text = _BLANKS.sub(" ", remove_invisible(text))
+    return " ".join(text.split())
+
+
+def remove_invisible(text: str) -> str:
+    """Return text without characters that can hide inside a word: zero-width spaces and joiners,
+    soft hyphens, byte order marks, bidirectional marks, variation selectors. Line breaks stay.
+    """
+    if text.isascii():
+        return text
+    visible = (letter for letter in text if unicodedata.category(letter) != "Cf")
+    return _IGNORABLE.sub("", "".join(visible))

@@ -1,0 +1,43 @@
+"""White space and invisible characters, by exact values."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendataagent.core.text import normalize_whitespace, remove_invisible
+
+SPACES = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2002\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+INVISIBLE = (
+    "\xad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2066\u2069\ufe0f\ufeff"
+    "\U000e0041\U000e0100"
+)
+
+
+@pytest.mark.parametrize("space", [*SPACES, *BLANK_LETTERS], ids=lambda c: f"U+{ord(c):04X}")
+def test_every_kind_of_space_becomes_one_space(space: str) -> None:
+    assert normalize_whitespace(f"{space}a{space}{space}b{space}") == "a b"
+
+
+@pytest.mark.parametrize("character", INVISIBLE, ids=lambda c: f"U+{ord(c):04X}")
+def test_invisible_characters_are_removed(character: str) -> None:
+    assert normalize_whitespace(f"{character}c{character}at{character}") == "cat"
+    assert remove_invisible(f"{character}c\n{character}at") == "c\nat"
+
+
+def test_visible_text_is_unchanged() -> None:
+    for text in ("a dog, on grass", "Kätzchen", "犬 と 猫", "naïve 1½ °", "e\u0301", "\x00 \x07"):
+        assert normalize_whitespace(text) == text
+
+
+@given(st.text())
+def test_only_printable_text_and_control_characters_remain(text: str) -> None:
+    result = normalize_whitespace(text)
+    assert normalize_whitespace(result) == result
+    assert not [
+        c for c in result if c != " " and (c.isspace() or unicodedata.category(c) in ("Cf", "Zs"))
+    ]
