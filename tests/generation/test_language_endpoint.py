@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import time
 from collections.abc import Iterator
@@ -107,7 +108,6 @@ def test_concurrency_is_limited() -> None:
         Reply(body=b"[" * 100_000),
         Reply(hang_up=True),
         Reply("half", truncate=True),
-        Reply(body=b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"}),
     ],
     ids=lambda reply: f"{reply.status} {(reply.body or b'')[:20]!r}",
 )
@@ -186,6 +186,15 @@ def test_the_size_of_an_answer_is_limited() -> None:
     with (
         serving(lambda question, _: Reply("x" * (5 << 20))) as running,
         pytest.raises(GenerationError, match="more than 4 MiB"),
+    ):
+        chat(running.url, retries=0).complete([conversation("x")], [0])
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = Reply(body=gzip.compress(Reply("x").to_bytes()), headers={"Content-Encoding": "gzip"})
+    with (
+        serving(lambda question, _: packed) as running,
+        pytest.raises(GenerationError, match="no chat completion"),
     ):
         chat(running.url, retries=0).complete([conversation("x")], [0])
 
