@@ -1,33 +1,37 @@
-# Every target sets up what it needs in .venv; nothing else has to be installed but Python 3.11+.
+# Every target installs what it needs into .venv; only Python 3.11 or newer has to be there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two cores share one machine's caches; torch spins badly when several processes take all threads.
+# torch is many times slower when several processes each use all threads.
 TEST_THREADS ?= 2
 
-.PHONY: help demo test test-slow bench check format clean
+.PHONY: help demo test test-fast test-slow check bench format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.installed ## the whole loop on bundled photographs and the bundled generator, a few minutes
+demo: $(VENV)/.installed ## the complete loop on bundled images with the bundled generator, a few minutes
 	$(BIN)/gendataagent run --preset demo
 
-test: $(VENV)/.installed-dev ## lint, types and the tests (under 15 minutes on two cores)
+test: $(VENV)/.installed-dev ## ruff, mypy and all tests but those marked slow, under 8 minutes on two cores; what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest
 
-check: test ## what CI runs
+test-fast: $(VENV)/.installed-dev ## ruff and the tests not marked slow, integration or browser, under 2 minutes; for daily work
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m 'not (slow or integration or browser)'
 
-test-slow: $(VENV)/.installed-dev ## the tests that take minutes: the demo killed at random moments, the trainer of tiny-sd
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m slow --timeout=1800
+test-slow: $(VENV)/.installed-dev ## the tests marked slow, and every property test with 2,000 random examples
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m 'slow or hypothesis' --hypothesis-profile=random --timeout=1800
 
-bench: $(VENV)/.installed ## every compared system on few photographs, hours; started again it goes on
+check: test ## the same as test
+
+bench: $(VENV)/.installed ## every compared system on few images, hours; run it again to resume
 	$(BIN)/gendataagent experiment fewshot-cifar10 --out runs/bench
 
-format: $(VENV)/.installed-dev ## let ruff put the code in shape
+format: $(VENV)/.installed-dev ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

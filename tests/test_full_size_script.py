@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 FOLDER = Path(__file__).resolve().parents[1] / "scripts" / "full_size"
 
 

@@ -38,6 +38,7 @@ def finished(
     return path
 
 
+@pytest.mark.integration
 def test_run_prints_the_comparison_and_the_page(
     small_config: RunConfig,
     tmp_path: Path,
@@ -64,6 +65,7 @@ def test_run_prints_the_comparison_and_the_page(
     assert written.training.batch_size == 4
 
 
+@pytest.mark.integration
 def test_the_baseline_differs_only_by_the_agent(finished: Path) -> None:
     result = read_result(finished)
     assert result.baseline is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from gendataagent.cli import adapt as command
@@ -16,6 +17,7 @@ from tests.generation.adaptation.conftest import make_images
 assert command.__name__  # importing the module registers the command
 
 
+@pytest.mark.integration
 def test_adapt_then_resume(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     images = make_images(40)
     for index in range(len(images)):

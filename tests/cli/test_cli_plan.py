@@ -32,6 +32,7 @@ def _type(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(exit_.value.code or 0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("pool", ["replace", "accumulate"])
 def test_a_plan_equals_the_counts_of_the_run(
     small_config: RunConfig, tmp_path: Path, pool: str
@@ -65,6 +66,7 @@ def test_a_plan_equals_the_counts_of_the_run(
     }  # fmt: skip
 
 
+@pytest.mark.integration
 def test_the_filter_drops_about_what_was_planned(small_config: RunConfig, tmp_path: Path) -> None:
     plan = make_plan(small_config)
     rounds = run(small_config, tmp_path / "run").rounds

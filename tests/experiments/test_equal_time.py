@@ -25,6 +25,8 @@ from gendataagent.experiments.equal_time import frozen_costs, timed_arms, timed_
 from gendataagent.experiments.runner import folder_of
 from gendataagent.experiments.time_costs import ArmCost
 
+pytestmark = pytest.mark.integration
+
 FREE = ArmCost(
     step_seconds=0.5, images=0, image_seconds=0.0, captions=0, caption_seconds=0.0,
     rewrite_seconds=0.0, select_seconds=0.0, filter_seconds=0.0, probe_seconds=0.0,

@@ -90,6 +90,7 @@ def test_no_rows_is_an_error_that_says_what_to_do(table1: Bench, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:

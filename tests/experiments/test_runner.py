@@ -34,6 +34,8 @@ from gendataagent.runs.run import run
 from tests.runs.test_resume import outcome
 from tests.tiny_models import save_tiny_pipeline
 
+pytestmark = pytest.mark.integration
+
 
 def test_arms_run_and_share_what_is_the_same(bench: Bench, finished: Path, tmp_path: Path) -> None:
     out = finished

@@ -25,6 +25,8 @@ from gendataagent.generation.captioning.inputs import LEAST_SIDE_PX, prepare
 from tests.generation.conformance import CAPTIONER_CHECKS, caption_request
 from tests.tiny_captioners import CHATTING, FAMILIES, WORDS, save_tiny_captioner, tokenizer
 
+pytestmark = pytest.mark.integration
+
 Saved = Callable[[str], Path]
 
 

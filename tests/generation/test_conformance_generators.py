@@ -31,6 +31,8 @@ from tests.tiny_models import (
     save_tiny_sdxl,
 )
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("make", [AttributeCaptioner, NoCaption])
 def test_captioners(make: Callable[[], Captioner]) -> None:

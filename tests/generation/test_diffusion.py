@@ -176,6 +176,7 @@ def test_prompts_in_any_script_and_of_any_length_work(generator: DiffusionGenera
     assert len(pixels_of(generator.render([request(0, prompt=p) for p in prompts]))) == 3
 
 
+@pytest.mark.integration
 def test_serial_and_worker_processes_make_the_same_images(tiny_pipeline_folder: Path) -> None:
     factory = DiffusionFactory(model=str(tiny_pipeline_folder))
     tasks = [[request(0), request(1), request(2)], [request(3)]]

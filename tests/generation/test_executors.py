@@ -21,6 +21,8 @@ from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, Rend
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 
+pytestmark = pytest.mark.integration
+
 DIE, FAIL, FORGET = "die", "fail", "forget"
 
 

@@ -34,6 +34,8 @@ from gendataagent.training.trainer import Trainer
 from tests.runs.test_resume import Interrupting, outcome
 from tests.small_world import settings_for
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def config(photo_folder: Path, tiny_pipeline_folder: Path) -> RunConfig:
@@ -283,7 +285,7 @@ def test_the_page_says_which_classifier_the_guard_took_and_what_was_chosen(
     result = read_result(reference[0])
     assert result.guard is not None
     assert (
-        f"The guard took the classifier trained with{'out' * (result.guard.chosen != 'agent')} the"
+        f"The guard chose the classifier trained with{'out' * (result.guard.chosen != 'agent')} the"
         in page
     )
     assert "validation log-loss" in page

@@ -1,4 +1,4 @@
-"""The guard: when a run is behind its baseline, and which of the two it ends with."""
+"""The baseline guard: when a run is worse than its baseline, and which classifier it keeps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.runs.baseline_guard import (
     AGENT,
     BASELINE,
-    Guard,
+    BaselineGuard,
     GuardCheck,
-    chance_of_so_far_behind,
+    mcnemar_p_value,
 )
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import evaluate
@@ -67,33 +67,35 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def guard_of(folder: RunFolder) -> Guard:
-    return Guard(folder, CONFIG, make_images())
+def guard_of(folder: RunFolder) -> BaselineGuard:
+    return BaselineGuard(folder, CONFIG, make_images())
 
 
 def baseline_knows(folder: RunFolder, right: int) -> None:
-    """Let a baseline be right on the first images at each epoch."""
-    inner = Guard(RunFolder(folder.baseline), CONFIG, make_images())
+    """Record a baseline that is right on the first images at each epoch."""
+    inner = BaselineGuard(RunFolder(folder.baseline), CONFIG, make_images())
     for epoch in range(1, 11):
         inner.note(knows(right), epoch)
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
-def test_the_chance_is_that_of_a_fair_coin(agent: int, baseline: int) -> None:
+def test_the_p_value_is_the_tail_of_a_fair_coin(agent: int, baseline: int) -> None:
     n = agent + baseline
     expected = sum(math.comb(n, k) for k in range(baseline, n + 1)) / 2**n
-    assert chance_of_so_far_behind(agent, baseline) == pytest.approx(expected)
+    assert mcnemar_p_value(agent, baseline) == pytest.approx(expected)
 
 
-def test_chances_known_by_hand() -> None:
-    assert chance_of_so_far_behind(0, 0) == 1.0
-    assert chance_of_so_far_behind(5, 0) == 1.0
-    assert chance_of_so_far_behind(0, 5) == 1 / 32
-    assert chance_of_so_far_behind(0, 4) == 1 / 16
-    assert 0 <= chance_of_so_far_behind(4000, 6000) < 1e-80
+def test_p_values_known_by_hand() -> None:
+    assert mcnemar_p_value(0, 0) == 1.0
+    assert mcnemar_p_value(5, 0) == 1.0
+    assert mcnemar_p_value(0, 5) == 1 / 32
+    assert mcnemar_p_value(0, 4) == 1 / 16
+    assert 0 <= mcnemar_p_value(4000, 6000) < 1e-80
 
 
-def test_the_baseline_takes_notes_where_spans_between_rounds_end(folder: RunFolder) -> None:
+def test_the_baseline_records_its_correct_images_before_each_round(
+    folder: RunFolder,
+) -> None:
     baseline_knows(folder, 30)
     written = sorted((folder.baseline / "guard").iterdir())
     assert [file.name for file in written] == [f"right-{epoch:04d}.json" for epoch in EPOCHS]
@@ -126,10 +128,10 @@ def test_worse_twice_in_a_row_ends_the_use_of_synthetic_images(
     assert checks_of(folder, rights) == gave_up
     rows = files.read_jsonl(folder.path / "guard" / "checks.jsonl")
     expected = len(EPOCHS) - 1 if gave_up[1] else len(EPOCHS)
-    assert len(rows) == expected  # nothing is compared any more once it gave up
+    assert len(rows) == expected  # no more comparisons once it gave up
 
 
-def test_only_what_the_one_gets_right_and_the_other_does_not_counts(folder: RunFolder) -> None:
+def test_only_images_on_which_the_two_differ_count(folder: RunFolder) -> None:
     baseline_knows(folder, 30)
     check = guard_of(folder).check(knows(33), 4)
     assert check == GuardCheck(
@@ -138,7 +140,7 @@ def test_only_what_the_one_gets_right_and_the_other_does_not_counts(folder: RunF
     )  # fmt: skip
 
 
-def test_a_check_is_made_once_and_only_where_a_span_ends(folder: RunFolder) -> None:
+def test_a_check_is_made_once_and_only_before_a_round(folder: RunFolder) -> None:
     baseline_knows(folder, 30)
     assert guard_of(folder).check(knows(0), 3) is None
     first = guard_of(folder).check(knows(25), 4)
@@ -153,7 +155,7 @@ def test_a_check_is_made_once_and_only_where_a_span_ends(folder: RunFolder) -> N
     assert "without synthetic images" in second.sentence
 
 
-def test_a_run_that_goes_back_an_epoch_has_not_given_up_yet(folder: RunFolder) -> None:
+def test_a_run_restored_to_an_earlier_epoch_has_not_given_up_yet(folder: RunFolder) -> None:
     baseline_knows(folder, 30)
     checks_of(folder, [25, 25], (4, 6))
     assert not guard_of(folder).gave_up(5)
@@ -190,17 +192,17 @@ def test_the_record_says_when_synthetic_images_were_given_up(folder: RunFolder) 
     files.write_json(folder.baseline / "evaluation.json", {"validation": theirs.to_json()})
     record = guard_of(folder).conclude(knows(25))
     assert record.stopped_epoch == 6
-    assert "given up after epoch 6" in record.sentence
+    assert "No synthetic images were used after epoch 6" in record.sentence
 
 
-def test_what_is_missing_is_said_with_what_to_do(folder: RunFolder) -> None:
-    with pytest.raises(RunFolderError, match=r"right-0004\.json is not there.*--resume"):
+def test_errors_about_missing_records_say_what_to_do(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"right-0004\.json is missing.*--resume"):
         guard_of(folder).check(knows(3), 4)
-    inner = Guard(RunFolder(folder.baseline), CONFIG, make_images(7))
+    inner = BaselineGuard(RunFolder(folder.baseline), CONFIG, make_images(7))
     inner.note(knows(3), 4)
-    with pytest.raises(RunFolderError, match="is of 7 validation images"):
+    with pytest.raises(RunFolderError, match="covers 7 validation images"):
         guard_of(folder).check(knows(3), 4)
     with pytest.raises(RunFolderError, match="no final weights"):
         guard_of(folder).baseline_weights()
     with pytest.raises(DataError, match="validation_share"):
-        Guard(folder, CONFIG, make_images(0))
+        BaselineGuard(folder, CONFIG, make_images(0))

@@ -35,6 +35,8 @@ from gendataagent.training.evaluation import evaluate
 from tests.cli.test_cli import _type
 from tests.small_world import settings_for
 
+pytestmark = pytest.mark.integration
+
 BOTH = ("gaussian_blur", "speckle_noise")
 
 

@@ -24,6 +24,8 @@ from gendataagent.generation.executors import SerialExecutor
 from gendataagent.runs.audit import audit_data
 from gendataagent.runs.run import resume, run, run_until
 
+pytestmark = pytest.mark.integration
+
 
 def disguise(source: Path, target: Path) -> None:
     """Save an image under another name, mirrored, brighter and as JPEG."""

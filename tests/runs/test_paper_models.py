@@ -25,6 +25,8 @@ from tests.runs.test_resume import Interrupting, outcome
 from tests.tiny_captioners import save_tiny_captioner
 from tests.tiny_language import save_tiny_llama
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:

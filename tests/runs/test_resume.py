@@ -23,6 +23,8 @@ from gendataagent.core.progress import Stage
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
 
+pytestmark = pytest.mark.integration
+
 UNTIMED = ("seconds",)
 
 

@@ -18,6 +18,8 @@ from gendataagent.core.checkpoints import list_weights, load_weights
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.run import run
 
+pytestmark = pytest.mark.integration
+
 EIGHT_OF_EACH = [8, 8, 8]  # training photographs, see conftest
 BUDGET = 24
 

@@ -1,7 +1,7 @@
-"""Every setting of a run: a frozen dataclass tree, TOML in and out, all problems at once.
+"""Every setting of a run: a tree of frozen dataclasses, read from and written to TOML.
 
-Each setting carries its help text, unit, allowed values and source next to its default, so that
-`gendataagent config`, the checks and the docs can never disagree. Sources are tagged as in
+Each setting has its help text, unit, limits and source next to its default: `gendataagent config`
+and the checks use the same ones. Sources are tagged as in
 docs/method.md: [S] stated in the paper's supplementary, [R] reported second-hand, [C] read in cited
 code, [I] inferred, [?] open; no tag = ours.
 """
@@ -59,15 +59,15 @@ __all__ = [
 class RunConfig:
     """All settings of a run."""
 
-    seed: int = setting(0, "everything random is derived from it", at_least=0)
+    seed: int = setting(0, "all random choices are derived from it", at_least=0)
     device: str = setting(
-        AUTO, "cpu, cuda, cuda:1, mps; auto = the best there is", affects_results=False
+        AUTO, "cpu, cuda, cuda:1, mps; auto = cuda, else mps, else cpu", affects_results=False
     )
     threads: int = setting(
-        0, "CPU threads for torch; 0 = as torch decides", at_least=0, affects_results=False
+        0, "CPU threads for torch; 0 = torch's default", at_least=0, affects_results=False
     )
     trust_remote_code: bool = setting(
-        False, "run Python code that comes with a model from the hub; true only if you have read it"
+        False, "run the Python code that comes with a hub model; true only if you have read it"
     )
     data: DataConfig = field(default_factory=DataConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
@@ -85,7 +85,7 @@ class RunConfig:
         """Return the config of a nested mapping; raise `ConfigError` with every problem found.
 
         Args:
-            checks: further checks (such as `components.problems`) whose findings are added.
+            checks: further checks (such as `preflight.problems`) whose findings are added.
         """
         problems: list[str] = []
         config = cast(Self, build(cls, tree, "", problems))
@@ -111,7 +111,7 @@ class RunConfig:
         return tomli_w.dumps(self.to_dict())
 
     def results_hash(self) -> str:
-        """Return a hash of every setting that can change a result."""
+        """Return a hash of every setting that can change the results."""
         tree = {
             row.key: row.value if not isinstance(row.value, tuple) else list(row.value)
             for row in iterate_settings(self)
@@ -139,19 +139,19 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         )
     if config.adaptation.enabled and config.generation.lora:
         yield (
-            "adaptation.enabled makes LoRA weights of its own, and generation.lora names others; "
-            "use one of the two"
+            "adaptation.enabled trains LoRA weights, but generation.lora names others; use one of "
+            "the two"
         )
     if agent.enabled and agent.guard and not training.real_images:
         yield (
-            "agent.guard goes on without synthetic images where they hurt, which "
-            "training.real_images = false does not allow; set one of the two differently"
+            "agent.guard continues on real images alone where synthetic ones hurt, which "
+            "training.real_images = false does not allow; change one of the two"
         )
     prompting = config.prompting
     if prompting.rewriter == "endpoint":
         for key in ("endpoint_url", "endpoint_model"):
             if not getattr(prompting, key):
-                yield f"prompting.{key} must be given for prompting.rewriter = endpoint"
+                yield f"prompting.{key} is required with prompting.rewriter = endpoint"
     if math.floor(config.generation.num_inference_steps * config.generation.strength) < 1:
         yield (
             "generation.num_inference_steps * generation.strength must be at least 1 executed step,"
@@ -171,7 +171,7 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
 
 
 def _adaptive_checks(config: RunConfig) -> Iterator[str]:
-    """Yield problems of the values that are tried while training."""
+    """Yield problems of the values that [adaptive] tries."""
     adaptive = config.adaptive
     for key, values, least, most in (
         ("strengths", adaptive.strengths, 0.01, 1.0),
@@ -182,7 +182,7 @@ def _adaptive_checks(config: RunConfig) -> Iterator[str]:
         if len(values) == 1 or not in_range or list(values) != sorted(set(values)):
             yield (
                 f"adaptive.{key} must be two or more increasing values from {least:g} to {most:g}, "
-                f"or empty to leave the setting as it is; got {list(values)}"
+                f"or empty to leave the setting unchanged; got {list(values)}"
             )
     if not (adaptive.enabled and config.agent.enabled):
         return
@@ -194,8 +194,8 @@ def _adaptive_checks(config: RunConfig) -> Iterator[str]:
     steps = config.generation.num_inference_steps
     if adaptive.strengths and math.floor(steps * min(adaptive.strengths)) < 1:
         yield (
-            "generation.num_inference_steps * the least of adaptive.strengths must be at least 1 "
-            f"executed step, got {steps} * {min(adaptive.strengths):g}"
+            "generation.num_inference_steps * min(adaptive.strengths) must be at least 1 executed "
+            f"step, got {steps} * {min(adaptive.strengths):g}"
         )
     images, widest = (
         config.selection.share * config.prompting.rewrites,

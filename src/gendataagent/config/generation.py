@@ -23,7 +23,7 @@ class PromptingConfig:
         "", "text for the captioner to continue or answer; empty = none, as BLIP-2 expects"
     )
     caption_tokens: int = setting(
-        40, "longest caption", unit="token", source="[?]", at_least=1, at_most=200
+        40, "maximum length of a caption", unit="token", source="[?]", at_least=1, at_most=200
     )
     caption_cache: str = setting(
         AUTO,
@@ -41,7 +41,7 @@ class PromptingConfig:
     rewriter_revision: str = setting("", "hub revision of the rewriter; empty = the newest")
     rewrites: int = setting(
         5,
-        "rewrites (= images) of each selected image, m",
+        "rewrites, and so synthetic images, of each selected image (m)",
         source="5 at share 1/5 makes 1x the training set [I]",
         at_least=1,
     )
@@ -57,18 +57,18 @@ class PromptingConfig:
     )
     dtype: str = setting(
         AUTO,
-        "of captioner and language model: auto = float16 on a GPU, float32 on a CPU",
+        "dtype of captioner and language model; auto = float16 on a GPU, float32 on a CPU",
         choices=(AUTO, "float16", "bfloat16", "float32"),
     )
     endpoint_url: str = setting(
-        "", "base address of the OpenAI-compatible server, such as http://localhost:8000/v1"
+        "", "base URL of the OpenAI-compatible server, such as http://localhost:8000/v1"
     )
     endpoint_model: str = setting("", "the server's name of the model")
     endpoint_key_variable: str = setting(
         "OPENAI_API_KEY", "environment variable with the server's key, if it needs one"
     )
     endpoint_timeout_s: float = setting(
-        60.0, "longest wait for one answer", unit="s", above=0, affects_results=False
+        60.0, "timeout of one request", unit="s", above=0, affects_results=False
     )
     endpoint_concurrency: int = setting(
         4, "requests in progress at once", at_least=1, at_most=256, affects_results=False
@@ -101,7 +101,7 @@ class GenerationConfig:
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
     )
     size_px: int = setting(
-        0, "side of the square images made; 0 = the model's own", unit="px", source="512 [C]",
+        0, "side of the square images; 0 = the model's own", unit="px", source="512 [C]",
         at_least=0,
     )  # fmt: skip
     strength: float = setting(
@@ -180,7 +180,7 @@ class AdaptationConfig:
     batch_size: int = setting(8, "images per step", source="8 [C]", at_least=1)
     learning_rate: float = setting(1e-4, "of AdamW, constant", source="1e-4 [C]", above=0)
     weight_decay: float = setting(1e-2, "of AdamW", source="1e-2 [C]", at_least=0)
-    gradient_clip: float = setting(1.0, "largest gradient norm", source="1.0 [C]", above=0)
+    gradient_clip: float = setting(1.0, "maximum gradient norm", source="1.0 [C]", above=0)
     snr_gamma: float = setting(
         5.0, "min-SNR loss weight: min(SNR, this) / SNR; 0 = weight 1 for every timestep",
         source="5 [C]", at_least=0,

@@ -1,4 +1,4 @@
-"""Settings by name: TOML files in assets/presets, each with a line on what it is for."""
+"""Presets: TOML files in assets/presets whose first line says what they are for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOLDER = Path(str(files("gendataagent.config"))) / "assets" / "presets"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One preset: its name and what the first comment line of its file says."""
+    """A preset's name and the first comment line of its file."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ def list_presets() -> list[Preset]:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """Return the settings of a preset as a tree; raise `ConfigError` naming those there are.
+    """Return the settings of a preset; raise `ConfigError` for an unknown name.
 
     A preset that leaves the data to the user has `data.path = ""`.
     """
@@ -39,7 +39,7 @@ def preset_settings(name: str) -> dict[str, Any]:
 
 
 def preset_text(name: str) -> str:
-    """Return a preset as written, with the comments that say where each value comes from.
+    """Return a preset's file, with its comments on the source of each value.
 
     Raises:
         ConfigError: there is no such preset.

@@ -1,4 +1,4 @@
-"""The settings a run was made with, in its folder."""
+"""The settings of a run, in its folder."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gendataagent.core.run_folder import RunFolder
 
 
 def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
-    """Make a new run folder that holds `config`; what is there already stays untouched.
+    """Create a new run folder with `config` in it.
 
     Raises:
         ConfigError: a setting is wrong (a config built in Python is checked here first).
-        RunFolderError: the folder exists and is not empty.
+        RunFolderError: the folder exists and is not empty; it is left unchanged.
         StorageError: it cannot be written.
     """
     RunConfig.from_dict(config.to_dict())
     folder = RunFolder(Path(path))
     if folder.config_file.exists():
         raise RunFolderError(
-            f"{path} already holds a run. Resume it: gendataagent run --resume {path}; "
-            "or name another folder with --out"
+            f"{path} already holds a run; resume it with: gendataagent run --resume {path}, or "
+            "name another folder with --out"
         )
     try:
         if folder.path.exists() and any(folder.path.iterdir()):
@@ -34,15 +34,15 @@ def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"cannot make the run folder {path}: {error.strerror or error}; name a folder you "
-            "may write to with --out"
+            f"cannot create the run folder {path}: {error.strerror or error}; name a folder that "
+            "you can write to with --out"
         ) from error
     write_run_config(folder, config)
     return folder
 
 
 def read_run_config(folder: RunFolder) -> RunConfig:
-    """Return the settings the run was started with."""
+    """Return the settings of a run."""
     return RunConfig.from_toml(folder.config_file)
 
 

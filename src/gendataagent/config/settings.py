@@ -1,4 +1,4 @@
-"""The machinery behind `config`: settings that carry their facts, TOML, checks, overrides."""
+"""How settings work: fields with help and limits, TOML, checks, overrides."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import did_you_mean
 
-_HUGE = 2**62  # TOML knows no larger whole numbers than 2**63
+_HUGE = 2**62  # TOML integers end at 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known about one setting besides its type and default.
+    """Help, limits and source of one setting.
 
     Args:
-        affects_results: False for settings that change speed or display but no number; only those
-            may differ when a run is resumed.
+        affects_results: False for settings that change speed or display but no result; only those
+            may change when a run is resumed.
     """
 
     help: str
@@ -44,7 +44,7 @@ def setting(default: Any, help: str, **details: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting as listed by `gendataagent config`: `section.key`, its value and its facts."""
+    """One setting as `gendataagent config` lists it; `key` is `section.name`."""
 
     key: str
     value: Any
@@ -69,7 +69,7 @@ def iterate_settings(config: Any) -> Iterator[SettingRow]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the content of a TOML file; raise `ConfigError` naming the file and the place."""
+    """Return the content of a TOML file; raise `ConfigError` naming the file and the position."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -79,7 +79,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both trees as one; where both have a value, that of `above`."""
+    """Return both trees merged; where both have a value, that of `above`."""
     result = dict(below)
     for key, value in above.items():
         under = result.get(key)
@@ -119,14 +119,14 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def plain(value: Any) -> Any:
-    """Return a dataclass tree as nested dicts and lists, as TOML and JSON want it."""
+    """Return a dataclass tree as nested dicts and lists for TOML and JSON."""
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return list(value) if isinstance(value, tuple) else value
 
 
 def build(cls: type[Any], tree: Any, prefix: str, problems: list[str]) -> Any:
-    """Return an instance of `cls` from `tree`, appending a sentence to `problems` for each fault.
+    """Return an instance of `cls` from `tree`; append one sentence to `problems` for each fault.
 
     A faulty value is replaced by its default, so that checks across settings can still run.
     """
@@ -166,8 +166,8 @@ def _convert(
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(max(-_HUGE, min(value, _HUGE)))
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        names = {int: "a whole number", float: "a number", bool: "true or false",
-                 str: 'a text (in "quotes" where it looks like something else)'}  # fmt: skip
+        names = {int: "an integer", float: "a number", bool: "true or false",
+                 str: 'a string (in "quotes" if it looks like a number or true/false)'}  # fmt: skip
         problems.append(f"{key} must be {names[hint]}, got {value!r}")
         return value
     if facts.choices and value not in facts.choices:
@@ -180,7 +180,7 @@ def _convert(
 def _range_problems(key: str, value: float, facts: Setting) -> Iterator[str]:
     unit = f" {facts.unit}" if facts.unit else ""
     if not abs(value) < _HUGE:
-        yield f"{key} must be a finite number of usual size, got {str(value)[:40]}"
+        yield f"{key} must be a finite number below 2**62, got {str(value)[:40]}"
         return
     if facts.at_least is not None and value < facts.at_least:
         yield f"{key} must be at least {facts.at_least:g}{unit}, got {value}"

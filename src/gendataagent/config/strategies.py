@@ -1,10 +1,10 @@
-"""Whole ways to train, by name: each is arguments to the same `run`.
+"""Training strategies by name: the compared systems as settings of one and the same `run`.
 
     config = strategies.apply(base, "real-fake")
 
-A strategy is a tree of settings laid over those of a base config; the base says data, classifier,
-recipe, generator, strength, guidance and number of rounds, so that all strategies share these. One
-of your own is a TOML file (see `read_strategy`) or a function from config to config.
+A strategy is a tree of settings applied on top of a base config. The base sets data, classifier,
+training, generator, strength, guidance and number of rounds, so that all strategies share these.
+Your own is a TOML file (see `read_strategy`) or a function from config to config.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gendataagent.core.suggestions import closest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """One way to train.
+    """A named set of settings.
 
     Args:
         about: one line on what it is.
-        source: where it comes from, tagged as in docs/method.md; empty = ours.
-        settings: section -> setting -> value, laid over the base.
-        rewrites: whether it changes captions; the base must then name something that can.
+        source: its source, tagged as in docs/method.md; empty = ours.
+        settings: section -> setting -> value, applied on top of the base.
+        rewrites: whether it rewrites captions; the base must then name a rewriter.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Strategy:
 
 
 OwnStrategy = Callable[[RunConfig], RunConfig]
-"""A strategy as a function: the base config in, the config to run out."""
+"""A strategy as a function from the base config to the config to run."""
 
 _NO_AGENT = {
     "agent": {"enabled": False, "baseline": False, "guard": False},
@@ -47,7 +47,7 @@ _NO_AGENT = {
     "adaptive": {"enabled": False},
 }
 
-# Ideas that are not in the paper, switched off where its own way is asked for.
+# Ideas that are not in the paper, off in the strategies that reproduce it.
 _PLAIN_AGENT = {"enabled": True, "pool": "replace", "rounds_within": 1.0, "guard": False}
 _PLAIN_TRAINING = {
     "real_images": True,
@@ -59,7 +59,7 @@ _PLAIN_TRAINING = {
 _PLAIN_SELECTION = {"per_class": False, "budget_by": "size", "skip_hardest": 0.0}
 
 _PAPER = {
-    "agent": _PLAIN_AGENT,  # when its rounds stand is the base's; see agent.first_round_epoch
+    "agent": _PLAIN_AGENT,  # the base sets when the rounds are
     "training": _PLAIN_TRAINING,
     "selection": {"by": "marginal", "share": 0.2, **_PLAIN_SELECTION},
     "prompting": {"rewrites": 5},
@@ -101,7 +101,7 @@ def _all() -> Iterator[Strategy]:
     )
     yield Strategy(
         name="randaugment",
-        about="the real images alone, with RandAugment (2 operations, magnitude 9) for the jitter",
+        about="the real images alone, RandAugment (2 operations, magnitude 9) instead of jitter",
         source="Cubuk et al. 2020, as in torchvision [C]",
         settings=_over(
             _NO_AGENT,
@@ -136,13 +136,13 @@ def _all() -> Iterator[Strategy]:
     )
     yield Strategy(
         name="real-fake",
-        about="every real image equally often, made before training, no rewriting, no filter",
+        about="one image from every real one, made before training; no rewriting, no filter",
         source="Yuan et al. 2024 [C]",
         settings=_REAL_FAKE,
     )
     yield Strategy(
         name="internet-explorer",
-        about="the loop with random sources; the half most like the 15 nearest real images is kept",
+        about="the loop with random sources; keeps the half most like the 15 nearest real images",
         source="Li et al. 2023, as the paper compares with it [R]; half of each class [I]",
         settings=_over(
             _PAPER, _UNIFORM, {"filter": {"by": "knn", "drop_share": 0.5, "neighbours": 15}}
@@ -155,7 +155,7 @@ def _all() -> Iterator[Strategy]:
 def _the_loop_and_its_parts() -> Iterator[Strategy]:
     yield Strategy(
         name="gendataagent",
-        about="the paper's own: hardest fifth, 5 rewrites each, VoG keeps the high end",
+        about="the paper's method: hardest fifth, 5 rewrites each, VoG keeps the high end",
         source="[S, R, I]",
         settings=_PAPER,
         rewrites=True,
@@ -183,9 +183,9 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
         ("vog-low", "gendataagent, but VoG keeps the low end", {"filter": {"keep": "low"}}),
         ("random-drop", "gendataagent, but the filter drops the same share at random",
          {"filter": {"by": "random"}}),
-        ("entropy", "gendataagent, but the likeliest to be unsure of are selected",
+        ("entropy", "gendataagent, but the images of highest entropy are selected",
          {"selection": {"by": "entropy"}}),
-        ("margin", "gendataagent, but the narrowest between two classes are selected",
+        ("margin", "gendataagent, but the images of smallest margin between two classes are selected",
          {"selection": {"by": "margin"}}),
     ):  # fmt: skip
         yield Strategy(name=name, about=about, settings=_over(_PAPER, change), rewrites=True)
@@ -193,7 +193,7 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
 
 
 def _ours() -> Iterator[Strategy]:
-    """Yield what docs/evidence.md comes to, and its control: the same mending of another system."""
+    """Yield our variant (docs/evidence.md) and its control: the same fix applied to Real-Fake."""
     yield Strategy(
         name="gendataagent-plus",
         about="ours: all sources in two early rounds, all kept, batch norm of real images",
@@ -202,7 +202,7 @@ def _ours() -> Iterator[Strategy]:
     )
     yield Strategy(
         name="real-fake-plus",
-        about="real-fake with batch norm of real images: what that alone does",
+        about="control: real-fake with batch norm of real images",
         settings=_over(_REAL_FAKE, {"training": {"batchnorm_from_real": True}}),
     )
 
@@ -211,9 +211,10 @@ STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _a
 
 
 def find_strategy(name: str) -> Strategy:
-    """Return a strategy by its name, or that of a TOML file; raise `ConfigError` if there is none.
+    """Return a strategy by name, or the one in a file if `name` ends in .toml.
 
-    Whatever ends in .toml is taken as a file.
+    Raises:
+        ConfigError: there is no such strategy or file.
     """
     if name.endswith(".toml"):
         return read_strategy(name)
@@ -227,28 +228,28 @@ def find_strategy(name: str) -> Strategy:
 
 
 def read_strategy(path: str | Path) -> Strategy:
-    """Return the strategy in a TOML file; its name is that of the file.
+    """Return the strategy in a TOML file, named after the file.
 
-    The file holds settings as a config file does, and may begin with `about = "one line"` and
-    `like = "gendataagent"`, the strategy it is laid over:
+    The file has settings like a config file, and may start with `about = "one line"` and
+    `like = "gendataagent"`, the strategy that it changes:
 
         like = "gendataagent"
         [selection]
         budget_by = "validation-error"
 
     Raises:
-        ConfigError: the file cannot be read, is like nothing there is, or `like` is a file too.
+        ConfigError: the file cannot be read, or `like` does not name a built-in strategy.
     """
     tree = read_toml(path)
     about, like = tree.pop("about", ""), tree.pop("like", "")
     if not isinstance(about, str) or not isinstance(like, str):
-        raise ConfigError(f"{path}: about and like must be texts, got {about!r} and {like!r}")
+        raise ConfigError(f"{path}: about and like must be strings, got {about!r} and {like!r}")
     if like.endswith(".toml"):
         raise ConfigError(f"{path}: like must name one of {', '.join(STRATEGIES)}; got {like!r}")
     below = find_strategy(like) if like else Strategy(name="", about="")
     name = Path(path).stem
     if name in STRATEGIES:
-        raise ConfigError(f"{path}: {name} is a strategy already; call the file something else")
+        raise ConfigError(f"{path}: {name} is a built-in strategy; rename the file")
     return Strategy(
         name=name,
         about=about or (f"{like}, changed by {Path(path).name}" if like else str(path)),
@@ -258,11 +259,11 @@ def read_strategy(path: str | Path) -> Strategy:
 
 
 def apply(config: RunConfig, strategy: str | Strategy | OwnStrategy) -> RunConfig:
-    """Return `config` with a strategy laid over it.
+    """Return `config` with a strategy applied on top.
 
     Raises:
-        ConfigError: no such strategy; settings that do not exist or do not fit together; or the
-            strategy rewrites captions and the base has nothing that could.
+        ConfigError: no such strategy; unknown or contradictory settings; or the strategy rewrites
+            captions and the base has no rewriter.
     """
     if isinstance(strategy, str):
         strategy = find_strategy(strategy)

@@ -1,1 +1,1 @@
-"""What every other room stands on."""
+"""Records, protocols, errors, files and devices: what every other room builds on."""

@@ -1,4 +1,4 @@
-"""Training states on disk: whole or not there, checked when read, never pickled.
+"""Training states on disk: written atomically, verified when read, never pickled.
 
 folder/epoch-0010/tensors.safetensors   weights, momentum
 folder/epoch-0010/state.json            everything else
@@ -30,11 +30,11 @@ _EPOCH = re.compile(r"epoch-(\d{4,})(\.safetensors)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What `load_latest` found.
+    """A checkpoint as `load_latest` returns it.
 
     Args:
         epoch: epochs trained when it was written.
-        damaged: a sentence for each newer checkpoint that could not be used.
+        damaged: one sentence for each newer checkpoint that could not be used.
     """
 
     epoch: int
@@ -48,10 +48,10 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `epoch`, then remove all but the newest two; return its folder.
 
-    It is made aside and renamed when whole, so a crash leaves the earlier ones untouched.
+    Written to a temporary folder and renamed when complete: a crash leaves earlier ones unchanged.
 
     Raises:
-        StorageError: the disk is full, no permission...
+        StorageError: the disk is full, no permission, ...
     """
     target = folder / f"epoch-{epoch:04d}"
     aside = folder / f".{target.name}.{os.getpid()}.tmp"
@@ -73,17 +73,17 @@ def save_checkpoint(
         raise
     except OSError as error:
         raise StorageError(
-            f"cannot write the checkpoint {target}: {error.strerror or error}. The earlier ones "
-            "are still there; free some space or fix the permissions, then go on with --resume"
+            f"cannot write the checkpoint {target}: {error.strerror or error}. Earlier ones are "
+            "unchanged; free some space or fix the permissions, then resume with --resume"
         ) from error
     return target
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose hashes are right; None where none was ever written.
+    """Return the newest checkpoint whose hashes match; None if there is no checkpoint.
 
     Raises:
-        RunFolderError: there are checkpoints, but all of them are damaged.
+        RunFolderError: all checkpoints are damaged.
     """
     damaged: list[str] = []
     for epoch, path in reversed(_list(folder)):
@@ -98,8 +98,8 @@ def load_latest(folder: Path) -> Checkpoint | None:
         damaged.append(f"the checkpoint {path} is damaged: {problem}")
     if damaged:
         raise RunFolderError(
-            f"no checkpoint can be used; {'; '.join(damaged)}. Remove {folder} to train again "
-            "from the start"
+            f"no checkpoint can be used; {'; '.join(damaged)}. Remove {folder} to train from the "
+            "start again"
         )
     return None
 
@@ -152,11 +152,11 @@ def _manifest(folder: Path, epoch: int) -> dict[str, Any]:
 
 
 def _damage(path: Path, epoch: int) -> str | None:
-    """Return what is wrong with a checkpoint's folder, None if nothing is."""
+    """Return what is wrong with a checkpoint's folder, or None."""
     try:
         found, written = _manifest(path, epoch), read_json(path / MANIFEST_FILE)
     except (OSError, RunFolderError) as error:
         return str(error)
     if found != written:
-        return "its files are not as they were written"
+        return "its files have changed since they were written"
     return None

@@ -42,7 +42,7 @@ def resolve_device(name: str) -> str:
 
 
 def accelerator_of(device: torch.device, precision: str) -> Accelerator:
-    """Return an Accelerator of a precision, whatever earlier ones in the process were.
+    """Return an Accelerator of a precision, whatever the precision of earlier ones was.
 
     Args:
         precision: "no", "fp16" or "bf16".
@@ -54,7 +54,7 @@ def accelerator_of(device: torch.device, precision: str) -> Accelerator:
     try:
         return Accelerator(**settings)
     except ValueError:
-        # Accelerate keeps its settings once per process and refuses different ones.
+        # Accelerate keeps one global state per process and refuses different settings.
         AcceleratorState._reset_state(reset_partial_state=True)
         return Accelerator(**settings)
 

@@ -1,8 +1,8 @@
-"""Every exception this package raises on purpose.
+"""Every exception that this package raises on purpose.
 
-Each class also inherits the standard type it stands for, so callers can catch either. All of them
-survive pickling (they cross process boundaries in the process executor). A message says what went
-wrong, what was got, what is allowed and what to do next.
+Each class also inherits the matching built-in type, so callers can catch either. All of them
+survive pickling (they cross process boundaries in the process executor). A message says what
+happened, what was found, what is allowed and what to do next.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class GenDataAgentError(Exception):
 
 
 class ConfigError(GenDataAgentError, ValueError):
-    """One or more settings are wrong. `problems` holds every one found, each a whole sentence."""
+    """One or more settings are wrong; `problems` has one sentence for each."""
 
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems: tuple[str, ...] = (
@@ -31,11 +31,11 @@ class ConfigError(GenDataAgentError, ValueError):
 
 
 class DataError(GenDataAgentError, ValueError):
-    """The user's images or labels cannot be used as they are."""
+    """The user's images or labels cannot be used."""
 
 
 class ImageUnreadableError(DataError):
-    """One image cannot be used (truncated, not an image, too large...); it is quarantined."""
+    """One image cannot be used (truncated, not an image, too large, ...); it is quarantined."""
 
 
 class ModelError(GenDataAgentError, OSError):
@@ -43,20 +43,20 @@ class ModelError(GenDataAgentError, OSError):
 
 
 class RunFolderError(GenDataAgentError, RuntimeError):
-    """A run folder cannot be used: not one, taken by another process, or of other settings."""
+    """A run folder cannot be used: not a run, locked by another run, or of other settings."""
 
 
 class StorageError(GenDataAgentError, OSError):
-    """Writing failed (disk full, no permission). What was complete before is still there."""
+    """Writing failed (disk full, no permission). Files that were complete before are unchanged."""
 
 
 class TrainingDivergedError(GenDataAgentError, ArithmeticError):
-    """The training loss stopped being a finite number."""
+    """The training loss is not a finite number."""
 
 
 class ScoreError(GenDataAgentError, ArithmeticError):
-    """A score of the named images is not finite, so they cannot be ranked."""
+    """The scores of some images are not finite, so they cannot be ranked."""
 
 
 class GenerationError(GenDataAgentError, RuntimeError):
-    """A captioner, rewriter or generator broke its contract or failed as a whole."""
+    """A captioner, rewriter or generator failed or broke its contract."""

@@ -1,7 +1,7 @@
-"""Files that are either whole or not there: write aside, fsync, rename, fsync the folder.
+"""Atomic and durable files: write to a temporary file, fsync, rename, fsync the folder.
 
-A crash or a full disk never leaves half a file under its final name, and never costs the version
-that was there before.
+A crash or a full disk never leaves half a file under its final name and never destroys the earlier
+version.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an error.
 
     Raises:
-        StorageError: the disk is full, the folder cannot be written...; `path` is as it was.
+        StorageError: the disk is full, no permission, ...; `path` is unchanged.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,29 +37,25 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         os.replace(aside, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. What was complete before is still "
-            "there; free some space or fix the permissions, then go on with --resume"
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
     with atomic_writer(path) as stream:
         stream.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` as indented JSON, atomically. NaN and infinity are refused."""
+    """Write `value` to `path` as indented JSON, atomically; NaN and infinity are refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line to `path`, atomically."""
+    """Write one JSON object per line to `path`, atomically; NaN and infinity are refused."""
     buffer = io.StringIO()
     for row in rows:
         buffer.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -67,7 +63,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file; raise `RunFolderError` naming a file that is no JSON."""
+    """Return the value of a JSON file; raise `RunFolderError` if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -75,7 +71,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file; raise `RunFolderError` naming the line that is none."""
+    """Return the objects of a JSONL file; raise `RunFolderError` naming a line that is not JSON."""
     rows = []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -92,9 +88,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file that `append_line` wrote; [] where there is none.
+    """Return the objects of a JSONL file that `append_line` wrote; [] if there is none.
 
-    A line that a crash tore is left out: what it recorded is done again.
+    Lines torn by a crash are skipped; what they recorded is done again.
 
     Raises:
         RunFolderError: the file cannot be read.
@@ -108,7 +104,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_journal(content: bytes) -> list[dict[str, Any]]:
-    """Return the JSON objects among the lines of `content`; torn lines are left out."""
+    """Return the JSON objects among the lines of `content`; torn lines are skipped."""
     rows = []
     for line in content.split(b"\n"):
         try:
@@ -121,7 +117,7 @@ def parse_journal(content: bytes) -> list[dict[str, Any]]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content as hex."""
+    """Return the SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -142,7 +138,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and make it durable; a crash can tear this line, never those before it."""
+    """Append one line durably; a crash can tear this line but none before it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
@@ -151,10 +147,14 @@ def append_line(path: Path, line: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. What was complete before is still "
-            "there; free some space or fix the permissions, then go on with --resume"
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write {path}: {error.strerror or error}. Files that were complete before are "
+        "unchanged; free some space or fix the permissions, then resume with --resume"
+    )
 
 
 def _ends_with_newline(path: Path) -> bool:

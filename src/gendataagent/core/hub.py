@@ -1,7 +1,7 @@
-"""Models on disk or on a hub: this machine is asked first, and every failure ends in advice.
+"""Models in a folder or on the Hugging Face hub; local copies first, and errors with advice.
 
-All backends load through `load`, so that a wrong folder, a gated model or a missing network reads
-the same whatever the model is for. `check` finds most of that before anything heavy is loaded.
+All backends load through `load`, so that a wrong folder, a gated model or a missing network gives
+the same message for every kind of model. `check` finds most faults without loading weights.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _HASHED = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where a model comes from, and which setting named it.
+    """Where a model comes from, and which setting names it.
 
     Args:
         setting: the key in the settings, for messages ("generation.generator").
-        kind: what it has to be, for messages ("a diffusers pipeline").
-        name: folder, or id on the hub.
-        index_file: the file without which it is no such model ("model_index.json").
-        revision: of the hub; "" = the newest.
-        instead: what a user can do without it, for messages.
+        kind: the kind of model it must be, for messages ("a diffusers pipeline").
+        name: a folder or a hub id.
+        index_file: the file that every model of this kind has ("model_index.json").
+        revision: on the hub; "" = the newest.
+        instead: an alternative for the user, for messages.
     """
 
     setting: str
@@ -48,7 +48,7 @@ class ModelSource:
 
     @property
     def folder(self) -> Path | None:
-        """The folder it lies in, or None for an id on the hub."""
+        """Its folder, or None for a hub id."""
         place = Path(self.name).expanduser()
         return place if place.is_dir() else None
 
@@ -56,10 +56,10 @@ class ModelSource:
 def load(source: ModelSource, loader: Callable[..., Model]) -> Model:
     """Return `loader(place, local_files_only=..., revision=..., trust_remote_code=...)`.
 
-    A folder, and a hub model that is on this machine, are loaded without asking the network.
+    A folder, and a hub model in the local cache, are loaded without network access.
 
     Raises:
-        ModelError: with a sentence that says what to do.
+        ModelError: it cannot be loaded; the message says what to do.
     """
     folder = source.folder
     options: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
@@ -73,14 +73,14 @@ def load(source: ModelSource, loader: Callable[..., Model]) -> Model:
         return loader(source.name, local_files_only=True, **options)
     except ModelError:
         raise
-    except Exception as error:  # not here, or not whole: the hub has it
+    except Exception as error:  # not in the cache, or incomplete there
         local_error = error
     try:
         return _load_or_advise(source, loader, source.name, local_files_only=False, **options)
     except ModelError as error:
         cause = error.__cause__
         if is_here(source) and isinstance(cause, Exception) and _is_about_network(cause):
-            # What is wrong with the files at hand helps more than that they cannot be had anew.
+            # The fault of the local files says more than that the hub cannot be reached.
             raise ModelError(advice(source, local_error)) from local_error
         raise
 
@@ -92,20 +92,20 @@ def _load_or_advise(
         return loader(place, **options)
     except ModelError:
         raise
-    except Exception as error:  # the libraries below raise a dozen kinds for the same faults
+    except Exception as error:  # the libraries raise a dozen types for the same faults
         raise ModelError(advice(source, error)) from error
 
 
 def load_first(
     sources: Sequence[ModelSource], loader: Callable[..., Model]
 ) -> tuple[ModelSource, Model]:
-    """Return the first of several places of one model that has it, and the model from there.
+    """Return the first of several mirrors of one model that has it, and the model from there.
 
-    One that is on this machine goes before those that are not. Of the others the next is asked only
-    when a repository or its revision does not exist.
+    A mirror in the local cache goes first. Of the others, the next one is tried only if a
+    repository or its revision does not exist.
 
     Raises:
-        ModelError: about the first place, when none has it.
+        ModelError: no mirror has it; the message is about the first.
     """
     for source in sources:
         if source.folder is None and is_here(source):
@@ -118,11 +118,11 @@ def load_first(
             first_error = first_error or error
             if not is_not_found(error):
                 raise first_error from error.__cause__
-    raise first_error or ModelError("there is no place to load the model from; name one")
+    raise first_error or ModelError("no mirror of the model is given; name one")
 
 
 def check_first(sources: Sequence[ModelSource]) -> None:
-    """Raise `ModelError` if none of several places of one model can be used, as `load_first`."""
+    """Raise `ModelError` if none of several mirrors of one model can be used by `load_first`."""
     if any(source.folder is None and is_here(source) for source in sources):
         return
     first_error: ModelError | None = None
@@ -139,12 +139,12 @@ def check_first(sources: Sequence[ModelSource]) -> None:
 
 
 def is_here(source: ModelSource) -> bool:
-    """Return whether a model lies on this machine, as far as its index file tells."""
+    """Return whether a model is on this machine, judged by its index file."""
     return source.folder is not None or cached_file(source, source.index_file) is not None
 
 
 def cached_file(source: ModelSource, name: str) -> Path | None:
-    """Return where a file of a hub model lies in the hub's cache, or None."""
+    """Return the path of a hub model's file in the local cache, or None."""
     if looks_like_path(source.name):
         return None
     from huggingface_hub import try_to_load_from_cache
@@ -158,16 +158,16 @@ def cached_file(source: ModelSource, name: str) -> Path | None:
 
 
 def is_not_found(error: ModelError) -> bool:
-    """Return whether a model could not be loaded because the hub has no such thing."""
+    """Return whether a model could not be loaded because the hub has no such model."""
     kinds = _kinds(error)
     return bool(kinds & _NOT_FOUND) and "GatedRepoError" not in kinds
 
 
 def check(source: ModelSource) -> None:
-    """Raise `ModelError` for what can be known to be wrong without loading weights.
+    """Raise `ModelError` for every fault that can be found without loading weights.
 
-    A folder is looked through. Of a hub model that is not on this machine the index file alone is
-    fetched: that shows a misspelt id, a revision that does not exist, a gate and a missing network.
+    The files of a folder are checked. Of a hub model that is not on this machine only the index
+    file is downloaded: that reveals a misspelt id, a missing revision, a gate or no network.
     """
     if source.folder is not None:
         check_folder(source, source.folder)
@@ -186,36 +186,35 @@ def check(source: ModelSource) -> None:
 
 def _no_folder(source: ModelSource) -> str:
     sentence = (
-        f"{source.setting}: there is no folder {source.name}; name one that is there, or an id on "
-        "the hub"
+        f"{source.setting}: there is no folder {source.name}; name an existing folder or a hub id"
     )
     return _with_instead(source, sentence)
 
 
 def looks_like_path(name: str) -> bool:
-    """Return whether a name can only be meant as a path on this machine."""
+    """Return whether a name can only be a local path, not a hub id."""
     return name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") > 1
 
 
 def check_folder(source: ModelSource, folder: Path) -> None:
-    """Raise `ModelError` if a model's folder lacks files or holds cut ones."""
+    """Raise `ModelError` if a model's folder lacks files or has truncated ones."""
     if fault := _fault_of_folder(source, folder):
         raise ModelError(_with_instead(source, f"{source.setting}: the folder {folder}{fault}"))
 
 
 def check_file(setting: str, path: Path) -> None:
-    """Raise `ModelError` if a safetensors file is not whole."""
+    """Raise `ModelError` if a safetensors file is truncated or damaged."""
     if fault := _fault_of_weights(path):
         raise ModelError(f"{setting}: {path} {fault}; download it again")
 
 
 def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
-    """Return what is wrong with a model's folder, and what to do, or None."""
+    """Return what is wrong with a model's folder and what to do, or None."""
     index = source.index_file
     if not (folder / index).is_file():
         return (
-            f" has no {index}, so it is not {source.kind}; name one written by "
-            "save_pretrained or downloaded whole (hf download NAME --local-dir DIR)"
+            f" has no {index}, so it is not {source.kind}; name a folder written by "
+            "save_pretrained or downloaded completely (hf download NAME --local-dir DIR)"
         )
     try:
         json.loads((folder / index).read_text(encoding="utf-8"))
@@ -224,12 +223,10 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
     weights = sorted(folder.rglob(f"*{WEIGHTS}"))
     if not weights:
         pickled = [p.name for p in sorted(folder.rglob("*")) if p.suffix in PICKLED]
-        why = (
-            f" ({', '.join(pickled[:3])} hold pickled ones, which can run code)" if pickled else ""
-        )
+        why = f" ({', '.join(pickled[:3])} are pickled, which can run code)" if pickled else ""
         return (
             f" has no safetensors weights{why}; download the safetensors files, or save the "
-            "model again with save_pretrained"
+            "model with save_pretrained"
         )
     for path in weights:
         if fault := _fault_of_weights(path):
@@ -238,8 +235,8 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
         missing = _missing_shards(path)
         if missing:
             return (
-                f" lacks {', '.join(missing[:3])}, which {path.name} names: the download "
-                "stopped half-way; run it again"
+                f" lacks {', '.join(missing[:3])}, listed in {path.name}: the download is "
+                "incomplete; run it again"
             )
     return None
 
@@ -249,17 +246,17 @@ def _with_instead(source: ModelSource, sentence: str) -> str:
 
 
 def _fault_of_weights(path: Path) -> str | None:
-    """Return what is wrong with a safetensors file as far as its header tells, or None."""
+    """Return what is wrong with a safetensors file, judged by its header, or None."""
     size = path.stat().st_size
     try:
         with open(path, "rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if size < 8 or length > size - 8:
-                return f"is cut off ({size} bytes)"
+                return f"is truncated ({size} bytes)"
             header = json.loads(stream.read(length))
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        return f"is no safetensors file ({error})"
+        return f"is not a safetensors file ({error})"
     expected = 8 + length + max(ends, default=0)
     return None if size == expected else f"has {size} of {expected} bytes"
 
@@ -273,7 +270,7 @@ def _missing_shards(index: Path) -> list[str]:
 
 
 def advice(source: ModelSource, error: Exception) -> str:
-    """Return a sentence on why a model cannot be used, and what to do."""
+    """Return one sentence on why a model cannot be used and what to do."""
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     start = f"{source.setting}: cannot load {source.name!r} as {source.kind}"
     at = f" at revision {source.revision!r}" if source.revision else ""
@@ -285,27 +282,30 @@ def advice(source: ModelSource, error: Exception) -> str:
             "with: hf auth login (or set HF_TOKEN)"
         )
     elif "RevisionNotFoundError" in kinds or "is not a valid git identifier" in text:
-        todo = f"the hub has no revision {source.revision!r} of it; leave the revision empty"
+        todo = (
+            f"the hub has no revision {source.revision!r} of it; leave the revision empty for the "
+            "newest"
+        )
     elif "RepositoryNotFoundError" in kinds:
         todo = "the hub has no such model, or it is private; check the spelling, or hf auth login"
     elif "trust_remote_code" in text:
         todo = (
-            "it comes with Python code of its own, which is not run unless you say so: read the "
-            "code, then set trust_remote_code=true"
+            "it comes with its own Python code, which is not run by default: read the code, then "
+            "set trust_remote_code=true"
         )
     elif kinds & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in text:
-        todo = "the memory does not suffice; use a smaller model, or another dtype"
+        todo = "there is not enough memory; use a smaller model or another dtype"
     elif source.folder is None and _is_about_network(error):
         todo = (
             f"it is not on this machine{at}, and the hub cannot be reached. Download it where "
-            f"there is a network (hf download {source.name}), or name a folder"
+            f"there is network access (hf download {source.name}), or name a folder"
         )
     elif "ImportError" in kinds or "ModuleNotFoundError" in kinds:
         todo = f"a package is missing ({reason})"
     elif source.folder is None:
-        todo = f"{reason}. If its files on this machine are not whole: hf download {source.name}"
+        todo = f"{reason}. If its files on this machine are incomplete: hf download {source.name}"
     else:
-        todo = f"{reason}. It must be a whole folder as save_pretrained writes it"
+        todo = f"{reason}. It must be a complete folder as save_pretrained writes it"
     return _with_instead(source, f"{start}: {todo}")
 
 
@@ -319,9 +319,9 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _kinds(error: BaseException) -> set[str]:
-    """Return the names of an error's classes and of those of its causes.
+    """Return the class names of an error and of its causes.
 
-    By name: importing the kinds costs the import of the hub's library, which may be what failed.
+    Names, because importing the classes would import the hub's library, which may have failed.
     """
     return {cls.__name__ for one in (error, *_causes(error)) for cls in type(one).__mro__}
 
@@ -338,9 +338,9 @@ def _is_about_network(error: BaseException) -> bool:
 
 
 def revision_of(source: ModelSource) -> str:
-    """Return what tells this state of the model from others: a folder's hash, a hub commit.
+    """Return the version of the model: a folder's hash or a hub commit.
 
-    Of a hub model that is not on this machine, the revision asked for.
+    For a hub model that is not on this machine, the requested revision.
     """
     if source.folder is not None:
         return content_hash(source.folder)
@@ -349,9 +349,9 @@ def revision_of(source: ModelSource) -> str:
 
 
 def content_hash(folder: Path) -> str:
-    """Return a hash of a model folder: names and contents of all its files that matter.
+    """Return a hash of a model folder: names and contents of its configuration and weights.
 
-    A gigabyte takes about a second, so it is done once per process and state of the folder.
+    A gigabyte takes about a second, so the result is cached in the process by modification times.
     """
     files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
     return _hash_of_files(
@@ -360,7 +360,7 @@ def content_hash(folder: Path) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Return a hash of what a file holds, whatever it is called."""
+    """Return a hash of a file's content, whatever its name."""
     return _hash_of_files((("", path, path.stat().st_mtime_ns),))
 
 

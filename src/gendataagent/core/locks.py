@@ -1,4 +1,4 @@
-"""Lock files between processes; the system releases them even when the holder is killed."""
+"""Lock files between processes; the system releases them even if the holder is killed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WAIT_FOREVER = -1.0
 
 @contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` for writing, by the lock file `.lock` in it.
+    """Hold `folder` for writing by the lock file `.lock` in it.
 
     Raises:
-        RunFolderError: another process, or another thread of this one, is writing to it.
+        RunFolderError: another process or thread is writing to it.
         StorageError: the folder cannot be written.
     """
     from filelock import Timeout
@@ -37,7 +37,7 @@ def hold_file(path: Path, *, timeout_s: float = WAIT_FOREVER) -> Iterator[None]:
     """Hold the lock file `path`, waiting for it at most `timeout_s` seconds.
 
     Raises:
-        filelock.Timeout: somebody else still holds it.
+        filelock.Timeout: another process or thread still holds it.
         StorageError: the file cannot be written.
     """
     from filelock import FileLock, Timeout  # slow to import, so only where a lock is taken

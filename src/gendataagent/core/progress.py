@@ -1,4 +1,4 @@
-"""How long work reports on itself, without knowing who is listening."""
+"""How long-running work reports its progress."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ OnProgress = Callable[[int, int], None]
 
 
 class Stage(Protocol):
-    """One piece of long work that is under way."""
+    """One piece of work in progress."""
 
     def advance(self, amount: float = 1) -> None:
-        """Say that `amount` more items are done."""
+        """Report that `amount` more items are done."""
         ...
 
 
 class Progress(Protocol):
-    """Somebody who shows progress: a terminal, a log, nobody."""
+    """Shows progress: a terminal, a log, or nothing."""
 
     def stage(
         self, name: str, total: int | None = None, unit: str = "", done: int = 0
     ) -> contextlib.AbstractContextManager[Stage]:
-        """Return a context in which `name` is shown as under way, `done` of `total` at its start.
+        """Return a context in which `name` is shown as in progress, `done` of `total` at its start.
 
-        A resumed stage passes what earlier attempts did as `done`, so rate and time left are true.
+        A resumed stage passes the items of earlier attempts as `done`, so that the rate and the
+        remaining time are right.
         """
         ...
 
     def say(self, message: str) -> None:
-        """Show one line that stays."""
+        """Show one line that stays visible."""
         ...
 
 
@@ -48,7 +49,7 @@ class SilentProgress:
     def stage(
         self, name: str, total: int | None = None, unit: str = "", done: int = 0
     ) -> Iterator[Stage]:
-        """Yield a stage that ignores what it is told."""
+        """Yield a stage that ignores reports."""
         yield _SilentStage()
 
     def say(self, message: str) -> None:
@@ -56,7 +57,7 @@ class SilentProgress:
 
 
 def counting(stage: Stage) -> OnProgress:
-    """Return a (done, total) callback that moves a stage along."""
+    """Return a (done, total) callback that advances a stage."""
     seen = 0
 
     def callback(done: int, total: int) -> None:
@@ -71,7 +72,7 @@ class Stopwatch:
     """Adds up wall-clock seconds by name.
 
     Args:
-        seconds: what earlier attempts took, to go on from.
+        seconds: of earlier attempts, to start from.
     """
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
@@ -79,7 +80,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time spent in the block to `name`, also when it ends in an error."""
+        """Add the duration of the block to `name`, even if it ends in an error."""
         start = time.perf_counter()
         try:
             yield

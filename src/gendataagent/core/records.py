@@ -1,7 +1,7 @@
-"""What flows through a run: frozen values, and the seeds derived from what a thing is.
+"""The records that flow through a run, all frozen, and the seeds derived from their identity.
 
-`Candidate` is one image to be made; every stage returns changed copies (`dataclasses.replace`),
-never edits. `RoundRecord` sums up one round, `RunManifest` says what a run was made of.
+`Candidate` is one image to be made; every stage returns changed copies (`dataclasses.replace`).
+`RoundRecord` summarises one round, `RunManifest` describes what a run was made from.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ HELD_OUT = ("test", "validation")  # splits that nothing may be trained on
 
 
 def derive_seed(run_seed: int, *what: str | int) -> int:
-    """Return a seed in [0, 2**63) that depends only on `run_seed` and on what is to be seeded.
+    """Return a seed in [0, 2**63) that depends only on `run_seed` and on what is seeded.
 
-    blake2b over length-prefixed parts: the same in every process and Python version (Python's own
-    hash() is salted), and ("a", "bc") differs from ("ab", "c").
+    blake2b over length-prefixed parts: the same in every process and Python version (hash() is
+    salted), and ("a", "bc") differs from ("ab", "c").
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (run_seed, *what):
@@ -38,14 +38,14 @@ def derive_seed(run_seed: int, *what: str | int) -> int:
 
 
 def candidate_id(round_number: int, source_id: str, variant: int) -> str:
-    """Return the id of a candidate: ASCII, safe as a file name whatever the source is called."""
+    """Return the id of a candidate: ASCII, and a safe file name whatever the source's id is."""
     digest = hashlib.blake2b(source_id.encode(), digest_size=8).hexdigest()
     return f"r{round_number:03d}-{digest}-v{variant}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One real training image and how the current classifier does on it.
+    """One real training image and its score under the current classifier.
 
     Args:
         source_id: id of the image in the training set.
@@ -69,11 +69,11 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One synthetic image from plan to verdict, with its whole story.
+    """One synthetic image, from plan to filtering.
 
-    The fields with a default are filled in by later stages: caption and prompt by the captioner and
+    Later stages fill in the fields that have a default: caption and prompt by the captioner and
     rewriter, `generator` by the render stage, `vog` and `rejected_by` by the filter. `rejected_by`
-    is None for a kept image, else the short reason why not ("vog", "black-image", ...).
+    is None for a kept image, otherwise the reason in short ("vog", "black-image", ...).
     """
 
     id: str
@@ -104,7 +104,7 @@ class Candidate:
 
     @property
     def file_name(self) -> str:
-        """Name of its image file inside the round's folder of the pool."""
+        """Name of its image file in the round's folder of the pool."""
         return f"{self.id}.png"
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Candidate:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Return the candidate of a `to_json` row; columns that are not fields are ignored."""
+        """Return the candidate of a `to_json` row; other columns are ignored."""
         return cls(**{f.name: row[f.name] for f in fields(cls) if f.name in row})
 
 
@@ -127,20 +127,19 @@ class RenderedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
-    """What one round did: counts, notes for the reader, and seconds per stage.
+    """One round in numbers: counts, notes, and seconds per stage.
 
     Args:
         epoch: epochs trained when the round began.
-        selected: number of real images chosen as hard.
+        selected: number of real images selected as hard.
         made: candidates rendered; kept: those that go into training.
         rejected: reason -> count.
-        rewriting: what became of the rewriter's replies -> count: "taken", "replaced by NAME",
+        rewriting: outcome of the rewriter's replies -> count: "taken", "replaced by NAME",
             "refused: REASON".
         seconds: stage -> wall-clock seconds (select, caption, rewrite, render, filter, probe),
             summed over interrupted attempts.
-        peak_memory_mib: stage -> most memory in use while it ran: of the GPU as torch counts it,
-            else of this process.
-        notes: sentences a reader should see (for example: the filter had too few checkpoints).
+        peak_memory_mib: stage -> peak memory: of the GPU as torch counts it, else of this process.
+        notes: sentences for the user (for example: the filter had too few snapshots).
         choices: what was chosen on validation, with [adaptive]: strength (None = all of them
             mixed), share, drop_share, and gain and standard_error of what was kept, see
             `adaptive.Probe`.
@@ -178,13 +177,13 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardRecord:
-    """How a guarded run ended.
+    """The outcome of a guarded run.
 
     Args:
         chosen: "agent" or "baseline": whose classifier became the run's.
         agent_top1, agent_loss: validation accuracy and log-loss of the classifier trained with the
             agent; baseline_top1, baseline_loss: of the one trained without.
-        stopped_epoch: epochs after which synthetic images were given up; None = never.
+        stopped_epoch: epoch after which no synthetic images were used; None = never stopped.
     """
 
     chosen: str
@@ -196,16 +195,16 @@ class GuardRecord:
 
     @property
     def sentence(self) -> str:
-        """What a reader should know of it."""
+        """The outcome in words."""
         which = "with the agent" if self.chosen == "agent" else "without the agent"
         stopped = (
-            f" Synthetic images were given up after epoch {self.stopped_epoch}."
+            f" No synthetic images were used after epoch {self.stopped_epoch}."
             if self.stopped_epoch is not None
             else ""
         )
         return (
-            f"The guard took the classifier trained {which}: {self.agent_top1:.1%} of the "
-            f"validation images right with it, {self.baseline_top1:.1%} without (log-loss "
+            f"The guard chose the classifier trained {which}: validation accuracy "
+            f"{self.agent_top1:.1%} with the agent, {self.baseline_top1:.1%} without (log-loss "
             f"{self.agent_loss:.3f} and {self.baseline_loss:.3f}).{stopped}"
         )
 
@@ -240,7 +239,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How a classifier does on one split. Accuracies are shares in [0, 1].
+    """Metrics of a classifier on one split. Accuracies are shares in [0, 1].
 
     Args:
         split: "train", "validation" or "test".
@@ -268,7 +267,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """Which model a backend is: enough to say in a record what made an image.
+    """Which model a backend is, for records.
 
     Args:
         name: hub id, path, or the name of a bundled model.
@@ -281,11 +280,12 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunManifest:
-    """What a run was made of; written once when the run folder is made, checked on resume.
+    """What a run was made from; written when the run starts, checked on resume.
 
     Args:
-        config_hash: hash of every setting that changes results (not progress, workers, ...).
-        data_fingerprint: hash of the ids, labels and split of the data.
+        config_hash: hash of every setting that changes results (not workers, device, ...).
+        data_fingerprint: hash of the ids, labels and splits of the data.
+        generator: with its LoRA once the run has adapted it; before that, the generator it adapts.
         environment: python, torch, platform, device, package versions.
     """
 

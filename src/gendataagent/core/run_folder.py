@@ -1,4 +1,4 @@
-"""The files of a run: where everything lies, who may write, and what counts as done.
+"""The files of a run: their paths, who may write, and what counts as done.
 
     RUN/config.toml            every setting, resolved
     RUN/manifest.json          RunManifest
@@ -6,18 +6,18 @@
     RUN/rounds/003/            selected, rewrites, candidates, rendered, judged .jsonl; sources/,
                                record.json
     RUN/adaptation/            LoRA weights and record, where the generator was adapted
-    RUN/pool/003/              one PNG a candidate, metadata.parquet
+    RUN/pool/003/              one PNG per candidate, metadata.parquet
     RUN/checkpoints/           to resume from
     RUN/snapshots/             weights of the classifier for the VoG filter
-    RUN/metrics.jsonl          one EpochMetrics a line
+    RUN/metrics.jsonl          one EpochMetrics per line
     RUN/timing.json            stage -> seconds
     RUN/classifier/            final weights
     RUN/evaluation.json        written once, at the end
-    RUN/guard/                 how a guarded run compares with its baseline, see `guard`
-    RUN/robustness.json        evaluate --corruptions; may be written again
+    RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
+    RUN/robustness.json        from evaluate --corruptions; may be written again
     RUN/DONE                   the run is finished
 
-A `DONE` mark is written last; without it a round, or the run, goes on where it stopped.
+A `DONE` mark is written last; a round or run without it is resumed where it stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DONE = "DONE"
 
 
 class RunFolder:
-    """Paths of one run and the rules for using them; `create_run_folder` makes a new one."""
+    """The paths of one run; `create_run_folder` makes a new one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,9 +52,9 @@ class RunFolder:
         return folder
 
     def discard_if_unstarted(self) -> None:
-        """Remove a new folder in which no run has begun yet (no manifest was written).
+        """Remove a new folder in which no run has started (it has no manifest).
 
-        So a wrong data path can be mended and the same command typed again.
+        After fixing a wrong data path, the same command then works.
         """
         if self.manifest_file.exists() or (self.baseline / "manifest.json").exists():
             return
@@ -62,7 +62,7 @@ class RunFolder:
             RunFolder(self.baseline).discard_if_unstarted()
         for path in (self.config_file, self.path / ".lock"):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # somebody put something else there meanwhile
+        with contextlib.suppress(OSError):  # something else is in the folder
             self.path.rmdir()
 
     @contextlib.contextmanager
@@ -122,21 +122,21 @@ class RunFolder:
 
     @property
     def baseline(self) -> Path:
-        """Where the same training without the agent lies, a run folder of its own."""
+        """The run folder of the same training without the agent."""
         return self.path / "baseline"
 
     @property
     def adaptation(self) -> Path:
-        """Where the LoRA weights of an adapted generator lie, with the record of the training."""
+        """The LoRA weights of an adapted generator, and the record of their training."""
         return self.path / "adaptation"
 
     @property
     def guard_file(self) -> Path:
-        """Where a guarded run says which classifier it ended with."""
+        """The `GuardRecord` of a guarded run."""
         return self.path / "guard" / "outcome.json"
 
     def baseline_notes(self) -> list[str]:
-        """Return the notes the user has read already, about the same data, from the baseline."""
+        """Return the notes that the baseline has already shown, on the same data."""
         manifest = self.read_optional_json(self.baseline / "manifest.json", {"notes": []})
         notes: list[str] = manifest["notes"]
         return notes
@@ -161,5 +161,5 @@ class RunFolder:
         files.write_bytes(self.path / DONE, b"")
 
     def read_optional_json(self, path: Path, default: Any) -> Any:
-        """Return the value of a JSON file of this run, or `default` while it is not there."""
+        """Return the value of a JSON file, or `default` if there is none."""
         return files.read_json(path) if path.exists() else default

@@ -1,1 +1,5 @@
-"""One whole run: data, training, rounds, evaluation, report."""
+"""One complete run: data, training, rounds, evaluation.
+
+Not named `run`: `gendataagent.run` is the exported function, which a subpackage of that name would
+shadow.
+"""

@@ -55,7 +55,7 @@ class Audit:
         return sorted(found, key=lambda row: (-row[2].correlation, row[2].id, row[1]))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one JSON row a pair."""
+        """Return one JSON row per pair."""
         return [
             {
                 "set": one.title,

@@ -1,18 +1,17 @@
 """A run with the agent that does not end worse than without it, as far as validation can tell.
 
-The same training without the agent is done first, in RUN/baseline, and notes which validation
-images it gets right at the end of each span between rounds. There the run is compared with it: when
-it is significantly worse twice in a row, it goes on without synthetic images. At the end the better
-classifier of the two becomes the run's.
+The same training without the agent runs first, in RUN/baseline, and records which validation images
+it classifies correctly before each round. There the run is compared with it: when it is
+significantly worse twice in a row, it continues without synthetic images. At the end the better of
+the two classifiers becomes the run's.
 
-    RUN/baseline/guard/right-0010.json   which validation images the baseline gets right
-    RUN/guard/checks.jsonl               one GuardCheck a span
+    RUN/baseline/guard/right-0010.json   which validation images the baseline classifies correctly
+    RUN/guard/checks.jsonl               one GuardCheck for each comparison
     RUN/guard/outcome.json               GuardRecord
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +39,10 @@ class GuardCheck:
 
     Args:
         epoch: epochs trained.
-        only_agent, only_baseline: images that only the one of the two gets right.
-        p_value: McNemar's exact test, one-sided: how often chance alone would leave the run as
-            far behind or further.
-        worse: whether that is below 5 %.
-        stopped: whether synthetic images are given up from here on (worse twice in a row).
+        only_agent, only_baseline: images that only that one of the two classifies correctly.
+        p_value: of McNemar's exact test, one-sided: the run is worse than its baseline.
+        worse: whether `p_value` is below 5 %.
+        stopped: whether the run uses no synthetic images from here on (worse twice in a row).
     """
 
     epoch: int
@@ -57,12 +55,12 @@ class GuardCheck:
 
     @property
     def sentence(self) -> str:
-        """What a reader should know of it."""
+        """The check in one line for the terminal."""
         return (
             f"guard: after epoch {self.epoch}, {self.only_baseline} of {self.images} validation "
-            f"images are right only without the agent, {self.only_agent} only with it "
+            f"images are correct only without the agent, {self.only_agent} only with it "
             f"(p = {self.p_value:.2g}). "
-            + ("The run goes on without synthetic images" if self.stopped else "Worse once")
+            + ("The run continues without synthetic images" if self.stopped else "Worse once")
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -70,40 +68,37 @@ class GuardCheck:
         return asdict(self)
 
 
-class Guard:
-    """Looks after one run, or takes notes in its baseline.
-
-    Args:
-        validation: what is compared on.
+class BaselineGuard:
+    """Compares one run with its baseline, or records in the baseline what the run needs for that.
 
     Raises:
-        DataError: no validation images.
+        DataError: there are no validation images.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, validation: Pixels) -> None:
         if not len(validation):
             raise DataError(
-                "agent.guard compares on the validation images, and there are none; give a "
+                "agent.guard compares on the validation images, and there are none; provide a "
                 "validation split, raise data.validation_share, or set agent.guard=false"
             )
         self._folder, self._validation = folder, validation
         self._epochs = guard_epochs(config)
 
     def note(self, classifier: Classifier, epoch: int) -> None:
-        """Write down what a baseline gets right, where its run will be compared with it."""
+        """Record what a baseline classifies correctly, where its run will be compared with it."""
         if epoch in self._epochs:
             right_V = self._right(classifier).tolist()
             row = {"epoch": epoch, "right": "".join(str(int(right)) for right in right_V)}
             files.write_json(_right_file(self._folder.path, epoch), row)
 
     def check(self, classifier: Classifier, epoch: int) -> GuardCheck | None:
-        """Compare the run with its baseline if a span between rounds ends here.
+        """Compare the run with its baseline if a round is due after `epoch`.
 
         Returns:
-            The check if it is new: not one that was written down by an interrupted attempt.
+            The check if it is new; None if an interrupted attempt recorded it before.
 
         Raises:
-            RunFolderError: what the baseline got right is not there.
+            RunFolderError: the baseline's record is missing.
         """
         checks = self._checks()
         if (
@@ -115,7 +110,7 @@ class Guard:
         mine_V, theirs_V = self._right(classifier), self._baseline_right(epoch)
         only_agent = sum(m and not t for m, t in zip(mine_V.tolist(), theirs_V, strict=True))
         only_baseline = sum(t and not m for m, t in zip(mine_V.tolist(), theirs_V, strict=True))
-        p_value = chance_of_so_far_behind(only_agent, only_baseline)
+        p_value = mcnemar_p_value(only_agent, only_baseline)
         before = [check for check in checks if check.epoch < epoch]
         check = GuardCheck(
             epoch=epoch,
@@ -126,21 +121,20 @@ class Guard:
             worse=p_value < SIGNIFICANT,
             stopped=p_value < SIGNIFICANT and bool(before) and before[-1].worse,
         )
-        rows = [made.to_json() for made in (*before, check)]
-        files.write_jsonl(self._checks_file, rows)
+        files.write_jsonl(self._checks_file, [each.to_json() for each in (*before, check)])
         return check
 
     def gave_up(self, epoch: int) -> bool:
-        """Return whether the run goes on without synthetic images after `epoch` epochs."""
+        """Return whether the run uses no synthetic images after `epoch` epochs."""
         return any(check.stopped and check.epoch <= epoch for check in self._checks())
 
     def conclude(self, classifier: Classifier) -> GuardRecord:
-        """Choose between the run's classifier and the baseline's, on validation; write it down.
+        """Choose between the run's classifier and the baseline's on validation; write the record.
 
-        The higher accuracy wins, then the lower log-loss.
+        The higher accuracy wins; on a tie the lower log-loss.
 
         Raises:
-            RunFolderError: the baseline's evaluation is not there.
+            RunFolderError: the baseline's evaluation is missing.
         """
         mine = evaluate(classifier, self._validation, "validation")
         theirs = self.baseline_evaluations()["validation"]
@@ -158,17 +152,17 @@ class Guard:
         return record
 
     def baseline_evaluations(self) -> dict[str, Any]:
-        """Return what the baseline measured at its end, by split."""
+        """Return the baseline's evaluations, by split."""
         evaluations: dict[str, Any] = files.read_json(self._baseline.evaluation_file)
         return evaluations
 
     def baseline_weights(self) -> dict[str, Tensor]:
-        """Return the weights of the baseline's classifier."""
+        """Return the final weights of the baseline's classifier."""
         found = list_weights(self._baseline.classifier)
         if not found:
             raise RunFolderError(
-                f"the baseline in {self._baseline.path} has no final weights; remove the folder "
-                "and go on with --resume, which trains it again"
+                f"the baseline in {self._baseline.path} has no final weights; remove that folder "
+                "and resume the run with --resume, which trains the baseline again"
             )
         return load_weights(found[-1][1])
 
@@ -186,7 +180,7 @@ class Guard:
         return [GuardCheck(**row) for row in files.read_jsonl(self._checks_file)]
 
     def _right(self, classifier: Classifier) -> Tensor:
-        """Return whether each validation image is classified right, [V]."""
+        """Return whether each validation image is classified correctly, [V]."""
         logits_VC = classifier.predict_logits(
             self._validation, memory.scoring_batch(classifier.size_px)
         )
@@ -196,30 +190,30 @@ class Guard:
         path = _right_file(self._folder.baseline, epoch)
         if not path.exists():
             raise RunFolderError(
-                f"{path} is not there, which says what the same training without the agent got "
-                f"right after {epoch} epochs; remove {self._folder.baseline} and go on with "
-                "--resume, which trains it again"
+                f"{path} is missing; it holds which validation images the baseline classifies "
+                f"correctly after {epoch} epochs. Remove {self._folder.baseline} and resume the "
+                "run with --resume, which trains the baseline again"
             )
         right = [digit == "1" for digit in files.read_json(path)["right"]]
         if len(right) != len(self._validation):
             raise RunFolderError(
-                f"{path} is of {len(right)} validation images, and there are "
-                f"{len(self._validation)}; the images have changed since: put them back"
+                f"{path} covers {len(right)} validation images, but there are "
+                f"{len(self._validation)}: the images have changed since. Put them back"
             )
         return right
 
 
-def chance_of_so_far_behind(only_agent: int, only_baseline: int) -> float:
-    """Return McNemar's exact one-sided p-value: P(X >= only_baseline), X ~ B(n, 1/2).
+def mcnemar_p_value(only_agent: int, only_baseline: int) -> float:
+    """Return the p-value of McNemar's exact test, one-sided: the agent's classifier is worse.
 
-    n = images that only one of the two gets right. McNemar, Psychometrika 12, 1947.
+    P(X >= only_baseline), X ~ B(only_agent + only_baseline, 1/2). McNemar, Psychometrika 12, 1947.
     """
-    differing = only_agent + only_baseline
-    ways, term = 0, math.comb(differing, only_baseline)
-    for count in range(only_baseline, differing + 1):
-        ways += term
-        term = term * (differing - count) // (count + 1)
-    return float(ways / 2**differing)
+    from scipy.stats import binomtest  # slow to import, and only guarded runs need it
+
+    discordant = only_agent + only_baseline
+    if discordant == 0:
+        return 1.0
+    return float(binomtest(only_baseline, discordant, alternative="greater").pvalue)
 
 
 def _right_file(run: Path, epoch: int) -> Path:

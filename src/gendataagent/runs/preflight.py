@@ -1,4 +1,4 @@
-"""What is checked and decided before a run costs anything."""
+"""Checks and decisions before a run costs anything."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def problems(config: RunConfig) -> Iterator[str]:
 
 
 def check_models(config: RunConfig, device: str, *, own_backends: bool = False) -> None:
-    """Raise for a model that can be seen to be unusable, before the run has cost anything.
+    """Raise for every model that cannot be used, without loading weights.
 
-    Loads no weights; of hub models that are not on this machine only a small file is fetched.
+    Of hub models that are not on this machine only a small file is downloaded.
 
     Args:
         own_backends: captioner, rewriter and generator are the caller's own, not the settings'.
 
     Raises:
-        ConfigError: a setting does not fit together with backends of one's own.
-        ModelError: with what to do.
+        ConfigError: a setting cannot be combined with the caller's own backends.
+        ModelError: a model is missing, incomplete or of the wrong kind.
     """
     from gendataagent.training.backbones import check_model
 
     check_model(config.classifier, trust_remote_code=config.trust_remote_code)
     if own_backends and config.adaptation.enabled:
         raise ConfigError(
-            "adaptation.enabled is for the generator that the settings name, but backends of your "
-            "own were given; adapt it yourself, and set adaptation.enabled=false"
+            "adaptation.enabled adapts the generator that the settings name, but your own backends "
+            "were given; adapt your generator yourself and set adaptation.enabled=false"
         )
     if config.agent.enabled and not own_backends:
         backends = build_backends(config)
@@ -59,14 +59,14 @@ def check_models(config: RunConfig, device: str, *, own_backends: bool = False) 
 def resolve_auto(
     config: RunConfig, *, device: str, typical_side_px: int
 ) -> tuple[RunConfig, list[str]]:
-    """Return the settings with every machine-dependent "auto" decided, and notes for the user.
+    """Return the settings with every machine-dependent "auto" resolved, and notes for the user.
 
-    Done once, when a run is made: a resume on another machine must not choose anew.
+    Called once, when a run is started: a resume on another machine must not choose again.
 
     Args:
-        typical_side_px: usual shorter side of the images.
+        typical_side_px: median shorter side of the images.
     """
-    # torch comes with it, so only here
+    # here, because it imports torch
     from gendataagent.training.backbones import TINY_RESNET, TINY_RESNET_PX, choose_model
 
     notes = []
@@ -75,15 +75,15 @@ def resolve_auto(
         config = replace(config, classifier=replace(config.classifier, model=model))
         if model == TINY_RESNET and typical_side_px > 2 * TINY_RESNET_PX:
             notes.append(
-                f"No GPU was found, so the classifier is {TINY_RESNET}, which sees images at "
-                f"{TINY_RESNET_PX} px. Name another with classifier.model."
+                f"No GPU was found, so the classifier is {TINY_RESNET}, which resizes images to "
+                f"{TINY_RESNET_PX} px. Choose another with classifier.model."
             )
     wanted = config.generation.generator
     config = with_backends_chosen(config, device)
     if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
         notes.append(
-            "The generator is the bundled tiny-sd: 32 px images of the ten classes of "
-            "CIFAR-10, made for trying out. For real work name one on a machine with a GPU: "
+            "The generator is the bundled tiny-sd: 32 px images of the ten classes of CIFAR-10, "
+            "for trying out only. For real work, on a machine with a GPU: "
             f"--generator {STABLE_DIFFUSION_15}"
         )
     return config, notes

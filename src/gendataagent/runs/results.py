@@ -1,4 +1,4 @@
-"""What a finished run came to, read from its folder; needs no torch."""
+"""The result of a finished run, read from its folder without torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gendataagent.core.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a finished run came to.
+    """The result of a finished run.
 
     Args:
-        evaluations: split ("train", "validation", "test") -> how the final classifier does on it;
-            where the guard took the baseline's, that is the baseline's.
-        rounds: one record a round, in order.
+        evaluations: split ("train", "validation", "test") -> evaluation of the final classifier;
+            where the guard chose the baseline's classifier, of that one.
+        rounds: one record per round, in order.
         seconds: stage -> wall-clock seconds, over all attempts.
-        baseline: the same training without the agent, if it was asked for.
-        guard: which classifier the guard took, if it was on.
+        baseline: the same training without the agent, if there was one.
+        guard: which classifier the guard chose, if it was on.
     """
 
     path: Path
@@ -56,7 +56,7 @@ def read_result(out: str | Path) -> RunResult:
     folder = RunFolder.open(out)
     if not folder.is_done:
         raise RunFolderError(
-            f"the run in {out} is not finished; go on with it: gendataagent run --resume {out}"
+            f"the run in {out} is not finished; resume it with: gendataagent run --resume {out}"
         )
     evaluations = {
         split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})

@@ -1,6 +1,6 @@
-"""A whole run: data in, a trained classifier, a pool of images and a record of it all out.
+"""A complete run: from data to a trained classifier, a pool of images and their records.
 
-`run` starts one, `resume` goes on with one that was stopped, however it was stopped.
+`run` starts one; `resume` continues one that was stopped, however it was stopped.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def run(
 
     Args:
         out: a folder that does not exist yet, or an empty one.
-        backends: models of your own instead of those the settings name.
+        backends: your own models instead of those that the settings name.
 
     Raises:
-        GenDataAgentError: with a sentence that says what to do; what was made so far is kept, and
-            `resume(out)` goes on from there.
+        GenDataAgentError: its message says what to do. Finished work is kept; `resume(out)`
+            continues from there.
     """
     folder = create_run_folder(out, config)
     try:
@@ -70,14 +70,14 @@ def resume(
     backends: Backends | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Go on with the run in `out` from its last whole step; a finished run is just read.
+    """Resume the run in `out` after its last complete step; a finished run is only read.
 
     Args:
-        config: the settings, if some that do not affect results (device, batch size of the
-            generator, workers...) are to change.
+        config: new settings; they may differ only in what does not affect results (device,
+            workers, ...).
 
     Raises:
-        RunFolderError: `out` is no run, or `config` would change its results.
+        RunFolderError: `out` is not a run folder, or `config` would change the results.
     """
     folder = RunFolder.open(out)
     if config is not None:
@@ -89,9 +89,9 @@ def resume(
 def run_until(
     config: RunConfig, out: str | Path, epoch: int, *, progress: Progress | None = None
 ) -> None:
-    """Train `epoch` epochs and stop there, before a round that is due then; `resume` goes on.
+    """Train `epoch` epochs and stop before a round that is due then; `resume` continues.
 
-    Runs that are the same up to that epoch can share it: their folders may begin as copies.
+    Runs with the same training up to that epoch can start from copies of one folder.
 
     Raises:
         GenDataAgentError: as `run`.
@@ -106,7 +106,7 @@ def _run(
 ) -> RunResult:
     with folder.lock():
         if not folder.is_done:
-            _look_before_leaping(config, backends, progress)
+            _preflight(config, backends, progress)
         if config.agent.trains_baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
@@ -114,15 +114,15 @@ def _run(
     return read_result(folder.path)
 
 
-def _look_before_leaping(config: RunConfig, backends: Backends | None, progress: Progress) -> None:
-    """Raise for what can be seen to be wrong before the run has cost anything."""
+def _preflight(config: RunConfig, backends: Backends | None, progress: Progress) -> None:
+    """Raise for every fault that can be found before the run has cost anything."""
     check_path(config.data)
-    with progress.stage("look at models"):
+    with progress.stage("check models"):
         check_models(config, resolve_device(config.device), own_backends=backends is not None)
 
 
 def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
-    """Train the same without the agent, in a run folder inside this one."""
+    """Run the same training without the agent, in a run folder inside this one."""
     without = replace(
         config,
         agent=replace(config.agent, enabled=False, baseline=False),
@@ -133,19 +133,18 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
     else:
         inner = create_run_folder(folder.baseline, without)
     if not inner.is_done:
-        progress.say("first the same training without the agent, for comparison")
+        progress.say("training the baseline first: the same training without the agent")
     _run(inner, read_run_config(inner), None, progress)
 
 
 def _train_and_evaluate(session: Session) -> None:
-    """Train to the last epoch, asking the agent for images on the way; then measure, once."""
+    """Train to the last epoch, asking the agent for images on the way; then evaluate once."""
     _train(session, session.config.training.epochs)
     _evaluate(session)
     session.folder.mark_done()
 
 
 def _train(session: Session, epochs: int) -> None:
-    """Train until `epochs` epochs are done."""
     trainer, agent = session.trainer, session.agent
     with session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage:
         while trainer.epochs_done < epochs:
@@ -166,7 +165,10 @@ def _train(session: Session, epochs: int) -> None:
 
 
 def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
-    """Return the images to train on, made first if a round is due; None where the guard gave up."""
+    """Return the synthetic images of this epoch, after running a round if one is due.
+
+    None once the guard has given up on them.
+    """
     epoch, guard = session.trainer.epochs_done, session.guard
     if guard is not None:
         with session.watch.measure("evaluate"):
@@ -179,7 +181,7 @@ def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
 
 
 def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixels | None:
-    """Return the images as pixels, read again only when they are others than the epoch before."""
+    """Return the images as pixels; read from disk only when they changed since the last epoch."""
     if images is None or not len(images):
         return None
     if session.synthetic is None or session.synthetic[0] is not images:
@@ -189,7 +191,7 @@ def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixel
 
 
 def _record_epoch(session: Session, metrics: EpochMetrics, *, keep: bool) -> None:
-    """Measure if it is time, write the epoch's line, and a checkpoint if it is time or `keep`."""
+    """Evaluate where that is due; write metrics and a checkpoint where one is due or `keep`."""
     settings = session.config.training
     last = metrics.epoch == settings.epochs
     if last or metrics.epoch % settings.evaluate_every_epochs == 0:
@@ -214,7 +216,7 @@ def _validation_accuracy(session: Session) -> float | None:
 
 
 def _evaluate(session: Session) -> None:
-    """Measure the final classifier, or take over the baseline's where the guard prefers that."""
+    """Evaluate the final classifier, or take the baseline's where the guard prefers it."""
     folder, guard = session.folder, session.guard if session.agent else None
     if session.config.training.batchnorm_from_real:
         with session.watch.measure("train"):
@@ -225,7 +227,7 @@ def _evaluate(session: Session) -> None:
         if guard and record and record.chosen == BASELINE:
             weights, evaluations = guard.baseline_weights(), guard.baseline_evaluations()
         else:
-            evaluations = _measure(session)
+            evaluations = _evaluate_splits(session)
     if record:
         session.progress.say(record.sentence)
     save_weights(folder.classifier, session.config.training.epochs, weights)
@@ -233,8 +235,8 @@ def _evaluate(session: Session) -> None:
     files.write_json(folder.evaluation_file, evaluations)
 
 
-def _measure(session: Session) -> dict[str, Any]:
-    """Return how the classifier does on each split; the only place where the test split is read."""
+def _evaluate_splits(session: Session) -> dict[str, Any]:
+    """Return the evaluation on each split; the only place that reads the test split."""
     size_px = session.trainer.augmenter.stored_px
     splits = {
         "train": session.real,

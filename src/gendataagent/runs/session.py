@@ -1,6 +1,6 @@
-"""A run under way: its settings resolved and written down, its data and models loaded.
+"""A run in progress: its settings resolved and written, its data and models loaded.
 
-`prepare` makes a new one or goes back to the last checkpoint of one that was stopped.
+`prepare` starts a new one, or restores the last checkpoint of one that was stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
 from gendataagent.generation.backends import Backends, build_backends
-from gendataagent.runs.baseline_guard import Guard
+from gendataagent.runs.baseline_guard import BaselineGuard
 from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
@@ -39,7 +39,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datase
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """A run that is under way: what it is made of, and how far it is."""
+    """The parts and the state of a run in progress."""
 
     folder: RunFolder
     config: RunConfig
@@ -49,7 +49,7 @@ class Session:
     agent: Agent | None
     real: Pixels
     validation: Pixels
-    guard: Guard | None
+    guard: BaselineGuard | None
     progress: Progress
     watch: Stopwatch
     metrics: list[EpochMetrics] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Session:
 def prepare(
     folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
 ) -> Session:
-    """Load the data and the models, and go back to the last checkpoint if there is one."""
+    """Load the data and the models, and restore the last checkpoint if there is one."""
     device = resolve_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -87,7 +87,7 @@ def prepare(
     with watch.measure("load data"):
         real = Pixels.from_images(splits.train, trainer.augmenter.stored_px)
         validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
-    guard = Guard(folder, config, validation) if config.agent.guard else None
+    guard = BaselineGuard(folder, config, validation) if config.agent.guard else None
     agent = None
     if backends is not None and config.agent.enabled:
         if config.adaptation.enabled:
@@ -145,7 +145,7 @@ def _adapt(
     manifest = files.read_json(folder.manifest_file)
     manifest["generator"] = asdict(adapted.generator.describe())
     files.write_json(folder.manifest_file, manifest)
-    # The executor too: what its cache holds of the generator as it was is not this one's.
+    # The executor too: its image cache is keyed by the generator.
     return replace(backends, generator=adapted.generator, executor=adapted.executor)
 
 
@@ -160,14 +160,15 @@ def _begin_or_check(
     """Resolve and write settings, manifest and splits of a new run; check those of an old one.
 
     Returns:
-        The settings, and the models they name where the agent needs some and none are given.
+        The resolved settings and the backends: those given, else those that the settings name;
+        None without the agent.
     """
     if folder.manifest_file.exists():
         fingerprint = files.read_json(folder.manifest_file)["data_fingerprint"]
         if fingerprint != splits.fingerprint:
             raise RunFolderError(
-                f"the images at {config.data.path} are not those the run in {folder.path} was "
-                "started with (their ids or labels differ); put them back, or start a new run "
+                f"the images at {config.data.path} are not those that the run in {folder.path} "
+                "was started with: their ids or labels differ. Put them back, or start a new run "
                 "with --out"
             )
         return config, backends or _build_backends(config)
@@ -177,12 +178,12 @@ def _begin_or_check(
     backends = backends or _build_backends(config)
     notes += splits.notes
     if splits.quarantined:
-        notes.append("What was refused, and why: data/quarantine.jsonl in the run folder.")
+        notes.append("Refused images and the reasons: data/quarantine.jsonl in the run folder.")
     if splits.near_duplicates:
         notes.append("All near-duplicate pairs: data/near_duplicates.jsonl in the run folder.")
-    said = folder.baseline_notes()
+    shown = folder.baseline_notes()
     for note in notes:
-        if note not in said:
+        if note not in shown:
             progress.say(note)
     files.write_jsonl(
         folder.quarantine_file, [{"name": q.name, "reason": q.reason} for q in splits.quarantined]
@@ -219,7 +220,7 @@ def _build_backends(config: RunConfig) -> Backends | None:
 
 
 def environment(device: str) -> dict[str, str]:
-    """Return what a result may depend on: versions, platform, device."""
+    """Return what results may depend on: versions, platform, device."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return {
         "python": platform.python_version(),
@@ -232,15 +233,15 @@ def environment(device: str) -> dict[str, str]:
 
 
 def _restore(session: Session) -> None:
-    """Go back to the newest whole checkpoint; without one, start from nothing."""
+    """Restore the newest undamaged checkpoint, if there is one."""
     checkpoint = load_latest(session.folder.checkpoints)
     if checkpoint is None:
         return
     for sentence in checkpoint.damaged:
-        session.progress.say(f"{sentence}; going back to the one before")
+        session.progress.say(f"{sentence}; using the one before")
     session.trainer.load_state(checkpoint.tensors, checkpoint.state)
     rows = files.read_jsonl(session.folder.metrics_file)
     session.metrics = [EpochMetrics(**row) for row in rows if row["epoch"] <= checkpoint.epoch]
     session.progress.say(
-        f"going on after epoch {checkpoint.epoch} of {session.config.training.epochs}"
+        f"resuming after epoch {checkpoint.epoch} of {session.config.training.epochs}"
     )

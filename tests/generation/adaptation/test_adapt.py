@@ -29,6 +29,8 @@ from gendataagent.generation.plain import NoCaption
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
 from tests.generation.adaptation.conftest import make_images
 
+pytestmark = pytest.mark.integration
+
 
 def settings(generator: Path, **adaptation: Any) -> RunConfig:
     """For seven images: two steps an epoch (of three and of four), a checkpoint every second."""

@@ -23,6 +23,8 @@ from gendataagent.generation.adaptation.lora_trainer import (
 )
 from tests.generation.adaptation.conftest import CLASSES, load, make_images
 
+pytestmark = pytest.mark.integration
+
 CONFIG = AdaptationConfig(epochs=2, batch_size=3, learning_rate=1e-2)
 
 
