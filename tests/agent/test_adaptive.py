@@ -381,7 +381,7 @@ def test_a_knob_without_values_stays_as_it_is_set() -> None:
         ({"generation": {"num_inference_steps": 1}}, "at least 1 executed step, got 1 * 0.5"),
         ({"prompting": {"rewrites": 2}}, "raise prompting.rewrites"),
         ({"agent": {"guard": True}, "training": {"real_images": False},
-          "adaptive": {"enabled": False}}, "agent.guard goes on without"),
+          "adaptive": {"enabled": False}}, "agent.guard continues on real images alone"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(sections: dict[str, Any], says: str) -> None:

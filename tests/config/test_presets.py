@@ -62,7 +62,7 @@ def test_the_rate_for_one_gpu_is_the_papers_for_its_eight(layout: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)
-def test_every_value_of_a_paper_preset_tells_its_source(name: str) -> None:
+def test_every_value_of_a_paper_preset_has_its_source(name: str) -> None:
     lines = preset_text(name).splitlines()
     for before, line in itertools.pairwise(lines):
         if "=" not in line or line.startswith("#"):
@@ -90,7 +90,7 @@ def test_quick_needs_no_login() -> None:
     assert not any(MODELS[name].gated for name in used)
 
 
-def test_a_misspelt_preset_is_answered_with_the_nearest() -> None:
+def test_a_misspelt_preset_suggests_the_closest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean paper-pets"):
         preset_settings("paper-pet")
     with pytest.raises(ConfigError, match="there are: demo, paper-birdsnap"):

@@ -34,7 +34,7 @@ def changes(one: RunConfig, other: RunConfig) -> dict[str, Any]:
     return {r.key: r.value for r in iterate_settings(other) if r.value != before[r.key]}
 
 
-def test_every_system_of_the_comparison_is_there_and_explains_itself() -> None:
+def test_every_compared_system_exists_and_has_a_description() -> None:
     assert tuple(STRATEGIES) == NAMES
     for name, strategy in STRATEGIES.items():
         assert strategy.name == name
@@ -42,7 +42,7 @@ def test_every_system_of_the_comparison_is_there_and_explains_itself() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_strategy_fits_the_demo_and_the_defaults_and_leaves_what_all_share(
+def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
     name: str, demo: RunConfig
 ) -> None:
     shared = {"classifier", "data", "adaptation", "seed", "device", "generation"}
@@ -59,7 +59,7 @@ def test_no_two_strategies_are_the_same(demo: RunConfig) -> None:
     assert len({apply(demo, name).results_hash() for name in NAMES}) == len(NAMES)
 
 
-def test_the_paper_s_own_is_the_default_config() -> None:
+def test_the_papers_method_is_the_default_config() -> None:
     assert apply(RunConfig(), "gendataagent") == RunConfig()
 
 
@@ -91,11 +91,11 @@ def test_the_paper_s_own_is_the_default_config() -> None:
         ("margin", {"selection.by": "margin"}),
     ],
 )  # fmt: skip
-def test_what_each_changes_of_the_paper_s_own(name: str, changed: dict[str, Any]) -> None:
+def test_what_each_strategy_changes_of_the_papers(name: str, changed: dict[str, Any]) -> None:
     assert changes(RunConfig(), apply(RunConfig(), name)) == changed
 
 
-def test_the_paper_s_own_switches_off_ideas_that_are_not_in_it() -> None:
+def test_the_papers_method_switches_off_ideas_that_are_not_in_it() -> None:
     base = RunConfig.from_dict(
         {
             "agent": {"pool": "accumulate", "rounds_within": 0.5, "guard": True},
@@ -109,30 +109,30 @@ def test_the_paper_s_own_switches_off_ideas_that_are_not_in_it() -> None:
     assert apply(base, "gendataagent") == RunConfig()
 
 
-def test_when_the_paper_s_rounds_stand_is_the_base_s() -> None:
+def test_the_base_sets_when_the_papers_rounds_are() -> None:
     base = RunConfig.from_dict({"agent": {"first_round_epoch": 3, "rounds": 4}})
     assert apply(base, "gendataagent") == base
 
 
-def test_laying_one_over_another_leaves_nothing_of_the_first_that_counts(demo: RunConfig) -> None:
+def test_a_second_strategy_overrides_the_first(demo: RunConfig) -> None:
     assert apply(apply(demo, "vog-low"), "gendataagent") == apply(demo, "gendataagent")
 
 
-def test_an_unknown_name_tells_those_there_are() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"did you mean real-fake\? There are only-real, rand"):
         find_strategy("realfake")
     with pytest.raises(ConfigError, match=r"'xyzzy'; there are only-real.*or a file NAME\.toml"):
         apply(RunConfig(), "xyzzy")
 
 
-def test_one_that_rewrites_needs_something_that_can() -> None:
+def test_a_rewriting_strategy_needs_a_rewriter() -> None:
     base = RunConfig.from_dict({"prompting": {"rewriter": "none"}})
     with pytest.raises(ConfigError, match=r"gendataagent rewrites captions, but .* is none"):
         apply(base, "gendataagent")
     assert apply(base, "marginal-only").prompting.rewriter == "none"
 
 
-def test_one_s_own_is_a_small_file(tmp_path: Path, demo: RunConfig) -> None:
+def test_your_own_strategy_is_a_small_file(tmp_path: Path, demo: RunConfig) -> None:
     file = tmp_path / "weak-classes.toml"
     file.write_text(
         'about = "more for weak classes"\nlike = "gendataagent"\n'
@@ -145,7 +145,7 @@ def test_one_s_own_is_a_small_file(tmp_path: Path, demo: RunConfig) -> None:
     assert changes(paper, own) == {"selection.budget_by": "validation-error"}
 
 
-def test_a_file_may_stand_alone_and_may_do_without_rewriting(tmp_path: Path) -> None:
+def test_a_file_may_be_complete_and_may_switch_rewriting_off(tmp_path: Path) -> None:
     alone, without = tmp_path / "alone.toml", tmp_path / "without.toml"
     alone.write_text("[agent]\nrounds = 3\n", encoding="utf-8")
     without.write_text('like = "vog-low"\n[prompting]\nrewriter = "none"\n', encoding="utf-8")
@@ -158,8 +158,8 @@ def test_a_file_may_stand_alone_and_may_do_without_rewriting(tmp_path: Path) -> 
     [
         ("a.toml", 'like = "other.toml"', "like must name one of"),
         ("a.toml", 'like = "gendatagent"', "did you mean gendataagent"),
-        ("a.toml", "about = 3", "must be texts, got 3"),
-        ("real-fake.toml", "", "real-fake is a strategy already"),
+        ("a.toml", "about = 3", "must be strings, got 3"),
+        ("real-fake.toml", "", "real-fake is a built-in strategy"),
         ("a.toml", "[agent", "not valid TOML"),
     ],
 )
@@ -169,13 +169,13 @@ def test_a_wrong_file_is_refused(name: str, text: str, says: str, tmp_path: Path
         read_strategy(tmp_path / name)
 
 
-def test_settings_of_one_s_own_are_checked(demo: RunConfig) -> None:
+def test_settings_of_your_own_strategy_are_checked(demo: RunConfig) -> None:
     mine = Strategy(name="mine", about="", settings={"agent": {"roundz": 2}})
     with pytest.raises(ConfigError, match="did you mean rounds"):
         apply(demo, mine)
 
 
-def test_one_s_own_may_be_a_function(demo: RunConfig) -> None:
+def test_your_own_strategy_may_be_a_function(demo: RunConfig) -> None:
     def longer(config: RunConfig) -> RunConfig:
         return replace(config, training=replace(config.training, epochs=99))
 

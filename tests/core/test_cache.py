@@ -28,7 +28,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("win32", HOME / "AppData/Local/gendataagent"),
     ],
 )
-def test_each_system_has_its_own_place(
+def test_each_system_has_its_own_cache_folder(
     platform: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
@@ -38,7 +38,7 @@ def test_each_system_has_its_own_place(
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_variables_go_before_it_on_every_system(
+def test_variables_take_precedence_on_every_system(
     platform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)

@@ -70,9 +70,7 @@ def test_an_epoch_can_be_saved_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_a_damaged_checkpoint_is_passed_over_and_named(
-    tmp_path: Path, file: str, damage: str
-) -> None:
+def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path: Path, file: str, damage: str) -> None:
     save(tmp_path, 1, 2)
     victim = tmp_path / "epoch-0002" / file
     content = victim.read_bytes()
@@ -97,21 +95,21 @@ def test_a_checkpoint_under_another_number_is_damaged(tmp_path: Path) -> None:
     assert loaded.epoch == 1
 
 
-def test_none_was_written(tmp_path: Path) -> None:
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert load_latest(tmp_path) is None
     assert load_latest(tmp_path / "nowhere") is None
 
 
-def test_all_are_damaged(tmp_path: Path) -> None:
+def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
     save(tmp_path, 1, 2)
     for path in tmp_path.glob("*/state.json"):
         path.write_text("{}")
-    with pytest.raises(RunFolderError, match=r"epoch-0002.*epoch-0001.*train again"):
+    with pytest.raises(RunFolderError, match=r"epoch-0002.*epoch-0001.*from the start again"):
         load_latest(tmp_path)
 
 
 @pytest.mark.parametrize("step", ["write_bytes", "write_json"])
-def test_a_full_disk_costs_nothing_that_was_there(
+def test_a_full_disk_leaves_earlier_checkpoints_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     save(tmp_path, 1, 2)

@@ -109,7 +109,7 @@ def test_a_journal_is_read_without_its_torn_lines(tmp_path: Path) -> None:
         files.read_journal(path.parent)
 
 
-def test_a_line_that_did_not_fit_tears_no_other(tmp_path: Path) -> None:
+def test_a_line_that_did_not_fit_damages_no_other(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     files.append_line(path, "first")
     with files_end_at(20), pytest.raises(StorageError):
@@ -119,7 +119,7 @@ def test_a_line_that_did_not_fit_tears_no_other(tmp_path: Path) -> None:
     assert (lines[0], lines[-1]) == ("first", "last")
 
 
-def test_json_survives_the_way_to_disk(tmp_path: Path) -> None:
+def test_json_survives_writing_and_reading(tmp_path: Path) -> None:
     value: dict[str, Any] = {"name": "Kätzchen\u2028", "list": [1, 2.5, None, True]}
     files.write_json(tmp_path / "a.json", value)
     assert files.read_json(tmp_path / "a.json") == value
@@ -131,7 +131,7 @@ def test_json_survives_the_way_to_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_numbers_that_are_not_json_are_refused_and_cost_nothing(
+def test_numbers_that_are_not_json_are_refused_and_the_file_is_unchanged(
     number: float, tmp_path: Path
 ) -> None:
     files.write_json(tmp_path / "a", {"loss": 1.0})
@@ -143,7 +143,7 @@ def test_numbers_that_are_not_json_are_refused_and_cost_nothing(
     assert json.loads((tmp_path / "a").read_text()) == {"loss": 1.0}
 
 
-def test_files_that_are_no_json_are_named_with_the_line(tmp_path: Path) -> None:
+def test_files_that_are_not_json_are_named_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a":')
     with pytest.raises(RunFolderError, match=r"rows\.jsonl, line 2 is not JSON"):

@@ -73,7 +73,7 @@ def message_of(error: Exception, *, source: ModelSource = SOURCE) -> str:
     return message
 
 
-def test_a_whole_folder_is_loaded_without_the_network(folder: Path) -> None:
+def test_a_complete_folder_is_loaded_without_network_access(folder: Path) -> None:
     loader, asked = returning("model")
     assert hub.load(of_folder(folder), loader) == "model"
     assert asked == [{"place": str(folder), "local_files_only": True, "trust_remote_code": False}]
@@ -117,13 +117,13 @@ def only_pickled(folder: Path) -> None:
         (no_index, "has no config.json, so it is not an image-to-text model"),
         (garbled_index, "config.json cannot be read"),
         (cut_weights, r"model-1.safetensors has \d+ of \d+ bytes; download it again"),
-        (almost_no_weights, r"model-1.safetensors is cut off \(2 bytes\)"),
-        (a_page_instead_of_weights, "model-1.safetensors is no safetensors file"),
-        (missing_shard, r"lacks model-2.safetensors, which .*index.json names"),
-        (only_pickled, r"no safetensors weights \(pytorch_model.bin hold pickled ones"),
+        (almost_no_weights, r"model-1.safetensors is truncated \(2 bytes\)"),
+        (a_page_instead_of_weights, "model-1.safetensors is not a safetensors file"),
+        (missing_shard, r"lacks model-2.safetensors, listed in .*index.json"),
+        (only_pickled, r"no safetensors weights \(pytorch_model.bin are pickled"),
     ],
 )
-def test_a_folder_that_is_not_whole_is_refused_before_it_is_loaded(
+def test_an_incomplete_folder_is_refused_before_it_is_loaded(
     damage: Callable[[Path], None], says: str, folder: Path
 ) -> None:
     damage(folder)
@@ -137,7 +137,7 @@ def test_a_folder_that_is_not_whole_is_refused_before_it_is_loaded(
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/no-such-folder", "a/b/c", "a\\b"])
-def test_what_can_only_be_a_path_is_not_asked_for_at_the_hub(name: str) -> None:
+def test_a_path_is_not_requested_from_the_hub(name: str) -> None:
     source = replace(SOURCE, name=name)
     loader, asked = returning()
     for call in (lambda s: hub.load(s, loader), hub.check):
@@ -148,7 +148,7 @@ def test_what_can_only_be_a_path_is_not_asked_for_at_the_hub(name: str) -> None:
     assert not hub.is_here(source)
 
 
-def test_the_hub_is_asked_only_for_what_is_not_here() -> None:
+def test_the_hub_is_asked_only_for_missing_models() -> None:
     loader, asked = returning("model")
     assert hub.load(SOURCE, loader) == "model"
     assert [call["local_files_only"] for call in asked] == [True]
@@ -174,10 +174,10 @@ def test_the_hub_is_asked_only_for_what_is_not_here() -> None:
         (hub_errors.OfflineModeIsEnabled("offline"), "the hub cannot be reached"),
         (http.ConnectError("refused"), "the hub cannot be reached"),
         (ValueError("requires you to execute ... set trust_remote_code=True"), "read the code"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "the memory does not suffice"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "the memory does not suffice"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "there is not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "there is not enough memory"),
         (ModuleNotFoundError("No module named 'timm'"), r"a package is missing \(No module named"),
-        (KeyError("odd"), "'odd'. If its files on this machine are not whole: hf download"),
+        (KeyError("odd"), "'odd'. If its files on this machine are incomplete: hf download"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -185,19 +185,19 @@ def test_every_fault_says_what_to_do(error: Exception, says: str) -> None:
     assert re.search(says, message_of(error))
 
 
-def test_a_fault_wrapped_by_another_library_is_seen() -> None:
+def test_a_fault_wrapped_by_another_library_is_recognised() -> None:
     outer = OSError("You are trying to access a repo")
     outer.__cause__ = hub_errors.GatedRepoError("403", response=RESPONSE)
     assert "Accept its terms at https://huggingface.co/someone/model" in message_of(outer)
 
 
-def test_an_error_of_the_files_is_not_taken_for_one_of_the_network() -> None:
+def test_an_error_of_the_files_is_not_mistaken_for_one_of_the_network() -> None:
     message = message_of(ValueError("size mismatch for layer 3"))
     assert "size mismatch for layer 3" in message
     assert "cannot be reached" not in message
 
 
-def test_a_model_error_of_the_loader_is_left_as_it_is(folder: Path) -> None:
+def test_a_model_error_of_the_loader_is_unchanged(folder: Path) -> None:
     for source in (SOURCE, of_folder(folder)):
         loader, _ = returning(ModelError("the tokenizer does not fit; do this"))
         with pytest.raises(ModelError, match=r"^the tokenizer does not fit; do this$"):
@@ -233,7 +233,7 @@ def test_a_cached_hub_model_is_known_by_its_commit(cached: Path) -> None:
         hub.check(other)
 
 
-def test_broken_files_at_hand_are_named_rather_than_the_missing_network(cached: Path) -> None:
+def test_broken_local_files_are_named_rather_than_the_missing_network(cached: Path) -> None:
     assert cached.is_dir()
     loader, _ = returning(
         ValueError("header too large"), hub_errors.OfflineModeIsEnabled("offline")
@@ -242,7 +242,7 @@ def test_broken_files_at_hand_are_named_rather_than_the_missing_network(cached: 
         hub.load(SOURCE, loader)
 
 
-def test_the_first_place_that_has_a_model_is_taken(cached: Path) -> None:
+def test_the_first_mirror_that_has_a_model_is_used(cached: Path) -> None:
     assert cached.is_dir()
     gone = replace(SOURCE, name="gone/model")
     mirror = replace(SOURCE, name="mirror/model")
@@ -267,14 +267,14 @@ def test_the_first_place_that_has_a_model_is_taken(cached: Path) -> None:
         hub_errors.OfflineModeIsEnabled("offline"),
     ],
 )
-def test_other_places_are_not_tried_for_other_faults(error: Exception) -> None:
+def test_other_mirrors_are_not_tried_for_other_faults(error: Exception) -> None:
     loader, asked = returning(OSError(), error)
     with pytest.raises(ModelError, match="'gone/model'"):
         hub.load_first([replace(SOURCE, name="gone/model"), SOURCE], loader)
     assert len(asked) == 2
 
 
-def test_a_hash_is_of_names_and_contents(folder: Path) -> None:
+def test_a_hash_covers_names_and_contents(folder: Path) -> None:
     before = hub.content_hash(folder)
     (folder / "notes.md").write_text("not part of the model", encoding="utf-8")
     assert hub.content_hash(folder) == before

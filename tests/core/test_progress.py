@@ -9,7 +9,7 @@ import pytest
 from gendataagent.core.progress import SilentProgress, Stopwatch
 
 
-def test_a_stopwatch_goes_on_from_earlier_attempts_and_leaves_their_record_alone() -> None:
+def test_a_stopwatch_adds_to_earlier_attempts_without_changing_their_record() -> None:
     before = {"render": 100.0}
     watch = Stopwatch(before)
     with watch.measure("render"):
@@ -28,7 +28,7 @@ def test_a_stopwatch_counts_time_that_ended_in_an_error() -> None:
     assert 0 < watch.seconds["train"] < 1
 
 
-def test_silence_takes_whatever_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_progress_accepts_every_report(capsys: pytest.CaptureFixture[str]) -> None:
     progress = SilentProgress()
     with progress.stage("render", 3, "images", done=1) as outer, progress.stage("inner") as inner:
         outer.advance()

@@ -99,13 +99,13 @@ def test_candidate_ids_are_pinned_and_differ_by_round_source_and_variant() -> No
     assert len(ids) == 27
 
 
-def test_a_candidate_survives_json_and_ignores_columns_it_does_not_know() -> None:
+def test_a_candidate_survives_json_and_ignores_unknown_columns() -> None:
     row = json.loads(json.dumps(CANDIDATE.to_json()))
     assert Candidate.from_json(row) == CANDIDATE
     assert Candidate.from_json({**row, "file_name": "x.png", "kept": True}) == CANDIDATE
 
 
-def test_a_candidate_is_kept_until_somebody_says_why_not() -> None:
+def test_a_candidate_is_kept_until_it_is_rejected() -> None:
     assert CANDIDATE.kept
     assert not replace(CANDIDATE, rejected_by="vog").kept
     assert CANDIDATE.file_name == "r000-0-v0.png"

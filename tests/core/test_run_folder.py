@@ -31,13 +31,13 @@ def test_a_new_folder_holds_the_settings_and_opens_again(folder: RunFolder) -> N
     assert [p.name for p in folder.path.iterdir()] == ["config.toml"]
 
 
-def test_folders_above_are_made_and_an_empty_one_is_taken(tmp_path: Path) -> None:
+def test_parent_folders_are_created_and_an_empty_folder_is_used(tmp_path: Path) -> None:
     assert create_run_folder(tmp_path / "a" / "b", RunConfig()).config_file.exists()
     (tmp_path / "empty").mkdir()
     assert create_run_folder(tmp_path / "empty", RunConfig()).config_file.exists()
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, folder: RunFolder) -> None:
+def test_a_folder_that_is_not_empty_is_left_unchanged(tmp_path: Path, folder: RunFolder) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "holiday.jpg").touch()
     with pytest.raises(RunFolderError, match=r"full exists and is not empty.*--out"):
@@ -48,7 +48,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, folder: Run
     assert read_run_config(folder).seed == 5
 
 
-def test_wrong_settings_made_in_python_are_refused_before_anything_is_written(
+def test_wrong_settings_built_in_python_are_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     wrong = RunConfig(seed=-1, generation=GenerationConfig(strength=2.0))
@@ -61,7 +61,7 @@ def test_wrong_settings_made_in_python_are_refused_before_anything_is_written(
 def test_a_place_that_cannot_be_a_folder_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(StorageError, match=r"cannot make the run folder .*Not a directory"):
+        with pytest.raises(StorageError, match=r"cannot create the run folder .*Not a directory"):
             create_run_folder(place, RunConfig())
 
 
@@ -160,13 +160,13 @@ def test_a_run_that_began_is_never_discarded(folder: RunFolder) -> None:
     assert read_run_config(folder).seed == 5
 
 
-def test_what_others_put_into_the_folder_is_not_discarded(folder: RunFolder) -> None:
+def test_other_files_in_the_folder_are_not_discarded(folder: RunFolder) -> None:
     (folder.path / "notes.txt").touch()
     folder.discard_if_unstarted()
     assert [p.name for p in folder.path.iterdir()] == ["notes.txt"]
 
 
-def test_json_that_is_not_there_yet_has_a_default(folder: RunFolder) -> None:
+def test_missing_json_has_a_default(folder: RunFolder) -> None:
     assert folder.read_optional_json(folder.timing_file, {}) == {}
     folder.timing_file.write_text('{"train": 2.5}', encoding="utf-8")
     assert folder.read_optional_json(folder.timing_file, {}) == {"train": 2.5}

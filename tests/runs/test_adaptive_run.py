@@ -74,7 +74,7 @@ def everything(path: Path) -> dict[str, Any]:
     return {"probes": probes, "said": said, "guard": guard, "baseline": baseline, **outcome(path)}
 
 
-def test_a_round_makes_what_the_budget_says_and_keeps_what_was_chosen(
+def test_a_round_makes_its_budget_and_keeps_the_chosen_options(
     config: RunConfig, reference: tuple[Path, int]
 ) -> None:
     path, _ = reference
@@ -101,10 +101,10 @@ def test_a_round_makes_what_the_budget_says_and_keeps_what_was_chosen(
         assert record.seconds["probe"] == pytest.approx(sum(p.seconds for p in probes))
         assert record.peak_memory_mib["probe"] > 0
         assert "validation log-loss" in record.notes[-1]
-    assert "needs 2 checkpoints" in result.rounds[0].notes[0]
+    assert "needs 2 snapshots" in result.rounds[0].notes[0]
 
 
-def test_a_plan_counts_what_is_tried(config: RunConfig, reference: tuple[Path, int]) -> None:
+def test_a_plan_counts_the_probes(config: RunConfig, reference: tuple[Path, int]) -> None:
     counts = count_work(config, count_real(config))
     result = read_result(reference[0])
     assert counts.baseline
@@ -150,7 +150,7 @@ def interrupted(config: RunConfig, reference: Path, out: Path, at: Interrupting)
 
 
 @pytest.mark.parametrize("probe", [pytest.param(4, marks=pytest.mark.slow), 12])
-def test_interrupted_while_options_are_tried(
+def test_interrupted_during_probes_it_ends_the_same(
     config: RunConfig, reference: tuple[Path, int], tmp_path: Path, probe: int
 ) -> None:
     out = tmp_path / "run"
@@ -226,7 +226,7 @@ def test_the_run_ends_with_the_classifier_that_does_better_on_validation(
     assert f"trained with{'out' if same else ''} the agent" in " ".join(printed.split())
 
 
-def test_a_run_that_gave_up_makes_no_more_images_and_trains_on_none(
+def test_a_run_that_gave_up_makes_no_images_and_trains_on_none(
     config: RunConfig, reference: tuple[Path, int], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -253,7 +253,7 @@ def classifier_for(names: tuple[str, ...]) -> Classifier:
     return Classifier.wrap(network, class_names=names, size_px=32)
 
 
-def test_ask_and_tell_need_the_training_and_images_to_choose_by(
+def test_ask_and_tell_need_the_trainer_and_validation_images(
     config: RunConfig, tmp_path: Path
 ) -> None:
     splits = load_data(config.data, seed=config.seed)
@@ -276,7 +276,7 @@ def test_ask_and_tell_need_the_training_and_images_to_choose_by(
     assert {"strength", "share", "drop_share", "gain"} <= set(record["choices"])
 
 
-def test_the_page_says_which_classifier_the_guard_took_and_what_was_chosen(
+def test_the_report_names_the_guards_classifier_and_the_choices(
     reference: tuple[Path, int],
 ) -> None:
     from gendataagent.report import write_report

@@ -34,7 +34,7 @@ def _arguments(out: Path) -> list[str]:
     return ["run", "--preset", DEMO, "--out", str(out), *settings]
 
 
-def test_the_demo_s_settings_are_right() -> None:
+def test_the_settings_of_the_demo_are_valid() -> None:
     RunConfig.from_dict(preset_settings(DEMO), problems)
 
 

@@ -52,7 +52,7 @@ def paper_config(small: RunConfig, models: dict[str, str], cache: Path, **more: 
     return RunConfig.from_dict(tree)
 
 
-def test_the_whole_path_runs_and_says_what_made_each_image(
+def test_a_run_with_large_model_families_records_what_made_each_image(
     small_config: RunConfig, models: dict[str, str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -132,7 +132,7 @@ def test_stopped_anywhere_it_ends_the_same(
     ("section", "key"),
     [("prompting", "captioner"), ("prompting", "rewriter"), ("classifier", "model")],
 )
-def test_a_half_downloaded_model_is_told_before_the_run_has_cost_anything(
+def test_an_incomplete_download_is_reported_before_the_run_has_cost_anything(
     section: str, key: str, small_config: RunConfig, models: dict[str, str], tmp_path: Path
 ) -> None:
     broken = tmp_path / "half"
@@ -147,11 +147,11 @@ def test_a_half_downloaded_model_is_told_before_the_run_has_cost_anything(
     assert not (tmp_path / "run").exists()
 
 
-def test_backends_of_one_s_own_are_not_adapted(
+def test_your_own_backends_are_not_adapted(
     small_config: RunConfig, models: dict[str, str], tmp_path: Path
 ) -> None:
     config = paper_config(small_config, models, tmp_path / "cache")
-    with pytest.raises(ConfigError, match="adapt it yourself"):
+    with pytest.raises(ConfigError, match="adapt your generator yourself"):
         run(config, tmp_path / "run", backends=build_backends(small_config))
 
 
@@ -167,7 +167,7 @@ def test_a_baseline_needs_no_adaptation(
     assert read_result(tmp_path / "run").images_made > 0
 
 
-def test_images_that_are_not_there_are_told_before_any_model_is_looked_at(
+def test_missing_images_are_reported_before_any_model_is_checked(
     small_config: RunConfig, models: dict[str, str], tmp_path: Path
 ) -> None:
     nowhere = {"data": {"path": str(tmp_path / "nowhere")}, "classifier": {"model": "no/such"}}
@@ -177,7 +177,7 @@ def test_images_that_are_not_there_are_told_before_any_model_is_looked_at(
     assert not (tmp_path / "run").exists()
 
 
-def test_cached_images_of_the_generator_before_its_adaptation_are_not_taken(
+def test_cached_images_from_before_the_adaptation_are_not_reused(
     small_config: RunConfig, models: dict[str, str], tmp_path: Path
 ) -> None:
     cache = {"image_cache": str(tmp_path / "images")}

@@ -185,7 +185,7 @@ def test_resume_refuses_other_images(module_config: RunConfig, tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path / "run", progress=Interrupting(30))
     next((data / "train").rglob("*.png")).unlink()
-    with pytest.raises(RunFolderError, match="are not those the run"):
+    with pytest.raises(RunFolderError, match="are not those that the run"):
         resume(tmp_path / "run")
 
 
@@ -215,7 +215,7 @@ def _kill_when(arguments: list[str], file: Path, timeout_s: float = 240) -> None
     process.wait()
 
 
-def test_outcome_sees_a_difference(reference: tuple[Path, int], tmp_path: Path) -> None:
+def test_outcomes_of_different_runs_differ(reference: tuple[Path, int], tmp_path: Path) -> None:
     """The comparison above would notice one changed verdict."""
     import shutil
 

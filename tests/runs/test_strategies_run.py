@@ -25,7 +25,7 @@ BUDGET = 24
 
 
 @pytest.mark.parametrize("name", ["real-fake", "only-synthetic", "internet-explorer", "vog-low"])
-def test_a_strategy_makes_its_budget_and_trains_on_what_it_says(
+def test_a_strategy_makes_its_budget_and_trains_on_the_right_images(
     name: str, small_config: RunConfig, tmp_path: Path
 ) -> None:
     matched = match_budget(apply(small_config, name), EIGHT_OF_EACH, BUDGET)

@@ -185,7 +185,7 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
          {"filter": {"by": "random"}}),
         ("entropy", "gendataagent, but the images of highest entropy are selected",
          {"selection": {"by": "entropy"}}),
-        ("margin", "gendataagent, but the images of smallest margin between two classes are selected",
+        ("margin", "gendataagent, but the images of smallest margin are selected",
          {"selection": {"by": "margin"}}),
     ):  # fmt: skip
         yield Strategy(name=name, about=about, settings=_over(_PAPER, change), rewrites=True)
