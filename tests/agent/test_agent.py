@@ -41,7 +41,7 @@ def classifier(splits: ImageSplits) -> Classifier:
 def test_a_round_takes_the_hardest_images_and_tells_each_image_s_story(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
-    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")
     agent.tell(classifier, epoch=1)
     images = agent.ask(classifier, epoch=1)
 
@@ -68,7 +68,7 @@ def test_a_round_takes_the_hardest_images_and_tells_each_image_s_story(
 def test_vog_drops_its_share_of_each_class_once_there_are_checkpoints(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
-    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")
     agent.tell(classifier, epoch=1)
     with torch.no_grad():
         for parameter in classifier.module.parameters():
@@ -92,7 +92,7 @@ def test_between_rounds_the_latest_images_stand_and_accumulate_joins_them(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     config = replace(small_config, agent=replace(small_config.agent, pool="accumulate"))
-    agent = Agent.open(config, splits.train, tmp_path / "run")
+    agent = Agent.open(splits.train, config=config, out=tmp_path / "run")
     assert len(agent.ask(classifier, epoch=0)) == 0
     first = agent.ask(classifier, epoch=1)
     second = agent.ask(classifier, epoch=2)
@@ -104,17 +104,21 @@ def test_between_rounds_the_latest_images_stand_and_accumulate_joins_them(
 def test_a_round_nobody_asked_for_in_time_is_made_when_somebody_asks(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
-    agent = Agent.open(small_config, splits.train, tmp_path / "run")  # rounds at 1 and 2
+    agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")  # rounds at 1 and 2
     assert {c.round for c in agent.ask(classifier, epoch=3).candidates} == {1}
 
 
 def test_a_round_that_is_done_is_not_made_again(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
-    before = Agent.open(small_config, splits.train, tmp_path / "run").ask(classifier, epoch=1)
+    before = Agent.open(splits.train, config=small_config, out=tmp_path / "run").ask(
+        classifier, epoch=1
+    )
     record = tmp_path / "run" / "rounds" / "000" / "record.json"
     times = [path.stat().st_mtime_ns for path in (record, *before.paths)]
-    again = Agent.open(small_config, splits.train, tmp_path / "run").ask(classifier, epoch=1)
+    again = Agent.open(splits.train, config=small_config, out=tmp_path / "run").ask(
+        classifier, epoch=1
+    )
     assert again.ids == before.ids
     assert [path.stat().st_mtime_ns for path in (record, *again.paths)] == times
 
@@ -122,9 +126,9 @@ def test_a_round_that_is_done_is_not_made_again(
 def test_an_agent_with_other_settings_is_refused_the_folder(
     small_config: RunConfig, splits: ImageSplits, tmp_path: Path
 ) -> None:
-    Agent.open(small_config, splits.train, tmp_path / "run")
+    Agent.open(splits.train, config=small_config, out=tmp_path / "run")
     with pytest.raises(RunFolderError, match="seed is 7 there, not 9"):
-        Agent.open(replace(small_config, seed=9), splits.train, tmp_path / "run")
+        Agent.open(splits.train, config=replace(small_config, seed=9), out=tmp_path / "run")
 
 
 def test_the_classifier_is_left_as_found(
@@ -132,7 +136,7 @@ def test_the_classifier_is_left_as_found(
 ) -> None:
     classifier.module.train()
     before = {k: v.clone() for k, v in classifier.module.state_dict().items()}
-    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")
     agent.tell(classifier, epoch=1)
     agent.tell(classifier, epoch=2)
     agent.ask(classifier, epoch=2)
@@ -147,7 +151,7 @@ def test_a_diverged_classifier_stops_the_round_before_anything_is_made(
 ) -> None:
     with torch.no_grad():
         next(classifier.module.parameters()).fill_(float("nan"))
-    agent = Agent.open(small_config, splits.train, tmp_path / "run")
+    agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")
     with pytest.raises(ScoreError, match=r"\.png"):
         agent.ask(classifier, epoch=1)
     assert not list((tmp_path / "run").glob("pool/*/*.png"))
@@ -182,10 +186,14 @@ def test_an_interrupted_rewriting_asks_for_nothing_twice(
     backends = build_backends(small_config)
     first, second = Counting(fail_after=4), Counting()
     out = tmp_path / "run"
-    agent = Agent.open(small_config, splits.train, out, backends=replace(backends, rewriter=first))
+    agent = Agent.open(
+        splits.train, config=small_config, out=out, backends=replace(backends, rewriter=first)
+    )
     with pytest.raises(KeyboardInterrupt):
         agent.ask(classifier, epoch=1)
-    agent = Agent.open(small_config, splits.train, out, backends=replace(backends, rewriter=second))
+    agent = Agent.open(
+        splits.train, config=small_config, out=out, backends=replace(backends, rewriter=second)
+    )
     agent.ask(classifier, epoch=1)
     assert (first.asked, second.asked) == (4, 2)  # of 6 sources
     record = files.read_json(out / "rounds" / "000" / "record.json")
@@ -203,7 +211,9 @@ def test_models_are_let_go_after_their_stage_when_wanted_and_memory_is_recorded(
     rewriter = Counting()
     executor = SerialExecutor()
     backends = replace(build_backends(config), rewriter=rewriter, executor=executor)
-    Agent.open(config, splits.train, tmp_path / "run", backends=backends).ask(classifier, epoch=1)
+    Agent.open(splits.train, config=config, out=tmp_path / "run", backends=backends).ask(
+        classifier, epoch=1
+    )
     assert rewriter.released == released
     assert (executor._built is None) == bool(released)
     record = files.read_json(tmp_path / "run" / "rounds" / "000" / "record.json")

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gendataagent.agent.pool import SCHEMA, Pool
+from gendataagent.agent.columns import pool_schema
+from gendataagent.agent.pool import Pool
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import create_run_folder
 from gendataagent.core.errors import RunFolderError
@@ -88,10 +89,11 @@ def test_the_kept_set_loads_with_one_line_of_datasets(
 
 
 def test_the_table_holds_every_field_of_a_candidate(pool: Pool, folder: RunFolder) -> None:
-    assert set(SCHEMA.names) == {*candidate("a").to_json(), "file_name", "kept"}
+    schema = pool_schema(CLASSES)
+    assert set(schema.names) == {*candidate("a").to_json(), "file_name", "kept"}
     fill_round(pool, 0)
     table = pq.read_table(folder.pool(0) / "metadata.parquet")
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(schema, check_metadata=True)
     assert table.column("kept").to_pylist() == [True, False, False]
 
 

@@ -62,14 +62,14 @@ class Bench:
         self.trainer.fit_epoch(1, self.real)
 
     def prober(
-        self, journal: Path, *, standing: Pixels | None = None, trainer: Trainer | None = None,
+        self, journal: Path, *, earlier: Pixels | None = None, trainer: Trainer | None = None,
         steps: int = 12, copies: int = 1, seed: int = 11,
     ) -> Prober:  # fmt: skip
         material = Material(
             real=self.real,
             validation=self.validation,
-            standing=standing,
-            standing_strengths=[0.5] * len(standing) if standing is not None else [],
+            earlier=earlier,
+            earlier_strengths=[0.5] * len(earlier) if earlier is not None else [],
             made=self.made,
             candidates=self.candidates,
         )
@@ -226,12 +226,12 @@ def test_what_is_on_disk_is_not_tried_again_and_the_rest_comes_out_the_same(
 def test_images_of_earlier_rounds_stay_in_training_in_every_option(
     bench: Bench, make_pixels: MakePixels, tmp_path: Path
 ) -> None:
-    standing = make_pixels(9, seed=5, prefix="standing")
+    earlier = make_pixels(9, seed=5, prefix="earlier")
     without = bench.prober(tmp_path / "a.jsonl")("none", None, [])
-    having = bench.prober(tmp_path / "b.jsonl", standing=standing)("none", None, [])
+    having = bench.prober(tmp_path / "b.jsonl", earlier=earlier)("none", None, [])
     assert having.loss != without.loss
     assert (having.gain, having.images) == (0.0, 0)
-    same = bench.prober(tmp_path / "c.jsonl", standing=bench.made)("none", None, [])
+    same = bench.prober(tmp_path / "c.jsonl", earlier=bench.made)("none", None, [])
     whole = bench.prober(tmp_path / "d.jsonl")("strength", None, bench.candidates)
     assert same.loss == whole.loss
 

@@ -258,16 +258,16 @@ def test_ask_and_tell_need_the_trainer_and_validation_images(
 ) -> None:
     splits = load_data(config.data, seed=config.seed)
     with pytest.raises(ConfigError, match=r"only gendataagent\.run"):
-        Agent.open(config, splits.train, tmp_path / "a")
+        Agent.open(splits.train, config=config, out=tmp_path / "a")
     config = replace(config, agent=replace(config.agent, guard=False))
     with pytest.raises(ConfigError, match=r"Agent\.open"):
-        Agent.open(config, splits.train, tmp_path / "b")
+        Agent.open(splits.train, config=config, out=tmp_path / "b")
     classifier = classifier_for(splits.class_names)
     trainer = Trainer(classifier, config.training, seed=1)
     with pytest.raises(DataError, match="there are 0"):
-        Agent.open(config, splits.train, tmp_path / "c", trainer=trainer)
+        Agent.open(splits.train, config=config, out=tmp_path / "c", trainer=trainer)
     agent = Agent.open(
-        config, splits.train, tmp_path / "d", trainer=trainer,
+        splits.train, config=config, out=tmp_path / "d", trainer=trainer,
         validation=Pixels.from_images(splits.validation, 32),
     )  # fmt: skip
     images = agent.ask(classifier, epoch=1)

@@ -1,6 +1,6 @@
-"""Which images of a round go into training: held-out copies out, then the filter, then validation.
+"""Which images of a round go into training: no held-out copies, then the filter, then validation.
 
-Held-out copies are refused first, so that nothing else ever looks at them.
+Copies of held-out images are rejected first, so that neither filter nor probes see them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
+from gendataagent.agent.decoding import DecodedImages, TrainingPixels
 from gendataagent.agent.filtering import FILTERS, FilterContext, FilterScores, drop
-from gendataagent.agent.pool import Pool, SyntheticImages
+from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.core import memory
@@ -26,11 +27,12 @@ from gendataagent.training.classifier import Classifier
 
 
 class Acceptance:
-    """Decides over the images of each round.
+    """Accepts or rejects the images of each round.
 
     Args:
-        adaptive: tries on validation what to keep; None = the filter's share as it is set.
-        held_out: recognises copies of validation and test images; None = nobody looks.
+        training_pixels: receives the accepted images at the size training stores them at.
+        adaptive: tries on validation what to keep; None = filter.drop_share.
+        held_out: recognises copies of validation and test images; None = no such check.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Acceptance:
         config: RunConfig,
         folder: RunFolder,
         pool: Pool,
+        training_pixels: TrainingPixels,
         *,
         adaptive: AdaptiveRounds | None,
         held_out: LeakageCheck | None,
         progress: Progress,
     ) -> None:
         self._config, self._folder, self._pool = config, folder, pool
+        self._training_pixels = training_pixels
         self._schedule = Schedule.from_config(config)
         self._adaptive, self._held_out, self._progress = adaptive, held_out, progress
 
@@ -56,68 +60,87 @@ class Acceptance:
         real: Pixels,
         costs: StageCosts,
     ) -> Decision:
-        """Return every image of a round with its verdict, in order, and what there is to say.
+        """Return every image of a round, in order, accepted or with the reason why not.
 
         Args:
-            rendered: what the generator made; what is refused already stays so.
+            rendered: what the generator made; what it rejected stays rejected.
             selected: the sources of the round, hardest first.
-            real: the real training images, at the trainer's stored size where [adaptive] is on.
+            real: the real training images, at the trainer's stored size with [adaptive].
         """
-        rendered = self._without_repeats(rendered)
-        decision = self._of_usable(number, rendered, selected, classifier, real, costs)
-        verdicts = {candidate.id: candidate for candidate in decision.judged}
-        return replace(decision, judged=tuple(verdicts.get(c.id, c) for c in rendered))
-
-    def _without_repeats(self, rendered: Sequence[Candidate]) -> list[Candidate]:
-        """Refuse what repeats a held-out image, before anything else looks at the images."""
         usable = [candidate for candidate in rendered if candidate.kept]
-        if self._held_out is None or not usable:
-            return list(rendered)
-        judged = {
-            c.id: c for c in self._held_out.reject_copies(usable, self._pool.images_of(usable))
-        }
-        return [judged.get(candidate.id, candidate) for candidate in rendered]
+        judged: dict[str, Candidate] = {}
+        images = None
+        if usable:
+            with costs.measure("filter"):
+                images = self._decode(usable, classifier)
+                judged = self._without_held_out_copies(usable, images)
+        usable = [candidate for candidate in judged.values() if candidate.kept]
+        if images is None or not usable:
+            decision = Decision(
+                notes=("Every image of this round was rejected before the filter.",)
+            )
+        else:
+            images = images.subset([c.id for c in usable])
+            decision = self._decide(number, usable, images, selected, classifier, real, costs)
+            judged |= {candidate.id: candidate for candidate in decision.judged}
+            self._keep_for_training(number, images, decision)
+        return replace(decision, judged=tuple(judged.get(c.id, c) for c in rendered))
 
-    def _of_usable(
+    def _decode(self, usable: Sequence[Candidate], classifier: Classifier) -> DecodedImages:
+        stored_px = self._training_pixels.size_px
+        sizes_px = {classifier.size_px, *([stored_px] if stored_px is not None else [])}
+        return DecodedImages.read(self._pool.images_of(usable), sizes_px)
+
+    def _without_held_out_copies(
+        self, usable: Sequence[Candidate], images: DecodedImages
+    ) -> dict[str, Candidate]:
+        """Return id -> candidate; copies of a held-out image are rejected."""
+        if self._held_out is not None:
+            usable = self._held_out.reject_copies(usable, images.thumbnails_N)
+        return {candidate.id: candidate for candidate in usable}
+
+    def _decide(
         self,
         number: int,
-        rendered: Sequence[Candidate],
+        usable: Sequence[Candidate],
+        images: DecodedImages,
         selected: Sequence[Scored],
         classifier: Classifier,
         real: Pixels,
         costs: StageCosts,
     ) -> Decision:
-        """Let the filter, and what is tried on validation, say which images go into training."""
-        usable = [candidate for candidate in rendered if candidate.kept]
-        if not usable:
-            return Decision(notes=("Every image of this round was refused before the filter.",))
+        """Apply the filter, and with [adaptive] what is tried on validation."""
         with costs.measure("filter"):
-            scores = self._filter_scores(number, usable, classifier, real)
+            pixels = images.pixels[classifier.size_px]
+            scores = self._filter_scores(number, usable, pixels, classifier, real)
         if self._adaptive is None:
             judged = tuple(drop(usable, scores, self._config.filter))
             return Decision(judged=judged, notes=(scores.note,) if scores.note else ())
         with costs.measure("probe", clock=False):
+            made = images.pixels[self._adaptive.stored_px]
+            earlier = self._pool.kept(self._rounds_in_training(number))
             decision = self._adaptive.judge(
                 number,
                 scores,
-                self._pool.images_of(usable),
+                usable,
+                made,
                 selected=selected,
                 real=real,
-                standing=self._standing(number),
+                earlier=self._training_pixels.of(earlier, made.size_px) if len(earlier) else None,
+                earlier_strengths=[candidate.strength for candidate in earlier.candidates],
                 progress=self._progress,
             )
         costs.seconds["probe"] = self._adaptive.seconds(number)
         return decision
 
     def _filter_scores(
-        self, number: int, usable: Sequence[Candidate], classifier: Classifier, real: Pixels
+        self,
+        number: int,
+        usable: Sequence[Candidate],
+        pixels: Pixels,
+        classifier: Classifier,
+        real: Pixels,
     ) -> FilterScores:
-        pixels = Pixels.from_pil(
-            [self._pool.image(candidate) for candidate in usable],
-            [candidate.label for candidate in usable],
-            ids=[candidate.id for candidate in usable],
-            size_px=classifier.size_px,
-        )
         snapshots = [
             path
             for epoch, path in list_weights(self._folder.snapshots)
@@ -135,8 +158,16 @@ class Acceptance:
         )
         return FILTERS[self._config.filter.by](context)
 
-    def _standing(self, number: int) -> SyntheticImages | None:
-        """Return the images of earlier rounds that a round leaves in training."""
+    def _rounds_in_training(self, number: int) -> list[int]:
+        """Return the earlier rounds whose images stay in training beside those of `number`."""
         if self._config.agent.pool == "replace":
-            return None
-        return self._pool.kept(i for i in range(number) if self._folder.round_is_done(i))
+            return []
+        return [i for i in range(number) if self._folder.round_is_done(i)]
+
+    def _keep_for_training(self, number: int, images: DecodedImages, decision: Decision) -> None:
+        if self._training_pixels.size_px is not None:
+            kept_ids = {candidate.id for candidate in decision.judged if candidate.kept}
+            self._training_pixels.keep_only(self._rounds_in_training(number))
+            self._training_pixels.add(
+                number, images.pixels[self._training_pixels.size_px], kept_ids
+            )

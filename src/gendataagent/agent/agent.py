@@ -1,12 +1,12 @@
 """The agent: the paper's algorithm, one round at a time.
 
-`Agent.run_round` reads as the algorithm. `ask` and `tell` are for a training loop of one's own:
+`Agent.run_round` reads as the algorithm. `ask` and `tell` serve a training loop of your own:
 
-    agent = Agent.open(config, images, out="runs/mine")
-    for epoch in range(epochs):
-        synthetic = agent.ask(classifier, epoch=epoch)    # makes new images when a round is due
-        ...train one epoch on real + synthetic...
-        agent.tell(classifier, epoch=epoch + 1)           # keeps a checkpoint when one is due
+    agent = Agent.open(train_set, out="runs/own", generator=..., rounds=5, epochs=40)
+    for epoch in range(40):
+        synthetic = agent.ask(model, epoch=epoch)    # runs a round when one is due
+        ...train one epoch on train_set + synthetic...
+        agent.tell(model, epoch=epoch + 1)           # saves a snapshot when one is due
 """
 
 from __future__ import annotations
@@ -16,19 +16,25 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from torch import nn
 
 from gendataagent.agent.acceptance import Acceptance
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
+from gendataagent.agent.decoding import TrainingPixels
+from gendataagent.agent.model_inputs import ModelInputs
 from gendataagent.agent.names import method_problems
-from gendataagent.agent.pool import Pool, SyntheticImages
+from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
 from gendataagent.agent.selection.ranking import FloatArray
+from gendataagent.agent.sources import SourceImages
+from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.config.keywords import with_keywords
 from gendataagent.config.run_config_file import check_same_settings, create_run_folder
 from gendataagent.core import files, memory
 from gendataagent.core.checkpoints import save_weights
@@ -40,27 +46,32 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
+from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, build_backends
+from gendataagent.generation.backends import Backends, build_backends, name_problems
 from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
 
-THUMBNAIL_PX = 160
-
 
 class Agent:
-    """Finds what the classifier finds hard, and makes images for it.
+    """Finds what the classifier finds hard, and makes images for it; `Agent.open` returns one.
 
     Args:
-        images: the real training images.
-        folder: where every round is written down; a round that is done is never made again.
+        train_set: the real training images; `images` alone where they are `LabelledImages`.
+        folder: holds the outcome of every round; a finished round is not run again.
         backends: captioner, rewriter, generator and executor.
-        pixels: `images` at the classifier's size, when the caller has them; else read at need.
+        inputs: how to feed a model that is no `Classifier`; None = as the train set shows it.
+        pixels: the real images at the classifier's size, if the caller has them; else read once.
         validation: images to choose by, where settings do so; at the trainer's stored size.
-        trainer: the training under way; [adaptive] tries images on copies of it.
-        held_out: recognises copies of validation and test images, which are dropped.
+        trainer: the training in progress; [adaptive] tries images on copies of it.
+        held_out: recognises copies of validation and test images, which are rejected.
+
+    Attributes:
+        images: the training images, undistorted: a data set of `(PIL image, label)`.
+        pool: every candidate of every round.
+        schedule: the epochs of rounds and snapshots.
 
     Raises:
         ConfigError, DataError: adaptive.enabled without a trainer, or without validation images.
@@ -69,30 +80,38 @@ class Agent:
     def __init__(
         self,
         config: RunConfig,
-        images: LabelledImages,
+        train_set: LabelledImages | TrainSet,
         folder: RunFolder,
         backends: Backends,
         *,
+        inputs: ModelInputs | None = None,
         pixels: Pixels | None = None,
         validation: Pixels | None = None,
         trainer: Trainer | None = None,
         held_out: LeakageCheck | None = None,
         progress: Progress | None = None,
     ) -> None:
+        if isinstance(train_set, LabelledImages):
+            train_set = TrainSet(images=train_set)
         self.config = config
+        self.images = train_set.images
         self.schedule = Schedule.from_config(config)
-        self.pool = Pool(folder, images.class_names)
-        self._images, self._folder, self._backends = images, folder, backends
+        self.pool = Pool(folder, self.images.class_names, train_set.form)
+        self._folder, self._backends = folder, backends
+        self._inputs = inputs or ModelInputs.of(train_set, None, None, None)
+        self._sources = SourceImages(self.images, folder)
         self._pixels = pixels
         self._validation = validation
         self._adaptive: AdaptiveRounds | None = None
         if config.adaptive.enabled:
             self._adaptive = AdaptiveRounds(config, folder, trainer, validation)
         self._progress = progress or SilentProgress()
+        self._training_pixels = TrainingPixels(trainer.augmenter.stored_px if trainer else None)
         self._acceptance = Acceptance(
             config,
             folder,
             self.pool,
+            self._training_pixels,
             adaptive=self._adaptive,
             held_out=held_out,
             progress=self._progress,
@@ -102,30 +121,57 @@ class Agent:
     @classmethod
     def open(
         cls,
-        config: RunConfig,
-        images: LabelledImages,
-        out: str | Path,
+        train_set: Any,
         *,
+        out: str | Path,
+        config: RunConfig | None = None,
+        class_names: Sequence[str] | None = None,
+        size_px: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         backends: Backends | None = None,
         validation: Pixels | None = None,
         trainer: Trainer | None = None,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> Agent:
-        """Return an agent that writes to `out`, going on with what an earlier one did there.
+        """Return an agent that writes to `out`; it resumes where an earlier one stopped there.
+
+        Args:
+            train_set: a torch data set of (image, label), a `datasets.Dataset`, the path of an
+                image folder, parquet file or saved data set (its train split), or
+                `LabelledImages`. The agent reads the images without the set's transforms.
+            config: settings; None = the defaults.
+            class_names: of a torch data set without `classes`; None = the numbers.
+            size_px: side of the square images that the model takes; None = as `ModelInputs` finds.
+            mean, std: normalisation of the model's images in [0, 1]; None = likewise.
+            backends: captioner, rewriter, generator and executor of your own.
+            validation: for settings that choose by validation images.
+            trainer: for adaptive.enabled.
+            settings: single settings over `config`: `rounds=5, epochs=40, generator="..."`,
+                `training={"batch_size": 64}` or `**{"filter.drop_share": 0.5}`.
 
         Raises:
             RunFolderError: `out` holds a run with other settings.
-            ConfigError: agent.guard, which takes a whole run; or as the class.
-            DataError: as the class.
+            ConfigError: unknown, ambiguous or wrong settings; agent.guard, which needs a complete
+                run; or as the class.
+            DataError: `train_set` cannot be used; or as the class.
         """
+        config = with_keywords(
+            config or RunConfig(),
+            settings,
+            method_problems,
+            *([] if backends else [name_problems]),
+        )
         if config.agent.guard:
             raise ConfigError(
-                "agent.guard compares with a whole training without the agent, which only "
-                "gendataagent.runs.run(config, out) does; set agent.guard=false to ask and tell"
+                "agent.guard compares with a complete training without the agent, which only "
+                "gendataagent.run(config, out) does; set agent.guard=false to ask and tell"
             )
-        found = list(method_problems(config))
-        if found:
-            raise ConfigError(found)
+        opened = open_train_set(train_set, config.data, seed=config.seed, class_names=class_names)
+        if opened.splits is not None:
+            config = with_keywords(config, {"data.path": str(train_set)})
+        inputs = ModelInputs.of(opened, size_px, mean, std)
         if (Path(out) / "config.toml").is_file():
             folder = RunFolder.open(out)
             check_same_settings(folder, config)
@@ -133,24 +179,29 @@ class Agent:
             folder = create_run_folder(out, config)
         return cls(
             config,
-            images,
+            opened,
             folder,
             backends or build_backends(config),
+            inputs=inputs,
             validation=validation,
             trainer=trainer,
+            held_out=LeakageCheck.of(opened.splits, config.data) if opened.splits else None,
             progress=progress,
         )
 
-    def ask(self, classifier: Classifier, *, epoch: int) -> SyntheticImages:
-        """Return the synthetic images to train on after `epoch` epochs.
+    def ask(self, model: nn.Module | Classifier, *, epoch: int) -> SyntheticImages:
+        """Return the synthetic images to train on after `epoch` epochs, as a torch data set.
 
-        When a round is due, or was when nobody asked, it is made first, from what `classifier`
-        finds hard now. Calls between rounds return the images of the latest one (agent.pool =
-        accumulate: of all so far).
+        If a round is due or overdue, run it first, with what `model` finds hard now. Calls between
+        rounds return the images of the latest one (agent.pool = accumulate: of all so far).
+
+        Args:
+            model: a torch module that returns logits [B, C], as a tensor or as `.logits`; it is
+                left as found.
         """
         due = self.schedule.rounds_until(epoch)
         if due and not self._folder.round_is_done(due[-1]):
-            self.run_round(due[-1], classifier)
+            self.run_round(due[-1], self._inputs.classifier(model))
         rounds = [number for number in due if self._folder.round_is_done(number)]
         if self.config.agent.pool == "replace":
             rounds = rounds[-1:]
@@ -158,15 +209,20 @@ class Agent:
             self._active = (rounds, self.pool.kept(rounds))
         return self._active[1]
 
-    def tell(self, classifier: Classifier, *, epoch: int) -> None:
-        """Say that `epoch` epochs are trained; keeps the weights if the VoG filter needs them."""
+    def tell(self, model: nn.Module | Classifier, *, epoch: int) -> None:
+        """Report that `epoch` epochs are trained; saves the weights if the filter needs them."""
         if epoch in self.schedule.snapshot_epochs:
-            save_weights(self._folder.snapshots, epoch, classifier.module.state_dict())
+            weights = self._inputs.classifier(model).module.state_dict()
+            save_weights(self._folder.snapshots, epoch, weights)
+
+    def pixels_of(self, images: SyntheticImages, size_px: int) -> Pixels:
+        """Return images of `ask` at one size; those of a trainer's size are in memory already."""
+        return self._training_pixels.of(images, size_px)
 
     def run_round(self, number: int, classifier: Classifier) -> RoundRecord:
         """Make the images of one round: the method of the paper, step by step.
 
-        Each step leaves its outcome on disk, so that an interrupted round goes on where it stopped.
+        Each step writes its outcome to disk, so that an interrupted round resumes where it stopped.
         """
         costs = StageCosts(str(classifier.device))
         with costs.measure("select"):
@@ -191,8 +247,8 @@ class Agent:
             self._real_pixels(classifier), memory.scoring_batch(classifier.size_px)
         ).numpy()
         context = SelectionContext(
-            source_ids=tuple(self._images.ids),
-            labels_N=np.asarray(self._images.labels),
+            source_ids=tuple(self.images.ids),
+            labels_N=np.asarray(self.images.labels),
             probabilities_NC=probabilities_NC,
             seed=derive_seed(self.config.seed, "select", number),
             validation_error_C=self._validation_error(classifier),
@@ -207,9 +263,9 @@ class Agent:
 
     def _plan(self, number: int, selected: Sequence[Scored]) -> list[Candidate]:
         """Return the candidates of a round, not yet captioned."""
-        class_names = self._images.class_names
+        class_names = self.images.class_names
         if self._adaptive is not None:
-            per_class = list(Counter(self._images.labels).values())
+            per_class = list(Counter(self.images.labels).values())
             return self._adaptive.plan(number, selected, class_names, per_class)
         return stages.plan(
             selected,
@@ -232,7 +288,7 @@ class Agent:
             captioned = stages.caption(
                 planned,
                 backends.captioner,
-                self._image,
+                self._sources.reader(number),
                 run_seed=self.config.seed,
                 known=self._known_captions(number),
                 progress=self._progress,
@@ -246,7 +302,7 @@ class Agent:
             prompted = stages.rewrite(
                 captioned,
                 backends.rewriter,
-                class_names=self._images.class_names,
+                class_names=self.images.class_names,
                 known=journal.read(),
                 on_batch=journal.add,
                 batch_size=2 * max(settings.batch_size, settings.endpoint_concurrency),
@@ -258,24 +314,23 @@ class Agent:
             replace(c, generator=made_by.name, generator_revision=made_by.revision)
             for c in prompted
         ]
-        self._save_source_thumbnails(number, prompted)
         files.write_jsonl(path, [c.to_json() for c in prompted])
         return prompted
 
     def _render(
         self, number: int, prompted: Sequence[Candidate], costs: StageCosts
     ) -> list[Candidate]:
-        """Make one image per candidate; what an interrupted attempt made is not made again."""
+        """Make one image per candidate; images of an interrupted attempt are kept."""
         done, costs.seconds["render"] = self.pool.rendered(number)
         todo = [candidate for candidate in prompted if candidate.id not in done]
-        todo.sort(key=lambda candidate: candidate.strength)  # a generator draws one at a time
+        todo.sort(key=lambda candidate: candidate.strength)  # one call renders one strength
         with self._progress.stage("render", len(prompted), "images", len(done)) as stage:
             start = time.perf_counter()
             for batch in stages.render(
                 todo,
                 self._backends.executor,
                 self._backends.generator,
-                self._image,
+                self._sources.reader(number),
                 batch_size=self.config.generation.chunk_size,
             ):
                 seconds = time.perf_counter() - start
@@ -316,14 +371,14 @@ class Agent:
         )
         return record
 
-    def _release(self, let_go: Callable[[], None], device: str) -> None:
-        """Let a stage's model go, as the settings say or when the device's memory is short."""
+    def _release(self, release: Callable[[], None], device: str) -> None:
+        """Free a stage's model if the settings ask for it or the device's memory is short."""
         wanted = self.config.agent.release_models
         if wanted == "always" or (wanted == AUTO and memory.is_short(device)):
-            let_go()
+            release()
 
     def _validation_error(self, classifier: Classifier) -> FloatArray | None:
-        """Return how often each class is missed on the validation images, where that is used."""
+        """Return the error of each class on the validation images, where selection uses it."""
         validation = self._validation
         if validation is None or not len(validation):
             return None
@@ -337,13 +392,10 @@ class Agent:
     def _real_pixels(self, classifier: Classifier) -> Pixels:
         size_px = classifier.size_px
         if self._adaptive is not None:
-            size_px = self._adaptive.trainer.augmenter.stored_px
+            size_px = self._adaptive.stored_px
         if self._pixels is None or self._pixels.size_px < size_px:
-            self._pixels = Pixels.from_images(self._images, size_px)
+            self._pixels = Pixels.from_images(self.images, size_px)
         return self._pixels
-
-    def _image(self, source_id: str) -> Image.Image:
-        return self._images.image(self._images.index_of(source_id))
 
     def _known_captions(self, number: int) -> dict[str, str]:
         return {
@@ -353,13 +405,3 @@ class Agent:
             for candidate in self.pool.candidates(earlier)
             if candidate.source_caption is not None
         }
-
-    def _save_source_thumbnails(self, number: int, candidates: Sequence[Candidate]) -> None:
-        """Keep small copies of the sources, so that the report needs nothing but the run folder."""
-        for candidate in {c.source_id: c for c in candidates}.values():
-            thumbnail = self._image(candidate.source_id)
-            thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-            name = candidate.id.split("-")[1]
-            path = self._folder.round(number) / "sources" / f"{name}.png"
-            with files.atomic_writer(path) as stream:
-                thumbnail.save(stream, "PNG")

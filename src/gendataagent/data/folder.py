@@ -33,7 +33,11 @@ class FolderStore:
     files: tuple[str, ...]
 
     def open(self, row: int) -> BinaryIO:
-        return open(os.path.join(self.root, self.files[row]), "rb")
+        return open(self.path(row), "rb")
+
+    def path(self, row: int) -> str:
+        """Return the path of the image file."""
+        return os.path.join(self.root, self.files[row])
 
     def name(self, row: int) -> str:
         return posix_path(self.files[row])

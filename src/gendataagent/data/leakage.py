@@ -123,19 +123,21 @@ class LeakageCheck:
         ids = {split: images.ids for split, images in splits.by_name().items()}
         return cls(ids, splits.thumbnails)
 
-    def reject_copies(self, candidates: Sequence[Candidate], images: ImageSet) -> list[Candidate]:
+    def reject_copies(
+        self, candidates: Sequence[Candidate], thumbnails_N: Uint8Array
+    ) -> list[Candidate]:
         """Return the candidates, with `rejected_by` set on near-duplicates of held-out images.
 
         Args:
-            images: one per candidate, with the candidates' ids.
+            thumbnails_N: of the candidates' images, [N, 16, 16, 3].
         """
-        thumbnails_N = thumbnails_of(images)
+        ids = [candidate.id for candidate in candidates]
         by_id = {candidate.id: candidate for candidate in candidates}
         for split in reversed(HELD_OUT):  # a near-duplicate of both is reported as one of test
             if split not in self._thumbnails:
                 continue
             report = compare_thumbnails(
-                images.ids,
+                ids,
                 thumbnails_N,
                 self._ids[split],
                 self._thumbnails[split],

@@ -49,13 +49,13 @@ BUNDLED = ("cifar10",)
 
 
 def load_data(
-    config: DataConfig,
+    config: DataConfig | str | Path,
     *,
-    seed: int,
+    seed: int = 0,
     progress: OnProgress | None = None,
     on_search: OnProgress | None = None,
 ) -> ImageSplits:
-    """Return the images of `config.path`, each decoded once to check that it is readable.
+    """Return the images of a path or `config.path`, each decoded once to check it is readable.
 
     Missing splits are drawn from train, stratified, by `seed`. Unreadable images are left out and
     listed in `quarantined`, never replaced. `data.near_duplicates` applies before
@@ -70,6 +70,8 @@ def load_data(
     Raises:
         DataError: nothing usable at the path, or inconsistent classes, labels or ids.
     """
+    if not isinstance(config, DataConfig):
+        config = DataConfig(path=str(config))
     index = index_data(config)
     max_pixels = config.max_megapixels * 1e6
     scanned = scan_images(index.store, index.items, max_pixels=max_pixels, progress=progress)

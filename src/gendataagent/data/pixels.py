@@ -151,6 +151,17 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, rows: Sequence[int]) -> Pixels:
+        """Return the images of these rows, in that order, without copying them."""
+        rows_N = torch.as_tensor(rows, dtype=torch.long)
+        return Pixels(
+            lambda indices_B: self._read(rows_N[indices_B]),
+            self.labels[rows_N],
+            ids=[self.ids[row] for row in rows_N.tolist()],
+            size_px=self.size_px,
+            read_ahead=self._read_ahead,
+        )
+
     def batch(self, indices: Sequence[int] | Tensor, *, crop_px: int | None = None) -> Tensor:
         """Return the images at `indices` as uint8 [B, 3, S, S].
 

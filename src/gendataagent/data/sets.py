@@ -6,12 +6,20 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
 from PIL import Image
 
 from gendataagent.core.errors import DataError, ImageUnreadableError
+from gendataagent.data.exporting import image_dataset
 from gendataagent.data.images import open_image, to_rgb
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    _TorchDataset = Dataset[tuple[Image.Image, int]]
+else:
+    _TorchDataset = object  # torch asks for no more than __len__ and __getitem__
 
 
 class ImageStore(Protocol):
@@ -40,11 +48,12 @@ class MemoryStore:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LabelledImages:
+class LabelledImages(_TorchDataset):
     """An immutable sequence of labelled images with stable ids: one split of a data set.
 
     The concrete class behind the protocol `data.pixels.ImageSet`. Picklable and cheap to send to
-    workers: it holds where the images are stored, not their pixels.
+    workers: it holds where the images are stored, not their pixels. Also a map-style torch data
+    set, whose items are (PIL image, label).
 
     Args:
         class_names: in label order; the same in all splits.
@@ -101,6 +110,10 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """Return image and label at `index`; raise as `image`."""
+        return self.image(index), self.labels[index]
+
     def image(self, index: int) -> Image.Image:
         """Return the image at `index` in [-len, len): RGB, 8 bit, upright, original size.
 
@@ -138,6 +151,26 @@ class LabelledImages:
             store=self.store,
             max_pixels=self.max_pixels,
         )
+
+    def to_datasets(self) -> Any:
+        """Return a `datasets.Dataset` with the columns id, image and label, a ClassLabel.
+
+        Image files of a folder stay where they are; other images are held in memory, encoded.
+        """
+        return image_dataset(
+            images=[self._encoded(row) for row in self.rows],
+            labels=self.labels,
+            class_names=self.class_names,
+            columns={"id": self.ids},
+            types={"id": "string"},
+        )
+
+    def _encoded(self, row: int) -> dict[str, Any]:
+        path = getattr(self.store, "path", None)
+        if path is not None:
+            return {"path": path(row), "bytes": None}
+        with self.store.open(row) as stream:
+            return {"path": None, "bytes": stream.read()}
 
     @cached_property
     def _positions(self) -> dict[str, int]:

@@ -227,7 +227,7 @@ def build_backends(config: RunConfig) -> Backends:
     device = resolve_device(config.device)
     config = with_backends_chosen(config, device)
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
-    generator = GENERATORS.get(config.generation.generator, _diffusion)(config, device)
+    generator = build_generator(config)
     return Backends(
         captioner=(
             CAPTIONERS[captioner]() if captioner in CAPTIONERS else _image_to_text(config, device)
@@ -238,6 +238,26 @@ def build_backends(config: RunConfig) -> Backends:
         generator=generator,
         executor=_executor(config.generation, generator, device),
     )
+
+
+def build_generator(config: RunConfig) -> GeneratorFactory:
+    """Return the generator that the settings name; its weights are loaded at its first use."""
+    device = resolve_device(config.device)
+    config = with_backends_chosen(config, device)
+    return GENERATORS.get(config.generation.generator, _diffusion)(config, device)
+
+
+def with_lora(backends: Backends, config: RunConfig, lora: Path) -> Backends:
+    """Return `backends` with LoRA weights in their generator; captioner and rewriter are shared.
+
+    The executor is new too: an image cache must not find the images of the plain generator.
+    """
+    device = resolve_device(config.device)
+    adapted = replace(config, generation=replace(config.generation, lora=str(lora)))
+    adapted = with_backends_chosen(adapted, device)
+    generator = build_generator(adapted)
+    executor = _executor(adapted.generation, generator, device)
+    return replace(backends, generator=generator, executor=executor)
 
 
 def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: str) -> Executor:

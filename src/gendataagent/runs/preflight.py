@@ -11,6 +11,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.generation.backends import (
     STABLE_DIFFUSION_15,
     TINY_SD,
+    Backends,
     Checked,
     build_backends,
     name_problems,
@@ -29,13 +30,13 @@ def problems(config: RunConfig) -> Iterator[str]:
         yield from path_problems("classifier.model", config.classifier.model)
 
 
-def check_models(config: RunConfig, device: str, *, own_backends: bool = False) -> None:
-    """Raise for every model that cannot be used, without loading weights.
+def check_models(config: RunConfig, own: Backends | None = None) -> Backends | None:
+    """Return the backends of a run, checked; None where it makes no images.
 
     Of hub models that are not on this machine only a small file is downloaded.
 
     Args:
-        own_backends: captioner, rewriter and generator are the caller's own, not the settings'.
+        own: the caller's backends instead of those the settings name; they are not checked.
 
     Raises:
         ConfigError: a setting cannot be combined with the caller's own backends.
@@ -44,16 +45,18 @@ def check_models(config: RunConfig, device: str, *, own_backends: bool = False) 
     from gendataagent.training.backbones import check_model
 
     check_model(config.classifier, trust_remote_code=config.trust_remote_code)
-    if own_backends and config.adaptation.enabled:
+    if own is not None and config.adaptation.enabled:
         raise ConfigError(
             "adaptation.enabled adapts the generator that the settings name, but your own backends "
             "were given; adapt your generator yourself and set adaptation.enabled=false"
         )
-    if config.agent.enabled and not own_backends:
-        backends = build_backends(config)
-        for part in (backends.captioner, backends.rewriter, backends.generator):
-            if isinstance(part, Checked):
-                part.check()
+    if own is not None or not config.agent.enabled:
+        return own
+    backends = build_backends(config)
+    for part in (backends.captioner, backends.rewriter, backends.generator):
+        if isinstance(part, Checked):
+            part.check()
+    return backends
 
 
 def resolve_auto(

@@ -19,6 +19,7 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages, load_data
 from gendataagent.data.class_names import readable_class_name
 from gendataagent.data.pixels import Pixels
+from gendataagent.runs.splits import read_splits
 from gendataagent.training import corruptions
 from gendataagent.training.augmentation import Augmenter
 from gendataagent.training.backbones import build_classifier
@@ -109,7 +110,7 @@ def evaluate_corrupted(
     if data is None:
         split, parts, place = (
             TEST,
-            [_own_test_split(folder, progress)],
+            [read_splits(folder.path, progress=progress).test],
             read_run_config(folder).data.path,
         )
     else:
@@ -130,25 +131,6 @@ def evaluate_corrupted(
     if split == TEST:
         files.write_json(folder.path / ROBUSTNESS_FILE, robustness.to_json())
     return robustness
-
-
-def _own_test_split(folder: RunFolder, progress: Progress) -> LabelledImages:
-    """Return the test split as the run had it; raise if what is there now is something else."""
-    config = read_run_config(folder)
-    try:
-        with progress.stage("read images", None, "images") as stage:
-            splits = load_data(config.data, seed=config.seed, progress=counting(stage))
-    except DataError as error:
-        raise DataError(
-            f"the images of the run in {folder.path} cannot be read where it had them "
-            f"({config.data.path}): {error}. If they have moved, name their place with --data"
-        ) from error
-    if splits.fingerprint != files.read_json(folder.manifest_file)["data_fingerprint"]:
-        raise RunFolderError(
-            f"the images at {config.data.path} are not those the run in {folder.path} was made "
-            "with (their ids or labels differ); put them back, or name their place with --data"
-        )
-    return splits.test
 
 
 def _test_split_or_all(

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from gendataagent.agent.agent import Agent
-from gendataagent.agent.pool import SyntheticImages
+from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import (
     check_same_settings,
@@ -23,7 +23,6 @@ from gendataagent.config.run_config_file import (
 )
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint, save_weights
-from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import GenDataAgentError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
@@ -106,19 +105,14 @@ def _run(
 ) -> RunResult:
     with folder.lock():
         if not folder.is_done:
-            _preflight(config, backends, progress)
+            check_path(config.data)
+            with progress.stage("check models"):
+                backends = check_models(config, backends)
         if config.agent.trains_baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
             _train_and_evaluate(prepare(folder, config, backends, progress))
     return read_result(folder.path)
-
-
-def _preflight(config: RunConfig, backends: Backends | None, progress: Progress) -> None:
-    """Raise for every fault that can be found before the run has cost anything."""
-    check_path(config.data)
-    with progress.stage("check models"):
-        check_models(config, resolve_device(config.device), own_backends=backends is not None)
 
 
 def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
@@ -181,11 +175,11 @@ def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
 
 
 def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixels | None:
-    """Return the images as pixels; read from disk only when they changed since the last epoch."""
-    if images is None or not len(images):
+    """Return the images as pixels, which are kept until the agent returns other images."""
+    if session.agent is None or images is None or not len(images):
         return None
     if session.synthetic is None or session.synthetic[0] is not images:
-        pixels = Pixels.from_images(images, session.trainer.augmenter.stored_px)
+        pixels = session.agent.pixels_of(images, session.trainer.augmenter.stored_px)
         session.synthetic = (images, pixels)
     return session.synthetic[1]
 

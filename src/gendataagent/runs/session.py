@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 import platform
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 
 import torch
 
 from gendataagent.agent.agent import Agent
-from gendataagent.agent.pool import SyntheticImages
+from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import write_run_config
 from gendataagent.core import files
@@ -27,7 +27,7 @@ from gendataagent.data import ImageSplits, load_data, median_side_px
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
-from gendataagent.generation.backends import Backends, build_backends
+from gendataagent.generation.backends import Backends, build_backends, with_lora
 from gendataagent.runs.baseline_guard import BaselineGuard
 from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
@@ -59,7 +59,11 @@ class Session:
 def prepare(
     folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
 ) -> Session:
-    """Load the data and the models, and restore the last checkpoint if there is one."""
+    """Load the data and the models, and restore the last checkpoint if there is one.
+
+    Args:
+        backends: None = those the settings name.
+    """
     device = resolve_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -140,13 +144,11 @@ def _adapt(
         progress=progress,
     )
     watch.seconds["adapt"] = sum(adaptation.seconds.values())
-    lora = replace(config.generation, lora=str(adaptation.folder))
-    adapted = build_backends(replace(config, generation=lora))
+    adapted = with_lora(backends, config, adaptation.folder)
     manifest = files.read_json(folder.manifest_file)
     manifest["generator"] = asdict(adapted.generator.describe())
     files.write_json(folder.manifest_file, manifest)
-    # The executor too: its image cache is keyed by the generator.
-    return replace(backends, generator=adapted.generator, executor=adapted.executor)
+    return adapted
 
 
 def _begin_or_check(

@@ -30,15 +30,15 @@ class Material:
     """What a probe trains and measures on; all pixels at the trainer's stored size.
 
     Args:
-        standing: kept images of earlier rounds that stay in training; None where they are replaced.
-        standing_strengths: with which these were made.
+        earlier: kept images of earlier rounds that stay in training; None = no such images.
+        earlier_strengths: generation.strength of each.
         made: the usable images of this round, in order of `candidates`.
     """
 
     real: Pixels
     validation: Pixels
-    standing: Pixels | None
-    standing_strengths: Sequence[float]
+    earlier: Pixels | None
+    earlier_strengths: Sequence[float]
     made: Pixels
     candidates: Sequence[Candidate]
 
@@ -133,15 +133,15 @@ class Prober:
         )
         self._copy.seed = seed
         material = self._material
-        parts = [material.standing] if material.standing is not None else []
+        parts = [material.earlier] if material.earlier is not None else []
         if candidates:
-            rows_N = torch.tensor([self._row_of[candidate.id] for candidate in candidates])
-            parts.append(_taken(material.made, rows_N))
+            rows = [self._row_of[candidate.id] for candidate in candidates]
+            parts.append(material.made.subset(rows))
         self._copy.fit_epoch(
             self._copy.epochs_done + 1,
             material.real,
             Pixels.concat(parts) if parts else None,
-            strength=[*material.standing_strengths, *(c.strength for c in candidates)] or 1.0,
+            strength=[*material.earlier_strengths, *(c.strength for c in candidates)] or 1.0,
         )
         logits_VC = self._copy.classifier.predict_logits(material.validation).double()
         return functional.cross_entropy(logits_VC, material.validation.labels, reduction="none")
@@ -152,13 +152,3 @@ def paired_gain(without_V: Tensor, with_V: Tensor) -> tuple[float, float]:
     differences_V = without_V - with_V
     error = differences_V.std(correction=1) / math.sqrt(len(differences_V))
     return float(differences_V.mean()), float(error)
-
-
-def _taken(pixels: Pixels, rows_N: Tensor) -> Pixels:
-    """Return some of the images, without copying them."""
-    return Pixels(
-        lambda indices: pixels.batch(rows_N[indices]),
-        pixels.labels[rows_N],
-        ids=[pixels.ids[row] for row in rows_N.tolist()],
-        size_px=pixels.size_px,
-    )

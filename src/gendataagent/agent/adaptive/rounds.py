@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from gendataagent.agent.adaptive.decision import Decision, decide
 from gendataagent.agent.adaptive.planning import (
@@ -32,9 +31,6 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
 from gendataagent.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from gendataagent.agent.pool import SyntheticImages
 
 LEAST_VALIDATION = 2  # of one image there is no standard error
 
@@ -71,7 +67,8 @@ class AdaptiveRounds:
                 "data.validation_share, or set adaptive.enabled=false"
             )
         self._config, self._folder = config, folder
-        self.trainer, self._validation = trainer, validation
+        self._trainer, self._validation = trainer, validation
+        self.stored_px = trainer.augmenter.stored_px
 
     def select(self, context: SelectionContext) -> list[Scored]:
         """Return the sources of a round: those of the largest share that is tried."""
@@ -109,33 +106,33 @@ class AdaptiveRounds:
         self,
         number: int,
         scores: FilterScores,
-        made: SyntheticImages,
+        usable: Sequence[Candidate],
+        made: Pixels,
         *,
         selected: Sequence[Scored],
         real: Pixels,
-        standing: SyntheticImages | None,
+        earlier: Pixels | None,
+        earlier_strengths: Sequence[float],
         progress: Progress,
     ) -> Decision:
-        """Return what a round keeps; every option that is tried is written down.
+        """Return what a round keeps; every probe is written to `probes.jsonl`.
 
         Args:
-            scores: of the filter, for the images of `made`.
-            made: the usable images of the round.
-            standing: images of earlier rounds that stay in training.
+            scores: of the filter, one per usable candidate.
+            made: images of the usable candidates, at `stored_px` like the other pixels.
+            earlier: images of earlier rounds that stay in training.
         """
-        stored_px = self.trainer.augmenter.stored_px
-        standing = standing if standing is not None and len(standing) else None
         material = Material(
             real=real,
             validation=self._validation,
-            standing=Pixels.from_images(standing, stored_px) if standing else None,
-            standing_strengths=[c.strength for c in standing.candidates] if standing else [],
-            made=Pixels.from_images(made, stored_px),
-            candidates=made.candidates,
+            earlier=earlier,
+            earlier_strengths=earlier_strengths,
+            made=made,
+            candidates=usable,
         )
         with progress.stage("probe", max_probes(self._config.adaptive), "options") as stage:
             prober = Prober(
-                self.trainer,
+                self._trainer,
                 material,
                 steps=self._config.adaptive.probe_steps,
                 copies=self._config.adaptive.probes,
@@ -144,7 +141,7 @@ class AdaptiveRounds:
                 on_probe=stage.advance,
             )
             return decide(
-                made.candidates,
+                usable,
                 scores,
                 self._config,
                 min_share_of={scored.source_id: scored.min_share for scored in selected},

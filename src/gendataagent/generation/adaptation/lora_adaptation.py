@@ -42,7 +42,7 @@ from gendataagent.generation.adaptation.result import (
     read_adaptation,
 )
 from gendataagent.generation.adaptation.training_prompts import training_prompts
-from gendataagent.generation.backends import build_backends
+from gendataagent.generation.backends import build_backends, build_generator
 from gendataagent.generation.diffusion import DiffusionSpec
 
 
@@ -81,8 +81,13 @@ def adapt(
             f"trained without it; got {config.generation.lora!r}"
         )
     device = device or resolve_device(config.device)
-    backends = build_backends(replace(config, device=device))
-    if not isinstance(backends.generator, DiffusionSpec):
+    on_device = replace(config, device=device)
+    if captioner is None:
+        backends = build_backends(on_device)
+        generator, captioner = backends.generator, backends.captioner
+    else:
+        generator = build_generator(on_device)
+    if not isinstance(generator, DiffusionSpec):
         raise ConfigError(
             "generation.generator must be a diffusers pipeline to be adapted, got "
             f"{config.generation.generator!r}"
@@ -92,9 +97,9 @@ def adapt(
         images=images,
         reference=reference if reference is not None and len(reference) else None,
         folder=Path(out),
-        spec=backends.generator,
+        spec=generator,
         precision=resolve_precision(config.adaptation.mixed_precision, device),
-        captioner=captioner or backends.captioner,
+        captioner=captioner,
         progress=progress or SilentProgress(),
     )
     check_folder(job.folder)

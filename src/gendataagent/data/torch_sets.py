@@ -1,0 +1,315 @@
+"""A torch data set of (image, label) as labelled images, without its transforms."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gendataagent.core.errors import DataError
+from gendataagent.data.images import to_rgb
+from gendataagent.data.index import normalise_name
+from gendataagent.data.items import TensorForm, TupleItems
+from gendataagent.data.sets import LabelledImages
+
+_HASH_BYTES = 6
+_TRANSFORMS = ("transform", "target_transform", "transforms")  # torchvision's names
+_WHAT_IS_ALLOWED = (
+    "allowed are (image, label) with a PIL image, or a tensor [1 or 3, H, W] of uint8 or of floats "
+    "in [0, 1], and a whole number as the label"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSet:
+    """A torch data set as the agent reads it; see `train_set.TrainSet`."""
+
+    images: LabelledImages
+    form: TupleItems
+    size_px: int | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSet:
+    """Return the images of a map-style torch data set, and how it shows them.
+
+    The agent needs undistorted images. So the attributes `transform`, `target_transform` and
+    `transforms` are taken off a copy, inside `Subset` and `ConcatDataset` too. A data set that
+    distorts its images otherwise is read as it is.
+
+    Ids are the paths of `samples` (as torchvision's ImageFolder has them), else position and a
+    hash of the pixels, for which every image is read once.
+
+    Raises:
+        DataError: no items, or an item that is not an image with a label.
+    """
+    if not len(data_set):
+        raise DataError("the train set is empty; give at least one image of each class")
+    leaves = [(leaf, list(dict.fromkeys(rows))) for leaf, rows in _leaves(data_set)]
+    form = _form(*leaves[0])
+    mean, std = _normalisation(form)
+    shown = _shown_image(data_set)
+    size_px = min(shown.shape[1:]) if isinstance(shown, Tensor) and shown.ndim == 3 else None
+    if mean is None and isinstance(shown, Tensor) and _range_of(shown) is not None:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # the classifier is fed these very values
+    store = ItemStore(
+        tuple(_without_transforms(leaf) for leaf, _ in leaves),
+        tuple((number, row) for number, (_, rows) in enumerate(leaves) for row in rows),
+    )
+    ids, labels = _ids_and_labels(leaves, store)
+    return OpenedSet(
+        images=LabelledImages(
+            class_names=_class_names(class_names, leaves[0][0], labels),
+            ids=tuple(ids),
+            labels=tuple(labels),
+            rows=tuple(range(len(ids))),
+            store=store,
+        ),
+        form=form,
+        size_px=size_px,
+        mean=mean,
+        std=std,
+    )
+
+
+class ItemStore:
+    """The images of torch data sets, by (data set, row).
+
+    One item is read at a time, since a data set need not be safe to read from several threads.
+    """
+
+    def __init__(self, data_sets: tuple[Any, ...], rows: tuple[tuple[int, int], ...]) -> None:
+        self._data_sets, self._rows = data_sets, rows
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._data_sets, self._rows)
+
+    def item(self, row: int) -> tuple[Image.Image, int]:
+        """Return image and label; raise `DataError` for any other item."""
+        number, index = self._rows[row]
+        with self._lock:
+            item = self._data_sets[number][index]
+        image, label = _pair(item, f"item {index}")
+        return _to_pil(image, f"item {index}"), _to_label(label, f"item {index}")
+
+    def open(self, row: int) -> BinaryIO:
+        """Return the image as a PPM file, which costs a copy of its pixels."""
+        image, _ = self.item(row)
+        stream = io.BytesIO()
+        to_rgb(image).save(stream, "PPM")
+        stream.seek(0)
+        return stream
+
+    def name(self, row: int) -> str:
+        """Return the position in the data set."""
+        return f"item {self._rows[row][1]}"
+
+
+def _leaves(data_set: Any, rows: Sequence[int] | None = None) -> list[tuple[Any, Sequence[int]]]:
+    """Return the data sets inside `Subset` and `ConcatDataset`, each with the rows used of it."""
+    rows = range(len(data_set)) if rows is None else rows
+    if hasattr(data_set, "dataset") and hasattr(data_set, "indices"):
+        return _leaves(data_set.dataset, [int(data_set.indices[row]) for row in rows])
+    if not isinstance(data_set, torch.utils.data.ConcatDataset):
+        return [(data_set, rows)]
+    parts: list[Any] = list(data_set.datasets)
+    starts = np.cumsum([0, *map(len, parts)])
+    found: list[tuple[Any, Sequence[int]]] = []
+    for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
+        inside = [int(row - start) for row in rows if start <= row < end]
+        found += _leaves(part, inside) if inside else []
+    return found
+
+
+def _unchanged(*values: Any) -> Any:
+    """Take the place of a transform of one value, or of image and label."""
+    return values[0] if len(values) == 1 else values
+
+
+def _without_transforms(data_set: Any, stand_in: Callable[[str], Any] | None = None) -> Any:
+    """Return a shallow copy of the data set whose transforms change nothing."""
+    names = [name for name in _TRANSFORMS if getattr(data_set, name, None) is not None]
+    if not names:
+        return data_set
+    plain = copy.copy(data_set)
+    for name in names:
+        setattr(plain, name, _unchanged if stand_in is None else stand_in(name))
+    return plain
+
+
+def _form(data_set: Any, rows: Sequence[int]) -> TupleItems:
+    """Return how a data set makes its items, found out by watching it make the first one."""
+    calls: dict[str, int] = {}
+
+    def watch(name: str) -> Callable[..., Any]:
+        def called(*values: Any) -> Any:
+            calls[name] = len(values)
+            return _unchanged(*values)
+
+        return called
+
+    item = _without_transforms(data_set, watch)[rows[0]]
+    image, label = _pair(item, f"item {rows[0]}")
+    pil = _to_pil(image, f"item {rows[0]}")
+    joint = next((name for name, values in calls.items() if values == 2), None)
+    single = next((n for n in ("transform", "transforms") if calls.get(n) == 1), None)
+    return TupleItems(
+        mode=pil.mode,
+        tensor=_tensor_form(image) if isinstance(image, Tensor) else None,
+        transform=getattr(data_set, single) if single else None,
+        target_transform=(data_set.target_transform if "target_transform" in calls else None),
+        joint_transform=getattr(data_set, joint) if joint else None,
+        label_dtype=label.dtype if isinstance(label, Tensor) else None,
+    )
+
+
+def _tensor_form(image: Tensor) -> TensorForm:
+    channels, height, width = image.shape
+    return TensorForm(dtype=image.dtype, channels=channels, height=height, width=width)
+
+
+def _pair(item: Any, what: str) -> tuple[Any, Any]:
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise DataError(
+            f"{what} of the train set is a {type(item).__name__}; {_WHAT_IS_ALLOWED}. Wrap the "
+            "data set in one that gives pairs"
+        )
+    return item[0], item[1]
+
+
+def _to_label(label: Any, what: str) -> int:
+    if isinstance(label, Tensor | np.generic | np.ndarray) and label.ndim == 0:
+        label = label.item()
+    if isinstance(label, bool) or not isinstance(label, int) or label < 0:
+        raise DataError(
+            f"{what} of the train set has the label {label!r}; {_WHAT_IS_ALLOWED}, at least 0"
+        )
+    return label
+
+
+def _to_pil(image: Any, what: str) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, Tensor):
+        raise DataError(
+            f"{what} of the train set has an image of type {type(image).__name__}; "
+            f"{_WHAT_IS_ALLOWED}"
+        )
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or not min(image.shape):
+        raise DataError(
+            f"{what} of the train set is a tensor of shape {tuple(image.shape)}; {_WHAT_IS_ALLOWED}"
+        )
+    scale = _range_of(image)
+    if scale is None:
+        low, high = image.aminmax()
+        raise DataError(
+            f"{what} of the train set is a {image.dtype} tensor with values from {float(low):g} to "
+            f"{float(high):g}; {_WHAT_IS_ALLOWED}. The agent needs images before normalisation: "
+            "keep the normalisation in the attribute `transform` of the data set, which the agent "
+            "passes by, or give it a data set without"
+        )
+    values = image if scale == 1 else (image.float() * scale).round().to(torch.uint8)
+    array = values.permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array[..., 0] if image.shape[0] == 1 else array)
+
+
+def _range_of(image: Tensor) -> int | None:
+    """Return what brings the values to 0..255: 1 or 255; None for no image in a known range."""
+    if image.dtype == torch.uint8:
+        return 1
+    if not image.is_floating_point():
+        return None
+    return 255 if bool(((image >= 0) & (image <= 1)).all()) else None
+
+
+def _ids_and_labels(
+    leaves: Sequence[tuple[Any, Sequence[int]]], store: ItemStore
+) -> tuple[list[str], list[int]]:
+    ids: list[str] = []
+    labels: list[int] = []
+    for number, (leaf, rows) in enumerate(leaves):
+        prefix = f"{number}/" if len(leaves) > 1 else ""
+        samples = _samples(leaf)
+        for row in rows:
+            if samples is not None:
+                name, label = samples[row]
+            else:
+                image, label = store.item(len(ids))
+                pixels = f"{image.mode} {image.size} ".encode() + image.tobytes()
+                digest = hashlib.blake2b(pixels, digest_size=_HASH_BYTES).hexdigest()
+                name = f"{row:06d}-{digest}"
+            ids.append(prefix + name)
+            labels.append(label)
+    return ids, labels
+
+
+def _samples(data_set: Any) -> list[tuple[str, int]] | None:
+    """Return (path below the root, label) of a data set like torchvision's ImageFolder."""
+    samples, root = getattr(data_set, "samples", None), getattr(data_set, "root", None)
+    if not (isinstance(samples, list) and samples and hasattr(data_set, "loader") and root):
+        return None
+    try:
+        found = [
+            (normalise_name(Path(path).relative_to(root).as_posix()), int(label))
+            for path, label in samples
+        ]
+    except (TypeError, ValueError):
+        return None
+    return found if len({name for name, _ in found}) == len(data_set) else None
+
+
+def _class_names(
+    given: Sequence[str] | None, data_set: Any, labels: Sequence[int]
+) -> tuple[str, ...]:
+    known = given if given is not None else getattr(data_set, "classes", None)
+    if known is None:
+        return tuple(str(label) for label in range(max(labels) + 1))
+    # torchvision's ImageNet has several names for each class
+    return tuple(name if isinstance(name, str) else str(name[0]) for name in known)
+
+
+def _normalisation(
+    form: TupleItems,
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return mean and std of a Normalize among the transforms, as torchvision's are built."""
+    pending: list[Any] = [form.joint_transform, form.transform]
+    while pending:
+        transform = pending.pop()
+        mean, std = getattr(transform, "mean", None), getattr(transform, "std", None)
+        if isinstance(mean, Sequence | Tensor) and isinstance(std, Sequence | Tensor):
+            return _three(mean), _three(std)
+        pending.append(getattr(transform, "transform", None))
+        inner = getattr(transform, "transforms", None)
+        pending += list(inner) if isinstance(inner, Sequence | torch.nn.ModuleList) else []
+        pending = [one for one in pending if one is not None]
+    return None, None
+
+
+def _three(values: Any) -> tuple[float, ...]:
+    """Return one value per colour channel; a grey image counts as three equal channels."""
+    found = tuple(float(value) for value in values)
+    return found * 3 if len(found) == 1 else found
+
+
+def _shown_image(data_set: Any) -> Any:
+    """Return the image of the first item as a training loop gets it; random states stay."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _pair(data_set[0], "item 0")[0]
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
