@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,10 @@ def opened(train_set: Any, out: Path, **options: Any) -> Agent:
 
 
 def snippet() -> str:
-    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", text, re.M)
     (found,) = [block for block in blocks if "agent.ask" in block]
-    return str(found)
+    return textwrap.dedent(str(found))
 
 
 def in_torch(photos: Path) -> Any:
