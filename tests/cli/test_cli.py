@@ -1,4 +1,4 @@
-"""The command line as a user types it, in this process."""
+"""The command line, run in this process."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_the_baseline_differs_only_by_the_agent(finished: Path) -> None:
     assert result.baseline.optimizer_steps == result.optimizer_steps
     assert result.baseline.images_made == 0
     assert result.images_made == 2 * 6 * 3
-    mine = RunConfig.from_toml(finished / "config.toml").to_dict()
-    theirs = RunConfig.from_toml(finished / "baseline" / "config.toml").to_dict()
-    mine.pop("agent"), theirs.pop("agent")
-    assert mine == theirs
+    own = RunConfig.from_toml(finished / "config.toml").to_dict()
+    other = RunConfig.from_toml(finished / "baseline" / "config.toml").to_dict()
+    own.pop("agent"), other.pop("agent")
+    assert own == other
 
 
-def test_all_wrong_settings_at_once_and_nothing_is_made(
+def test_all_wrong_settings_are_listed_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -95,7 +95,7 @@ def test_all_wrong_settings_at_once_and_nothing_is_made(
     assert not out.exists()
 
 
-def test_a_missing_folder_of_images_is_said_without_a_traceback(
+def test_a_missing_image_folder_is_an_error_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("run", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run"))
@@ -108,7 +108,7 @@ def test_a_missing_folder_of_images_is_said_without_a_traceback(
     assert str(tmp_path / "photos") in capsys.readouterr().err
 
 
-def test_out_that_holds_something_is_left_alone(
+def test_a_non_empty_out_folder_is_refused_and_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
@@ -117,7 +117,7 @@ def test_out_that_holds_something_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_evaluate_prints_what_was_measured_and_measures_on_other_images(
+def test_evaluate_prints_the_test_result_and_measures_other_images(
     finished: Path,
     photo_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +130,7 @@ def test_evaluate_prints_what_was_measured_and_measures_on_other_images(
     assert "48 images: top-1" in capsys.readouterr().out  # 3 classes x (8 + 4 + 4)
 
 
-def test_report_of_something_that_is_no_run(
+def test_report_refuses_a_folder_that_is_not_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _type(monkeypatch, "report", str(tmp_path)) == 1
@@ -150,7 +150,7 @@ def test_config_lists_every_setting_and_its_toml_reads_back(
     assert RunConfig.from_toml(tmp_path / "all.toml") == RunConfig.from_dict({"seed": 5})
 
 
-def test_doctor_names_what_it_looked_at(
+def test_doctor_lists_what_it_checked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _type(monkeypatch, "doctor") == 0
@@ -158,7 +158,7 @@ def test_doctor_names_what_it_looked_at(
     assert all(word in printed for word in ("Python", "torch", "memory", "disk", "tiny-sd"))
 
 
-def test_a_strategy_is_laid_over_the_preset_and_under_what_is_set(
+def test_a_strategy_overrides_the_preset_and_set_overrides_both(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = ("config", "--toml", "--preset", "demo", "--strategy", "gendataagent-plus")

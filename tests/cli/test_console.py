@@ -1,4 +1,4 @@
-"""What a terminal and a log file get to see."""
+"""Progress on a terminal and in a log file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def progress_on(*, terminal: bool) -> tuple[ConsoleProgress, io.StringIO]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock whose hand is moved by the test."""
+    """A clock that the test advances."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -31,13 +31,13 @@ def test_everything_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_square_brackets_in_names_are_shown_as_they_are(terminal: bool) -> None:
+def test_square_brackets_in_names_are_printed(terminal: bool) -> None:
     progress, stream = progress_on(terminal=terminal)
     progress.say("cannot read photos/[red] cat.jpg")
     assert "photos/[red] cat.jpg" in stream.getvalue()
 
 
-def test_a_log_gets_a_line_every_15_seconds_with_rate_and_time_left(clock: list[float]) -> None:
+def test_a_log_has_a_line_every_15_seconds_with_rate_and_time_left(clock: list[float]) -> None:
     progress, stream = progress_on(terminal=False)
     with progress.stage("render", 100, "images", done=40) as stage:
         clock[0] += 10
@@ -54,7 +54,7 @@ def test_a_log_gets_a_line_every_15_seconds_with_rate_and_time_left(clock: list[
     ]
 
 
-def test_a_log_line_of_unknown_length_leaves_out_what_is_not_known(clock: list[float]) -> None:
+def test_a_log_line_without_a_total_has_no_time_left(clock: list[float]) -> None:
     progress, stream = progress_on(terminal=False)
     with progress.stage("read", None, "images") as stage:
         clock[0] += 20
@@ -62,7 +62,7 @@ def test_a_log_line_of_unknown_length_leaves_out_what_is_not_known(clock: list[f
     assert stream.getvalue() == "read: 40 images, 2.0/s\n"
 
 
-def test_a_terminal_shows_done_of_how_many() -> None:
+def test_a_terminal_shows_done_and_total() -> None:
     progress, stream = progress_on(terminal=True)
     with progress.stage("train", 3, "epochs", done=1) as outer:
         outer.advance(0.5)
@@ -79,7 +79,7 @@ def test_a_terminal_shows_done_of_how_many() -> None:
     assert progress._live is None
 
 
-def test_a_terminal_does_not_show_a_number_that_is_not_known() -> None:
+def test_a_terminal_shows_no_unknown_total() -> None:
     progress, stream = progress_on(terminal=True)
     with progress.stage("read", None, "images") as stage:
         stage.advance(7)

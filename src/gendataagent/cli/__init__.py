@@ -1,4 +1,4 @@
-"""The command line: one file a group of commands, put together here.
+"""The command line: one file for each group of commands.
 
 Heavy libraries are imported inside the commands that need them, so that --help stays quick.
 """
@@ -32,8 +32,8 @@ def _version(
 
 
 def main() -> None:
-    """Run the command line; errors made for users are printed without a traceback."""
-    # What the hub's library says while it tries again would stand between user and message.
+    """Run the command line; expected errors are printed without a traceback."""
+    # Retry messages of the hub's library would hide the final error.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         app()

@@ -25,7 +25,7 @@ PLAIN_LINE_EVERY_S = 15.0
 
 
 class _Count(ProgressColumn):
-    """Items done, of how many if that is known."""
+    """Items done, out of the total where it is known."""
 
     def render(self, task: Task) -> Text:
         of = f"/{task.total:.0f}" if task.total is not None else ""
@@ -33,16 +33,16 @@ class _Count(ProgressColumn):
 
 
 class _Rate(ProgressColumn):
-    """Items a second, or seconds an item when they are slow."""
+    """Items per second, or seconds per item if slower than one per second."""
 
     def render(self, task: Task) -> Text:
         return Text(_rate(task.finished_speed or task.speed), style="progress.data.speed")
 
 
 class ConsoleProgress:
-    """Shows stages as live bars on a terminal, else as a line every 15 seconds.
+    """Shows stages as live bars on a terminal, else prints a line every 15 seconds.
 
-    Everything goes to standard error, so that results on standard output can be piped.
+    Writes to standard error, so that results on standard output can be piped.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -53,7 +53,7 @@ class ConsoleProgress:
     def stage(
         self, name: str, total: int | None = None, unit: str = "", done: int = 0
     ) -> Iterator[Stage]:
-        """Yield a stage shown as a bar under those already open."""
+        """Yield a stage, shown as a bar below the open ones."""
         if not self.console.is_terminal:
             yield _PlainStage(self.console, name, total, unit, done)
             return
@@ -65,12 +65,12 @@ class ConsoleProgress:
                 bars.remove_task(bar)
 
     def say(self, message: str) -> None:
-        """Print a line that stays, above the bars."""
+        """Print a permanent line above the bars."""
         self.console.print(message, markup=False)
 
     @contextlib.contextmanager
     def _bars(self) -> Iterator[Progress]:
-        """Yield the one live display; the outermost stage opens and closes it."""
+        """Yield the live display; the outermost stage opens and closes it."""
         if self._live is not None:
             yield self._live
             return
@@ -100,7 +100,7 @@ class _BarStage:
 
 
 class _PlainStage:
-    """Prints where a stage is, not more often than every 15 seconds."""
+    """Prints the progress of a stage at most every 15 seconds."""
 
     def __init__(
         self, console: Console, name: str, total: int | None, unit: str, done: int

@@ -1,4 +1,4 @@
-"""`gendataagent run`: start a run, or go on with one."""
+"""`gendataagent run`: start or resume a run."""
 
 from __future__ import annotations
 
@@ -31,21 +31,30 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with the run in this folder")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="new folder for the run; default runs/NNN")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="resume the run in this folder")] = None,
     generator: GeneratorOption = None,
     rounds: Annotated[int | None, typer.Option(help="on-the-fly iterations")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of training")] = None,
     seed: SeedOption = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="train without the agent too, to compare")
+        bool, typer.Option("--baseline", help="also train the same classifier without the agent")
     ] = False,
     preset: PresetOption = None,
     strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Train a classifier on your images with the agent, or go on with a run that stopped."""
+    """Train a classifier on your images with the agent, or resume a run.
+
+    gendataagent run --data photos/ --out runs/first --baseline
+
+    gendataagent run --preset quick --data photos/ --out runs/first
+
+    gendataagent run --resume runs/first
+    """
     shortcuts: dict[str, Any] = {
         "data.path": data,
         "generation.generator": generator,
@@ -59,7 +68,7 @@ def run(
     if resume is not None:
         if any(option is not None for option in (out, config, preset, strategy)):
             raise ConfigError(
-                "--resume takes its settings from the run itself; leave out --out, --config, "
+                "--resume takes its settings from the run folder; leave out --out, --config, "
                 "--preset and --strategy"
             )
         result = _resume(resume, given, set_ or [], progress)
@@ -74,7 +83,7 @@ def run(
 
 
 def _new_run_folder() -> Path:
-    """Return runs/001, or the next number that is free."""
+    """Return runs/001, or the next free number."""
     number = 1
     while Path(f"runs/{number:03d}").exists():
         number += 1
@@ -108,5 +117,5 @@ def _resume(
 
 def _say_how_to_resume(folder: Path) -> None:
     Console(stderr=True).print(
-        f"stopped; go on with: gendataagent run --resume {folder}", markup=False, soft_wrap=True
+        f"stopped; resume with: gendataagent run --resume {folder}", markup=False, soft_wrap=True
     )

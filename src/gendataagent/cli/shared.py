@@ -1,4 +1,4 @@
-"""What the commands share: the app itself, common options, settings, the table of a result."""
+"""Shared by all commands: the app, common options, settings, the table of a result."""
 
 from __future__ import annotations
 
@@ -20,31 +20,34 @@ if TYPE_CHECKING:
     from gendataagent.runs.results import RunResult
 
 app = typer.Typer(
-    help="While your image classifier trains, an agent makes the training images it lacks.",
+    help="Trains an image classifier and, while it trains, generates the images it lacks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 DataOption = Annotated[
-    str | None, typer.Option(help="image folder, official archive, parquet, hub:NAME; data.path")
+    str | None, typer.Option(help="image folder, parquet, official archive or hub:NAME (data.path)")
 ]
 GeneratorOption = Annotated[
     str | None,
-    typer.Option(help="hub id or path of an image-to-image pipeline of diffusers, or tiny-sd"),
+    typer.Option(help="image-to-image pipeline of diffusers: hub id, folder, or tiny-sd"),
 ]
-SeedOption = Annotated[int | None, typer.Option(help="everything random derives from it")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="settings as a TOML file")]
+SeedOption = Annotated[int | None, typer.Option(help="seed of everything random")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings")]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", help="settings by name; see: gendataagent presets")
+    str | None,
+    typer.Option("--preset", help="named settings; list them with: gendataagent presets"),
 ]
 StrategyOption = Annotated[
     str | None,
-    typer.Option(help="a way to train by name, or a .toml file of one; laid over the preset"),
+    typer.Option(help="compared system by name, or a .toml file; overrides the preset"),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="one setting; may be repeated"),
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="override one setting; may be repeated"
+    ),
 ]
 
 
@@ -55,10 +58,10 @@ def settings_from(
     preset: str | None = None,
     strategy: str | None = None,
 ) -> RunConfig:
-    """Return the settings of preset, strategy, file, --set and options, the later ones winning.
+    """Return the settings of preset, strategy, file, --set and options; later ones win.
 
     Raises:
-        ConfigError: all faults at once.
+        ConfigError: lists every problem.
     """
     tree: dict[str, Any] = preset_settings(preset) if preset is not None else {}
     way = find_strategy(strategy) if strategy is not None else None
@@ -77,7 +80,7 @@ def settings_from(
 
 
 def print_result(result: RunResult) -> None:
-    """Print the short comparison of a finished run."""
+    """Print the results of a finished run next to its baseline."""
     runs = {"with the agent" if result.rounds else "real images only": result}
     if result.baseline is not None:
         runs = {"real images only": result.baseline, **runs}
