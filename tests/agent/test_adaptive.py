@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gendataagent.agent.adaptive import (
@@ -95,7 +95,6 @@ def test_without_shares_to_try_the_setting_stands() -> None:
     assert widest_selection(config.selection, off) == config.selection
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 30), min_size=2, max_size=5),
     st.floats(0.05, 1.0),

@@ -1,4 +1,4 @@
-"""Every preset is whole, says what it is for, and has the paper's numbers where it claims them."""
+"""Every preset is valid, says what it is for, and has the paper's numbers where it claims them."""
 
 from __future__ import annotations
 

@@ -191,5 +191,5 @@ def test_neither_strategies_nor_budgets_load_anything_heavy() -> None:
     code = (
         "import sys, gendataagent.config.strategies, gendataagent.agent.budget; print(*sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "diffusers", "transformers"} & set(told.stdout.split())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "diffusers", "transformers"} & set(done.stdout.split())

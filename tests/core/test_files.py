@@ -1,4 +1,4 @@
-"""Files are whole or not there, also when the disk is full."""
+"""Files are written atomically, also when the disk is full."""
 
 from __future__ import annotations
 

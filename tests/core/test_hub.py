@@ -33,7 +33,7 @@ RESPONSE = http.Response(404, request=http.Request("GET", "https://hub.invalid/a
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model of two shards, whole."""
+    """A complete model of two shards."""
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")

@@ -55,8 +55,8 @@ def test_derived_seeds_are_pinned(parts: tuple[Any, ...], seed: int) -> None:
 def test_a_seed_is_the_same_in_another_process() -> None:
     code = "from gendataagent.core.records import derive_seed; print(derive_seed(1, 'x', 2))"
     command = [sys.executable, "-c", code]
-    told = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": "5"})
-    assert int(told.stdout) == derive_seed(1, "x", 2)
+    done = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": "5"})
+    assert int(done.stdout) == derive_seed(1, "x", 2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -52,7 +52,6 @@ def test_each_class_gives_its_share(size: int, expected: tuple[int, int, int]) -
     size=st.integers(1, 60), validation=st.floats(0.01, 0.5), test=st.floats(0.01, 0.3),
     given_split=st.sampled_from(["", "validation", "test"]),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
 def test_train_keeps_an_image_and_given_splits_are_unchanged(
     size: int, validation: float, test: float, given_split: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""A whole run with thresholds chosen on validation and with the guard, tiny and real."""
+"""A complete run with adaptive thresholds and the baseline guard, tiny and real."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class InterruptingAt(Interrupting):
 
 
 def interrupted(config: RunConfig, reference: Path, out: Path, at: Interrupting) -> None:
-    """Start a run whose baseline is there already, which costs less, and stop it."""
+    """Start a run whose baseline exists already, which costs less, and stop it."""
 
     create_run_folder(out, config)
     shutil.copytree(reference / "baseline", out / "baseline")

@@ -1,6 +1,6 @@
-"""The paper's whole path on models of the paper's classes, tiny: BLIP-2, Llama, Stable Diffusion.
+"""A complete run on tiny models of the paper's families: BLIP-2, Llama, Stable Diffusion.
 
-They are built from configs and saved to disk, so `run` takes the very code a user's models take.
+They are built from configs and saved to disk, so `run` executes the same code as for real models.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def command(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _kill_when(arguments: list[str], file: Path, timeout_s: float = 240) -> None:
-    """Start the command and kill it with SIGKILL as soon as `file` is there."""
+    """Start the command and kill it with SIGKILL as soon as `file` exists."""
     process = command(arguments)
     deadline = time.monotonic() + timeout_s
     while not file.exists():
@@ -209,7 +209,7 @@ def _kill_when(arguments: list[str], file: Path, timeout_s: float = 240) -> None
             pytest.fail(f"the run ended before {file.name} was there: {stderr[-2000:]}")
         if time.monotonic() > deadline:
             process.kill()
-            pytest.fail(f"{file.name} was not there after {timeout_s} s")
+            pytest.fail(f"{file.name} did not appear within {timeout_s} s")
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

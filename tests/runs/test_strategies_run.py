@@ -1,4 +1,4 @@
-"""Strategies through the whole run: budgets are really made, and trained on as they say."""
+"""Strategies in complete runs: images made and trained on are those of the budget."""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ class SelectionConfig:
         above=0, at_most=1,
     )  # fmt: skip
     per_class: bool = setting(
-        False, "select the share of each class instead of the whole set", source="whole set [I]"
+        False,
+        "select the share of each class instead of the complete set",
+        source="complete set [I]",
     )
     budget_by: str = setting(
         "size",

@@ -1,4 +1,4 @@
-"""A run with the agent that does not end worse than without it, as far as validation can tell.
+"""A run with the agent that does not end worse than without it, judged on validation.
 
 The same training without the agent runs first, in RUN/baseline, and records which validation images
 it classifies correctly before each round. There the run is compared with it: when it is
