@@ -41,7 +41,7 @@ def test_names_dotted_names_and_sections_lie_over_the_config() -> None:
         ({"xyzzy": 1}, "unknown setting xyzzy; `gendataagent config` lists all settings"),
         ({"by": "vog"}, "by is a setting of several sections: selection.by and filter.by"),
         ({"filter.dropshare": 0.5}, "unknown setting filter.dropshare; did you mean drop_share?"),
-        ({"rounds": "five"}, "agent.rounds must be a whole number"),
+        ({"rounds": "five"}, "agent.rounds must be an integer"),
         ({"training": 3}, "training must be a table, got 3"),
     ],
 )
