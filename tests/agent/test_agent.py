@@ -38,7 +38,7 @@ def classifier(splits: ImageSplits) -> Classifier:
     return Classifier.wrap(network, class_names=splits.class_names, size_px=SIZE_PX)
 
 
-def test_a_round_takes_the_hardest_images_and_tells_each_image_s_story(
+def test_a_round_selects_the_hardest_images_and_records_each_candidate(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")
@@ -49,23 +49,23 @@ def test_a_round_takes_the_hardest_images_and_tells_each_image_s_story(
     probabilities = classifier.predict_probabilities(pixels)
     true = probabilities[torch.arange(len(pixels)), pixels.labels]
     hardest = {splits.train.ids[i] for i in true.argsort()[:6].tolist()}  # a quarter of 24
-    story = agent.pool.candidates(0)
-    assert {candidate.source_id for candidate in story} == hardest
-    assert len(story) == 6 * 3
-    for candidate in story:
+    judged = agent.pool.candidates(0)
+    assert {candidate.source_id for candidate in judged} == hardest
+    assert len(judged) == 6 * 3
+    for candidate in judged:
         expected = float(true[splits.train.index_of(candidate.source_id)])
         assert candidate.marginal_score == pytest.approx(expected)
         name = candidate.class_name
         assert candidate.prompt == f"A photo of {name}, which is {candidate.caption}"
         assert candidate.generator_revision
-    assert len({candidate.prompt for candidate in story}) > 6
-    assert images.ids == tuple(c.id for c in story if c.kept)
-    assert len(images) == 18  # one checkpoint only: VoG cannot speak yet
+    assert len({candidate.prompt for candidate in judged}) > 6
+    assert images.ids == tuple(c.id for c in judged if c.kept)
+    assert len(images) == 18  # one snapshot only: VoG cannot score yet
     record = files.read_json(tmp_path / "run" / "rounds" / "000" / "record.json")
     assert "needs 2 snapshots" in record["notes"][0]
 
 
-def test_vog_drops_its_share_of_each_class_once_there_are_checkpoints(
+def test_vog_drops_its_share_of_each_class_given_two_snapshots(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")
@@ -76,19 +76,19 @@ def test_vog_drops_its_share_of_each_class_once_there_are_checkpoints(
     agent.tell(classifier, epoch=2)
     agent.ask(classifier, epoch=1)
     images = agent.ask(classifier, epoch=2)
-    story = agent.pool.candidates(1)
-    made, kept = Counter(c.label for c in story), Counter(images.labels)
+    judged = agent.pool.candidates(1)
+    made, kept = Counter(c.label for c in judged), Counter(images.labels)
     assert {label: made[label] - kept[label] for label in made} == {
         label: int(0.4 * count) for label, count in made.items()
     }
-    assert all(candidate.vog is not None and candidate.vog > 0 for candidate in story)
+    assert all(candidate.vog is not None and candidate.vog > 0 for candidate in judged)
     for label in made:
-        vogs = [(c.vog or 0, c.kept) for c in story if c.label == label]
+        vogs = [(c.vog or 0, c.kept) for c in judged if c.label == label]
         worst_kept = min(vog for vog, is_kept in vogs if is_kept)
         assert all(vog <= worst_kept for vog, is_kept in vogs if not is_kept)
 
 
-def test_between_rounds_the_latest_images_stand_and_accumulate_joins_them(
+def test_ask_returns_the_latest_images_between_rounds_or_all_with_accumulate(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     config = replace(small_config, agent=replace(small_config.agent, pool="accumulate"))
@@ -101,14 +101,14 @@ def test_between_rounds_the_latest_images_stand_and_accumulate_joins_them(
     assert agent.ask(classifier, epoch=3).ids == second.ids
 
 
-def test_a_round_nobody_asked_for_in_time_is_made_when_somebody_asks(
+def test_an_overdue_round_is_run_at_the_next_ask(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     agent = Agent.open(splits.train, config=small_config, out=tmp_path / "run")  # rounds at 1 and 2
     assert {c.round for c in agent.ask(classifier, epoch=3).candidates} == {1}
 
 
-def test_a_round_that_is_done_is_not_made_again(
+def test_a_finished_round_is_not_run_again(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     before = Agent.open(splits.train, config=small_config, out=tmp_path / "run").ask(
@@ -123,7 +123,7 @@ def test_a_round_that_is_done_is_not_made_again(
     assert [path.stat().st_mtime_ns for path in (record, *again.paths)] == times
 
 
-def test_an_agent_with_other_settings_is_refused_the_folder(
+def test_a_folder_with_other_settings_is_refused(
     small_config: RunConfig, splits: ImageSplits, tmp_path: Path
 ) -> None:
     Agent.open(splits.train, config=small_config, out=tmp_path / "run")
@@ -131,7 +131,7 @@ def test_an_agent_with_other_settings_is_refused_the_folder(
         Agent.open(splits.train, config=replace(small_config, seed=9), out=tmp_path / "run")
 
 
-def test_the_classifier_is_left_as_found(
+def test_a_classifier_is_left_as_found(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     classifier.module.train()
@@ -146,7 +146,7 @@ def test_the_classifier_is_left_as_found(
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-def test_a_diverged_classifier_stops_the_round_before_anything_is_made(
+def test_a_diverged_classifier_stops_the_round_before_any_image_is_made(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_a_diverged_classifier_stops_the_round_before_anything_is_made(
 
 
 class Counting:
-    """A rewriter that counts what it is asked and whether it was told to let go."""
+    """A rewriter that counts its requests and releases."""
 
     description = ModelDescription(name="counting")
 
@@ -178,7 +178,7 @@ class Counting:
         self.released += 1
 
 
-def test_an_interrupted_rewriting_asks_for_nothing_twice(
+def test_interrupted_rewriting_repeats_no_request(
     small_config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
     prompting = replace(small_config.prompting, batch_size=1, endpoint_concurrency=1)
@@ -203,7 +203,7 @@ def test_an_interrupted_rewriting_asks_for_nothing_twice(
 
 
 @pytest.mark.parametrize(("wanted", "released"), [("always", 1), ("never", 0)])
-def test_models_are_let_go_after_their_stage_when_wanted_and_memory_is_recorded(
+def test_models_are_released_after_their_stage_if_set_and_memory_is_recorded(
     wanted: str, released: int, small_config: RunConfig, splits: ImageSplits,
     classifier: Classifier, tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every image ever made stays, with its story, where Hugging Face datasets can read it."""
+"""The pool keeps every image with its record, readable by Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def test_the_kept_set_loads_with_one_line_of_datasets(
 
     data_dir = str(folder.path / "pool")
     everything = datasets.load_dataset("imagefolder", data_dir=data_dir, split="train")
-    kept = everything.filter(lambda row: row["kept"])
+    kept = everything.filter(bool, input_columns="kept")
+    assert kept.features["label"].names == list(CLASSES)
 
     assert sorted(row["id"] for row in everything) == sorted(
         c.id for c in made if c.rejected_by != "no-image"
@@ -84,8 +85,7 @@ def test_the_kept_set_loads_with_one_line_of_datasets(
         made[4].id: 10,
     }
     for row in kept:
-        story = Candidate.from_json(row)
-        assert story in made
+        assert Candidate.from_json(row) in made
 
 
 def test_the_table_holds_every_field_of_a_candidate(pool: Pool, folder: RunFolder) -> None:
@@ -97,12 +97,12 @@ def test_the_table_holds_every_field_of_a_candidate(pool: Pool, folder: RunFolde
     assert table.column("kept").to_pylist() == [True, False, False]
 
 
-def test_candidates_come_back_as_they_were_judged(pool: Pool) -> None:
+def test_judged_candidates_are_read_back(pool: Pool) -> None:
     made = fill_round(pool, 0)
     assert pool.candidates(0) == made
 
 
-def test_kept_images_are_those_of_the_rounds_asked_for(pool: Pool) -> None:
+def test_kept_images_are_those_of_the_given_rounds(pool: Pool) -> None:
     first, second = fill_round(pool, 0), fill_round(pool, 1)
     kept = pool.kept([1, 0])
     assert kept.ids == (second[0].id, first[0].id)
@@ -114,7 +114,7 @@ def test_kept_images_are_those_of_the_rounds_asked_for(pool: Pool) -> None:
     assert len(pool.kept([])) == 0
 
 
-def test_what_is_rendered_is_known_with_the_time_it_took(pool: Pool) -> None:
+def test_rendered_candidates_are_listed_with_their_seconds(pool: Pool) -> None:
     assert pool.rendered(0) == ({}, 0.0)
     made = [candidate("a"), candidate("b", rejected_by="no-image")]
     pool.add_batch(0, [RenderedCandidate(made[0], image(1))], 1.5)
@@ -122,9 +122,7 @@ def test_what_is_rendered_is_known_with_the_time_it_took(pool: Pool) -> None:
     assert pool.rendered(0) == ({c.id: c for c in made}, 3.5)
 
 
-def test_a_torn_line_is_not_counted_and_does_not_hide_later_ones(
-    pool: Pool, folder: RunFolder
-) -> None:
+def test_a_torn_line_is_ignored_and_later_lines_are_read(pool: Pool, folder: RunFolder) -> None:
     a, b, c = (candidate(source) for source in "abc")
     pool.add_batch(0, [RenderedCandidate(a, image(1))], 1.0)
     pool.add_batch(0, [RenderedCandidate(b, image(2))], 1.0)
@@ -159,6 +157,6 @@ def test_a_lost_or_broken_image_is_named(damage: str, pool: Pool, folder: RunFol
         pool.kept([0]).image(0)
 
 
-def test_a_round_that_was_not_closed_is_an_error_that_names_the_file(pool: Pool) -> None:
+def test_an_open_round_is_an_error_that_names_the_file(pool: Pool) -> None:
     with pytest.raises(RunFolderError, match=r"judged\.jsonl"):
         pool.candidates(5)

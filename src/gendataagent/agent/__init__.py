@@ -1,1 +1,1 @@
-"""The method: which images are hard, what is made from them, what is kept."""
+"""The method: select hard images, make new ones from them, keep the useful ones."""

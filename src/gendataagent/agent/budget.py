@@ -1,7 +1,7 @@
-"""How many images a run will make, and how to make that equal between runs.
+"""How many images a run will make, and how to make runs equal in that.
 
-The count comes from the functions the run itself uses, so it is exact: selection rounds as it will
-round, rounds stand where they will stand. Images dropped later count; making them was the cost.
+The count comes from the functions that the run itself uses, so it is exact. Images that are dropped
+later count too, since making them is the cost.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from gendataagent.agent.selection import count_selected
 from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError
 
-# A budget is met by a selection share up to this factor from the one given: the least (root of 2)
+# The selection share may change by up to this factor to meet a budget: the smallest (root of 2)
 # that leaves no gap between one rewrite and two.
 SHARE_CHANGE = 1.415
 
 
 def generated_images(config: RunConfig, images_per_class: Sequence[int]) -> int:
-    """Return how many images a run will make, those dropped later included.
+    """Return how many images a run will make, including those dropped later.
 
-    With agent.guard it is the most: rounds that the guard calls off are not made.
+    With agent.guard this is the maximum, since the guard may stop synthetic images.
 
     Args:
         images_per_class: of the real training set; classes in any order.
@@ -32,13 +32,13 @@ def generated_images(config: RunConfig, images_per_class: Sequence[int]) -> int:
 
 
 def images_of_a_round(config: RunConfig, images_per_class: Sequence[int]) -> int:
-    """Return how many images each round makes; the same with [adaptive], whatever it tries."""
+    """Return how many images each round makes, with or without [adaptive]."""
     return count_selected(images_per_class, config.selection) * config.prompting.rewrites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """A config brought to a budget.
+    """A config that meets a budget as closely as possible.
 
     Args:
         generated: images it will make.
@@ -53,10 +53,10 @@ class Matched:
 def match_budget(config: RunConfig, images_per_class: Sequence[int], generated: int) -> Matched:
     """Return `config` with rewrites, and if need be the share selected, set to meet a budget.
 
-    The nearest to the budget wins; among equals the one that changes the share least, then the
-    rewrites. A strategy that uses every real image goes on to do so; only a budget below one image
-    of each selected one makes the share as small as need be. Rounds are never changed: when images
-    are made is part of a strategy. Without the agent nothing is made and nothing changed.
+    The config nearest to the budget wins; of equals, the one that changes the share least, then the
+    rewrites. A strategy that uses every real image keeps doing so, unless the budget is below one
+    image per selected one. Rounds are never changed, since their epochs are part of a strategy.
+    Without the agent no image is made and the config is returned unchanged.
 
     Raises:
         ConfigError: the budget is below one image a round.
@@ -85,7 +85,7 @@ def match_budget(config: RunConfig, images_per_class: Sequence[int], generated: 
 
 
 def _candidates(config: RunConfig, total: int, a_round: float) -> Iterator[RunConfig]:
-    """Yield configs near a number of images a round, first with the share as it is."""
+    """Yield configs near a number of images per round, first with the share unchanged."""
     wanted = config.selection.share
     if a_round < wanted * total:
         selection = replace(config.selection, share=a_round / total)

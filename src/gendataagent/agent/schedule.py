@@ -1,4 +1,4 @@
-"""At which epochs the agent acts, is looked after, and a checkpoint for VoG is kept."""
+"""The epochs of rounds, of baseline comparisons and of snapshots for VoG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gendataagent.config import RunConfig
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Epochs are counted as trained so far: a round at 10 stands between epochs 10 and 11.
+    """Epochs are counted as trained so far: a round at 10 runs between epochs 10 and 11.
 
     Args:
         round_epochs: epochs trained before each round, increasing.
@@ -31,7 +31,7 @@ class Schedule:
         )
 
     def rounds_until(self, epoch: int) -> list[int]:
-        """Return the rounds that stand at or before `epoch`."""
+        """Return the rounds that are due at or before `epoch`."""
         return [i for i, at in enumerate(self.round_epochs) if at <= epoch]
 
 
@@ -52,10 +52,10 @@ def _round_epochs(config: RunConfig) -> tuple[int, ...]:
 
 
 def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:
-    """Return the epochs that shares of the training stand for, increasing, at most `epochs`.
+    """Return the epochs of these shares of the training, increasing, at most `epochs`.
 
-    In a short training several shares may fall on one epoch; they then take the next ones, so that
-    there are as many checkpoints as asked for.
+    In a short training several shares may fall on one epoch; the later ones then move to the next
+    epochs, so that no snapshot is lost.
     """
     marked: list[int] = []
     for mark in sorted(marks):

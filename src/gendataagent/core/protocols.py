@@ -1,7 +1,7 @@
-"""What a captioner, a rewriter, a generator and an executor must do: one batched method each.
+"""The interfaces of captioner, rewriter, generator and executor: one batched method each.
 
-Contract of every batched method: as many results as items, in the same order; an empty input gives
-an empty result; the result for an item depends on that item and its seed alone, never on its
+Contract of every batched method: one result per item, in the same order; an empty input gives an
+empty result; the result for an item depends on that item and its seed alone, never on its
 neighbours, the batch size or the order of calls.
 """
 
@@ -30,7 +30,7 @@ class RewriteRequest:
     """One caption (without the "A photo of ..." part) to change in one way per seed.
 
     Args:
-        class_names: every class of the data; a rewrite must not speak of another one.
+        class_names: every class of the data; a rewrite must not name another one.
     """
 
     caption: str
@@ -44,8 +44,8 @@ class Rewrite:
     """One changed caption.
 
     Args:
-        by: name of what wrote it, where a rewriter has more than one way ("" = the rewriter).
-        refusals: why earlier replies for it were not taken, one short reason each.
+        by: name of what wrote it, for a rewriter with a fallback ("" = the rewriter itself).
+        refusals: why earlier replies were rejected, one short reason each.
     """
 
     text: str
@@ -58,7 +58,7 @@ class RenderRequest:
     """One image to make from a real one.
 
     Args:
-        source: the real image, RGB, any size; the generator brings it to its own size.
+        source: the real image, RGB, any size; the generator resizes it.
         strength: share of the noise schedule put on the source latent, in (0, 1]; a scheduler
             executes floor(num_inference_steps * strength) steps (SD 3 and Flux round up).
     """
@@ -74,10 +74,10 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """The image made for a request, or the short reason why there is none to train on.
+    """The image made for a request, or a short reason why it cannot be used.
 
-    Exactly one way to be usable: `rejected_by` is None and `image` is there. A refused image may
-    still be present so that a person can look at it.
+    Usable means: `rejected_by` is None and `image` is present. A rejected image may be present too,
+    so that it can be inspected.
     """
 
     image: Image.Image | None
@@ -85,7 +85,7 @@ class Rendered:
 
 
 class Captioner(Protocol):
-    """Says what is on a image, in words a generator understands."""
+    """Describes an image in words that a generator understands."""
 
     @property
     def description(self) -> ModelDescription:
@@ -97,12 +97,12 @@ class Captioner(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of loaded models, to free memory; they are loaded again when needed."""
+        """Free loaded models; they are loaded again when needed."""
         ...
 
 
 class PromptRewriter(Protocol):
-    """Makes short, subtle changes of a caption that keep the subject."""
+    """Makes small changes to a caption that keep its subject."""
 
     @property
     def description(self) -> ModelDescription:
@@ -114,7 +114,7 @@ class PromptRewriter(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of loaded models, to free memory; they are loaded again when needed."""
+        """Free loaded models; they are loaded again when needed."""
         ...
 
 
@@ -132,9 +132,9 @@ class ImageGenerator(Protocol):
 
 
 class Executor(Protocol):
-    """Runs render tasks somewhere: in this process, in workers, on other machines.
+    """Runs render tasks: in this process, in workers, on other machines.
 
-    Workers cannot be handed a loaded pipeline, so they get a picklable factory and build their own.
+    A loaded pipeline cannot be sent to a worker, so workers get a picklable factory.
     """
 
     def map(
@@ -142,9 +142,9 @@ class Executor(Protocol):
         factory: Callable[[], ImageGenerator],
         tasks: Iterable[Sequence[RenderRequest]],
     ) -> Iterator[list[Rendered]]:
-        """Yield the result of each task, in task order, as soon as it is there."""
+        """Yield the result of each task, in task order, as soon as it is finished."""
         ...
 
     def release(self) -> None:
-        """Let go of what is kept between calls, to free memory."""
+        """Free what is kept between calls."""
         ...

@@ -1,7 +1,7 @@
 """plan -> caption -> rewrite -> render: from hard real images to new ones.
 
-Knows only the protocols. Every step takes candidates and returns changed copies; seeds come from
-what a candidate is, so order, batch size, workers and interruptions change nothing.
+Uses only the protocols. Every step takes candidates and returns changed copies. Seeds depend on the
+candidate alone, so order, batch size, workers and interruptions change no image.
 """
 
 from __future__ import annotations
@@ -127,13 +127,13 @@ def rewrite(
 ) -> list[Candidate]:
     """Return the candidates with `caption`, `prompt` and who wrote them.
 
-    A rewrite that is empty or speaks of another class falls back to the source's own caption, and
-    that to the class name alone, so that no prompt ever asks for the wrong class.
+    A rewrite that is empty or names another class is replaced by the source's own caption, and that
+    by the class name alone, so that no prompt asks for the wrong class.
 
     Args:
         known: candidate id -> rewrite, from an interrupted attempt.
-        on_batch: called with each batch's new rewrites, to write them down.
-        batch_size: sources a batch; what an interruption loses at most.
+        on_batch: called with each batch's new rewrites, to save them.
+        batch_size: sources per batch; an interruption loses at most one batch.
     """
     rewrites = dict(known or {})
     groups: dict[str, list[Candidate]] = {}
@@ -190,12 +190,12 @@ def render(
     *,
     batch_size: int,
 ) -> Iterator[list[RenderedCandidate]]:
-    """Yield the candidates with their images, a batch at a time, in order."""
+    """Yield the candidates with their images, batch by batch, in order."""
     batches = list(_batches(list(candidates), batch_size))
     tasks = (_render_requests(batch, image_of) for batch in batches)
     for batch, results in zip(batches, executor.map(factory, tasks), strict=True):
         yield [
-            _with_verdict(candidate, rendered)
+            _with_rejection(candidate, rendered)
             for candidate, rendered in zip(batch, results, strict=True)
         ]
 
@@ -219,7 +219,7 @@ def _render_requests(candidates: Sequence[Candidate], image_of: ImageOf) -> list
     ]
 
 
-def _with_verdict(candidate: Candidate, rendered: Rendered) -> RenderedCandidate:
+def _with_rejection(candidate: Candidate, rendered: Rendered) -> RenderedCandidate:
     reason = rendered.rejected_by or (None if rendered.image is not None else "no-image")
     return RenderedCandidate(replace(candidate, rejected_by=reason), rendered.image)
 

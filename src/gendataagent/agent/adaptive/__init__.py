@@ -1,8 +1,8 @@
 """Strength, selection share and filter share chosen by validation gain while training.
 
-A round makes as many images as its settings say, of all the options together; a copy of the
-classifier then trains for a few steps with the images of each option, and those of the best options
-stay. How and why: docs/adaptive.md. `rounds` (which imports torch) puts the parts together.
+A round makes the number of images that the settings ask for, over all options together. A copy of
+the classifier then trains for a few steps with the images of each option; those of the best options
+are kept. How and why: docs/adaptive.md. `rounds`, which imports torch, combines the parts.
 """
 
 from __future__ import annotations

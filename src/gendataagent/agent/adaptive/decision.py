@@ -1,7 +1,7 @@
-"""From a round's images and what they do on validation to those that stay; no torch.
+"""Which images of a round are kept, by their gain on validation; no torch.
 
-One knob after the other: strength first, share among the images of the best strength, the filter
-among what is left. So what the last knob tries is what will be trained on, and is measured itself.
+The knobs are decided in turn: strength, then share among the images of the best strength, then the
+filter among the rest. So the last probe measures exactly the images that will be trained on.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from gendataagent.agent.filtering import FilterScores, drop
 from gendataagent.config import RunConfig
 from gendataagent.core.records import Candidate
 
-HURTS_VALIDATION = "guard: hurts on validation"
+HURTS_VALIDATION = "adaptive: hurts on validation"
 OTHER_STRENGTH, OTHER_SHARE = "adaptive: strength", "adaptive: share"
 ONE_SIDED_5 = 1.64  # standard errors
 
 Measure = Callable[[str, float | None, Sequence[Candidate]], Probe]
-"""Tries the candidates as the images of an option of a knob."""
+"""Probes the candidates as the images of one option of a knob."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a round keeps.
+    """What a round keeps, and why.
 
     Args:
-        judged: the usable candidates with their verdicts, in order.
+        judged: the usable candidates in order, rejected ones with their reason.
         notes: sentences for the reader.
-        values: strength, share and drop_share, each where it was tried; gain and standard_error of
-            what is kept.
+        values: the chosen strength, share and drop_share, each if it was probed; gain and
+            standard_error of the kept images.
     """
 
     judged: tuple[Candidate, ...] = ()
@@ -52,12 +52,12 @@ def decide(
     """Return what a round keeps of its images.
 
     Args:
-        scores: of the filter; where it has none it lets everything through.
-        min_share_of: source id -> the least share that selects it.
-        earlier: what earlier rounds tried.
+        scores: of the filter; without scores every image passes.
+        min_share_of: source id -> the smallest share that selects it.
+        earlier: probes of earlier rounds.
     """
     adaptive = config.adaptive
-    scored = drop(usable, scores, replace(config.filter, drop_share=0.0))  # notes the scores
+    scored = drop(usable, scores, replace(config.filter, drop_share=0.0))  # records the scores
     judged = {candidate.id: candidate for candidate in scored}
     values: dict[str, float | None] = {}
     left, best = list(scored), measure(NONE, None, [])
@@ -96,7 +96,7 @@ def _by_strength(
 def _by_drop_share(
     left: Sequence[Candidate], ids: Sequence[str], scores: FilterScores, config: RunConfig
 ) -> dict[float | None, list[Candidate]]:
-    """Return drop share -> the candidates with the filter's verdicts."""
+    """Return drop share -> the candidates as the filter accepts or rejects them."""
     if scores.scores_N is None:
         return {0.0: list(left)}
     row_of = {id_: row for row, id_ in enumerate(ids)}
@@ -111,7 +111,7 @@ def _kept(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _refuse(judged: dict[str, Candidate], left: Iterable[Candidate], reason: str) -> None:
-    """Give `reason` to all that are neither left nor refused already."""
+    """Reject with `reason` every accepted candidate that is not in `left`."""
     stay = {candidate.id for candidate in left}
     for id_, candidate in judged.items():
         if candidate.kept and id_ not in stay:
@@ -121,7 +121,7 @@ def _refuse(judged: dict[str, Candidate], left: Iterable[Candidate], reason: str
 def _concluded(
     judged: Mapping[str, Candidate], values: dict[str, float | None], best: Probe, note: str
 ) -> Decision:
-    """Return the choice; everything is refused where training with it does worse than without."""
+    """Return the decision; all images are rejected if training does worse with them."""
     hurts = best.gain is None or best.gain < -ONE_SIDED_5 * (best.standard_error or 0.0)
     verdicts = list(judged.values())
     if hurts:
@@ -133,12 +133,12 @@ def _concluded(
 
 def _note(values: Mapping[str, float | None], best: Probe, *, hurts: bool) -> str:
     if best.gain is None:
-        return "The guard dropped every image of this round: training with them diverged."
+        return "Every image of this round was rejected: training with them diverged."
     figure = f"{abs(best.gain):.4f} ± {best.standard_error:.4f}"
     side = "below" if best.gain >= 0 else "above"
     effect = f"validation log-loss {figure} {side} that without synthetic images"
     if hurts:
-        return f"The guard dropped every image of this round: {effect}."
+        return f"Every image of this round was rejected: {effect}."
     names = {STRENGTH: "strength", SHARE: "selection share", DROP_SHARE: "drop share"}
     chosen = ", ".join(
         f"{name} {'mixed' if values[knob] is None else format(values[knob], 'g')}"

@@ -1,6 +1,6 @@
-"""Which candidates a round makes, so that every option has its part of them.
+"""Which candidates a round makes, so that every option gets its part.
 
-The number of images is what the settings say without [adaptive]: the options divide it.
+The number of images is the same as without [adaptive]; the options divide it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gendataagent.agent.selection import SelectionContext, select
 from gendataagent.config import AdaptiveConfig, SelectionConfig
 from gendataagent.core.records import Candidate, Scored, derive_seed
 
-# What the option that did best so far gets of a round; the rest is for changing one's mind.
+# Part of a round for the option that is best so far; the rest keeps testing the others.
 FAVOURED = 2 / 3
 GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) evenly, however many are taken
 
@@ -27,7 +27,7 @@ def widest_selection(selection: SelectionConfig, adaptive: AdaptiveConfig) -> Se
 
 
 def max_probes(adaptive: AdaptiveConfig) -> int:
-    """Return how many options a round tries at most, that of no images included."""
+    """Return how many options a round probes at most, including that of no images."""
     strengths = len(adaptive.strengths) + 1 if adaptive.strengths else 0
     return 1 + strengths + len(adaptive.shares) + max(1, len(adaptive.drop_shares))
 
@@ -35,7 +35,7 @@ def max_probes(adaptive: AdaptiveConfig) -> int:
 def select_with_min_share(
     context: SelectionContext, selection: SelectionConfig, adaptive: AdaptiveConfig
 ) -> list[Scored]:
-    """Return the sources of the largest share, each with the least share that selects it."""
+    """Return the sources of the largest share, each with the smallest share that selects it."""
     if not adaptive.shares:
         return select(context, selection)
     least: dict[str, float] = {}
@@ -51,11 +51,11 @@ def images_per_source(
 ) -> list[int]:
     """Return how many images are made from each source: `total` in all, divided evenly.
 
-    Where it does not come out even, or there are fewer images than sources, the hardest get more.
+    If it cannot be divided evenly, the hardest sources get one more.
 
     Args:
-        favoured: the share that did best so far; its sources get `FAVOURED` of the images, or
-            their even part where that is more.
+        favoured: the best share so far; its sources get `FAVOURED` of the images, or their even
+            part if that is more.
     """
     everyone = list(range(len(selected)))
     inside = [

@@ -1,4 +1,4 @@
-"""Trying images on a copy of the classifier: the one in training is left as found, to the bit.
+"""Probe images on a copy of the classifier; the original is left as found, to the bit.
 
 Letters in tensor names: N images of a round, V validation images.
 """
@@ -27,7 +27,7 @@ from gendataagent.training.trainer import Trainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a probe trains and measures on; all pixels at the trainer's stored size.
+    """Images that a probe trains and measures on, all at the trainer's stored size.
 
     Args:
         earlier: kept images of earlier rounds that stay in training; None = no such images.
@@ -44,13 +44,13 @@ class Material:
 
 
 class Prober:
-    """Tries options of a round; what was tried is on disk and not tried again.
+    """Probes the options of a round; finished probes are read from disk.
 
-    Every option starts from the same weights and momentum and has the same seeds, learning rate and
+    Every option starts from the same weights and momentum, with the same seeds, learning rate and
     number of steps.
 
     Args:
-        trainer: the training under way; it is copied.
+        trainer: the training in progress; it is copied.
         copies: trainings of an option, over which its losses are averaged.
         seed: of the round.
         journal: `probes.jsonl` of the round.
@@ -78,7 +78,7 @@ class Prober:
         self._losses: dict[tuple[str, ...], Tensor | None] = {}
 
     def __call__(self, knob: str, option: float | None, candidates: Sequence[Candidate]) -> Probe:
-        """Return what training with `candidates` comes to; see `choosing.Measure`.
+        """Return the outcome of training with `candidates`; see `decision.Measure`.
 
         Raises:
             TrainingDivergedError: training on the real images alone diverges.
@@ -126,7 +126,7 @@ class Prober:
         return self._losses[key]
 
     def _train_and_measure(self, candidates: Sequence[Candidate], seed: int) -> Tensor:
-        # These are the tensors of the training under way; loading does not copy momentum, and
+        # These are the tensors of the training in progress; loading does not copy momentum, and
         # training changes it in place.
         self._copy.load_state(
             {name: tensor.clone() for name, tensor in self._tensors.items()}, self._state

@@ -1,4 +1,4 @@
-"""What trying an option came to, on disk and over rounds; no torch."""
+"""Outcomes of probes, on disk and over rounds; no torch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PROBES_FILE = "probes.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What a few steps of training with the images of one option come to on validation.
+    """Validation loss after a few training steps with the images of one option.
 
     Args:
         knob: "none" (no images of this round at all), "strength", "share" or "drop_share".
         option: the value tried; None for "none", and for all strengths mixed.
         images: synthetic images of this round that it trains on.
         loss: mean log-loss on the validation images; None where the training diverged.
-        gain: how much lower that is than with "none"; None likewise.
-        standard_error: of the gain, over the validation images (paired); None likewise.
-        seconds: wall-clock; 0 where the same images were tried before.
+        gain: loss with "none" minus this loss; None as `loss`.
+        standard_error: of the gain, over the validation images (paired); None as `loss`.
+        seconds: wall-clock; 0 if the same images were probed before.
     """
 
     knob: str
@@ -58,7 +58,7 @@ class MeanGain:
 def mean_gains(probes: Iterable[Probe], knob: str) -> dict[float | None, MeanGain]:
     """Return option -> mean gain over the rounds in which it was tried and did not diverge.
 
-    Each gain is against "none" of the same round, so what a round has in common falls out.
+    Each gain is against "none" of the same round, so effects common to a round cancel.
     """
     gains: dict[float | None, list[tuple[float, float]]] = defaultdict(list)
     for probe in probes:
@@ -74,12 +74,12 @@ def mean_gains(probes: Iterable[Probe], knob: str) -> dict[float | None, MeanGai
 
 
 def best_option(earlier: Iterable[Probe], now: Iterable[Probe], knob: str) -> Probe | None:
-    """Return the probe of the best option of those tried now; None where all of them diverged.
+    """Return the probe of the best option of this round; None if all of them diverged.
 
     Of the options whose mean gain over the rounds is within one standard error of the best one's,
-    that with most images (the one-standard-error rule: Breiman et al., "Classification and
-    Regression Trees", 1984): a few steps hardly show what many different images are good for, so
-    they are only given up for what is more than noise.
+    the one with most images wins (the one-standard-error rule: Breiman et al., "Classification and
+    Regression Trees", 1984). A few steps understate the value of many different images, so images
+    are given up only for a gain beyond noise.
     """
     tried = [probe for probe in now if probe.knob == knob and probe.gain is not None]
     if not tried:

@@ -1,4 +1,4 @@
-"""What the agent asks of [adaptive] in a round: whom to select, what to plan, what to keep."""
+"""The steps of a round that [adaptive] replaces: select, plan, and decide what to keep."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ LEAST_VALIDATION = 2  # of one image there is no standard error
 
 
 class AdaptiveRounds:
-    """Chooses strength, share and filter share while training.
+    """Chooses strength, selection share and drop share while training.
 
     Args:
-        trainer: the training under way; copies of it try the options.
-        validation: what is chosen by, at the trainer's stored size.
+        trainer: the training in progress; copies of it probe the options.
+        validation: images that decide, at the trainer's stored size.
 
     Raises:
         ConfigError: no trainer.
@@ -56,8 +56,8 @@ class AdaptiveRounds:
     ) -> None:
         if trainer is None:
             raise ConfigError(
-                "adaptive.enabled tries images on a copy of the training under way, so the agent "
-                "needs it: Agent.open(..., trainer=Trainer(...), validation=...); or set "
+                "adaptive.enabled probes images on a copy of the training in progress, so the "
+                "agent needs it: Agent.open(..., trainer=Trainer(...), validation=...); or set "
                 "adaptive.enabled=false"
             )
         if validation is None or len(validation) < LEAST_VALIDATION:
@@ -71,7 +71,7 @@ class AdaptiveRounds:
         self.stored_px = trainer.augmenter.stored_px
 
     def select(self, context: SelectionContext) -> list[Scored]:
-        """Return the sources of a round: those of the largest share that is tried."""
+        """Return the sources of a round: those of the largest share."""
         return select_with_min_share(context, self._config.selection, self._config.adaptive)
 
     def plan(
@@ -81,7 +81,7 @@ class AdaptiveRounds:
         class_names: Sequence[str],
         images_per_class: Sequence[int],
     ) -> list[Candidate]:
-        """Return the candidates of a round: as many as without [adaptive], divided over options."""
+        """Return the candidates of a round, as many as without [adaptive]."""
         config, favoured = self._config, self._latest_choices(number)
         planned = stages.plan(
             selected,
@@ -150,7 +150,7 @@ class AdaptiveRounds:
             )
 
     def seconds(self, number: int) -> float:
-        """Return the seconds that trying took in a round, over interrupted attempts."""
+        """Return the seconds of all probes of a round, over interrupted attempts."""
         return sum(probe.seconds for probe in self._probes(number))
 
     def _probes(self, number: int) -> list[Probe]:
@@ -160,7 +160,7 @@ class AdaptiveRounds:
         return [probe for i in self._done_before(number) for probe in self._probes(i)]
 
     def _latest_choices(self, number: int) -> Mapping[str, float | None]:
-        """Return what the latest round before this one chose; nothing before the first."""
+        """Return the choices of the latest finished round before this one."""
         done = self._done_before(number)
         if not done:
             return {}

@@ -1,4 +1,4 @@
-"""Which synthetic images go into training: a filter scores them, a share of each class is dropped.
+"""Filters: score the synthetic images, then drop a share of each class.
 
 To add a filter: write `def my_scores(context: FilterContext) -> FilterScores` in a new file of this
 folder and add one line to `FILTERS`; its name then works as `filter.by`.

@@ -1,4 +1,4 @@
-"""Does the classifier see what a candidate was made to show?"""
+"""Score candidates by the classifier's probability of their class."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gendataagent.agent.filtering.verdicts import FilterContext, FilterScores
 def agreement_scores(context: FilterContext) -> FilterScores:
     """Return p(class it was made for | candidate) by the classifier as it is now.
 
-    Ours, not the paper's. A generator that misses its class gives wrongly labelled images, which
-    cost the classes they look like; keep = "high" drops those the classifier doubts most.
+    Ours, not the paper's. A generator that misses its class makes wrongly labelled images;
+    keep = "high" drops those that the classifier doubts most.
     """
     probabilities_NC = context.classifier.predict_probabilities(
         context.pixels, context.batch_size

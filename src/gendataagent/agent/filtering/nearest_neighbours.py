@@ -1,6 +1,6 @@
-"""Internet Explorer's filter, as the paper compares with it: candidates like real images stay.
+"""Internet Explorer's filter, the paper's baseline: keep candidates that resemble real images.
 
-Li et al., "Internet Explorer", ICML 2023: the reward of a image is its mean cosine similarity to
+Li et al., "Internet Explorer", ICML 2023: the reward of an image is its mean cosine similarity to
 its 15 nearest images of the target set in the current encoder's feature space [C, R].
 """
 
@@ -15,7 +15,7 @@ from gendataagent.core.errors import GenDataAgentError
 def nearest_neighbour_scores(context: FilterContext) -> FilterScores:
     """Return each candidate's mean cosine similarity to its nearest real images, of any class.
 
-    Features are what the classifier's last layer sees, as it is now. With fewer real images than
+    Features are the inputs of the classifier's last linear layer. With fewer real images than
     `filter.neighbours`, all of them count.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From filter scores to verdicts. N = synthetic images of a round that can be looked at."""
+"""From filter scores to accepted and rejected candidates. N = usable images of a round."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterContext:
-    """What a filter may look at.
+    """The inputs of a filter.
 
     Args:
         candidates: the round's usable candidates; `pixels` holds their images in the same order.
-        classifier: the classifier as it is now; it must be left as found.
+        classifier: the current classifier; a filter leaves it as found.
         snapshots: weight files of earlier states of the classifier, oldest first.
         seed: seed of this round's filter, for filters that draw.
         batch_size: images a pass.
@@ -45,7 +45,7 @@ class FilterContext:
 
 @dataclass(frozen=True, slots=True)
 class FilterScores:
-    """One score per candidate, shape [N], or None with a note why everything is let through.
+    """One score per candidate, shape [N], or None with a note why every image passes.
 
     Args:
         is_vog: whether the scores are variances of gradients, to be recorded as such.
@@ -62,10 +62,10 @@ Filter = Callable[[FilterContext], FilterScores]
 def drop(
     candidates: Sequence[Candidate], scores: FilterScores, config: FilterConfig
 ) -> list[Candidate]:
-    """Return the candidates with their verdicts: floor(drop_share * n) of each class are refused.
+    """Return the candidates; floor(drop_share * n) of each class get `rejected_by`.
 
-    With keep = "high" the lowest scores of a class go, with "low" the highest; ties are broken by
-    id. Nothing is thrown away: a refused candidate says so in `rejected_by`.
+    With keep = "high" the lowest scores of a class are dropped, with "low" the highest; ties are
+    broken by id.
 
     Raises:
         ScoreError: a score is NaN or infinite, or there is not one per candidate.

@@ -1,4 +1,4 @@
-"""Which real images new ones are made from: a selector scores them, the lowest are chosen.
+"""Selectors: score the real images; new ones are made from those with the lowest scores.
 
 To add a selector: write `def my_score(context: SelectionContext) -> np.ndarray` in a new file of
 this folder and add one line to `SELECTORS`; its name then works as `selection.by`.
@@ -35,10 +35,10 @@ SELECTORS: Mapping[str, Selector] = {
 
 
 def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]:
-    """Return the images that `settings` choose, lowest score first; see `take_lowest`.
+    """Return the images that `settings` select, lowest score first; see `take_lowest`.
 
-    Before any training they are drawn by seed: an untrained classifier prefers a few classes for
-    all images alike, so its scores would choose whole classes.
+    Before any training they are drawn at random, by seed: an untrained classifier prefers a few
+    classes for every image, so its scores would select complete classes.
     """
     if context.untrained:
         per_class = settings.per_class or settings.budget_by != BY_SIZE

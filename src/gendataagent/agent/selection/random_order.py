@@ -1,4 +1,4 @@
-"""Choosing without looking at the classifier."""
+"""Selection at random, independent of the classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From scores to the chosen images. N = training images, C = classes."""
+"""From scores to selected images. N = training images, C = classes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FloatArray = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 
 BY_SIZE, BY_VALIDATION_ERROR, BY_TRAINING_ERROR = "size", "validation-error", "training-error"
-LEAST_ERROR = 0.01  # a class that is never missed still counts as missed this often
+MIN_ERROR = 0.01  # so that a class that is never missed still gets images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionContext:
-    """What a selector may look at: how the current classifier does on the real training images.
+    """The inputs of a selector: the current classifier's predictions on the training images.
 
     Args:
         probabilities_NC: softmax output in eval mode, without augmentation.
@@ -42,7 +42,7 @@ class SelectionContext:
 
 
 Selector = Callable[[SelectionContext], FloatArray]
-"""Returns one score per image, shape [N]; the lowest scores are chosen."""
+"""Returns one score per image, shape [N]; the lowest scores are selected."""
 
 
 def take_lowest(
@@ -56,14 +56,14 @@ def take_lowest(
 ) -> list[Scored]:
     """Return the `share` of images with the lowest scores, lowest first.
 
-    Ties are broken by id, so the choice does not depend on the order of the images. How many are
-    chosen depends on the sizes of the classes alone, see `count_selected`.
+    Ties are broken by id, so the order of the images does not matter. The number depends on the
+    class sizes alone, see `count_selected`.
 
     Args:
         budget_by: "size", or "validation-error" / "training-error": the same number in all, but a
             class's part follows its size times its error (which implies per_class).
-        skip_hardest: share of the images of the set (or class) passed over at the low end, fewer
-            where else too few would be left.
+        skip_hardest: share of the set (or class) skipped at the low end; fewer if too few images
+            would remain.
 
     Raises:
         ScoreError: a score is NaN or infinite; ranking it would call it hardest or easiest.
@@ -96,7 +96,7 @@ def take_lowest(
 
 
 def count_selected(images_per_class: Sequence[int], settings: SelectionConfig) -> int:
-    """Return how many images `take_lowest` will choose: known before any classifier is.
+    """Return how many images `take_lowest` will select; no classifier is needed.
 
     Rounded to the nearest and at least one, of the whole set or (per class) of each class.
     """
@@ -108,7 +108,7 @@ def count_selected(images_per_class: Sequence[int], settings: SelectionConfig) -
 def class_errors(labels_N: Labels, probabilities_NC: FloatArray) -> FloatArray:
     """Return 1 - mean p(true class) of each class, shape [C]; the mean of all where it has none.
 
-    The soft form of the error rate: with few images a class the rate itself is mostly chance.
+    A soft error rate: with few images per class the plain rate is mostly sampling noise.
     """
     classes = probabilities_NC.shape[1]
     missed_N = 1 - probabilities_NC[np.arange(len(labels_N)), labels_N].astype(np.float64)
@@ -131,14 +131,14 @@ def _by_error(
 ) -> list[int]:
     """Divide `total` over the classes in proportion to size * error, at most `sizes`.
 
-    Largest remainders; what a class cannot take is divided over the others. Without validation
-    images the training images speak.
+    Largest remainders; what exceeds a class's size is divided over the others. Without validation
+    images the error on the training images is used.
     """
     errors_C = context.validation_error_C if by == BY_VALIDATION_ERROR else None
     if errors_C is None:
         errors_C = class_errors(context.labels_N, context.probabilities_NC)
     weights = {
-        i: size * max(LEAST_ERROR, float(errors_C[label]))
+        i: size * max(MIN_ERROR, float(errors_C[label]))
         for i, (label, size) in enumerate(zip(labels, sizes, strict=True))
     }
     counts = dict.fromkeys(weights, 0)

@@ -1,4 +1,4 @@
-"""Active learning's two classic scores, which do not look at the true class."""
+"""Two scores of active learning that ignore the true class."""
 
 from __future__ import annotations
 
