@@ -46,7 +46,6 @@ ARMS = (
     before_training("no caption", prompting={"captioner": "none"}),
     before_training("strength 0.6", generation={"strength": 0.6}),
     before_training("strength 0.95", generation={"strength": 0.95}),
-    before_training("half of each batch", training={"synthetic_share_of_batch": 0.5}),
     before_training("soft labels", training={"synthetic_label_smoothing": 0.3}),
     two_rounds("two rounds, all", selection={"by": "uniform"}),
     two_rounds("two rounds, hard half", selection={"share": 0.5}),

@@ -65,7 +65,7 @@ def before_and_after(folder: Path, split: str) -> tuple[Evaluation, Evaluation]:
     stored_px = trainer.augmenter.stored_px
     pixels = Pixels.from_images(getattr(splits, split), stored_px)
     before = evaluate(classifier, pixels, split)
-    trainer.take_batchnorm_from(Pixels.from_images(splits.train, stored_px))
+    trainer.recompute_batchnorm(Pixels.from_images(splits.train, stored_px))
     return before, evaluate(classifier, pixels, split)
 
 

@@ -1,10 +1,10 @@
-"""Fine-tune a network from ImageNet weights on real photographs, beside starting from nothing.
+"""Fine-tune a network from ImageNet weights on real photographs, against training from scratch.
 
     python measure.py --model mobilenet-v2 --runs runs/finetune --to PAGE.md [--check FILE]
 
 Runs `gendataagent run` once for each row of RUNS and seed, without the agent, on one thread, and
-writes a page of what came out. A run that is there already is read, not made again. `--check` is
-what mobilenet_from_package.py printed, to be shown on the page.
+writes a page with the results. A finished run is read, not repeated. `--check` names a file with
+the output of mobilenet_from_package.py, which is added to the page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHARED = {
     "training.epochs": "5",
     "training.batch_size": "32",
     "training.augmentation": "pad-crop",
-    # in five epochs the default's three drops come too soon to learn anything at the first rate
+    # the default's three drops are too early in five epochs
     "training.decay_milestones": "[0.6,0.8]",
     "training.evaluate_every_epochs": "5",
 }
@@ -163,7 +163,7 @@ def _line(row: Row, runs: list[RunResult]) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="fine-tuning beside starting from nothing")
+    parser = argparse.ArgumentParser(description="fine-tuning against training from scratch")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)

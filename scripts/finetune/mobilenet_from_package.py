@@ -4,7 +4,7 @@
     python mobilenet_from_package.py --weights mobilenet_v2-b0353104.pth --to mobilenet-v2 \\
         [--names DIR] [--images FILE...] [--reference]
 
-`--images` are photographs to recognise, printed with the five likeliest of ImageNet's classes;
+`--images` are photographs to recognise, printed with the five most likely ImageNet classes;
 their names come from imagenet_synsets.txt and imagenet_synset_to_lemma.txt in DIR (timm's wheel has
 both in timm/data/_info). `--reference` compares the logits with torchvision's own MobileNetV2.
 The weights are read as tensors only and written as safetensors; they belong to torchvision (BSD-3).
@@ -36,7 +36,7 @@ TOLERANCE = 1e-4  # of logits that go from about -8 to 20
 LIBRARY = library.Library("torchvision", "FRAGMENT")  # undone when it is collected
 BLOCKS = 17  # inverted residuals, the first without expansion
 
-# Where transformers' port departs from torchvision unless told: TensorFlow's padding, BatchNorm's
+# Where transformers' port differs from torchvision by default: TensorFlow's padding, BatchNorm's
 # epsilon 1e-3, and a dropout of 0.8 in front of the head (TensorFlow's share that is KEPT).
 SETTINGS = {"tf_padding": False, "layer_norm_eps": 1e-5, "classifier_dropout_prob": 0.2}
 PREPROCESSOR = {
@@ -50,7 +50,7 @@ PREPROCESSOR = {
 
 def main() -> None:
     arguments = _parse()
-    # First of all: transformers imports torchvision too where it is installed.
+    # First, because transformers imports torchvision too where it is installed.
     models = _import_torchvision() if arguments.reference else None
     digest = file_sha256(arguments.weights)
     print(
@@ -83,7 +83,7 @@ def convert(theirs: Mapping[str, Tensor], folder: Path) -> None:
     ours = {mine: theirs[name] for name, mine in renamed()}
     if left := sorted(set(theirs) - {name for name, _ in renamed()}):
         raise SystemExit(f"these tensors have no place: {left[:5]}")
-    model.load_state_dict(ours)  # strict: every tensor has to be there, in its shape
+    model.load_state_dict(ours)  # strict: every tensor in its shape
     model.save_pretrained(folder)
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
 
@@ -124,10 +124,10 @@ def largest_difference(reference: nn.Module, classifier: Classifier) -> float:
 
 
 def _import_torchvision() -> Any:
-    """Return torchvision.models, also where torchvision's compiled part does not load.
+    """Return torchvision.models even if torchvision's compiled part does not load.
 
-    The wheel of PyPI is linked against CUDA. Beside a CPU torch its operators are not there, and
-    the import stops at registering shapes for two of them, which MobileNet never calls.
+    The wheel of PyPI is linked against CUDA. With a CPU build of torch its operators are missing,
+    and the import fails when it registers shapes for two of them, which MobileNet never calls.
     """
     try:
         return importlib.import_module("torchvision.models")
@@ -140,7 +140,7 @@ def _import_torchvision() -> Any:
 
 
 def recognise(classifier: Classifier, path: Path) -> list[tuple[int, float]]:
-    """Return class and probability of the five likeliest classes of a photograph."""
+    """Return class and probability of the five most likely classes of a photograph."""
     image_3SS = square_tensor(Image.open(path).convert("RGB"), RESIZE_PX)
     images_B3SS = centre_crop(image_3SS[None], CROP_PX).float() / 255
     with classifier.inference(), torch.no_grad():

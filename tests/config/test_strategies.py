@@ -101,7 +101,7 @@ def test_the_papers_method_switches_off_ideas_that_are_not_in_it() -> None:
             "agent": {"pool": "accumulate", "rounds_within": 0.5, "guard": True},
             "adaptive": {"enabled": True},
             "training": {"batchnorm_from_real": True, "synthetic_weight": 0.5,
-                         "synthetic_label_smoothing": 0.2, "synthetic_share_of_batch": 0.5},
+                         "synthetic_label_smoothing": 0.2},
             "selection": {"per_class": True, "budget_by": "training-error", "skip_hardest": 0.1},
             "filter": {"keep": "low"},
         }

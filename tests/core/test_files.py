@@ -161,3 +161,20 @@ def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
     content = os.urandom((1 << 20) + 17)
     (tmp_path / "file").write_bytes(content)
     assert files.file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "parent" / "folder"
+    with files.atomic_folder(target) as aside:
+        (aside / "deeper").mkdir()
+        (aside / "deeper" / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "deeper" / "a").read_text() == "1"
+    with contextlib.suppress(KeyError), files.atomic_folder(target) as aside:
+        (aside / "b").write_text("2")
+        raise KeyError
+    assert [path.name for path in target.iterdir()] == ["deeper"]
+    with files.atomic_folder(target) as aside:
+        (aside / "c").write_text("3")
+    assert [path.name for path in target.iterdir()] == ["c"]
+    assert list(target.parent.iterdir()) == [target]

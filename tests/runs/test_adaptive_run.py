@@ -20,16 +20,19 @@ from gendataagent.agent.agent import Agent
 from gendataagent.agent.budget import generated_images
 from gendataagent.cli.shared import print_result
 from gendataagent.config import RunConfig
-from gendataagent.config.run_config_file import create_run_folder
+from gendataagent.config.run_config_file import create_run_folder, read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.core.progress import Stage
+from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import load_data
 from gendataagent.data.pixels import Pixels
 from gendataagent.runs.planning.counts import count_real, count_work
+from gendataagent.runs.reload import load_classifier
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run, run_until
 from gendataagent.training.classifier import Classifier
+from gendataagent.training.evaluation import evaluate
 from gendataagent.training.trainer import Trainer
 from tests.runs.test_resume import Interrupting, outcome
 from tests.small_world import settings_for
@@ -191,10 +194,9 @@ def outcome_of_training(path: Path) -> dict[str, Any]:
     rows = files.read_jsonl(path / "metrics.jsonl")
     for row in rows:
         del row["seconds"]
-    weights = [file.read_bytes() for file in (path / "classifier").iterdir()]
     return {
         "metrics": rows,
-        "weights": weights,
+        "weights": (path / "classifier" / "model.safetensors").read_bytes(),
         "test": files.read_json(path / "evaluation.json"),
     }
 
@@ -215,10 +217,16 @@ def test_the_run_ends_with_the_classifier_that_does_better_on_validation(
     assert result.guard is not None
     assert result.guard.chosen == chosen
     assert result.guard.baseline_top1 == baseline_top1
-    (weights,) = (out / "classifier").iterdir()
-    (baseline_weights,) = (out / "baseline" / "classifier").iterdir()
-    same = weights.read_bytes() == baseline_weights.read_bytes()
+    weights, baseline_weights = (
+        (path / "classifier" / "model.safetensors").read_bytes() for path in (out, out / "baseline")
+    )
+    same = weights == baseline_weights
     assert same is (chosen == "baseline")
+    config = read_run_config(RunFolder.open(out))
+    test = load_data(config.data, seed=config.seed).test
+    classifier = load_classifier(out)
+    measured = evaluate(classifier, Pixels.from_images(test, classifier.resize_px), "test")
+    assert measured == result.evaluations["test"]
     assert (files.read_json(out / "evaluation.json") == theirs) is same
     assert result.images_made == 36
     print_result(result)

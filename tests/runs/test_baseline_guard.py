@@ -202,7 +202,7 @@ def test_errors_about_missing_records_say_what_to_do(folder: RunFolder) -> None:
     inner.note(knows(3), 4)
     with pytest.raises(RunFolderError, match="covers 7 validation images"):
         guard_of(folder).check(knows(3), 4)
-    with pytest.raises(RunFolderError, match="no final weights"):
-        guard_of(folder).baseline_weights()
+    with pytest.raises(RunFolderError, match="has no classifier"):
+        guard_of(folder).take_baseline_classifier()
     with pytest.raises(DataError, match="validation_share"):
         BaselineGuard(folder, CONFIG, make_images(0))

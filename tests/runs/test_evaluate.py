@@ -1,4 +1,4 @@
-"""A finished run's classifier on images made worse, through Python and as a user types it."""
+"""A finished run's classifier on corrupted images, in Python and on the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BOTH = ("gaussian_blur", "speckle_noise")
 
 @pytest.fixture(scope="module")
 def photos(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of this module's own, that may be moved away and back."""
+    """Photographs that tests of this module may move away and back."""
     place = tmp_path_factory.mktemp("evaluate") / "photos"
     shutil.copytree(photo_folder, place)
     return place
@@ -67,12 +67,12 @@ def finished(
 
 @pytest.fixture
 def a_copy(finished: Path, tmp_path: Path) -> Path:
-    """The run once more, to write to."""
+    """A copy of the run to write to."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 class Counting(SilentProgress):
-    """Remembers what was announced and what was done."""
+    """Records stages and the progress of each."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, int | None]] = []
@@ -95,7 +95,7 @@ class CountedStage:
         done[self._name] = done.get(self._name, 0) + amount
 
 
-def test_clean_is_what_the_run_measured_and_corrupted_what_one_measures_by_hand(
+def test_clean_repeats_the_run_and_corrupted_equals_measuring_by_hand(
     a_copy: Path,
 ) -> None:
     progress = Counting()
@@ -119,7 +119,7 @@ def test_clean_is_what_the_run_measured_and_corrupted_what_one_measures_by_hand(
     assert progress.done["decode"] == 12
 
 
-def test_it_is_written_down_without_the_confusion_matrices(a_copy: Path) -> None:
+def test_the_report_is_saved_without_confusion_matrices(a_copy: Path) -> None:
     robustness = evaluate_corrupted(a_copy, ["speckle_noise"], [2])
     written = json.loads((a_copy / ROBUSTNESS_FILE).read_text())
     assert written == robustness.to_json()
@@ -132,7 +132,7 @@ def test_it_is_written_down_without_the_confusion_matrices(a_copy: Path) -> None
     assert "confusion" not in row
 
 
-def test_images_that_moved_are_found_by_data(a_copy: Path, photos: Path, tmp_path: Path) -> None:
+def test_images_that_moved_are_found_with_data(a_copy: Path, photos: Path, tmp_path: Path) -> None:
     here = evaluate_corrupted(a_copy, ["gaussian_blur"], [3])
     elsewhere = tmp_path / "elsewhere"
     photos.rename(elsewhere)
@@ -146,7 +146,7 @@ def test_images_that_moved_are_found_by_data(a_copy: Path, photos: Path, tmp_pat
     assert files.read_json(a_copy / ROBUSTNESS_FILE)["images_from"] == str(elsewhere)
 
 
-def test_other_images_are_taken_whole_and_not_written_down(
+def test_all_other_images_are_used_and_nothing_is_saved(
     a_copy: Path, photos: Path, tmp_path: Path
 ) -> None:
     others = Path(shutil.copytree(photos, tmp_path / "others"))
@@ -173,17 +173,15 @@ def test_a_run_that_is_not_finished_is_refused(a_copy: Path) -> None:
         evaluate_corrupted(a_copy)
 
 
-def test_labels_follow_the_names_of_the_classes(
-    finished: Path, photos: Path, tmp_path: Path
-) -> None:
-    """Two of three classes are numbered otherwise than in the run."""
+def test_labels_are_matched_by_class_name(finished: Path, photos: Path, tmp_path: Path) -> None:
+    """Two of three classes have other labels than in the run."""
     for name in ("dög mit Leerzeichen", "ship"):
         shutil.copytree(photos / "test" / name, tmp_path / "some" / name)
     confusion = evaluate_on(finished, str(tmp_path / "some")).confusion
     assert [sum(row) for row in confusion] == [0, 4, 4]
 
 
-def test_the_table_as_a_user_sees_it(
+def test_the_printed_table(
     a_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = _type(
@@ -204,7 +202,7 @@ def test_the_table_as_a_user_sees_it(
     assert str(a_copy / ROBUSTNESS_FILE) in printed.out
 
 
-def test_other_images_as_a_user_types_it(
+def test_other_images_on_the_command_line(
     a_copy: Path,
     photos: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -221,19 +219,22 @@ def test_other_images_as_a_user_types_it(
     assert _type(monkeypatch, "evaluate", str(a_copy), *arguments) == 0
     printed = capsys.readouterr().out
     assert f"12 images of all splits, read from {photos / 'test'}" in printed
-    assert "not written down" in printed
+    assert "not saved" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--corruptions", "fog"), "there are: gaussian_blur, speckle_noise"),
-        (("--corruptions", "gaussian_blur", "--severity", "1-6"), "goes from 1 to 5; got '1-6'"),
+        (
+            ("--corruptions", "fog"),
+            "'fog'; there are: gaussian_blur, speckle_noise",
+        ),
+        (("--corruptions", "gaussian_blur", "--severity", "1-6"), "must be from 1 to 5; got '1-6'"),
         (("--corruptions", ","), "at least one corruption"),
-        (("--severity", "1"), "--severity is for --corruptions"),
+        (("--severity", "1"), "--severity needs --corruptions"),
     ],
 )
-def test_what_is_unknown_is_said_with_what_there_is(
+def test_unknown_values_are_named_with_the_allowed_ones(
     finished: Path,
     arguments: tuple[str, ...],
     said: str,
@@ -248,17 +249,17 @@ def test_what_is_unknown_is_said_with_what_there_is(
     ("text", "severities"),
     [("1-5", [1, 2, 3, 4, 5]), ("3", [3]), ("1,3", [1, 3]), (" 5, 1 - 2 ,2", [1, 2, 5])],
 )
-def test_severities_are_read(text: str, severities: list[int]) -> None:
+def test_severities_are_parsed(text: str, severities: list[int]) -> None:
     assert parse_severities(text) == severities
 
 
 @pytest.mark.parametrize("text", ["", "0", "6", "1-", "-1", "a", "3-1", "1;2", "1-9", "²"])
-def test_severities_that_are_none_are_refused(text: str) -> None:
+def test_invalid_severities_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--severity"):
         parse_severities(text)
 
 
-def test_classes_are_matched_by_name_then_by_how_the_name_reads() -> None:
+def test_classes_are_matched_by_name_then_by_its_readable_form() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     names = ("Apple pie", "a_b", "a b", "Zürich")
     classifier = Classifier.wrap(network, class_names=names, size_px=2)

@@ -67,7 +67,7 @@ def outcome(path: Path) -> dict[str, Any]:
             p.parent.name: files.read_jsonl(p)
             for p in sorted((path / "rounds").glob("*/judged.jsonl"))
         },
-        "weights": [p.read_bytes() for p in (path / "classifier").iterdir()],
+        "classifier": {p.name: p.read_bytes() for p in (path / "classifier").iterdir()},
     }
 
 

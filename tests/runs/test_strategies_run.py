@@ -14,8 +14,8 @@ from gendataagent.agent.pool import Pool
 from gendataagent.config import RunConfig
 from gendataagent.config.strategies import apply
 from gendataagent.core import files
-from gendataagent.core.checkpoints import list_weights, load_weights
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.runs.reload import load_classifier
 from gendataagent.runs.run import run
 
 pytestmark = pytest.mark.integration
@@ -67,9 +67,7 @@ def test_batch_normalisation_from_real_images_is_what_the_run_keeps_and_measures
     plain = apply(small_config, "only-real")
     mended = replace(plain, training=replace(plain.training, batchnorm_from_real=True))
     results = [run(config, tmp_path / name) for config, name in ((plain, "a"), (mended, "b"))]
-    one, other = (
-        load_weights(list_weights(tmp_path / name / "classifier")[-1][1]) for name in "ab"
-    )
+    one, other = (load_classifier(tmp_path / name).module.state_dict() for name in "ab")
     changed = {name.rpartition(".")[2] for name in one if not torch.equal(one[name], other[name])}
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
     losses = [result.evaluations["validation"].loss for result in results]

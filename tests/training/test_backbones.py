@@ -121,7 +121,7 @@ def test_colour_statistics_come_from_the_preprocessor(tmp_path: Path) -> None:
     assert (loaded.mean, loaded.std) == ((0, 0, 0), (1, 1, 1))
 
 
-def test_a_size_the_model_was_not_made_for_is_refused(tmp_path: Path) -> None:
+def test_a_size_the_model_does_not_support_is_refused(tmp_path: Path) -> None:
     save_vit(tmp_path)
     with pytest.raises(ModelError, match=r"cannot take images of 24 px.*classifier\.size_px"):
         tiny(model=str(tmp_path), size_px=24)
@@ -191,7 +191,7 @@ def test_a_hub_id_without_a_network_is_explained(
         look(config)
 
 
-def test_nothing_is_wrong_with_what_needs_no_files() -> None:
+def test_models_without_files_pass_the_check() -> None:
     check_model(ClassifierConfig())
     check_model(ClassifierConfig(model="tiny-resnet"))
 
@@ -382,7 +382,7 @@ def test_colours_are_those_the_preprocessor_makes(tmp_path: Path, settings: dict
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_network_that_wants_blue_first_sees_what_it_saw(tmp_path: Path) -> None:
+def test_a_network_trained_on_bgr_gets_bgr(tmp_path: Path) -> None:
     from transformers import MobileViTConfig, MobileViTForImageClassification
 
     model = MobileViTForImageClassification(
@@ -406,7 +406,7 @@ def test_a_network_that_wants_blue_first_sees_what_it_saw(tmp_path: Path) -> Non
     assert not torch.allclose(own(images), saved(images), atol=1e-3)
 
 
-def test_batchnorm_does_not_forget_all_but_the_last_batch(tmp_path: Path) -> None:
+def test_batchnorm_of_mobilenet_has_torch_s_momentum(tmp_path: Path) -> None:
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
     model = MobileNetV2ForImageClassification(MobileNetV2Config(depth_multiplier=0.25))
@@ -416,7 +416,7 @@ def test_batchnorm_does_not_forget_all_but_the_last_batch(tmp_path: Path) -> Non
     assert {norm.momentum for norm in norms} == {0.1}
 
 
-def test_code_that_comes_with_a_model_runs_only_when_the_user_says_so(tmp_path: Path) -> None:
+def test_code_of_a_model_runs_only_with_trust_remote_code(tmp_path: Path) -> None:
     saved = save_vit(tmp_path).state_dict()
     (tmp_path / "own_code.py").write_text(OWN_CODE)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -462,6 +462,6 @@ def test_a_torchvision_that_breaks_timm_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     with pytest.raises(
-        ModelError, match=r"torchvision::nms does not exist.*torchvision is not the"
+        ModelError, match=r"torchvision::nms does not exist.*torchvision is not built for"
     ):
         tiny(model="timm:resnet50_clip.openai")

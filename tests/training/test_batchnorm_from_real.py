@@ -39,7 +39,7 @@ def test_the_statistics_are_those_of_the_real_images(make_pixels: MakePixels) ->
     trainer = trainer_of(module)
     trainer.fit_epoch(1, real)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    assert trainer.take_batchnorm_from(real)
+    assert trainer.recompute_batchnorm(real)
     after = module.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
@@ -54,7 +54,7 @@ def test_modes_are_left_as_found_and_dropout_stays_off(make_pixels: MakePixels) 
     module.train()
     module[2].eval()
     trainer = trainer_of(module)
-    trainer.take_batchnorm_from(make_pixels(16))
+    trainer.recompute_batchnorm(make_pixels(16))
     assert [layer.training for layer in module] == [True, True, False, True, True]
 
 
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_pixels: Mak
     found = []
     for seed in (0, 0, 1):
         trainer = trainer_of(network(), seed, config)
-        trainer.take_batchnorm_from(make_pixels(20))
+        trainer.recompute_batchnorm(make_pixels(20))
         found.append(trainer.classifier.module.state_dict()["2.running_mean"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -72,11 +72,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_pixels: Mak
 def test_without_batch_normalisation_nothing_changes(make_pixels: MakePixels) -> None:
     trainer = trainer_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
     before = {k: v.clone() for k, v in trainer.classifier.module.state_dict().items()}
-    assert not trainer.take_batchnorm_from(make_pixels(8))
+    assert not trainer.recompute_batchnorm(make_pixels(8))
     after = trainer.classifier.module.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_single_image_is_refused(make_pixels: MakePixels) -> None:
     with pytest.raises(DataError, match="at least 2 images, got 1"):
-        trainer_of(network()).take_batchnorm_from(make_pixels(1))
+        trainer_of(network()).recompute_batchnorm(make_pixels(1))

@@ -119,7 +119,7 @@ def test_bytes_and_floats_of_the_same_images_become_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_a_image_is_corrupted_alike_in_any_company(name: str) -> None:
+def test_the_corruption_of_an_image_does_not_depend_on_its_batch(name: str) -> None:
     images, ids = make_images(5, 16), names(5)
     together = corrupt(images, name, 3, ids=ids)
     order = torch.tensor([3, 0, 4])
@@ -152,11 +152,11 @@ def test_more_severe_is_further_away(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_no_images_stay_none(name: str) -> None:
+def test_an_empty_batch_stays_empty(name: str) -> None:
     assert corrupt(make_images(0, 32), name, 1, ids=[]).shape == (0, 3, 32, 32)
 
 
-def test_the_input_is_left_alone() -> None:
+def test_the_input_is_unchanged() -> None:
     images = make_images(1, 16)
     before = images.clone()
     for name in CORRUPTIONS:
@@ -176,17 +176,17 @@ def test_pixels_are_cropped_first_and_keep_ids_and_labels() -> None:
     assert torch.equal(noisy.batch([2]), whole[[2]])
 
 
-def test_everything_unknown_is_named_at_once() -> None:
-    with pytest.raises(ConfigError) as told:
+def test_all_unknown_values_are_named_in_one_error() -> None:
+    with pytest.raises(ConfigError) as raised:
         check(["fog", "gaussian_blur", "rain"], [0, 3, 6])
-    assert len(told.value.problems) == 4
-    assert "gaussian_blur, speckle_noise" in str(told.value)
-    assert "from 1 to 5, got 6" in str(told.value)
+    assert len(raised.value.problems) == 4
+    assert "gaussian_blur, speckle_noise" in str(raised.value)
+    assert "from 1 to 5, got 6" in str(raised.value)
     with pytest.raises(ConfigError, match="at least one corruption"):
         check([], [1])
     with pytest.raises(ConfigError, match="at least one severity"):
         check(["gaussian_blur"], [])
-    with pytest.raises(ConfigError, match="no corruption is called 'fog'"):
+    with pytest.raises(ConfigError, match="unknown corruption 'fog'"):
         corrupt(make_images(1, 8), "fog", 1, ids=["p"])
     with pytest.raises(ConfigError, match="need as many ids"):
         corrupt(make_images(2, 8), "gaussian_blur", 1, ids=["p"])

@@ -19,7 +19,7 @@ NAMES = ("ant", "bee", "cat")
 
 
 class FromTable(nn.Module):
-    """Gives, for a image of value v, the logits of row v of a table."""
+    """Gives, for an image of value v, the logits of row v of a table."""
 
     def __init__(self, logits_VC: Tensor) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_a_class_without_images_is_left_out() -> None:
     assert (result.worst_class, result.worst_case_disparity) == ("bee", 0.0)
 
 
-def test_disparity_is_0_when_nothing_is_right() -> None:
+def test_disparity_is_0_when_no_prediction_is_right() -> None:
     assert worst_case_disparity({"a": 0.0, "b": 0.0}) == 0.0
     assert worst_case_disparity({"a": 0.5, "b": 0.5}) == 1.0
 
@@ -96,7 +96,7 @@ def test_not_finite_logits_are_named() -> None:
         evaluate(classifier, pixels, "test")
 
 
-def test_an_empty_split_and_a_strange_label_are_refused() -> None:
+def test_an_empty_split_and_an_unknown_label_are_refused() -> None:
     classifier, pixels = case([[0.7, 0.2, 0.1]], [3])
     with pytest.raises(DataError, match="x0 has label 3"):
         evaluate(classifier, pixels, "test")

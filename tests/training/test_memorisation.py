@@ -36,7 +36,7 @@ def pixels_of(images: Tensor, prefix: str, labels: Tensor | None = None) -> Pixe
 TRAIN, HELD_OUT = noise(200, 0), noise(200, 1)
 
 
-def test_strangers_are_as_near_to_either(classifier: Classifier) -> None:
+def test_unrelated_images_are_as_near_to_either(classifier: Classifier) -> None:
     found = memorisation(
         classifier,
         pixels_of(noise(600, 2), "s"),
@@ -107,7 +107,7 @@ def test_images_as_near_to_either_count_half(classifier: Classifier) -> None:
     assert found.to_json()["ratio"] == 0.5
 
 
-def test_what_cannot_be_measured_is_refused(classifier: Classifier) -> None:
+def test_invalid_input_is_refused(classifier: Classifier) -> None:
     train, held_out = pixels_of(TRAIN, "t"), pixels_of(HELD_OUT[:9], "h", torch.ones(9).long())
     some = pixels_of(noise(3, 8), "s")
     with pytest.raises(DataError, match="3 images and 2 sources"):

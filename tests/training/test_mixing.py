@@ -37,7 +37,7 @@ def test_mixup_blends_whole_images() -> None:
         torch.testing.assert_close(found, expected[:, None, None, None].expand_as(found))
 
 
-def test_cutmix_pastes_one_box_of_the_share_it_tells() -> None:
+def test_cutmix_pastes_one_box_of_the_reported_share() -> None:
     shares = []
     for mixed in steps(mixer("cutmix")):
         own = torch.arange(8.0)[:, None, None, None]
@@ -64,7 +64,7 @@ def test_labels_are_divided_like_the_images(mix: str) -> None:
     for mixed in steps(mixer(mix), 30):
         divided = mixed.divide(targets)
         torch.testing.assert_close(divided.sum(dim=1), torch.ones(8))
-        # value of a image = its number, so its mean must be that of the soft label
+        # value of an image = its number, so its mean must be that of the soft label
         means = mixed.images_B3SS.mean(dim=(1, 2, 3))
         torch.testing.assert_close(divided @ torch.arange(8.0), means, rtol=1e-4, atol=1e-4)
 
@@ -97,7 +97,7 @@ def test_alpha_says_how_even_the_blend_is() -> None:
     assert middling(0.2) < 90 < 130 < middling(1.0) < 190 < 330 < middling(8.0)
 
 
-def test_the_images_given_stay_as_they_are() -> None:
+def test_the_input_is_unchanged() -> None:
     for mix in ("mixup", "cutmix"):
         images = constant_images(8)
         mixer(mix)(images)

@@ -1,6 +1,6 @@
 """Networks of timm, where it is installed: `pip install 'gendataagent[timm]'`.
 
-The weights lie where the hub's library would have put them.
+The weights are where the hub's library would have put them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gendataagent.config import ClassifierConfig
 from gendataagent.core.errors import ModelError
+from gendataagent.data.pixels import Pixels
 from gendataagent.training.backbones import build_classifier, check_model
 from gendataagent.training.classifier import Classifier
+from gendataagent.training.saving import read_classifier, save_classifier
 
 timm: Any = pytest.importorskip("timm")
 
@@ -84,7 +87,7 @@ def test_weights_without_a_part_of_the_network_are_refused(hub: Path) -> None:
         build(model=VIT)
 
 
-def test_a_name_that_timm_does_not_know_is_said_with_those_like_it(hub: Path) -> None:
+def test_an_unknown_name_is_reported_with_similar_ones(hub: Path) -> None:
     for name in ("timm:resnet50_clap", "timm:resnet50_clip.nope"):
         with pytest.raises(ModelError, match=r"has no resnet50_cl.*resnet50_clip\.openai"):
             check_model(ClassifierConfig(model=name))
@@ -94,3 +97,23 @@ def test_without_weights_and_network_the_download_is_named(hub: Path) -> None:
     for look in (check_model, lambda config: build_classifier(config, NAMES, seed=0)):
         with pytest.raises(ModelError, match=r"hf download timm/resnet50_clip\.openai"):
             look(ClassifierConfig(model=RN50))
+
+
+@pytest.mark.parametrize("settings", [{"model": RN50}, {"model": VIT, "size_px": 96}])
+def test_a_saved_network_loads_with_transformers(tmp_path: Path, settings: dict[str, Any]) -> None:
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    classifier = build(pretrained=False, **settings)
+    save_classifier(classifier, tmp_path / "saved", resize_px=classifier.size_px)
+    image = Image.effect_noise((300, 300), 60).convert("RGB")
+    pixels = Pixels.from_pil([image], [0], ids=["x"], size_px=classifier.size_px)
+    ours = classifier.predict_logits(pixels)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "saved")
+    assert model.config.id2label == dict(enumerate(NAMES))
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "saved", backend="pil")
+    with torch.no_grad():
+        theirs = model(**processor(image, return_tensors="pt")).logits
+    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
+    again = read_classifier(tmp_path / "saved")
+    assert (again.class_names, again.size_px) == (NAMES, classifier.size_px)
+    torch.testing.assert_close(again.predict_logits(pixels), ours)

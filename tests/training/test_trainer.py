@@ -114,7 +114,7 @@ def test_resuming_the_bundled_classifier_is_equal_to_the_bit(make_pixels: MakePi
     assert equal_states(through, resumed)
 
 
-def test_another_seed_trains_otherwise(network: Network, make_pixels: MakePixels) -> None:
+def test_another_seed_gives_another_result(network: Network, make_pixels: MakePixels) -> None:
     first, second = (Trainer(new_classifier(network), QUICK, seed=seed) for seed in (0, 1))
     for trainer in (first, second):
         trainer.fit_epoch(1, make_pixels(20))
@@ -130,7 +130,7 @@ def test_it_learns(network: Network, make_pixels: MakePixels) -> None:
     assert before < 0.7 < 0.95 < after
 
 
-def test_metrics_say_what_was_done(network: Network, make_pixels: MakePixels) -> None:
+def test_metrics_describe_the_epoch(network: Network, make_pixels: MakePixels) -> None:
     trainer = Trainer(new_classifier(network), QUICK, seed=0)
     steps: list[tuple[int, int]] = []
     metrics = trainer.fit_epoch(
@@ -268,7 +268,7 @@ def test_a_diverged_loss_says_where_and_what_to_try(
         Trainer(new_classifier(network), config, seed=0).fit_epoch(1, make_pixels(40))
 
 
-def test_every_epoch_sees_the_images_changed_in_another_way() -> None:
+def test_every_epoch_augments_differently() -> None:
     config = TrainingConfig(epochs=4, batch_size=6)
     grey = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)  # all alike, so order does not matter
     pixels = Pixels(grey.__getitem__, [0] * 6, ids=[*"abcdef"], size_px=8)
@@ -287,9 +287,7 @@ def test_every_epoch_sees_the_images_changed_in_another_way() -> None:
     assert not torch.allclose(first, second, rtol=1e-2)
 
 
-def test_training_is_in_train_mode_however_it_finds_the_classifier(
-    network: Network, make_pixels: MakePixels
-) -> None:
+def test_training_always_runs_in_train_mode(network: Network, make_pixels: MakePixels) -> None:
     classifier = new_classifier(network)
     classifier.module.eval()
     Trainer(classifier, QUICK, seed=0).fit_epoch(1, make_pixels(16))

@@ -1,10 +1,9 @@
-"""Training with mixed batches, RandAugment, soft labels, synthetic images alone or by share."""
+"""Training with mixed batches, RandAugment, soft labels, synthetic images alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "cutmix": {"mix": "cutmix", "mix_probability": 0.5},
     "randaugment": {"randaugment_operations": 2},
     "soft labels": {"synthetic_label_smoothing": 0.3},
-    "share of a batch": {"synthetic_share_of_batch": 0.25},
     "synthetic alone": {"real_images": False},
     "all of it": {"mix": "cutmix", "randaugment_operations": 1, "synthetic_weight": 0.5,
-                  "synthetic_label_smoothing": 0.3, "synthetic_share_of_batch": 0.5},
+                  "synthetic_label_smoothing": 0.3},
 }  # fmt: skip
 
 
@@ -89,7 +87,7 @@ def test_resumed_training_is_equal_to_the_bit(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_trains_otherwise_than_the_plain_way_and_learns(
+def test_every_kind_differs_from_plain_training_and_learns(
     kind: str, network: Network, make_pixels: MakePixels
 ) -> None:
     plain, other = trainer_of(network(0)), trainer_of(network(0), **KINDS[kind])
@@ -130,7 +128,7 @@ def test_the_loss_of_a_mixed_batch_is_divided_between_both_classes(
     torch.testing.assert_close(found, gradient, atol=2e-2, rtol=2e-2)
 
 
-def test_soft_labels_follow_weight_and_strength_and_spare_the_real_ones(
+def test_soft_labels_depend_on_weight_and_strength_and_leave_real_images_alone(
     make_pixels: MakePixels,
 ) -> None:
     trainer = trainer_of(
@@ -147,31 +145,6 @@ def test_soft_labels_follow_weight_and_strength_and_spare_the_real_ones(
     torch.testing.assert_close(one_for_all, 0.5 * (0.7 * torch.eye(3) + 0.1))
     with pytest.raises(DataError, match="2 strengths but 3 synthetic"):
         trainer._targets(joined, is_synthetic, [0.5, 0.5])
-
-
-@pytest.mark.parametrize("steps_per_epoch", [0, 5])
-def test_a_share_of_each_batch_is_synthetic(
-    steps_per_epoch: int, network: Network, make_pixels: MakePixels
-) -> None:
-    real, synthetic = Recorder(make_pixels(24)), Recorder(make_pixels(5, seed=1))
-    trainer = trainer_of(network(0), synthetic_share_of_batch=0.25, steps_per_epoch=steps_per_epoch)
-    metrics = trainer.fit_epoch(1, real.pixels, synthetic.pixels)
-    assert metrics.optimizer_steps == (steps_per_epoch or 4)  # 29 images in batches of 8
-    assert {len(batch) for batch in real.batches} == {6}
-    assert {len(batch) for batch in synthetic.batches} == {2}
-    # each kind goes through endless reshuffled passes of its own
-    assert len(set(list(chain(*synthetic.batches))[:5])) == 5
-    assert len(set(list(chain(*real.batches))[:24])) == min(24, 6 * metrics.optimizer_steps)
-
-
-def test_without_synthetic_images_a_share_of_them_changes_nothing(
-    network: Network, make_pixels: MakePixels
-) -> None:
-    plain, shared = trainer_of(network(0)), trainer_of(network(0), synthetic_share_of_batch=0.5)
-    for trainer in (plain, shared):
-        trainer.fit_epoch(1, make_pixels(20))
-    one, two = states(plain), states(shared)
-    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_synthetic_images_alone_are_trained_on_when_asked_for(

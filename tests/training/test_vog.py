@@ -12,7 +12,7 @@ from gendataagent.training import vog
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.vog import true_class_input_gradients, variance_of_gradients
 
-Checkpoints = list[dict[str, Tensor]]
+Snapshots = list[dict[str, Tensor]]
 
 
 def changed(state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -26,9 +26,9 @@ def changed(state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def checkpoints(
+def snapshots(
     classifier: Classifier, snapshot: Callable[[Classifier], dict[str, Tensor]]
-) -> Checkpoints:
+) -> Snapshots:
     return [changed(snapshot(classifier), seed) for seed in range(3)]
 
 
@@ -55,11 +55,11 @@ def one_by_one(classifier: Classifier, state: dict[str, Tensor], pixels: Pixels)
 
 
 def test_one_backward_equals_a_loop_over_images(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
     images = pixels.batch(torch.arange(len(pixels))).float() / 255
-    batched = true_class_input_gradients(classifier, images, pixels.labels, weights=checkpoints[0])
-    expected = one_by_one(classifier, checkpoints[0], pixels)
+    batched = true_class_input_gradients(classifier, images, pixels.labels, weights=snapshots[0])
+    expected = one_by_one(classifier, snapshots[0], pixels)
     torch.testing.assert_close(batched, expected, atol=1e-7, rtol=1e-5)
 
 
@@ -75,14 +75,14 @@ def test_train_mode_would_give_other_gradients(classifier: Classifier, pixels: P
 @pytest.mark.parametrize("at_a_time", [1000, 4])
 def test_vog_equals_the_two_pass_formula(
     classifier: Classifier,
-    checkpoints: Checkpoints,
+    snapshots: Snapshots,
     pixels: Pixels,
     at_a_time: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vog, "ACCUMULATOR_BYTES", at_a_time * 2 * 4 * 8 * 8)
-    scores = variance_of_gradients(classifier, iter(checkpoints), pixels, batch_size=3)
-    S_KNHW = torch.stack([one_by_one(classifier, state, pixels) for state in checkpoints]).double()
+    scores = variance_of_gradients(classifier, iter(snapshots), pixels, batch_size=3)
+    S_KNHW = torch.stack([one_by_one(classifier, state, pixels) for state in snapshots]).double()
     mu_NHW = S_KNHW.mean(dim=0)
     V_NHW = ((S_KNHW - mu_NHW) ** 2).mean(dim=0).sqrt()
     torch.testing.assert_close(scores.double(), V_NHW.mean(dim=(1, 2)), atol=1e-8, rtol=1e-4)
@@ -90,32 +90,32 @@ def test_vog_equals_the_two_pass_formula(
     assert scores.min() > 0
 
 
-def test_equal_checkpoints_give_0(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+def test_equal_snapshots_give_0(
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
-    scores = variance_of_gradients(classifier, [checkpoints[1]] * 3, pixels)
+    scores = variance_of_gradients(classifier, [snapshots[1]] * 3, pixels)
     assert scores.abs().max() < 1e-7
 
 
 def test_class_normalisation_centres_each_class_and_keeps_its_ranks(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
-    plain = variance_of_gradients(classifier, checkpoints, pixels)
-    z = variance_of_gradients(classifier, checkpoints, pixels, class_normalised=True)
+    plain = variance_of_gradients(classifier, snapshots, pixels)
+    z = variance_of_gradients(classifier, snapshots, pixels, class_normalised=True)
     for label in range(3):
         here = pixels.labels == label
         assert abs(z[here].mean()) < 1e-5
         assert z[here].std(correction=0) == pytest.approx(1, abs=1e-4)
         assert z[here].argsort().tolist() == plain[here].argsort().tolist()
     alone = Pixels(pixels.batch, pixels.labels[:1], ids=pixels.ids[:1], size_px=8)
-    assert variance_of_gradients(
-        classifier, checkpoints, alone, class_normalised=True
-    ).tolist() == [0.0]
+    assert variance_of_gradients(classifier, snapshots, alone, class_normalised=True).tolist() == [
+        0.0
+    ]
 
 
 def test_the_classifier_is_left_as_found(
     classifier: Classifier,
-    checkpoints: Checkpoints,
+    snapshots: Snapshots,
     pixels: Pixels,
     snapshot: Callable[[Classifier], dict[str, Tensor]],
 ) -> None:
@@ -127,7 +127,7 @@ def test_the_classifier_is_left_as_found(
     before = snapshot(classifier)
     modes = [part.training for part in module.modules()]
     frozen = [parameter.requires_grad for parameter in module.parameters()]
-    variance_of_gradients(classifier, checkpoints, pixels)
+    variance_of_gradients(classifier, snapshots, pixels)
     after = module.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert [part.training for part in module.modules()] == modes
@@ -135,40 +135,40 @@ def test_the_classifier_is_left_as_found(
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_the_checkpoints_themselves_do_not_change(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+def test_the_snapshots_themselves_do_not_change(
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
-    copies = [{name: value.clone() for name, value in state.items()} for state in checkpoints]
-    variance_of_gradients(classifier, checkpoints, pixels)
-    for state, copy in zip(checkpoints, copies, strict=True):
+    copies = [{name: value.clone() for name, value in state.items()} for state in snapshots]
+    variance_of_gradients(classifier, snapshots, pixels)
+    for state, copy in zip(snapshots, copies, strict=True):
         assert all(torch.equal(state[name], copy[name]) for name in copy)
 
 
 def test_it_works_inside_no_grad(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
     with torch.no_grad():
-        assert variance_of_gradients(classifier, checkpoints, pixels).min() > 0
+        assert variance_of_gradients(classifier, snapshots, pixels).min() > 0
 
 
 def test_not_finite_scores_name_the_images(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
-    checkpoints[1]["0.weight"] = torch.full_like(checkpoints[1]["0.weight"], float("nan"))
+    snapshots[1]["0.weight"] = torch.full_like(snapshots[1]["0.weight"], float("nan"))
     with pytest.raises(ScoreError, match=r"11 of 11 images \(p0, p1, .* and 6 more\)"):
-        variance_of_gradients(classifier, checkpoints, pixels)
+        variance_of_gradients(classifier, snapshots, pixels)
 
 
-def test_too_few_or_foreign_checkpoints_are_refused(
-    classifier: Classifier, checkpoints: Checkpoints, pixels: Pixels
+def test_too_few_or_foreign_snapshots_are_refused(
+    classifier: Classifier, snapshots: Snapshots, pixels: Pixels
 ) -> None:
-    with pytest.raises(ValueError, match="at least 2 checkpoints, got 1"):
-        variance_of_gradients(classifier, checkpoints[:1], pixels)
-    del checkpoints[0]["0.weight"]
+    with pytest.raises(ValueError, match="at least 2 snapshots, got 1"):
+        variance_of_gradients(classifier, snapshots[:1], pixels)
+    del snapshots[0]["0.weight"]
     with pytest.raises(ModelError, match="other weights"):
-        variance_of_gradients(classifier, checkpoints, pixels)
+        variance_of_gradients(classifier, snapshots, pixels)
 
 
-def test_no_images_give_no_scores(classifier: Classifier, checkpoints: Checkpoints) -> None:
+def test_no_images_give_no_scores(classifier: Classifier, snapshots: Snapshots) -> None:
     empty = Pixels(torch.empty((0, 3, 8, 8)).__getitem__, [], ids=[], size_px=8)
-    assert variance_of_gradients(classifier, checkpoints, empty).shape == (0,)
+    assert variance_of_gradients(classifier, snapshots, empty).shape == (0,)

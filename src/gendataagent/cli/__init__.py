@@ -13,11 +13,22 @@ import typer
 from rich.console import Console
 
 from gendataagent import __version__
-from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, run
+from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, predict, run
 from gendataagent.cli.shared import app
 from gendataagent.core.errors import ConfigError, GenDataAgentError
 
-__all__ = ["adapt", "app", "audit", "evaluate", "experiment", "inspect", "main", "plan", "run"]
+__all__ = [
+    "adapt",
+    "app",
+    "audit",
+    "evaluate",
+    "experiment",
+    "inspect",
+    "main",
+    "plan",
+    "predict",
+    "run",
+]
 
 STOPPED_BY_USER = 130  # what shells report for Ctrl-C
 

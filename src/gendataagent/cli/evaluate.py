@@ -1,4 +1,4 @@
-"""`gendataagent evaluate`: what a finished run's classifier does, here and on other images."""
+"""`gendataagent evaluate`: measures of a finished run's classifier, also on other images."""
 
 from __future__ import annotations
 
@@ -23,21 +23,19 @@ HIGHEST = 5
 @app.command()
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(help="folder of a finished run")],
-    data: Annotated[
-        str | None, typer.Option(help="other labelled images to measure the classifier on")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="other labelled images to evaluate on")] = None,
     corruptions: Annotated[
         str | None,
-        typer.Option(help="make the images worse first: gaussian_blur,speckle_noise"),
+        typer.Option(help="corrupt the images first: gaussian_blur,speckle_noise"),
     ] = None,
     severity: Annotated[
-        str | None, typer.Option(help="how much worse, such as 1-5 (the default), 3, or 1,3")
+        str | None, typer.Option(help="severities, such as 1-5 (the default), 3, or 1,3")
     ] = None,
 ) -> None:
-    """Print how a run's classifier does on its test split, or on other images.
+    """Evaluate a run's classifier on its test split, or on other images.
 
-    The test split was measured once, when the run ended; this prints what was written down then.
-    Only for --corruptions it is read again, to report on the finished classifier.
+    The test split was measured once, when the run ended; this prints those results. Only
+    --corruptions reads it again, to report on the finished classifier.
     """
     if corruptions is not None:
         named = [name.strip() for name in corruptions.split(",")]
@@ -46,7 +44,7 @@ def evaluate(
         _evaluate_corrupted(run_folder, names, severities, data)
         return
     if severity is not None:
-        raise ConfigError("--severity is for --corruptions gaussian_blur,speckle_noise; add it")
+        raise ConfigError("--severity needs --corruptions gaussian_blur,speckle_noise; add it")
     from gendataagent.runs.results import read_result
 
     result = read_result(run_folder)
@@ -79,7 +77,7 @@ def parse_severities(text: str) -> list[int]:
             raise ConfigError(f"--severity must be like 1-5, 3 or 1,3; got {text!r}")
         low, high = int(first), int(last)
         if not 1 <= low <= high <= HIGHEST:
-            raise ConfigError(f"--severity goes from 1 to {HIGHEST}; got {part.strip()!r}")
+            raise ConfigError(f"--severity must be from 1 to {HIGHEST}; got {part.strip()!r}")
         found.update(range(low, high + 1))
     return sorted(found)
 
@@ -97,7 +95,7 @@ def _evaluate_corrupted(
     own = robustness.clean.split == TEST
     console.print(
         f"{robustness.clean.images} images of {'the test split' if own else 'all splits'}, read "
-        f"from {robustness.images_from}; seen at {robustness.size_px} px, constants for "
+        f"from {robustness.images_from}; classified at {robustness.size_px} px, constants for "
         f"{robustness.table_px} px",
         markup=False,
         soft_wrap=True,
@@ -105,7 +103,7 @@ def _evaluate_corrupted(
     if own:
         console.print(f"written: {run_folder / ROBUSTNESS_FILE}", markup=False, soft_wrap=True)
     else:
-        console.print("not written down: these are not the run's test images", markup=False)
+        console.print("not saved: these are not the run's test images", markup=False)
 
 
 def _table(robustness: Robustness, severities: list[int]) -> Table:

@@ -53,7 +53,6 @@ _PLAIN_TRAINING = {
     "real_images": True,
     "synthetic_weight": 1.0,
     "synthetic_label_smoothing": 0.0,
-    "synthetic_share_of_batch": 0.0,
     "batchnorm_from_real": False,
 }
 _PLAIN_SELECTION = {"per_class": False, "budget_by": "size", "skip_hardest": 0.0}

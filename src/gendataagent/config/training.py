@@ -14,16 +14,16 @@ class ClassifierConfig:
 
     model: str = setting(
         AUTO,
-        "tiny-resnet (32 px, from scratch), a hub id or path of an image-classification model or "
-        "CLIP of transformers (a CLIP image encoder gets a new head), or timm:NAME; auto = "
+        "tiny-resnet (32 px, from scratch), a hub id or path of an image classifier or CLIP of "
+        "transformers (a CLIP image encoder gets a new head), or timm:NAME; auto = "
         "tiny-resnet for images up to 64 px or without a GPU, else microsoft/resnet-50",
         source="ResNet-50 [S]; CLIP ResNet-50, CLIP ViT [R]",
     )
     revision: str = setting("", "hub revision; empty = the newest")
-    pretrained: bool = setting(True, "start from the model's weights (no effect on tiny-resnet)")
+    pretrained: bool = setting(True, "start from the model's weights; no effect on tiny-resnet")
     size_px: int = setting(
         0,
-        "side of the square images it sees; 0 = 32 for tiny-resnet, else 224",
+        "side of its square input; 0 = the model's own, 32 for tiny-resnet, mostly 224",
         unit="px",
         source="224, CUB 448 [S]",
         at_least=0,
@@ -32,16 +32,16 @@ class ClassifierConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """How the classifier is fitted."""
+    """How the classifier is trained."""
 
     epochs: int = setting(200, "epochs over the training set", source="[S]", at_least=1)
     steps_per_epoch: int = setting(
         0,
-        "optimiser steps an epoch; 0 = one pass over real + kept images. A fixed number makes runs "
-        "with and without synthetic images equal in steps",
+        "optimiser steps per epoch; 0 = one pass over real and kept images. A fixed number gives "
+        "runs with and without synthetic images equally many steps",
         at_least=0,
     )
-    batch_size: int = setting(128, "images a step", source="128 x 8 GPUs [S]", at_least=2)
+    batch_size: int = setting(128, "images per step", source="128 x 8 GPUs [S]", at_least=2)
     learning_rate: float = setting(0.1, "peak learning rate of SGD", source="[S]", above=0)
     momentum: float = setting(0.9, "momentum of SGD", source="[C]", at_least=0, at_most=0.999)
     nesterov: bool = setting(True, "Nesterov momentum", source="[C]")
@@ -69,14 +69,14 @@ class TrainingConfig:
     )  # fmt: skip
     randaugment_operations: int = setting(
         0,
-        "RandAugment: operations drawn for each image after crop and flip; 0 = off",
+        "RandAugment: operations per image, after crop and flip; 0 = off",
         source="2 in RandAugment and torchvision [C]",
         at_least=0,
         at_most=8,
     )
     randaugment_magnitude: float = setting(
         9.0,
-        "strength of its operations on torchvision's scale of 0 to 30",
+        "RandAugment: strength of the operations, on torchvision's scale of 0 to 30",
         source="9 [C]",
         at_least=0,
         at_most=30,
@@ -89,46 +89,38 @@ class TrainingConfig:
     )
     mix_alpha: float = setting(
         1.0,
-        "the proportion is drawn once a step from Beta(this, this); 1 = evenly from 0 to 1",
+        "the proportion is drawn once per step from Beta(mix_alpha, mix_alpha); 1 = uniform",
         source="CutMix 1, MixUp 0.2 to 1 [C]",
         above=0,
         at_most=100,
     )
     mix_probability: float = setting(
         1.0,
-        "share of the steps that mix",
+        "share of the steps that mix images",
         source="CutMix's code: 0.5 on CIFAR, 1 on ImageNet [C]",
         above=0,
         at_most=1,
     )
     real_images: bool = setting(
         True,
-        "false = train on the synthetic images alone; the real ones then only serve as sources, "
-        "and agent.first_round_epoch must be 0",
+        "false = train on synthetic images alone; real ones are then only sources, and "
+        "agent.first_round_epoch must be 0",
     )
     synthetic_weight: float = setting(
         1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0
     )
     synthetic_label_smoothing: float = setting(
         0.0,
-        "label smoothing of a synthetic image: this * the strength it was made with goes to all "
-        "classes alike, since a freer image shows its class less surely; 0 = off",
+        "label smoothing of synthetic images, times the strength they were made with: the freer an "
+        "image, the less certain its class; 0 = off",
         source="none [S]",
-        at_least=0,
-        at_most=0.9,
-    )
-    synthetic_share_of_batch: float = setting(
-        0.0,
-        "share of each batch that is synthetic, however many images there are of either kind; 0 = "
-        "as they come in the plain concatenation",
-        source="plain concatenation [I]",
         at_least=0,
         at_most=0.9,
     )
     batchnorm_from_real: bool = setting(
         False,
-        "when training is over, take the statistics of batch normalisation from the real images "
-        "alone: synthetic ones have other colours and contrasts, and what is classified is real",
+        "after training, recompute the statistics of batch normalisation from real images alone: "
+        "synthetic ones have other colours and contrasts, and the images to classify are real",
         source="none [S]",
     )
     mixed_precision: str = setting(

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +42,45 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `path` when the block ends without an error.
+
+    What an interrupted attempt left beside `path` is removed.
+
+    Raises:
+        StorageError: the disk is full, the folder cannot be written...
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+            shutil.rmtree(leftover)
+        aside.mkdir()
+        yield aside
+        for inside in (*aside.rglob("*"), aside):
+            _sync(inside)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or fix the "
+            "permissions, then resume with --resume"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        sync_folder(path)
+        return
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@
     RUN/snapshots/             weights of the classifier for the VoG filter
     RUN/metrics.jsonl          one EpochMetrics per line
     RUN/timing.json            stage -> seconds
-    RUN/classifier/            final weights
+    RUN/classifier/            the trained classifier, in transformers' format
     RUN/evaluation.json        written once, at the end
     RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
     RUN/robustness.json        from evaluate --corruptions; may be written again

@@ -94,7 +94,9 @@ def measure_extras(folder: Path) -> None:
     config: RunConfig = read_run_config(RunFolder.open(folder))
     result = read_result(folder)
     splits = load_data(config.data, seed=config.seed)
-    classifier = load_classifier(folder, device=config.device)
+    classifier = load_classifier(
+        folder, device=config.device, trust_remote_code=config.trust_remote_code
+    )
     some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_IMAGES))
     extras = {
         **_robustness(classifier, some),

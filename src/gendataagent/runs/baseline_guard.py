@@ -12,6 +12,7 @@ the two classifiers becomes the run's.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from torch import Tensor
 from gendataagent.agent.schedule import guard_epochs
 from gendataagent.config import RunConfig
 from gendataagent.core import files, memory
-from gendataagent.core.checkpoints import list_weights, load_weights
 from gendataagent.core.errors import DataError, RunFolderError
 from gendataagent.core.records import GuardRecord
 from gendataagent.core.run_folder import RunFolder
@@ -156,15 +156,20 @@ class BaselineGuard:
         evaluations: dict[str, Any] = files.read_json(self._baseline.evaluation_file)
         return evaluations
 
-    def baseline_weights(self) -> dict[str, Tensor]:
-        """Return the final weights of the baseline's classifier."""
-        found = list_weights(self._baseline.classifier)
-        if not found:
+    def take_baseline_classifier(self) -> None:
+        """Make the baseline's classifier the run's.
+
+        Raises:
+            RunFolderError: the baseline has none.
+        """
+        theirs = self._baseline.classifier
+        if not theirs.is_dir():
             raise RunFolderError(
-                f"the baseline in {self._baseline.path} has no final weights; remove that folder "
+                f"the baseline in {self._baseline.path} has no classifier; remove that folder "
                 "and resume the run with --resume, which trains the baseline again"
             )
-        return load_weights(found[-1][1])
+        with files.atomic_folder(self._folder.classifier) as aside:
+            shutil.copytree(theirs, aside, dirs_exist_ok=True)
 
     @property
     def _baseline(self) -> RunFolder:

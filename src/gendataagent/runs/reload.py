@@ -1,4 +1,4 @@
-"""A finished run's classifier, loaded again to be used or measured."""
+"""The classifier of a finished run: load it, measure it on other or corrupted images."""
 
 from __future__ import annotations
 
@@ -10,67 +10,79 @@ from pathlib import Path
 from gendataagent.config import DataConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
-from gendataagent.core.checkpoints import list_weights, load_weights
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import DataError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress, counting
-from gendataagent.core.records import Evaluation, derive_seed
+from gendataagent.core.records import Evaluation
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages, load_data
 from gendataagent.data.class_names import readable_class_name
 from gendataagent.data.pixels import Pixels
 from gendataagent.runs.splits import read_splits
 from gendataagent.training import corruptions
-from gendataagent.training.augmentation import Augmenter
-from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import Robustness, evaluate, evaluate_robustness
+from gendataagent.training.saving import CONFIG_FILE, read_classifier
 
 ROBUSTNESS_FILE = "robustness.json"
 TEST, OTHER = "test", "other"
 
 
-def load_classifier(run_folder: str | Path, *, device: str = "auto") -> Classifier:
+def load_classifier(
+    path: str | Path, *, device: str = "auto", trust_remote_code: bool = False
+) -> Classifier:
     """Return the classifier of a finished run, in eval mode.
 
-    Of the model it started from, the configuration has to be there still, but not the weights.
+    Only RUN/classifier is read; nothing is downloaded.
+
+    Args:
+        path: a run folder, or its `classifier` folder, wherever it was moved.
+        device: auto, cpu, cuda, cuda:1...
+        trust_remote_code: whether Python code in that folder, of a model of your own, may be run.
 
     Raises:
-        RunFolderError: the run is not finished or its weights are damaged.
-        ModelError: the configuration of the model is not to be had any more.
+        RunFolderError: there is no classifier at `path`, or its files are damaged.
     """
-    folder = RunFolder.open(run_folder)
-    weights = list_weights(folder.classifier)
-    if not weights:
-        raise RunFolderError(
-            f"the run in {run_folder} has no final weights yet; go on with it: gendataagent run "
-            f"--resume {run_folder}"
-        )
-    config = read_run_config(folder)
-    classifier = build_classifier(
-        replace(config.classifier, pretrained=False),
-        files.read_json(folder.manifest_file)["class_names"],
-        seed=derive_seed(config.seed, "classifier"),
-        device=resolve_device(device),
-        trust_remote_code=config.trust_remote_code,
+    folder = Path(path)
+    inside = RunFolder(folder).classifier
+    if (inside / CONFIG_FILE).is_file():
+        folder = inside
+    elif not (folder / CONFIG_FILE).is_file():
+        raise RunFolderError(_no_classifier(folder))
+    return read_classifier(
+        folder, device=resolve_device(device), trust_remote_code=trust_remote_code
     )
-    classifier.module.load_state_dict(load_weights(weights[-1][1]))
-    classifier.module.eval()
-    return classifier
+
+
+def _no_classifier(path: Path) -> str:
+    if RunFolder(path).config_file.is_file():
+        return (
+            f"the run in {path} has no classifier yet, because it is not finished; resume it: "
+            f"gendataagent run --resume {path}"
+        )
+    return (
+        f"there is no trained classifier in {path}: it has neither classifier/{CONFIG_FILE} nor "
+        f"{CONFIG_FILE}. Give the folder of a finished run, or its classifier folder"
+    )
+
+
+def _classifier_of(folder: RunFolder) -> Classifier:
+    """Return the classifier of a run whose settings say whether its code may be run."""
+    return load_classifier(folder.path, trust_remote_code=read_run_config(folder).trust_remote_code)
 
 
 def evaluate_on(
     run_folder: str | Path, data: str, *, progress: Progress | None = None
 ) -> Evaluation:
-    """Return how a run's classifier does on all images at `data`, whatever their split.
+    """Return the measures of a run's classifier on all images at `data`, whatever their split.
 
     Raises:
         DataError: the images' classes are not among the classifier's.
     """
-    classifier = load_classifier(run_folder)
+    classifier = _classifier_of(RunFolder.open(run_folder))
     progress = progress or SilentProgress()
     parts = list(_load_other(data, progress).values())
-    pixels = _pixels(RunFolder.open(run_folder), classifier, parts, progress)
+    pixels = _pixels(classifier, parts, progress)
     with progress.stage("evaluate", len(pixels), "images") as stage:
         return evaluate(classifier, pixels, OTHER, on_batch=stage.advance)
 
@@ -83,30 +95,30 @@ def evaluate_corrupted(
     data: str | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
-    """Return how a finished run's classifier does on its test split made worse.
+    """Return the measures of a finished run's classifier on its corrupted test split.
 
-    It is a report on a classifier that does not change any more: nothing may be chosen by it. Each
-    image is squared and cropped as in the run's own test, then corrupted, so that `clean` repeats
-    what the run measured. Written to RUN/robustness.json, unless the images are others.
+    A report on a final classifier: nothing may be chosen by it. Each image is resized and cropped
+    as in the run's own test, then corrupted, so that `clean` repeats what the run measured. Written
+    to RUN/robustness.json, unless the images are not the run's.
 
     Args:
-        data: where the images are, if not where the run read them. If all of the run's images
-            are there, they have moved, and its test split is taken; else all that is there.
+        data: where the images are, if not where the run read them. If it holds all images of the
+            run, its test split is used; otherwise all images there.
 
     Raises:
         ConfigError: no such corruption or severity.
         RunFolderError: the run is not finished, or its images have changed.
-        DataError: the images are not there, or of classes the classifier does not know.
+        DataError: the images are missing, or of classes the classifier does not have.
     """
     corruptions.check(names, severities)
     folder = RunFolder.open(run_folder)
     if not folder.is_done:
         raise RunFolderError(
-            f"the run in {run_folder} is not finished; go on with it: gendataagent run --resume "
+            f"the run in {run_folder} is not finished; resume it: gendataagent run --resume "
             f"{run_folder}"
         )
     progress = progress or SilentProgress()
-    classifier = load_classifier(run_folder)
+    classifier = _classifier_of(folder)
     if data is None:
         split, parts, place = (
             TEST,
@@ -116,7 +128,7 @@ def evaluate_corrupted(
     else:
         split, parts = _test_split_or_all(folder, data, progress)
         place = data
-    pixels = _pixels(folder, classifier, parts, progress)
+    pixels = _pixels(classifier, parts, progress)
     passes = 1 + len(names) * len(severities)
     with progress.stage("evaluate", passes * len(pixels), "images") as stage:
         robustness = evaluate_robustness(
@@ -136,7 +148,7 @@ def evaluate_corrupted(
 def _test_split_or_all(
     folder: RunFolder, data: str, progress: Progress
 ) -> tuple[str, list[LabelledImages]]:
-    """Return the run's test split if all of its images are at `data`, else all that is there."""
+    """Return the run's test split if all of its images are at `data`, else all images there."""
     found = _load_other(data, progress)
     rows = files.read_jsonl(folder.splits_file)
     there = {
@@ -162,30 +174,24 @@ def _load_other(data: str, progress: Progress) -> dict[str, LabelledImages]:
     return dict(splits.by_name())
 
 
-def _pixels(
-    folder: RunFolder, classifier: Classifier, parts: Sequence[LabelledImages], progress: Progress
-) -> Pixels:
-    """Return the images squared as in the run's own test, labelled in the classifier's numbers.
-
-    With a margin around the centre crop where training crops at random: for 224 px that is the
-    usual resizing of the shorter side to 256.
-    """
-    stored_px = Augmenter.from_config(
-        read_run_config(folder).training, classifier.size_px
-    ).stored_px
+def _pixels(classifier: Classifier, parts: Sequence[LabelledImages], progress: Progress) -> Pixels:
+    """Return the images resized as in the run's own test, with the classifier's labels."""
     images = [_renumbered(part, classifier) for part in parts if len(part)]
     if not images:
         raise DataError("there are no images to evaluate on")
     with progress.stage("decode", sum(map(len, images)), "images") as stage:
         return Pixels.concat(
-            [Pixels.from_images(part, stored_px, progress=counting(stage)) for part in images]
+            [
+                Pixels.from_images(part, classifier.resize_px, progress=counting(stage))
+                for part in images
+            ]
         )
 
 
 def _renumbered(images: LabelledImages, classifier: Classifier) -> LabelledImages:
-    """Return `images` with labels in the classifier's numbering.
+    """Return `images` with the classifier's labels.
 
-    Classes are matched by name; where that fails by how the name reads, if only one class reads so
+    Classes are matched by name, otherwise by the readable form of the name if it is unique
     ("apple_pie" is "Apple pie").
     """
     exact = {name: label for label, name in enumerate(classifier.class_names)}

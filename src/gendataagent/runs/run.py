@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.synthetic import SyntheticImages
@@ -22,7 +19,7 @@ from gendataagent.config.run_config_file import (
     write_run_config,
 )
 from gendataagent.core import files
-from gendataagent.core.checkpoints import save_checkpoint, save_weights
+from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.errors import GenDataAgentError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
@@ -35,6 +32,7 @@ from gendataagent.runs.preflight import check_models
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.session import Session, prepare
 from gendataagent.training.evaluation import evaluate
+from gendataagent.training.saving import save_classifier
 
 
 def run(
@@ -214,17 +212,18 @@ def _evaluate(session: Session) -> None:
     folder, guard = session.folder, session.guard if session.agent else None
     if session.config.training.batchnorm_from_real:
         with session.watch.measure("train"):
-            session.trainer.take_batchnorm_from(session.real)
-    weights: Mapping[str, Tensor] = session.classifier.module.state_dict()
+            session.trainer.recompute_batchnorm(session.real)
     with session.watch.measure("evaluate"):
         record = guard.conclude(session.classifier) if guard else None
         if guard and record and record.chosen == BASELINE:
-            weights, evaluations = guard.baseline_weights(), guard.baseline_evaluations()
+            guard.take_baseline_classifier()
+            evaluations = guard.baseline_evaluations()
         else:
+            resize_px = session.trainer.augmenter.stored_px
+            save_classifier(session.classifier, folder.classifier, resize_px=resize_px)
             evaluations = _evaluate_splits(session)
     if record:
         session.progress.say(record.sentence)
-    save_weights(folder.classifier, session.config.training.epochs, weights)
     files.write_json(folder.timing_file, session.watch.seconds)
     files.write_json(folder.evaluation_file, evaluations)
 

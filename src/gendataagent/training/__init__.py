@@ -1,1 +1,1 @@
-"""The classifier: networks, augmentation, training, measuring."""
+"""The classifier: networks, augmentation, training, evaluation, saving."""

@@ -1,7 +1,7 @@
 """Random crops, flips and colour changes of whole batches, drawn from one seeded generator.
 
-Every image gets parameters of its own; they are drawn on the CPU, in a fixed order, so the
-result depends on the generator alone and not on the device. Sources: see `TrainingConfig`.
+Every image has its own parameters, drawn on the CPU in a fixed order, so that the result depends on
+the generator alone and not on the device. Sources: see `TrainingConfig`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from gendataagent.data.pixels import centre_crop
 from gendataagent.training.randaugment import randaugment
 
 FLIP_PROBABILITY = 0.5  # [C]
-SMALL_PX = 64  # up to this size "auto" shifts instead of zooming
+SMALL_PX = 64  # up to this size "auto" is pad-crop
 RESIZED_CROP_AREA = (0.08, 1.0)  # torchvision's RandomResizedCrop
-RESIZED_CROP_RATIO = (3 / 4, 4 / 3)  # width / height, likewise
-STORED_SHARE = 0.875  # 224 / 256: the centre crop's share of the stored side, as is usual
+RESIZED_CROP_RATIO = (3 / 4, 4 / 3)  # width / height, as torchvision's
+STORED_SHARE = 0.875  # 224 / 256: the usual share of the centre crop
 LUMA_R, LUMA_G, LUMA_B = 0.2989, 0.587, 0.114  # ITU-R 601-2, as in torchvision
 
 
@@ -33,8 +33,8 @@ class Augmenter:
     Args:
         crop: "pad-crop" (shift by up to an eighth, mirrored at the border), "resized-crop", "none".
         colour_jitter: brightness, contrast and saturation factors are drawn from 1 +- this.
-        size_px: side of the images that come out.
-        randaugment_operations: a image, after crop and flip; 0 = none.
+        size_px: side of the output images.
+        randaugment_operations: per image, after crop and flip; 0 = none.
         randaugment_magnitude: 0 to 30.
     """
 
@@ -60,7 +60,7 @@ class Augmenter:
 
     @property
     def stored_px(self) -> int:
-        """Size at which to store images: a margin around the centre crop for resized-crop."""
+        """Side to store images at; resized-crop needs a margin around the centre crop."""
         if self.crop == "resized-crop":
             return round(self.size_px / STORED_SHARE)
         return self.size_px
@@ -112,8 +112,8 @@ def _resized_crop(images_B3SS: Tensor, size_px: int, generator: torch.Generator)
     """Return random windows, zoomed to `size_px` (bilinear), half of them mirrored.
 
     Area and aspect ratio as torchvision's RandomResizedCrop; where it draws again because a side
-    does not fit, that side is cut to fit. Not antialiased: a window is at most 1 / 0.875 times as
-    large as the output, so hardly ever made smaller.
+    does not fit, that side is clipped. Not antialiased: a window is at most 1 / 0.875 times the
+    size of the output, so it is hardly ever downsampled.
     """
     count = len(images_B3SS)
     area_B = _uniform(count, *RESIZED_CROP_AREA, generator)
@@ -141,7 +141,7 @@ def _resized_crop(images_B3SS: Tensor, size_px: int, generator: torch.Generator)
 def _jittered(images_B3SS: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images of changed brightness, contrast and saturation, in this order.
 
-    Factors and blends as torchvision's ColorJitter, which however shuffles the order.
+    Factors and blends as in torchvision's ColorJitter, which shuffles the order.
     """
     device = images_B3SS.device
     brightness, contrast, saturation = (

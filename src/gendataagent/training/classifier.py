@@ -1,4 +1,4 @@
-"""The classifier that is trained: a module, its classes and the images it wants.
+"""The classifier that is trained: a module, its classes and the images it expects.
 
 Letters in tensor names: N images, B images of a batch, C classes, D features, S side in px.
 """
@@ -18,7 +18,7 @@ from gendataagent.data.pixels import Pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IDS_NAMED = 5
-BATCH_SIZE = 64  # a third faster on a CPU than 256: what a layer makes stays in its cache
+BATCH_SIZE = 64  # a third faster on a CPU than 256: activations stay in its cache
 
 
 class Classifier:
@@ -26,6 +26,8 @@ class Classifier:
 
     Args:
         module: images [B, 3, S, S] -> logits [B, C], or a transformers output with `.logits`.
+        size_px: side of the centre crop that the module sees.
+        resize_px: side to which images are resized before that crop; None = `size_px`.
         mean, std: per-channel normalisation of images in [0, 1]; not part of the module.
     """
 
@@ -35,6 +37,7 @@ class Classifier:
         *,
         class_names: Sequence[str],
         size_px: int,
+        resize_px: int | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         device: torch.device | str = "cpu",
@@ -43,6 +46,7 @@ class Classifier:
         self.module = module.to(self.device)
         self.class_names = tuple(class_names)
         self.size_px = size_px
+        self.resize_px = resize_px or size_px
         self.mean, self.std = tuple(mean), tuple(std)
         self._mean_131 = torch.tensor(self.mean, device=self.device)[:, None, None]
         self._std_131 = torch.tensor(self.std, device=self.device)[:, None, None]
@@ -59,7 +63,7 @@ class Classifier:
     ) -> Self:
         """Return a classifier around a module from a training loop of your own.
 
-        The module stays where it is and is shared, not copied: training it trains this.
+        The module stays on its device and is shared, not copied: training it trains this.
         """
         parameter = next(module.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
@@ -81,7 +85,7 @@ class Classifier:
         """Return the logits [B, C] of normalised images.
 
         Args:
-            weights: a whole state dict to use instead of the module's own, which stay untouched.
+            weights: a complete state dict to use instead of the module's own, which stay unchanged.
 
         Raises:
             ModelError: the module's output is not [B, C] for this classifier's C classes.
@@ -123,7 +127,7 @@ class Classifier:
         """Return the logits [N, C] of all images (their centre crops), float32 on the CPU.
 
         Args:
-            on_batch: called with the number of images of each batch when it is done.
+            on_batch: called after each batch with its number of images.
 
         Raises:
             ScoreError: logits that are not finite, with the ids of the images.
@@ -144,7 +148,7 @@ class Classifier:
         return self.predict_logits(pixels, batch_size).softmax(dim=1)
 
     def features(self, pixels: Pixels, batch_size: int = BATCH_SIZE) -> Tensor:
-        """Return what the last linear layer sees of each image, [N, D], float32 on the CPU.
+        """Return the input of the last linear layer for each image, [N, D], float32 on the CPU.
 
         Raises:
             ModelError: the module has no linear layer.
@@ -176,7 +180,7 @@ class Classifier:
         return linears[-1]
 
     def check_labels(self, pixels: Pixels) -> None:
-        """Raise `DataError` if a label stands for none of the class names."""
+        """Raise `DataError` if a label is not the index of a class."""
         wrong = (pixels.labels < 0) | (pixels.labels >= len(self.class_names))
         if wrong.any():
             first = int(wrong.nonzero()[0])

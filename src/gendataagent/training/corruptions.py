@@ -1,4 +1,4 @@
-"""Images made worse on purpose, to measure a classifier on: Gaussian blur and speckle noise.
+"""Corruptions to measure robustness with: Gaussian blur and speckle noise.
 
 Constants and order of operations: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness",
 ICLR 2019, and its code [C]. One difference: their ImageNet-C files were saved once more as JPEG
@@ -21,7 +21,7 @@ from gendataagent.core.records import derive_seed
 from gendataagent.data.pixels import Pixels
 
 SEVERITIES = (1, 2, 3, 4, 5)
-TRUNCATE = 4.0  # standard deviations at which skimage and scipy cut the Gaussian off
+TRUNCATE = 4.0  # standard deviations at which skimage and scipy truncate the Gaussian
 
 # side in px -> constant at severity 1 to 5
 SIGMA_PX: Mapping[int, tuple[float, ...]] = {
@@ -39,14 +39,14 @@ SPECKLE: Mapping[int, tuple[float, ...]] = {
 def corrupt(
     images_B3SS: Tensor, name: str, severity: int, *, ids: Sequence[str], seed: int = 0
 ) -> Tensor:
-    """Return the images corrupted, of the type they came in: uint8, or float in [0, 1].
+    """Return the images corrupted, with their dtype: uint8, or float in [0, 1].
 
-    Both are cut to [0, 1] and then down to 256 levels, as the original code does: it writes
+    The result is clipped to [0, 1] and truncated to 256 levels, as in the original code:
     np.uint8(255 * x). The work is done on the CPU in double precision, whatever the device.
 
     Args:
-        ids: of the images: the noise of a image is seeded by `seed`, its id, the corruption and
-            the severity alone, so neither order nor batch matter.
+        ids: the noise of an image is seeded by `seed`, its id, the corruption and the severity,
+            so neither order nor batch matters.
 
     Raises:
         ConfigError: no such corruption or severity.
@@ -60,7 +60,7 @@ def corrupt(
     floating = images_B3SS.is_floating_point()
     values_B3SS = images_B3SS.detach().cpu().double()
     changed_B3SS = change(values_B3SS if floating else values_B3SS / 255, constant, seeds)
-    levels_B3SS = (changed_B3SS.clamp(0, 1) * 255).to(torch.uint8)  # cuts the fraction off
+    levels_B3SS = (changed_B3SS.clamp(0, 1) * 255).to(torch.uint8)  # truncates
     if floating:
         return (levels_B3SS / 255).to(images_B3SS)
     return levels_B3SS.to(images_B3SS.device)
@@ -69,9 +69,9 @@ def corrupt(
 def corrupted(pixels: Pixels, name: str, severity: int, *, size_px: int, seed: int = 0) -> Pixels:
     """Return the centre crops of `size_px` of the images, corrupted whenever they are read.
 
-    Cropped first, then corrupted, as the original code does. Its way to 224 px is: shorter side to
-    256, centre crop of 224. `Pixels` hold the centre square; stored at 256 px and cropped here that
-    is the same part of the image at the same scale.
+    Cropped first, then corrupted, as the original code does. There, images of 224 px are: shorter
+    side to 256, centre crop of 224. `Pixels` store the centre square at 256 px; its crop is the
+    same part of the image at the same scale.
 
     Raises:
         ConfigError: no such corruption or severity.
@@ -88,16 +88,16 @@ def corrupted(pixels: Pixels, name: str, severity: int, *, size_px: int, seed: i
 def table_px(size_px: int) -> int:
     """Return the size whose constants are used for images of `size_px`.
 
-    The nearest by ratio: up to 45 px those of 32, up to 119 px those of 64, else those of 224.
+    The nearest by ratio: those of 32 up to 45 px, of 64 up to 119 px, else of 224.
     Above 224 px, a sigma in px blurs less of the image than it does there.
     """
     return min(SIGMA_PX, key=lambda px: abs(math.log(size_px / px)))
 
 
 def check(names: Sequence[str], severities: Sequence[int]) -> None:
-    """Raise `ConfigError` for every corruption and severity that is not known, all at once."""
+    """Raise one `ConfigError` that names every unknown corruption and severity."""
     problems = [
-        f"no corruption is called {name!r}; there are: {', '.join(CORRUPTIONS)}"
+        f"unknown corruption {name!r}; there are: {', '.join(CORRUPTIONS)}"
         for name in names
         if name not in CORRUPTIONS
     ]
@@ -115,7 +115,7 @@ def check(names: Sequence[str], severities: Sequence[int]) -> None:
 
 
 def _gaussian_blur(images_B3SS: Tensor, sigma_px: float, seeds: Sequence[int]) -> Tensor:
-    """Return every channel blurred as skimage.filters.gaussian does (mode "nearest")."""
+    """Return every channel blurred, as by skimage.filters.gaussian (mode "nearest")."""
     radius = int(TRUNCATE * sigma_px + 0.5)
     steps_K = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel_K = torch.exp(-0.5 * (steps_K / sigma_px) ** 2)

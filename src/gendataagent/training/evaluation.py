@@ -1,4 +1,4 @@
-"""How a classifier does: accuracy, its spread over classes, calibration; and on worse images."""
+"""Measures of a classifier: accuracy, its spread over classes, calibration, robustness."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def evaluate(
     *,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Return the measures of `classifier` on `pixels`, in eval mode; it is left as found.
+    """Return the measures of `classifier` on `pixels`, in eval mode; its state is left as found.
 
     Args:
-        on_batch: called with the number of images of each batch when it is done.
+        on_batch: called after each batch with its number of images.
 
     Raises:
-        DataError: no images, or a label that stands for no class.
+        DataError: no images, or a label that is not the index of a class.
         ScoreError: logits that are not finite, with the ids of the images.
     """
     if len(pixels) == 0:
@@ -91,13 +91,13 @@ def expected_calibration_error(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """How a classifier does on images made worse, beside the same images as they are.
+    """Measures of a classifier on corrupted images and on the same images uncorrupted.
 
     Args:
-        images_from: where the images were read.
-        size_px: side at which they were corrupted, which is what the classifier sees.
+        images_from: where the images were read from.
+        size_px: side at which they were corrupted: the classifier's input size.
         table_px: size whose constants were used.
-        noise_seed: of the noise; the same for every run, so that runs are measured alike.
+        noise_seed: seed of the noise; the same for every run, so that runs are comparable.
         corrupted: corruption -> severity -> measures.
     """
 
@@ -114,7 +114,7 @@ class Robustness:
         return sum(evaluation.top1 for evaluation in measured) / len(measured)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; without the confusion matrices, which would be most of it."""
+        """Return plain JSON values, without the confusion matrices, which would fill most of it."""
         return {
             "images_from": self.images_from,
             "split": self.clean.split,
@@ -164,8 +164,8 @@ def evaluate_robustness(
     clean = evaluate(classifier, pixels, split, on_batch=on_batch)
 
     def measure(name: str, severity: int) -> Evaluation:
-        worse = corruptions.corrupted(pixels, name, severity, size_px=size_px, seed=noise_seed)
-        return evaluate(classifier, worse, split, on_batch=on_batch)
+        images = corruptions.corrupted(pixels, name, severity, size_px=size_px, seed=noise_seed)
+        return evaluate(classifier, images, split, on_batch=on_batch)
 
     return Robustness(
         images_from=images_from,

@@ -1,16 +1,16 @@
-"""Whether synthetic images copy the training images: are they nearer to them than to others?
+"""Whether synthetic images copy training images: are they nearer to these than to others?
 
 The memorisation ratio is the share of synthetic images whose most similar image among training
 images is more similar than among as many held-out images of the same classes. 0.5 = no copying.
-Similarity is the cosine of the classifier's features: as the 15-NN filter uses it, and not misled
-by the length of a feature vector, which grows with how sure the classifier is.
+Similarity is the cosine of the classifier's features, as in the 15-NN filter: it ignores the length
+of a feature vector, which grows with the classifier's confidence.
 
-Two things lift the ratio without copying, so both are measured beside it:
+Two things raise the ratio without copying, so both are measured beside it:
 
-- Image-to-image starts from a training image. `without_source` leaves each image's own source
-  out, together with one held-out image of its class, so that 0.5 stays the middle.
+- Image-to-image starts from a training image. `without_source` leaves out each image's own
+  source and one held-out image of its class, so that 0.5 still means no copying.
 - A classifier sees images it was trained on as more typical. `control` is the same ratio for real
-  images it has never seen (those of another split): compare with that, not with 0.5 alone.
+  images it was not trained on (of another split): compare with that, not with 0.5 alone.
 
 Letters in tensor names: M synthetic images, B of a batch, N reference images of either kind, D
 features.
@@ -41,10 +41,10 @@ class Memorisation:
     """Memorisation ratios, shares in [0, 1]; ties count half.
 
     Args:
-        ratio: source images taking part; without_source: each image's own source left out.
-        control: the ratio of real images never trained on; None without such.
+        ratio: with the source images; without_source: each image's own source left out.
+        control: the ratio of real images not trained on; None without such images.
         images: synthetic images; references: images in each of the two sets compared with.
-        draws: times these were drawn; ratios are means over the draws.
+        draws: how often the references were drawn; ratios are means over the draws.
     """
 
     ratio: float
@@ -70,16 +70,16 @@ def memorisation(
     control: Pixels | None = None,
     draws: int = DRAWS,
 ) -> Memorisation:
-    """Return how much nearer `synthetic` lies to `train` than to `held_out`.
+    """Return how much nearer `synthetic` is to `train` than to `held_out`.
 
     Args:
         sources: id, in `train`, of the image each synthetic one was made from.
-        held_out: images that took no part in training or generation (validation).
+        held_out: images not used in training or generation (validation).
         control: further such images, not among `held_out` (test).
 
     Raises:
-        DataError: no synthetic images, not one source each, or no class with images in both
-            `train` and `held_out`.
+        DataError: no synthetic images, not exactly one source each, or no class with images in
+            both `train` and `held_out`.
     """
     if len(sources) != len(synthetic) or not len(synthetic):
         raise DataError(
@@ -114,9 +114,9 @@ def _unit(classifier: Classifier, pixels: Pixels) -> Tensor:
 
 
 def _pairs(train: Pixels, held_out: Pixels, seed: int) -> tuple[Tensor, Tensor]:
-    """Return as many indices of either set, drawn by seed, the same number of each class.
+    """Return equally many indices of both sets, drawn by seed, equally many of each class.
 
-    The n-th of one and the n-th of the other are of one class.
+    The n-th of one and the n-th of the other have the same class.
     """
     draw = random.Random(seed)
     chosen: tuple[list[int], list[int]] = [], []
@@ -136,10 +136,10 @@ def _pairs(train: Pixels, held_out: Pixels, seed: int) -> tuple[Tensor, Tensor]:
 def _share_nearer(
     images_MD: Tensor, near_ND: Tensor, far_ND: Tensor, left_out_MN: Tensor | None = None
 ) -> float:
-    """Return the share of images that are more like one of `near` than like any of `far`.
+    """Return the share of images more similar to one of `near` than to any of `far`.
 
     Args:
-        left_out_MN: which of `near`, and with it its partner of `far`, is not compared with.
+        left_out_MN: which of `near`, and its partner in `far`, is left out.
     """
     votes = 0.0
     for batch in torch.arange(len(images_MD)).split(_BATCH):

@@ -1,6 +1,6 @@
-"""CutMix and MixUp: a batch blended with itself in another order.
+"""CutMix and MixUp: a batch mixed with a permutation of itself.
 
-MixUp: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019. One proportion a step, drawn from
+MixUp: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019. One proportion per step, drawn from
 Beta(alpha, alpha), as in both authors' code [C].
 
 Letters in tensor names: B images of a batch, S side in px.
@@ -23,8 +23,8 @@ class Mixed:
     """A batch after mixing.
 
     Args:
-        partner_B: which image of the batch each was mixed with.
-        own_share: share of each image that is still its own; its loss is divided likewise.
+        partner_B: index of the image each was mixed with.
+        own_share: share of each image that is its own; its loss is divided in the same way.
     """
 
     images_B3SS: Tensor
@@ -32,13 +32,13 @@ class Mixed:
     own_share: float
 
     def divide(self, per_image: Tensor) -> Tensor:
-        """Return values that belong to images [B, ...] (soft labels, say) mixed like them."""
+        """Return per-image values [B, ...], such as soft labels, mixed like the images."""
         partners = per_image[self.partner_B.to(per_image.device)]
         return self.own_share * per_image + (1 - self.own_share) * partners
 
 
 class Mixer:
-    """Mixes the batches of one epoch; the same seed mixes the same batches in the same way.
+    """Mixes the batches of one epoch; the result depends on the seed alone.
 
     Args:
         config: `mix`, `mix_alpha` and `mix_probability`.
@@ -50,18 +50,18 @@ class Mixer:
 
     @classmethod
     def from_config(cls, config: TrainingConfig, seed: int) -> Self | None:
-        """Return the mixer of these settings, or None if they ask for none."""
+        """Return the mixer of these settings, None for training.mix = "none"."""
         return None if config.mix == "none" else cls(config, seed)
 
     def __call__(self, images_B3SS: Tensor) -> Mixed:
-        """Return float images [B, 3, S, S] mixed, or as they are where this step does not mix."""
-        # All draws are made in any case, so that a step's do not depend on those before it.
-        chance, own_share = self._random.random(), self._beta()
+        """Return float images [B, 3, S, S] mixed, or unchanged in a step that does not mix."""
+        # All draws are always made, so that those of a step do not depend on earlier outcomes.
+        draw, own_share = self._random.random(), self._beta()
         order = list(range(len(images_B3SS)))
         self._random.shuffle(order)
         place = self._random.random(), self._random.random()
         partner_B = torch.tensor(order)
-        if chance >= self._config.mix_probability:
+        if draw >= self._config.mix_probability:
             return Mixed(images_B3SS, partner_B, 1.0)
         if self._config.mix == "mixup":
             others_B3SS = images_B3SS[partner_B.to(images_B3SS.device)]
@@ -75,10 +75,10 @@ class Mixer:
 def _pasted(
     images_B3SS: Tensor, partner_B: Tensor, own_share: float, place: tuple[float, float]
 ) -> Mixed:
-    """Return images with one box from their partners, cut off at the border.
+    """Return images with one box from their partners, clipped at the border.
 
-    As in CutMix's code: the box has the shape of the image and an area of 1 - own_share, its
-    middle lies anywhere, and the share is what the box, once cut off, leaves.
+    As in CutMix's code: the box has the shape of the image and an area of 1 - own_share, its centre
+    is uniform over the image, and the share is recomputed from the clipped box.
     """
     side = images_B3SS.shape[-1]
     box = int(side * (1 - own_share) ** 0.5)

@@ -1,8 +1,8 @@
-"""RandAugment of whole batches: N operations a image, each drawn from the same fourteen.
+"""RandAugment of whole batches: N operations per image, drawn from fourteen.
 
 Cubuk et al., "RandAugment", CVPR-W 2020, with the operations and magnitudes of torchvision's
-`RandAugment` [C]. Own code because torchvision is no dependency here, and kornia's version draws
-one policy for the whole batch, of other operations, from torch's global generator. Everything is
+`RandAugment` [C]. Own code because torchvision is not a dependency, and kornia's version draws one
+policy for the whole batch, of other operations, from torch's global generator. Everything is
 drawn on the CPU from one seeded generator, in a fixed order. Operations agree with Pillow's.
 
 Letters in tensor names: B images, 3 colour channels, S side in px. Images are float, 0 to 255.
@@ -34,11 +34,11 @@ SMOOTH_333 = ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 1.0))  # Pillow's Ima
 def randaugment(
     images_B3SS: Tensor, operations: int, magnitude: float, generator: torch.Generator
 ) -> Tensor:
-    """Return images in [0, 1] of images in [0, 1], each changed by operations of its own.
+    """Return images in [0, 1], each changed by its own operations.
 
     Args:
-        operations: how many a image, drawn with replacement (identity is one of them).
-        magnitude: 0 to 30, of every operation; those that have two directions draw one.
+        operations: per image, drawn with replacement (identity is one of them).
+        magnitude: of every operation, 0 to 30; operations with two directions draw one.
     """
     images_B3SS = (images_B3SS * 255).round()
     share = magnitude / HIGHEST_MAGNITUDE
@@ -62,7 +62,7 @@ def apply_operation(name: str, images_B3SS: Tensor, share: float, sign_B: Tensor
 
     Args:
         share: magnitude as a share of the highest, 0 to 1.
-        sign_B: +1 or -1 for each image: the direction of operations that have two.
+        sign_B: +1 or -1 per image: the direction, for operations with two.
     """
     if name in _MATRICES:
         return _moved(images_B3SS, _MATRICES[name](share * sign_B, images_B3SS.shape[-1]))
@@ -84,7 +84,7 @@ def apply_operation(name: str, images_B3SS: Tensor, share: float, sign_B: Tensor
 
 
 def _rows(*entries: Tensor | float, like: Tensor) -> Tensor:
-    """Return matrices [B, 2, 3] of six entries a image."""
+    """Return matrices [B, 2, 3] of six entries per image."""
     columns = [torch.as_tensor(entry, dtype=torch.float32).expand_as(like) for entry in entries]
     return torch.stack(columns, dim=1).reshape(-1, 2, 3)
 
@@ -114,7 +114,7 @@ def _whole_px(amount_B: Tensor, side: int) -> Tensor:
 
 
 def _moved(images_B3SS: Tensor, matrices_B23: Tensor) -> Tensor:
-    """Return the nearest source pixel of each pixel's middle; black where there is none."""
+    """Return the source pixel nearest to each pixel's centre; black outside the image."""
     side = images_B3SS.shape[-1]
     middles_S = torch.arange(side) + 0.5
     y_SS, x_SS = torch.meshgrid(middles_S, middles_S, indexing="ij")
@@ -133,7 +133,7 @@ def _grey(images_B3SS: Tensor) -> Tensor:
 
 
 def _smoothed(images_B3SS: Tensor) -> Tensor:
-    """Return images under a 3x3 filter; the border pixels stay as they are."""
+    """Return images under a 3x3 filter; border pixels are unchanged."""
     kernel_33 = torch.tensor(SMOOTH_333, device=images_B3SS.device) / 13
     inner = functional.conv2d(images_B3SS, kernel_33.expand(3, 1, 3, 3), groups=3)
     smoothed_B3SS = images_B3SS.clone()

@@ -1,7 +1,7 @@
-"""Fitting the classifier, one epoch at a time, so that a resumed epoch is the same to the bit.
+"""Training the classifier one epoch at a time, so that a resumed epoch is the same to the bit.
 
-Whatever is random in an epoch (order, crops, mixing, dropout) is seeded by the run's seed and the
-epoch's number; nothing carries over from the epoch before but weights and momentum.
+Everything random in an epoch (order, crops, mixing, dropout) is seeded by the run's seed and the
+epoch's number; only weights and momentum carry over from the previous epoch.
 
 Letters in tensor names: N images, B images of a batch, C classes, S side in px.
 """
@@ -30,7 +30,7 @@ from gendataagent.training.mixing import Mixer
 OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps of the epoch, loss of the last step)."""
 
-MIN_BATCH = 2  # of a single image BatchNorm cannot take statistics
+MIN_BATCH = 2  # BatchNorm has no statistics of a single image
 BATCHNORM_PASSES = 4
 
 
@@ -43,7 +43,7 @@ class Trainer:
 
     Attributes:
         epochs_done: epochs trained so far.
-        augmenter: what is done to the images; `augmenter.stored_px` is the size to store them at.
+        augmenter: the augmentation; `augmenter.stored_px` is the size to store images at.
     """
 
     def __init__(self, classifier: Classifier, config: TrainingConfig, *, seed: int) -> None:
@@ -55,7 +55,7 @@ class Trainer:
         self._accelerator = accelerator_of(
             classifier.device, _precision(classifier.device, config.mixed_precision)
         )
-        # Only the optimizer is prepared: preparing the module would patch its forward for good.
+        # Only the optimizer is prepared: preparing the module would patch its forward permanently.
         self._optimizer = self._accelerator.prepare_optimizer(
             torch.optim.SGD(
                 classifier.module.parameters(),
@@ -77,21 +77,21 @@ class Trainer:
     ) -> EpochMetrics:
         """Train epoch number `epoch` (from 1) on the plain concatenation of both sets.
 
-        With training.real_images = false it is trained on `synthetic` alone.
+        With training.real_images = false it trains on `synthetic` alone.
 
         Args:
-            strength: with which the synthetic images were made, one for all or one each; only
-                training.synthetic_label_smoothing looks at it.
+            strength: strength of the synthetic images, one for all or one each; used only by
+                training.synthetic_label_smoothing.
 
         Raises:
-            DataError: fewer than two images, or a label that stands for no class.
+            DataError: fewer than two images, or a label that is not the index of a class.
             TrainingDivergedError: the loss is not a finite number.
         """
         started = time.perf_counter()
         pixels, reals = self._joined(real, synthetic)
         is_synthetic_N = torch.arange(len(pixels)) >= reals
         targets_NC = self._targets(pixels, is_synthetic_N, strength)
-        batches = self._batches(epoch, is_synthetic_N)
+        batches = self._batches(epoch, len(pixels))
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch))
         mixer = Mixer.from_config(self.config, derive_seed(self.seed, "mix", epoch))
         loss_sum, images = 0.0, 0
@@ -122,12 +122,12 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
 
-    def take_batchnorm_from(self, real: Pixels) -> bool:
-        """Take the running statistics of batch normalisation anew, from real images alone.
+    def recompute_batchnorm(self, real: Pixels) -> bool:
+        """Recompute the running statistics of batch normalisation from real images alone.
 
-        They are the plain means over `BATCHNORM_PASSES` passes, augmented as in training; weights
-        stay as they are. Return False, and change nothing, where there is no such layer. Source:
-        ours; AdvProp (Xie et al., CVPR 2020) keeps statistics apart while training.
+        They are plain means over `BATCHNORM_PASSES` passes, augmented as in training; weights are
+        unchanged. Return False, and change nothing, where there is no such layer. Source: ours;
+        AdvProp (Xie et al., CVPR 2020) keeps separate statistics during training.
 
         Raises:
             DataError: fewer than two images.
@@ -173,12 +173,12 @@ class Trainer:
         rate = config.learning_rate * config.decay_rate**drops
         trained = epoch - 1 + progress
         if trained < config.warmup_epochs:
-            # Starts at a hundredth, not at 0, so that no step is wasted.
+            # Start at a hundredth, not at 0, so that no step is wasted.
             rate *= max(0.01, trained / config.warmup_epochs)
         return rate
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that the next epoch depends on: tensors, and plain JSON values."""
+        """Return everything the next epoch depends on: tensors, and plain JSON values."""
         tensors = {f"model.{k}": v for k, v in self.classifier.module.state_dict().items()}
         for index, buffers in self._optimizer.state_dict()["state"].items():
             if buffers.get("momentum_buffer") is not None:
@@ -190,7 +190,7 @@ class Trainer:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go back to what `state` returned; raise `ModelError` if it is of another classifier."""
+        """Restore what `state` returned; raise `ModelError` if it is of another classifier."""
         module = self.classifier.module
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
         momentum = {int(k[9:]): v for k, v in tensors.items() if k.startswith("momentum.")}
@@ -211,13 +211,13 @@ class Trainer:
         self.epochs_done = int(state["epochs_done"])
 
     def _joined(self, real: Pixels, synthetic: Pixels | None) -> tuple[Pixels, int]:
-        """Return what an epoch trains on, real images first, and how many of it are real."""
+        """Return the images of an epoch, real ones first, and how many of them are real."""
         some_synthetic = synthetic is not None and len(synthetic) > 0
         if not self.config.real_images:
             if synthetic is None or not some_synthetic:
                 raise DataError(
                     "training.real_images is false, but there are no synthetic images yet; set "
-                    "agent.enabled=true and agent.first_round_epoch=0, so that a round stands "
+                    "agent.enabled=true and agent.first_round_epoch=0, so that a round runs "
                     "before the first epoch"
                 )
             pixels, reals = synthetic, 0
@@ -233,7 +233,7 @@ class Trainer:
     def _targets(
         self, pixels: Pixels, is_synthetic_N: Tensor, strength: float | Sequence[float]
     ) -> Tensor:
-        """Return what cross-entropy is taken against, [N, C]: soft labels times loss weight."""
+        """Return the targets of cross-entropy, [N, C]: soft labels times loss weight."""
         targets_NC = functional.one_hot(pixels.labels, len(self.classifier.class_names)).float()
         smoothing = self.config.synthetic_label_smoothing
         if smoothing > 0:
@@ -265,20 +265,11 @@ class Trainer:
         self._optimizer.step()
         return loss.item()
 
-    def _batches(self, epoch: int, is_synthetic_N: Tensor) -> list[Tensor]:
-        """Return the image indices of each step of an epoch."""
+    def _batches(self, epoch: int, count: int) -> list[Tensor]:
+        """Return the image indices of each step of an epoch over `count` images."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        count, size = len(is_synthetic_N), self.config.batch_size
+        size = self.config.batch_size
         steps = self.config.steps_per_epoch
-        of_a_batch = round(self.config.synthetic_share_of_batch * size)
-        if of_a_batch and is_synthetic_N.any() and not is_synthetic_N.all():
-            steps = steps or math.ceil(count / size)
-            kinds = (~is_synthetic_N, size - of_a_batch), (is_synthetic_N, of_a_batch)
-            orders = [
-                _endless(kind_N.nonzero().flatten(), steps * share, generator).split(share)
-                for kind_N, share in kinds
-            ]
-            return [torch.cat(parts) for parts in zip(*orders, strict=True)]
         everything = torch.arange(count)
         if steps:
             return list(_endless(everything, steps * size, generator).split(size))
@@ -289,7 +280,7 @@ class Trainer:
 
 
 def _endless(indices: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Return the first `length` of an endless row of passes over `indices`, each newly shuffled."""
+    """Return the first `length` of endless passes over `indices`, each newly shuffled."""
     passes = math.ceil(length / len(indices))
     orders = [torch.randperm(len(indices), generator=generator) for _ in range(passes)]
     return indices[torch.cat(orders)[:length]]
@@ -304,7 +295,7 @@ def _divergence(loss: float, epoch: int, step: int, rate: float) -> str:
 
 
 def _precision(device: torch.device, mixed_precision: str) -> str:
-    """Return the precision a setting stands for: auto = half where a GPU does it."""
+    """Return the precision a setting names: auto = half precision on a GPU, else full."""
     if mixed_precision == AUTO:
         if device.type == "cuda":
             mixed_precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
@@ -315,7 +306,7 @@ def _precision(device: torch.device, mixed_precision: str) -> str:
 
 @contextlib.contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators and choose repeatable kernels; restore both as found."""
+    """Seed torch's global generators and choose deterministic kernels; restore both."""
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),

@@ -1,4 +1,4 @@
-"""Variance of gradients (VoG): how much a image's input gradient changes between checkpoints.
+"""Variance of gradients (VoG): how much an image's input gradient changes during training.
 
 Agarwal, D'souza and Hooker, "Estimating Example Difficulty using Variance of Gradients", CVPR 2022.
 The formula printed there ranks differently from its authors' code; this is the code's form [C]:
@@ -6,7 +6,7 @@ The formula printed there ranks differently from its authors' code; this is the 
     S_t = d(logit of the true class, before softmax) / d(normalised image), mean over colours
     mu = mean_t S_t;  V = sqrt(mean_t (S_t - mu)^2) per pixel;  VoG = mean of V over the pixels
 
-Letters in tensor names: K checkpoints, N images, B images of a batch, H and W in px.
+Letters in tensor names: K snapshots, N images, B images of a batch, H and W in px.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gendataagent.core.errors import ModelError
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier, raise_if_not_finite
 
-MIN_CHECKPOINTS = 2  # of one checkpoint the variance is 0 for every image
-ACCUMULATOR_BYTES = 1 << 30  # running mean and M2 of as many images at a time as fit in this
+MIN_SNAPSHOTS = 2  # with one snapshot the variance is 0 for every image
+ACCUMULATOR_BYTES = 1 << 30  # limits how many images' running mean and M2 are held at a time
 
 
 def true_class_input_gradients(
@@ -50,7 +50,7 @@ def true_class_input_gradients(
 
 def variance_of_gradients(
     classifier: Classifier,
-    checkpoints: Iterable[Mapping[str, Tensor]],
+    snapshots: Iterable[Mapping[str, Tensor]],
     pixels: Pixels,
     *,
     batch_size: int = 128,
@@ -58,21 +58,21 @@ def variance_of_gradients(
 ) -> Tensor:
     """Return VoG [N] of the images, float32 on the CPU.
 
-    Memory does not grow with the number of checkpoints: a running mean and M2 (Welford).
+    Memory does not grow with the number of snapshots: a running mean and M2 (Welford).
 
     Args:
         classifier: gives the architecture; its own weights are neither used nor changed.
-        checkpoints: state dicts of its module from different epochs.
+        snapshots: state dicts of its module from different epochs.
         class_normalised: return (VoG - mean) / std within each class (0 where std is 0).
 
     Raises:
-        ValueError: fewer than two checkpoints.
-        ModelError: a checkpoint of another architecture.
+        ValueError: fewer than two snapshots.
+        ModelError: a snapshot of another architecture.
         ScoreError: scores that are not finite, with the ids of the images.
     """
-    states = [_checked(classifier, state) for state in checkpoints]
-    if len(states) < MIN_CHECKPOINTS:
-        raise ValueError(f"VoG needs at least {MIN_CHECKPOINTS} checkpoints, got {len(states)}")
+    states = [_checked(classifier, state) for state in snapshots]
+    if len(states) < MIN_SNAPSHOTS:
+        raise ValueError(f"VoG needs at least {MIN_SNAPSHOTS} snapshots, got {len(states)}")
     classifier.check_labels(pixels)
     image_bytes = 2 * 4 * classifier.size_px**2
     at_a_time = max(1, ACCUMULATOR_BYTES // image_bytes)
@@ -88,7 +88,7 @@ def variance_of_gradients(
 def _checked(classifier: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     expected = {name: value.shape for name, value in classifier.module.state_dict().items()}
     if {name: value.shape for name, value in state.items()} != expected:
-        raise ModelError("a checkpoint for VoG has other weights than the classifier's module")
+        raise ModelError("a snapshot for VoG has other weights than the classifier's module")
     return {name: value.to(classifier.device) for name, value in state.items()}
 
 
@@ -99,7 +99,7 @@ def _vog(
     indices_N: Tensor,
     batch_size: int,
 ) -> Tensor:
-    """Return VoG of the images at `indices_N`: checkpoints outside, batches inside."""
+    """Return VoG of the images at `indices_N`: snapshots in the outer loop, batches inside."""
     side = classifier.size_px
     mean_NHW = torch.zeros((len(indices_N), side, side), device=classifier.device)
     m2_NHW = torch.zeros_like(mean_NHW)
@@ -121,7 +121,7 @@ def _vog(
 
 
 def _class_normalised(scores_N: Tensor, labels_N: Tensor) -> Tensor:
-    """Return z-scores within each class; ranks inside a class stay as they are."""
+    """Return z-scores within each class; ranks inside a class are unchanged."""
     normalised_N = torch.zeros_like(scores_N)
     for label in sorted(set(labels_N.tolist())):
         here_N = labels_N == label

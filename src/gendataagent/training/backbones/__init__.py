@@ -1,6 +1,6 @@
-"""From the name in the settings to a classifier: transformers, timm, or the small ResNet of ours.
+"""From the name in the settings to a classifier: transformers, timm, or the small ResNet.
 
-Each library is imported in its own file, when a model of it is asked for.
+Each library is imported in its own file, when one of its models is asked for.
 """
 
 from gendataagent.training.backbones.building import build_classifier, check_model, choose_model

@@ -1,4 +1,4 @@
-"""`build_classifier`: the classifier that the settings name, its random parts drawn by seed."""
+"""`build_classifier`: the classifier that the settings name, initialised by seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gendataagent.training.backbones.transformers_models import (
 )
 from gendataagent.training.classifier import Classifier
 
-SMALL_IMAGES_PX = 64  # "auto" takes tiny-resnet up to this size
+SMALL_IMAGES_PX = 64  # up to this size "auto" is tiny-resnet
 RESNET_50 = "microsoft/resnet-50"  # [S]
 
 
@@ -33,15 +33,15 @@ def build_classifier(
     """Return a new classifier; its random weights depend on `seed` alone.
 
     Args:
-        typical_side_px: usual shorter side of the images; decides what model "auto" stands for.
-        trust_remote_code: whether Python code that comes with a model may be run.
+        typical_side_px: usual shorter side of the images; decides which model "auto" is.
+        trust_remote_code: whether Python code of a downloaded model may be run.
 
     Raises:
         ModelError: the model cannot be found or loaded, or does not fit the images' size.
     """
     name = choose_model(config.model, typical_side_px=typical_side_px, device=device)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone; torch.manual_seed does all
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all devices
         backbone = _backbone(name, config, class_names, trust_remote_code)
     size_px = backbone.size_px
     classifier = Classifier(
@@ -74,9 +74,9 @@ def _backbone(
 
 
 def check_model(config: ClassifierConfig, *, trust_remote_code: bool = False) -> None:
-    """Raise `ModelError` for what is known to be wrong with `classifier.model` without loading it.
+    """Raise `ModelError` for what can be known to be wrong with `classifier.model` before loading.
 
-    Costs at most one small file from the hub. "auto" is not looked at before it is decided.
+    Downloads at most one small file from the hub. "auto" is checked once it is resolved.
     """
     if config.model.startswith(TIMM_PREFIX):
         check_timm_model(config.model, config)
@@ -85,7 +85,7 @@ def check_model(config: ClassifierConfig, *, trust_remote_code: bool = False) ->
 
 
 def choose_model(name: str, *, typical_side_px: int, device: torch.device | str) -> str:
-    """Return the model that `classifier.model` stands for, with "auto" decided."""
+    """Return the model that `classifier.model` names, with "auto" resolved."""
     if name != AUTO:
         return name
     small = typical_side_px <= SMALL_IMAGES_PX or torch.device(device).type == "cpu"

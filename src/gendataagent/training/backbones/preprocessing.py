@@ -1,4 +1,4 @@
-"""What a pretrained network was shown: image size, colour normalisation, order of channels."""
+"""The input a pretrained network expects: image size, colour normalisation, channel order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gendataagent.training.classifier import IMAGENET_MEAN, IMAGENET_STD
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
-# For a checkpoint that comes without a preprocessor's settings, by model type; others: ImageNet's.
+# For a model without preprocessor settings, by model type; others: ImageNet's.
 _USUAL = {
     "clip": (CLIP_MEAN, CLIP_STD),
     "clip_vision_model": (CLIP_MEAN, CLIP_STD),
@@ -24,7 +24,7 @@ _USUAL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backbone:
-    """A network and how it wants its images.
+    """A network and the images it expects.
 
     Args:
         module: normalised images [B, 3, size_px, size_px] -> logits, or an output with `.logits`.
@@ -39,22 +39,24 @@ class Backbone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """What the preprocessor's settings say.
+    """What a preprocessor's settings say.
 
     Args:
-        size_px: side of the square it cuts; None where it does not say.
+        size_px: side of the square it returns; None where they do not say.
         mean, std: per channel, for images in [0, 1].
-        bgr: blue comes first (MobileViT).
+        bgr: whether blue comes first (MobileViT).
+        resize_px: what the shorter side is resized to; None where they do not say.
     """
 
     size_px: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bgr: bool = False
+    resize_px: int | None = None
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any] | None, model_type: str) -> Self:
-        """Return what preprocessor_config.json says; what is usual for the type where it does not.
+        """Return what preprocessor_config.json says, the defaults of the model type otherwise.
 
         A preprocessor computes (255 f x - mean) / std of x in [0, 1], f = `rescale_factor` (1/255).
         """
@@ -78,25 +80,27 @@ class Preprocessing:
             mean=mean,
             std=std,
             bgr=bool(settings.get("do_flip_channel_order", False)),
+            resize_px=_side_px(settings.get("size")),
         )
 
 
 def _size_px(settings: Mapping[str, Any]) -> int | None:
-    """Return the side of what comes out: the centre crop's, else the resized image's."""
+    """Return the side of the output: the centre crop's, else the resized image's."""
     keys = ["size"]
     if settings.get("do_center_crop", True):
         keys.insert(0, "crop_size")
-    for key in keys:
-        size = settings.get(key)
-        if isinstance(size, Mapping):
-            size = size.get("height") or size.get("shortest_edge")
-        if isinstance(size, int) and size > 0:
-            return size
-    return None
+    sides = (_side_px(settings.get(key)) for key in keys)
+    return next((side for side in sides if side is not None), None)
 
 
-def blue_first(module: nn.Module) -> None:
-    """Let a network that was trained on BGR take RGB, by turning its first convolution's input."""
+def _side_px(size: Any) -> int | None:
+    if isinstance(size, Mapping):
+        size = size.get("height") or size.get("shortest_edge")
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def bgr_to_rgb(module: nn.Module) -> None:
+    """Make a network that was trained on BGR take RGB: flip its first convolution's input."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == 3:
             part.weight.data = part.weight.data.flip(1)

@@ -1,7 +1,7 @@
-"""Networks of timm, by name: `timm:resnet50_clip.openai` is the ResNet-50 of CLIP.
+"""Networks of timm by name: `timm:resnet50_clip.openai` is the ResNet-50 of CLIP.
 
-Written against timm 1.0. Weights come from the hub as safetensors only; they are fetched here, not
-by timm, which would take pickled files too.
+Written against timm 1.0. Weights come from the hub as safetensors only; they are downloaded here,
+not by timm, which would load pickled files too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gendataagent.training.backbones.preprocessing import Backbone
 
 TIMM_PREFIX = "timm:"
 _INSTALL = "pip install 'gendataagent[timm]'"
-_OPEN_CLIP = "open_clip_pytorch_model.bin"  # the one name whose safetensors is called otherwise
+_OPEN_CLIP = "open_clip_pytorch_model.bin"  # the one file whose safetensors has another name
 
 
 def check_timm_model(name: str, config: ClassifierConfig) -> None:
-    """Raise `ModelError` if timm, the name in it, or (by the hub's word) its weights are missing.
+    """Raise `ModelError` if timm, the name in it or, according to the hub, its weights are missing.
 
     Args:
         name: with the prefix.
@@ -35,17 +35,17 @@ def check_timm_model(name: str, config: ClassifierConfig) -> None:
 
 
 def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str]) -> Backbone:
-    """Return a network of timm with a head for the classes; size and colours as timm has them.
+    """Return a network of timm with a head for the classes; size and colours from timm.
 
     Raises:
-        ModelError: timm or the weights are missing, or timm knows no such name.
+        ModelError: timm or the weights are missing, or timm has no such name.
     """
     timm = _timm(name)
     facts = _facts(timm, name)
     classes = len(class_names)
     options: dict[str, Any] = {"num_classes": classes}
     if config.pretrained:
-        # As many outputs as the weights have: with others timm would let any of them be missing.
+        # As many outputs as the weights have: with another number timm ignores any missing weight.
         options["num_classes"] = facts.num_classes
         options["pretrained_cfg_overlay"] = {"file": _fetch(_source(name, facts, config))}
     if config.size_px and facts.fixed_input_size:
@@ -56,7 +56,7 @@ def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str
         )
         if options["num_classes"] != classes:
             module.reset_classifier(classes)
-    except Exception as error:  # a network refuses options and weights in its own ways
+    except Exception as error:  # networks raise anything for options and weights they refuse
         raise ModelError(advice(_described(name, config), error)) from error
     return Backbone(
         module=cast(nn.Module, module),
@@ -66,8 +66,24 @@ def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str
     )
 
 
+def as_timm_wrapper(module: Any, class_names: Sequence[str], *, size_px: int) -> Any:
+    """Return a network of timm inside the class that transformers loads such networks with."""
+    from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+
+    facts = module.pretrained_cfg
+    config = TimmWrapperConfig(
+        architecture=facts["architecture"],
+        model_args={"img_size": size_px} if facts.get("fixed_input_size") else None,
+        id2label=dict(enumerate(class_names)),
+        label2id={name: label for label, name in enumerate(class_names)},
+    )
+    wrapper = TimmWrapperForImageClassification(config)
+    wrapper.timm_model = module
+    return wrapper
+
+
 def _timm(name: str) -> Any:
-    """Return the library; raise `ModelError` with what to type if it cannot be imported."""
+    """Return the library; raise `ModelError` with the install command if it cannot be imported."""
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -75,26 +91,26 @@ def _timm(name: str) -> Any:
             f"classifier.model: {name} needs {error.name or 'timm'}, which is not installed: "
             f"{_INSTALL}"
         ) from error
-    except (ImportError, RuntimeError) as error:  # a torchvision made for another torch
+    except (ImportError, RuntimeError) as error:  # a torchvision built for another torch
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"classifier.model: {name} needs timm, which is installed but cannot be imported "
-            f"({reason}). Most often torchvision is not the one made for this torch: install both "
-            f"from the same place, then {_INSTALL}"
+            f"({reason}). Usually torchvision is not built for this version of torch: install both "
+            f"from the same index, then {_INSTALL}"
         ) from error
 
 
 def _facts(timm: Any, name: str) -> Any:
-    """Return timm's `PretrainedCfg` of a name; raise `ModelError` for a name it does not know."""
+    """Return timm's `PretrainedCfg` of a name; raise `ModelError` for an unknown name."""
     wanted = name.removeprefix(TIMM_PREFIX)
     known = timm.is_model(wanted.partition(".")[0])
     try:
         facts = timm.get_pretrained_cfg(wanted) if known else None
-    except RuntimeError:  # the network is known, not the weights behind the dot
+    except RuntimeError:  # the network exists, but not the weights after the dot
         facts = None
     if facts is None:
         close = closest(wanted, timm.list_models(pretrained=True), at_most=5)
-        hint = f"; like it are: {', '.join(close)}" if close else ""
+        hint = f"; similar names: {', '.join(close)}" if close else ""
         raise ModelError(
             f"classifier.model: timm {timm.__version__} has no {wanted}{hint}. All names: "
             "https://huggingface.co/timm"
@@ -116,12 +132,12 @@ def _described(
 
 
 def _source(name: str, facts: Any, config: ClassifierConfig) -> ModelSource:
-    """Return where the safetensors weights are; raise `ModelError` if timm knows of none."""
+    """Return where the safetensors weights are; raise `ModelError` if timm names none."""
     hub_id, _, revision = (facts.hf_hub_id or "").partition("@")
     if not hub_id:
         raise ModelError(
-            f"classifier.model: timm has no weights of {name} on the hub, and others are not "
-            "loaded: choose another name, or set classifier.pretrained=false"
+            f"classifier.model: timm names no weights of {name} on the hub, and weights from "
+            "elsewhere are not loaded: choose another name, or set classifier.pretrained=false"
         )
     file = facts.hf_hub_filename or "model.safetensors"
     if file == _OPEN_CLIP:
@@ -131,7 +147,7 @@ def _source(name: str, facts: Any, config: ClassifierConfig) -> ModelSource:
 
 
 def _fetch(source: ModelSource) -> str:
-    """Return the path of the weights, fetched if they are not on this machine."""
+    """Return the path of the weights, downloaded if they are not on this machine."""
     from huggingface_hub import hf_hub_download
 
     def fetch(place: str, *, trust_remote_code: bool, **options: Any) -> str:

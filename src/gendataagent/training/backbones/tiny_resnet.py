@@ -33,6 +33,7 @@ def tiny_resnet(class_names: Sequence[str], *, size_px: int = 0) -> Backbone:
         num_labels=len(class_names),
         id2label=dict(enumerate(class_names)),
         label2id={name: label for label, name in enumerate(class_names)},
+        stem="3x3",  # transformers' own class cannot say it
     )
     module = ResNetForImageClassification(config)
     stem = module.resnet.embedder

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gendataagent.config import ClassifierConfig
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
-from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, blue_first
+from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, bgr_to_rgb
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET
 
 USUAL_PX = 224  # [S]
@@ -23,29 +23,6 @@ ENCODERS = {
     "siglip": "SiglipVisionModel",
     "siglip_vision_model": "SiglipVisionModel",
 }
-
-
-class EncoderWithHead(nn.Module):
-    """An image encoder that was trained beside a text encoder, and a new linear head.
-
-    The head sees the pooled output that its training compared with texts, before the projection
-    into their common space, as the CLIP paper's linear probes do (Radford et al. 2021, appendix A);
-    transformers' own CLIPForImageClassification averages patch tokens, which that training never
-    looked at. At other sizes than the encoder's own its position embeddings are interpolated.
-    """
-
-    def __init__(self, encoder: nn.Module, *, hidden: int, own_px: int, classes: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.own_px = own_px
-        self.head = nn.Linear(hidden, classes)
-
-    def forward(self, images_B3SS: Tensor) -> Tensor:
-        """Return logits [B, C]."""
-        output = self.encoder(
-            images_B3SS, interpolate_pos_encoding=images_B3SS.shape[-1] != self.own_px
-        )
-        return cast(Tensor, self.head(output.pooler_output))
 
 
 def transformers_source(
@@ -65,7 +42,7 @@ def transformers_source(
 def check_transformers_model(
     name: str, config: ClassifierConfig, *, trust_remote_code: bool
 ) -> None:
-    """Raise `ModelError` for what can be known to be wrong before the weights are loaded."""
+    """Raise `ModelError` for what can be known to be wrong before loading weights."""
     source = transformers_source(name, config, trust_remote_code=trust_remote_code)
     if source.folder is None or config.pretrained:
         check(source)
@@ -78,10 +55,11 @@ def transformers_backbone(
 ) -> Backbone:
     """Return a network on disk or on the hub, with a head for the classes.
 
-    A head of as many classes is kept, another is drawn anew from torch's global generator.
+    A head with as many classes is kept; another is replaced by one drawn from torch's global
+    generator.
 
     Raises:
-        ModelError: it cannot be found or loaded, or weights besides the head's are missing.
+        ModelError: it cannot be found or loaded, or weights other than the head's are missing.
     """
     source = transformers_source(name, config, trust_remote_code=trust_remote_code)
     if source.folder is None and looks_like_path(name):
@@ -91,48 +69,54 @@ def transformers_backbone(
     own_px = _side_of(getattr(_vision_of(model_config), "image_size", None)) or USUAL_PX
     if _is_encoder(model_config):
         encoder = _encoder(source, config.pretrained, model_config)
-        hidden = _vision_of(model_config).hidden_size
-        module: nn.Module = EncoderWithHead(
-            encoder, hidden=hidden, own_px=own_px, classes=len(class_names)
-        )
+        module = _with_head(encoder, _vision_of(model_config), class_names)
     else:
         module = _classifier(source, config.pretrained, model_config)
-    _mend_momentum(module)
+    _fix_momentum(module)
     if images.bgr and config.pretrained:
-        blue_first(module)
-    # The preprocessor first: DINOv2 was last trained at 518 px, but is used at 224.
+        bgr_to_rgb(module)
+    # The preprocessor's size first: DINOv2 was last trained at 518 px, but is used at 224.
     size_px = config.size_px or images.size_px or own_px
     return Backbone(module=module, size_px=size_px, mean=images.mean, std=images.std)
 
 
-def _read_config(source: ModelSource, config: ClassifierConfig, class_names: Sequence[str]) -> Any:
-    from transformers import AutoConfig
+def quiet() -> None:
+    """Silence transformers' loading reports: a new head fills ten lines, what is missing raises."""
     from transformers.utils import logging
 
-    # The new head is reported on over ten lines; what is really missing is an error of ours.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    labels: dict[str, Any] = {  # their number follows from it
+
+def labels_of(class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the class names as a configuration of transformers has them."""
+    return {
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: label for label, name in enumerate(class_names)},
     }
+
+
+def _read_config(source: ModelSource, config: ClassifierConfig, class_names: Sequence[str]) -> Any:
+    from transformers import AutoConfig
+
+    quiet()
+    labels = labels_of(class_names)
 
     def read(place: str, **options: Any) -> Any:
         return AutoConfig.from_pretrained(place, **options, **labels)
 
     if source.folder is None or config.pretrained:
         return load(source, read)
-    try:  # from scratch a folder needs no weights, which `load` would ask for
+    try:  # without pretrained weights; `load` would require them
         return read(
             str(source.folder), local_files_only=True, trust_remote_code=source.trust_remote_code
         )
-    except Exception as error:  # the libraries below raise a dozen kinds for a bad folder
+    except Exception as error:  # the libraries raise many kinds for a bad folder
         raise ModelError(advice(source, error)) from error
 
 
 def _read_preprocessor(source: ModelSource) -> Mapping[str, Any] | None:
-    """Return the preprocessor's settings; None if the model has none, or none can be had."""
+    """Return the preprocessor's settings, None if the model has none or it is not reachable."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     places: list[dict[str, Any]] = [{"local_files_only": True}]
@@ -151,7 +135,7 @@ def _read_preprocessor(source: ModelSource) -> Mapping[str, Any] | None:
 
 
 def _is_encoder(model_config: Any) -> bool:
-    """Return whether it is an image encoder without a classifier's head of its own."""
+    """Return whether it is an image encoder without a classification head."""
     if model_config.model_type not in ENCODERS:
         return False
     vision = _vision_of(model_config)
@@ -175,6 +159,17 @@ def _encoder(source: ModelSource, pretrained: bool, model_config: Any) -> nn.Mod
     return _load_weights(source, cls, vision) if pretrained else cast(nn.Module, cls(vision))
 
 
+def _with_head(encoder: nn.Module, vision: Any, class_names: Sequence[str]) -> nn.Module:
+    from gendataagent.training.backbones.pooled_encoder import class_for
+
+    vision.update(labels_of(class_names))
+    with torch.device("meta"):  # an empty shell: the encoder is there already
+        module: Any = class_for(vision)(vision)
+    module.encoder = encoder
+    module.head = nn.Linear(vision.hidden_size, len(class_names))
+    return cast(nn.Module, module)
+
+
 def _classifier(source: ModelSource, pretrained: bool, model_config: Any) -> nn.Module:
     from transformers import AutoModelForImageClassification
 
@@ -184,13 +179,13 @@ def _classifier(source: ModelSource, pretrained: bool, model_config: Any) -> nn.
         module = AutoModelForImageClassification.from_config(
             model_config, dtype=torch.float32, trust_remote_code=source.trust_remote_code
         )
-    except Exception as error:  # a configuration can be wrong in any way
+    except Exception as error:  # a wrong configuration can raise anything
         raise ModelError(advice(source, error)) from error
     return cast(nn.Module, module)
 
 
 def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module:
-    """Return a network with the weights of the source; only its head may be missing there."""
+    """Return a network with the weights of the source, of which only the head may be missing."""
 
     def read(place: str, **options: Any) -> nn.Module:
         module, loading = cls.from_pretrained(
@@ -209,7 +204,7 @@ def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module
 
 
 def _check_loaded(name: str, module: nn.Module, missing_keys: Sequence[str]) -> None:
-    """Raise `ModelError` if other weights than the heads' were not in the files."""
+    """Raise `ModelError` if weights other than the heads' are missing from the files."""
     parameters = dict(module.named_parameters())
     linears = {key: part for key, part in module.named_modules() if isinstance(part, nn.Linear)}
     classes = getattr(getattr(module, "config", None), "num_labels", None)
@@ -225,17 +220,17 @@ def _check_loaded(name: str, module: nn.Module, missing_keys: Sequence[str]) -> 
     if missing:
         raise ModelError(
             f"classifier.model: the weights of {name} lack {len(missing)} of {len(parameters)} "
-            f"parameters ({', '.join(sorted(missing)[:3])}...); it is damaged or no "
-            f"{type(module).__name__}"
+            f"parameters ({', '.join(sorted(missing)[:3])}...); it is damaged or not "
+            f"a {type(module).__name__}"
         )
 
 
-def _mend_momentum(module: nn.Module) -> None:
-    """Give BatchNorm torch's momentum where a port took over TensorFlow's number.
+def _fix_momentum(module: nn.Module) -> None:
+    """Give BatchNorm torch's momentum where a port copied TensorFlow's number.
 
-    transformers builds MobileNet and EfficientNet with 0.997 or 0.99. TensorFlow means the share
-    that is kept; torch takes it as that of the newest batch, so that after training the network
-    would be measured with the statistics of its very last, often small, batch.
+    transformers builds MobileNet and EfficientNet with 0.997 or 0.99: in TensorFlow the share that
+    is kept, in torch that of the newest batch. After training the network would be evaluated with
+    the statistics of its last, often small, batch.
     """
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d) and (part.momentum or 0) > 0.5:
@@ -243,7 +238,7 @@ def _mend_momentum(module: nn.Module) -> None:
 
 
 def _side_of(size: Any) -> int | None:
-    """Return the side in px of a config's image size, None where it is none or not square."""
+    """Return the side in px of a config's image size, None if it is not set or not square."""
     if isinstance(size, list | tuple) and len(set(size)) == 1:
         size = size[0]
     return size if isinstance(size, int) and size > 0 else None

@@ -1,0 +1,122 @@
+"""`gendataagent predict`: the classes of images by a run's classifier."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.shared import app
+from gendataagent.core.errors import DataError
+
+if TYPE_CHECKING:
+    from gendataagent.training.prediction import Prediction
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="folder of a finished run, or its classifier folder")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="image files, folders or patterns like 'in/*.jpg'"),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="classes to print for each image")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object a line and nothing else")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="run Python code that came with the run's model")
+    ] = False,
+) -> None:
+    """Classify images: print file, class and probability.
+
+    For example: gendataagent predict runs/demo photos/ --top 3
+
+    Folders are searched with their subfolders. An image that cannot be read is reported on standard
+    error, the others are still classified, and the exit code is 1.
+    """
+    paths = find_images(images)
+    from gendataagent.runs.reload import load_classifier
+    from gendataagent.training.prediction import predict_files
+
+    classifier = load_classifier(run, device=device, trust_remote_code=trust_remote_code)
+    progress = ConsoleProgress()
+    unreadable: list[Path] = []
+
+    def report(path: Path, reason: str) -> None:
+        unreadable.append(path)
+        progress.say(f"cannot read {path}: {reason}")
+
+    with progress.stage("predict", len(paths), "images") as stage:
+        found = predict_files(
+            classifier, paths, top=top, on_unreadable=report, on_batch=stage.advance
+        )
+        if as_json:
+            for prediction in found:
+                print(_json_line(prediction), flush=True)
+        else:
+            predictions = list(found)
+    if not as_json:
+        Console().print(_table(predictions))
+    if unreadable:
+        progress.say(f"{len(unreadable)} of {len(paths)} images could not be read")
+        raise typer.Exit(1)
+
+
+def find_images(arguments: Sequence[str]) -> list[Path]:
+    """Return the files of paths, folders and patterns, each once; a folder's in order of name.
+
+    Raises:
+        DataError: a folder or a pattern has no images.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = _images_in(path.rglob("*"))
+        elif not path.exists() and glob.has_magic(argument):
+            inside = _images_in(map(Path, glob.glob(argument, recursive=True)))
+        else:
+            inside = [path]  # if it is not there, it is reported as any unreadable image
+        if not inside:
+            raise DataError(f"there are no images in {argument}")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _images_in(paths: Iterable[Path]) -> list[Path]:
+    from gendataagent.data.images import SUFFIXES
+
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _json_line(prediction: Prediction) -> str:
+    (name, probability), *_ = prediction.classes
+    row = {
+        "file": str(prediction.path),
+        "class": name,
+        "probability": probability,
+        "top": [{"class": name, "probability": share} for name, share in prediction.classes],
+    }
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _table(predictions: Sequence[Prediction]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    for prediction in predictions:
+        for rank, (name, probability) in enumerate(prediction.classes):
+            file = "" if rank else str(prediction.path)
+            table.add_row(Text(file), Text(name), f"{probability:.1%}")
+    return table
