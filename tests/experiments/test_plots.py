@@ -27,7 +27,7 @@ from gendataagent.experiments.plots.canvas import (
     typographic,
 )
 from gendataagent.experiments.plots.series import images_to_reach, series_groups
-from gendataagent.report.skeleton import palette
+from gendataagent.report.html_document import palette
 
 from .made_up import efficiency_rows, rows_of
 

@@ -1,6 +1,6 @@
-"""Builds run folders as `gendataagent run` leaves them, with figures that tests can check.
+"""Builds run folders like those of `gendataagent run`, with numbers that tests can check.
 
-`python -m tests.report.fixture_run OUT [--large]` writes one to look at, and its report.
+`python -m tests.report.fixture_run OUT [--large]` writes one and its report, to look at.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _epoch(epoch: int, epochs: int, gain: float, draw: random.Random) -> EpochMe
 def evaluation(
     split: str, class_names: Sequence[str], mean: float, draw: random.Random, images: int = 100
 ) -> Evaluation:
-    """Return an evaluation whose figures follow from its confusion matrix."""
+    """Return an evaluation consistent with its confusion matrix."""
     n = len(class_names)
     confusion = [[0] * n for _ in range(n)]
     for true in range(n):
@@ -227,7 +227,7 @@ def _write_round(
         kept=sum(c.kept for c in candidates),
         rejected=rejected,
         seconds={"select": 0.8, "caption": 0.2, "rewrite": 0.1, "render": 31.5, "filter": 2.4},
-        notes=("Too few checkpoints for VoG, every image was kept.",) if number == 0 else (),
+        notes=("Too few snapshots for VoG, every image was kept.",) if number == 0 else (),
     )
     write_json(round_folder / "record.json", record.to_json())
     (round_folder / "DONE").touch()
@@ -271,7 +271,7 @@ def _counted(reasons: Iterable[str]) -> Mapping[str, int]:
 
 
 def _image(side_px: int, label: int, draw: random.Random) -> Image.Image:
-    """Return a image that looks a little like a thing on a background, with noise."""
+    """Return an image of a shape on a noisy background."""
     tint = [(label * 47 + k * 83) % 200 + 28 for k in range(3)]
     noise = Image.frombytes("RGB", (16, 16), draw.randbytes(16 * 16 * 3))
     image = Image.blend(

@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing wider than a phone, every image loaded."""
+"""The report in a real browser: nothing wider than the screen, every image loaded."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FLAGS = (
 )  # fmt: skip
 
 # A headless window cannot be made narrower than about 500 px, a frame can. The page's own policy
-# forbids scripts, so the script stands outside of the frame: it opens every folded part, measures,
-# and writes what it found.
+# forbids scripts, so the script is outside the frame: it opens every folded part, measures,
+# and writes the results.
 PROBE = """<!doctype html><iframe id="frame" style="border: 0; width: {width}px; height: {height}px"
 srcdoc="{page}"></iframe><pre id="probe"></pre><script>addEventListener("load", () => {{
   const view = document.getElementById("frame").contentWindow, page = view.document;
@@ -89,9 +89,7 @@ def test_nothing_is_wider_than_the_screen_and_all_images_load(
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
-def test_the_page_as_it_is_draws_something(
-    page: Path, tmp_path: Path, width: int, height: int
-) -> None:
+def test_the_page_renders(page: Path, tmp_path: Path, width: int, height: int) -> None:
     shot = tmp_path / "shot.png"
     _browse(page, tmp_path / "p", f"--window-size={width},{height}", f"--screenshot={shot}")
     with Image.open(shot) as image:

@@ -1,4 +1,4 @@
-"""The report against the files it was made from."""
+"""The report compared with the files of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from gendataagent.core.errors import RunFolderError, StorageError
 from gendataagent.report import write_report
-from gendataagent.report.reading import read_run
+from gendataagent.report.run_reader import read_run
 
 from .fixture_run import NASTY, NASTY_NAMES, build_run
 
@@ -56,7 +56,7 @@ class _Checker(HTMLParser):
 
 
 def checked(page: Path) -> _Checker:
-    """Parse a page and check what holds for every page."""
+    """Parse a page and check the properties of every page."""
     checker = _Checker()
     checker.feed(page.read_text(encoding="utf-8"))
     assert checker.open == []
@@ -79,7 +79,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_figures_on_the_page_are_those_in_the_files(run_folder: Path) -> None:
+def test_numbers_on_the_page_are_those_in_the_files(run_folder: Path) -> None:
     text = checked(write_report(run_folder)).text
     ours = json.loads((run_folder / "evaluation.json").read_text())["test"]
     theirs = json.loads((run_folder / "baseline/evaluation.json").read_text())["test"]
@@ -98,12 +98,12 @@ def test_figures_on_the_page_are_those_in_the_files(run_folder: Path) -> None:
         before = theirs["per_class"][class_name]
         assert f"{class_name} {100 * before:.1f} % → {100 * accuracy:.1f} %" in text
     made, kept = (sum(r[key] for r in records) for key in ("made", "kept"))
-    assert f"Images made / kept – {made} / {kept}" in text
+    assert f"Images generated / kept – {made} / {kept}" in text
     assert f"Optimiser steps {20 * 40} {20 * 40} 0" in text
     for record in records:
         assert (
             f"Round {record['round'] + 1} after epoch {record['epoch']}: {record['selected']} "
-            f"chosen, {record['made']} made, {record['kept']} kept"
+            f"selected, {record['made']} generated, {record['kept']} kept"
         ) in text
     assert "The bundled generator is for trying out" in text
     assert "cat/photo 7.jpg truncated" in text
@@ -119,17 +119,18 @@ def test_time_is_that_of_the_stages(run_folder: Path) -> None:
     assert list(seconds)[:2] == ["train", "select"]
 
 
-def test_kept_and_refused_images_carry_their_verdict(run_folder: Path) -> None:
+def test_kept_and_rejected_images_are_labelled(run_folder: Path) -> None:
     text = checked(write_report(run_folder)).text
     last = read_run(run_folder).rounds[-1]
     by_vog = sorted((c for c in last.candidates if c.vog is not None), key=lambda c: c.vog or 0)
     kept = [c for c in by_vog if c.kept][-1]
-    refused = next(c for c in by_vog if not c.kept)
+    rejected = next(c for c in by_vog if not c.kept)
+    assert rejected.rejected_by == "vog"
     assert f"kept VoG {kept.vog:#.3g}" in text
-    assert re.search(rf"refused: {refused.rejected_by} VoG {refused.vog:#.3g}", text)
+    assert f"dropped by the VoG filter VoG {rejected.vog:#.3g}" in text
 
 
-def test_nasty_text_stays_text(tmp_path: Path) -> None:
+def test_markup_in_names_is_escaped(tmp_path: Path) -> None:
     folder = build_run(
         tmp_path / "<b>odd & 'run'",
         class_names=NASTY_NAMES,
@@ -169,24 +170,24 @@ def test_many_images_stay_within_the_size(tmp_path: Path, side_px: int) -> None:
     page = write_report(folder)
     assert 300_000 < page.stat().st_size < 3_000_000
     text = checked(page).text
-    assert "left out" not in text  # images are planned to fit, not cut off
+    assert "omitted" not in text  # the number of images is planned, not cut off
 
 
-def test_unfinished_run_says_so_and_shows_what_exists(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_marked_and_shows_what_exists(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", finished=False)
     text = checked(write_report(folder)).text
     assert "This run is not finished." in text
-    assert "Round 4 was begun and is not shown." in text
+    assert "Round 4 was started and is not shown." in text
     assert "10 of 20 epochs trained" in text
     assert "validation accuracy so far" in text
     assert "--resume" in text
     assert "Round 3 after epoch" in text
-    assert "With the agent Change" not in text  # half a training against a whole one says nothing
+    assert "With the agent Change" not in text  # changes need two finished runs
 
 
 def test_run_without_agent_or_baseline(tmp_path: Path) -> None:
     text = checked(write_report(build_run(tmp_path / "run", agent=False))).text
-    assert "The agent was switched off" in text
+    assert "The agent was off" in text
     assert "top-1 on real images only" in text
     assert "with the agent" not in text.lower()
 
@@ -197,10 +198,10 @@ def test_run_with_agent_but_without_baseline(tmp_path: Path) -> None:
     assert "lowest first" in text
 
 
-def test_zero_rounds(tmp_path: Path) -> None:
+def test_a_run_without_finished_rounds(tmp_path: Path) -> None:
     text = checked(write_report(build_run(tmp_path / "run", rounds=0))).text
-    assert "no synthetic image took part" in text
-    assert "What was hard" not in text
+    assert "training used no synthetic images" in text
+    assert "Hard images" not in text
 
 
 def test_only_config_and_manifest_are_needed(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_only_config_and_manifest_are_needed(tmp_path: Path) -> None:
     assert "0 of 20 epochs trained" in text
 
 
-def test_missing_or_broken_parts_are_named_and_left_out(tmp_path: Path) -> None:
+def test_missing_or_broken_files_are_named_and_skipped(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rounds=2)
     with (folder / "metrics.jsonl").open("a") as stream:
         stream.write('{"epoch": 21, "lo')  # cut off by a crash
@@ -222,17 +223,17 @@ def test_missing_or_broken_parts_are_named_and_left_out(tmp_path: Path) -> None:
     (folder / "evaluation.json").write_text("{")
     (folder / "baseline/manifest.json").unlink()
     for image in (folder / "pool/001").glob("*.png"):
-        image.write_bytes(b"not a image")
+        image.write_bytes(b"not an image")
     text = checked(write_report(folder)).text
-    assert "metrics.jsonl: 1 line(s) are not JSON" in text
+    assert "metrics.jsonl: skipped 1 line(s) that are not JSON" in text
     assert "000/metadata.parquet cannot be read" in text
     assert "evaluation.json" in text
-    assert "the baseline is left out" in text
+    assert "the baseline was skipped" in text
     assert "no image" in text
     assert "of 2 rounds, in 20 of 20 epochs" in text
 
 
-def test_later_rows_of_an_epoch_win(tmp_path: Path) -> None:
+def test_the_last_row_of_an_epoch_counts(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rounds=1, baseline=False)
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     again = {**json.loads(rows[4]), "loss": 9.75}
@@ -242,19 +243,19 @@ def test_later_rows_of_an_epoch_win(tmp_path: Path) -> None:
     assert metrics[4].loss == 9.75
 
 
-def test_settings_of_another_version_are_shown(tmp_path: Path) -> None:
+def test_unknown_settings_are_shown(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rounds=1, baseline=False)
     with (folder / "config.toml").open("a") as stream:
         stream.write("\n[future]\nflux = 3\n")
-    assert "future.flux 3 not known to this version" in checked(write_report(folder)).text
+    assert "future.flux 3 unknown to this version" in checked(write_report(folder)).text
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"not a run folder: there is no config\.toml"):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"not a run folder: it has no config\.toml"):
         write_report(tmp_path)
 
 
-def test_the_page_can_go_elsewhere_and_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_the_page_can_be_written_elsewhere_and_is_never_partial(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rounds=1, baseline=False)
     assert write_report(folder, tmp_path / "a/b.html") == tmp_path / "a/b.html"
     assert not (folder / "report.html").exists()
@@ -282,7 +283,7 @@ def test_no_heavy_library_is_imported(run_folder: Path) -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_unequal_runs_are_called_that(tmp_path: Path) -> None:
+def test_unequal_runs_get_a_caveat(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rounds=1)
     before = checked(write_report(folder)).text
     assert "With the agent Change" in before

@@ -1,4 +1,4 @@
-"""Numbers as people read them, charts, and what text becomes in HTML."""
+"""Number formats, charts, and escaping."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from gendataagent.report.charts import Line, change_track, line_chart, nice_ticks, stacked_bar
-from gendataagent.report.images import marked_changes
 from gendataagent.report.markup import duration, esc, percent, plural, points, signed, small
-from gendataagent.report.summary import chance_difference
+from gendataagent.report.sections.gallery import marked_changes
+from gendataagent.report.sections.summary import sampling_noise
 
 from .fixture_run import evaluation
 
@@ -37,7 +37,7 @@ from .fixture_run import evaluation
         (plural(12345, "round"), "12,345\u00a0rounds"),
     ],
 )
-def test_numbers_as_people_read_them(shown: str, expected: str) -> None:
+def test_number_formats(shown: str, expected: str) -> None:
     assert shown == expected
 
 
@@ -59,7 +59,7 @@ def test_ticks_are_round_and_enclose(low: float, high: float, limit: float | Non
     assert 2 <= len(ticks) <= 7
 
 
-def test_line_chart_draws_points_where_they_belong() -> None:
+def test_line_chart_draws_points_at_their_positions() -> None:
     lines = [Line(label="a < b", css="agent", points=((1, 0.0), (2, math.nan), (3, 1.0)))]
     figure = line_chart(
         "T", lines, x_label="epoch", y_text="{:g}".format, marks=[2, 99], y_limit=1.0
@@ -75,14 +75,14 @@ def test_line_chart_draws_points_where_they_belong() -> None:
     assert "a < b" in "".join(root.itertext())
 
 
-def test_line_chart_of_nothing_and_of_one_point() -> None:
+def test_line_chart_of_no_points_and_of_one() -> None:
     nothing = [Line(label="a", css="real", points=((1, math.nan),))]
     assert line_chart("T", nothing, x_label="x", y_text=str) == ""
     one = [Line(label="a", css="real", points=((1, 0.5),))]
     assert "<circle" in line_chart("T", one, x_label="x", y_text=str)
 
 
-def test_tracks_and_stacks_place_marks_in_per_cent() -> None:
+def test_tracks_and_stacks_position_marks_in_per_cent() -> None:
     track = ElementTree.fromstring(change_track(0.25, 0.75))
     assert [c.get("cx") for c in track.iter("circle")] == ["25.0%", "75.0%"]
     way = [e for e in track.iter("line") if "way" in e.attrib["class"]]
@@ -99,10 +99,10 @@ def test_changed_words_are_marked() -> None:
     assert marked_changes("", "a cat") == "a cat"
 
 
-def test_chance_difference_is_that_of_two_binomials() -> None:
+def test_sampling_noise_is_that_of_two_binomials() -> None:
     draw = random.Random(0)
     half = evaluation("test", ["a"], 1.0, draw, images=1000)
-    assert chance_difference(half, half) == 0.0  # no spread at 100 %
+    assert sampling_noise(half, half) == 0.0  # no spread at 100 %
     two = evaluation("test", ["a", "b"], 0.5, draw, images=1000)
     spread = math.sqrt(2 * two.top1 * (1 - two.top1) / 2000)
-    assert chance_difference(two, two) == pytest.approx(1.96 * spread)
+    assert sampling_noise(two, two) == pytest.approx(1.96 * spread)

@@ -10,8 +10,8 @@ from gendataagent.experiments.plots import Plot, plots_style
 from gendataagent.experiments.plots.canvas import typographic
 from gendataagent.experiments.report import Report
 from gendataagent.experiments.tables import ResultTable
+from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name, section, table
-from gendataagent.report.skeleton import document
 
 _LEADS = {
     "Differences": "Every arm against the first baseline, seed by seed; then against all of them "

@@ -1,4 +1,4 @@
-"""A run folder in, one self-contained HTML page out; a pure reader that never imports torch."""
+"""The report: from a run folder to one self-contained HTML page, without importing torch."""
 
 from gendataagent.report.page import write_report
 

@@ -11,8 +11,8 @@ from gendataagent.core import files
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.records import HELD_OUT
 from gendataagent.data.near_duplicates import DUPLICATE_CORRELATION
+from gendataagent.report.html_document import document
 from gendataagent.report.markup import count, esc, name, section, table
-from gendataagent.report.skeleton import document
 from gendataagent.report.thumbnails import Thumbnails
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""SVG charts. Colours come from style.css and palette.css; every chart has a text alternative.
+"""Inline SVG charts. Colours come from style.css and palette.css; each chart has alternative text.
 
-Bars and tracks place their marks in per cent of their own width, so they fit any screen without
-scaling the text next to them, which is plain HTML.
+Bars and tracks position their marks in per cent of their width, so they fit any screen without
+scaling the text beside them, which is plain HTML.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def line_chart(
     marks: Sequence[float] = (),
     y_limit: float | None = None,
 ) -> str:
-    """Return a figure with the lines over a common x axis, or "" where there is nothing to draw.
+    """Return a figure with the lines over a common x axis, or "" without points.
 
     Args:
-        y_text: how a value is written on the axis.
+        y_text: formats a value on the axis.
         marks: x positions of vertical lines (the rounds).
-        y_limit: the largest value possible, where there is one (1 for an accuracy).
+        y_limit: the largest possible value, if any (1 for an accuracy).
     """
     finite = [
         Line(label=line.label, css=line.css, points=tuple(p for p in line.points if _finite(p)))
@@ -103,7 +103,7 @@ def _finite(point: tuple[float, float]) -> bool:
 
 
 def nice_ticks(low: float, high: float, *, limit: float | None = None) -> list[float]:
-    """Return 3 to 7 round values that enclose [low, high], the last not above `limit`.
+    """Return 2 to 7 round values that enclose [low, high], the last not above `limit`.
 
     The step is 1, 2 or 5 times a power of ten.
     """
@@ -119,7 +119,7 @@ def nice_ticks(low: float, high: float, *, limit: float | None = None) -> list[f
 
 
 def bar(share: float, css: str) -> str:
-    """Return a horizontal bar filling a share of its width; the number stands next to it."""
+    """Return a horizontal bar that fills a share of its width."""
     return (
         '<svg class="track" aria-hidden="true"><rect class="rail" width="100%" height="100%"/>'
         f'<rect class="{css}" width="{100 * _clamped(share):.1f}%" height="100%"/></svg>'
@@ -127,7 +127,7 @@ def bar(share: float, css: str) -> str:
 
 
 def change_track(before: float | None, after: float) -> str:
-    """Return a 0 to 1 scale with a dot before, a dot after, and the way between them."""
+    """Return a 0 to 1 scale with a dot for before, one for after, and a line between them."""
     x = 100 * _clamped(after)
     marks = "".join(
         f'<line class="grid" x1="{t}%" x2="{t}%" y1="0" y2="100%"/>' for t in (0, 25, 50, 75, 100)
@@ -146,11 +146,11 @@ def change_track(before: float | None, after: float) -> str:
 
 
 def stacked_bar(parts: Sequence[tuple[str, float]], whole: float, description: str) -> str:
-    """Return one bar of parts next to each other.
+    """Return one bar of adjacent parts.
 
     Args:
         parts: CSS class and size of each.
-        whole: the size that the full width stands for.
+        whole: the size of the full width.
     """
     start, drawn = 0.0, []
     for css, size in parts:

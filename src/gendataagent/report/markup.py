@@ -1,4 +1,4 @@
-"""Small pieces of HTML, and numbers as people read them. All text from data goes through `esc`."""
+"""HTML elements and number formats. All text from data goes through `esc`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def esc(value: object) -> str:
     """Return text safe in HTML content and in double- or single-quoted attributes.
 
     Control characters, lone surrogates (file names that are not UTF-8) and characters that reverse
-    the direction of the text around them are shown as a replacement mark.
+    the text direction become a replacement character.
     """
     return html.escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=True)
 
 
 def name(value: object) -> str:
-    """Return a name from the data, escaped and kept from changing the direction of its line."""
+    """Return a name from the data, escaped and isolated from the text direction around it."""
     return f"<bdi>{esc(value)}</bdi>"
 
 
 def section(anchor: str, title: str, body: str, *, lead: str = "") -> str:
-    """Return a titled section; nothing where its body is empty. `title` and `lead` are HTML."""
+    """Return a titled section; "" if its body is empty. `title` and `lead` are HTML."""
     if not body:
         return ""
     intro = f'<p class="lead">{lead}</p>' if lead else ""
@@ -43,7 +43,7 @@ def section(anchor: str, title: str, body: str, *, lead: str = "") -> str:
 def table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, numeric: bool = True
 ) -> str:
-    """Return a table in a box of its own that scrolls sideways; cells are HTML.
+    """Return a table in a box that scrolls sideways; cells are HTML.
 
     The first cell of a row is its header. With `numeric`, the other columns are right-aligned.
     """
@@ -63,7 +63,7 @@ def table(
 
 
 def details(summary: str, body: str, *, is_open: bool = False) -> str:
-    """Return a part that opens on a click, without any script."""
+    """Return a part that opens on a click, without a script."""
     state = " open" if is_open else ""
     return f"<details{state}><summary>{summary}</summary>{body}</details>"
 
@@ -79,7 +79,7 @@ def points(difference: float | None) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign; what rounds to zero has none."""
+    """Return a number with its sign; zero after rounding has none."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -87,14 +87,14 @@ def signed(value: float, digits: int) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with a fixed count of digits after the point."""
+    """Return a number with a fixed number of decimals."""
     if not _finite(value):
         return MISSING
     return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def small(value: float | None) -> str:
-    """Return a score that may span magnitudes: 0.0123, and 1.52·10⁻⁵ with an exponent, as HTML."""
+    """Return a score of any magnitude as HTML: 0.0123, or 1.52·10⁻⁵ with an exponent."""
     if not _finite(value):
         return MISSING
     if value != 0 and abs(value) < 0.001:

@@ -1,19 +1,19 @@
-"""The page of a run as a whole: what stands on it, in which order."""
+"""`write_report`: the page of a run, its sections in order."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gendataagent.core.files import write_bytes
-from gendataagent.report import facts, figures, images, models, summary
+from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name
-from gendataagent.report.reading import RunView, read_run
-from gendataagent.report.skeleton import document
+from gendataagent.report.run_reader import RunView, read_run
+from gendataagent.report.sections import details, gallery, metrics, models, summary
 from gendataagent.report.thumbnails import Thumbnails
 
 _NAVIGATION = (
-    ("comparison", "Figures"),
-    ("hard", "Hard"),
+    ("comparison", "Results"),
+    ("hard", "Hard images"),
     ("gallery", "Gallery"),
     ("classes", "Classes"),
     ("curves", "Curves"),
@@ -22,22 +22,22 @@ _NAVIGATION = (
     ("models", "Models"),
     ("data", "Data"),
     ("settings", "Settings"),
-    ("next", "Go on"),
+    ("next", "Next steps"),
 )
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a run, finished or not, and return where it is.
+    """Write the report of a run, finished or not, and return its path.
 
-    The page is one HTML file that works offline and without scripts; its images are inside it,
-    in number limited so that the page stays below about 3 MB whatever the size of the run.
+    The page is one HTML file that works offline and without scripts. Its images are embedded, and
+    their number is limited so that the page stays below about 3 MB for a run of any size.
 
     Args:
         out: where to write; `RUN/report.html` by default.
 
     Raises:
-        RunFolderError: the folder is not that of a run.
-        StorageError: the page cannot be written; an earlier one is still there.
+        RunFolderError: not a run folder.
+        StorageError: the page cannot be written; an existing one is unchanged.
     """
     page = out if out is not None else run_folder / "report.html"
     write_bytes(page, render(read_run(run_folder)).encode())
@@ -46,24 +46,24 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 
 def render(run: RunView) -> str:
     """Return the page of a run as HTML."""
-    headline, explanation = summary.verdict(run)
+    headline, explanation = summary.headline(run)
     thumbnails = Thumbnails()
     body = "".join(
         (
             summary.caveats(run),
             summary.comparison(run),
-            images.hard(run, thumbnails),
-            images.gallery(run, thumbnails),
-            figures.per_class(run),
-            figures.curves(run),
-            figures.confusions(run),
-            figures.time_spent(run),
+            gallery.hard_images(run, thumbnails),
+            gallery.gallery(run, thumbnails),
+            metrics.per_class(run),
+            metrics.curves(run),
+            metrics.confusions(run),
+            metrics.time_spent(run),
             models.models(run),
-            facts.quarantine(run),
-            facts.splits(run),
-            facts.settings(run),
-            facts.environment(run),
-            facts.going_on(run),
+            details.quarantine(run),
+            details.splits(run),
+            details.settings(run),
+            details.environment(run),
+            details.next_steps(run),
         )
     )
     title = run.folder.resolve().name
@@ -73,7 +73,7 @@ def render(run: RunView) -> str:
         f'<p class="lead">{explanation}</p>{summary.cards(run)}',
         body=body,
         navigation=_NAVIGATION,
-        footer=f"Begun {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything on "
-        "this page is read from the files of the run folder.",
+        footer=f"Started {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything "
+        "on this page is read from the run folder.",
         banner=summary.banner(run),
     )

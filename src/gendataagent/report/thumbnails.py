@@ -10,22 +10,22 @@ from PIL import Image, ImageOps
 
 from gendataagent.report.markup import esc
 
-SIDE_PX = 160  # larger images are brought down to this
-PIXEL_ART_PX = 64  # up to here a image is scaled up with its pixels visible
-PAGE_BYTES = 2_000_000  # of images; the rest of a page is a few hundred kB
+SIDE_PX = 160  # larger images are scaled down to this
+PIXEL_ART_PX = 64  # up to this size images are scaled up without smoothing
+PAGE_BYTES = 2_000_000  # of images; the rest of a page takes a few hundred kB
 
 
 class Thumbnails:
-    """Embeds images until the budget is spent; from then on a placeholder stands for each."""
+    """Embeds images until the budget is spent, then a placeholder for each."""
 
     def __init__(self, budget_bytes: int = PAGE_BYTES) -> None:
         self.left_bytes = budget_bytes
 
     def affordable(self, example: Path, most: int, *, share: float = 1.0) -> int:
-        """Return how many images like `example` a share of what is left pays for, up to `most`.
+        """Return how many images like `example` fit a share of the remaining budget, up to `most`.
 
-        Asked before a section is laid out, so that its images are chosen well rather than cut
-        off at the end. The factor 0.8 leaves room for images larger than the example.
+        Called before a section is laid out, so that its images are chosen instead of cut off at
+        the end. The factor 0.8 leaves room for images larger than the example.
         """
         encoded = _encode(example)
         if encoded is None:
@@ -33,17 +33,17 @@ class Thumbnails:
         return min(most, int(0.8 * share * self.left_bytes / len(encoded[0])))
 
     def image(self, path: Path, description: str) -> str:
-        """Return an `img` element with the image, or a placeholder where there is none to show.
+        """Return an `img` element with the image, or a placeholder if it cannot be shown.
 
         Args:
-            description: what is on it, as plain text; becomes the alternative text.
+            description: alternative text, plain.
         """
         encoded = _encode(path)
         if encoded is None:
             return _placeholder(description, "no image")
         uri, width, height = encoded
         if len(uri) > self.left_bytes:
-            return _placeholder(f"{description}, left out to keep this page small", "left out")
+            return _placeholder(f"{description}, omitted to keep this page small", "omitted")
         self.left_bytes -= len(uri)
         css = "pixelated" if max(width, height) <= PIXEL_ART_PX else "photo"
         size = f'width="{width}" height="{height}"'
@@ -55,9 +55,9 @@ def _placeholder(description: str, words: str) -> str:
 
 
 def _encode(path: Path) -> tuple[str, int, int] | None:
-    """Return (data URI, width, height) of a image file, or None where it cannot be read.
+    """Return (data URI, width, height) of an image file, or None if it cannot be read.
 
-    Small images stay PNG, exact to the pixel; the others become JPEG.
+    Small images are stored as PNG, lossless; others as JPEG.
     """
     try:
         with Image.open(path) as opened:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from importlib import resources
 
 from gendataagent.report.charts import nice_ticks
+from gendataagent.report.html_document import palette
 from gendataagent.report.markup import MINUS, esc
-from gendataagent.report.skeleton import palette
 
 WIDTH, MARGIN = 400, 16
 SHOWN_WIDTH = 460  # px of the file where nobody says otherwise

@@ -1,7 +1,7 @@
-"""Run folder -> frozen values the page is made from.
+"""Reads a run folder into the frozen values that the page shows.
 
-Only `config.toml` and `manifest.json` have to be there. Whatever else is missing is left out, and
-whatever cannot be read is named in `RunView.problems`, so that the page of a broken run says so.
+Only `config.toml` and `manifest.json` are required. Other missing files are left out; files that
+cannot be read are named in `RunView.problems` and on the page.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROUND_STAGES = ("select", "caption", "rewrite", "render", "filter", "probe")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundView:
-    """One finished round: its record, the hard images it chose and the candidates it made."""
+    """One finished round: its record, the selected images and the candidates."""
 
     record: RoundRecord
     selected: tuple[Scored, ...]
@@ -46,12 +46,12 @@ class RoundView:
     pool_folder: Path
 
     def source_image(self, source_id: str) -> Path:
-        """Return where the copy of a source image lies, if it was copied."""
+        """Return the path of the copy of a source image; it may be missing."""
         name = candidate_id(self.record.round, source_id, 0).split("-")[1]
         return self.folder / "sources" / f"{name}.png"
 
     def candidate_image(self, candidate: Candidate) -> Path:
-        """Return where the candidate's image lies, if it was made."""
+        """Return the path of the candidate's image; it may be missing."""
         return self.pool_folder / Path(candidate.file_name).name
 
 
@@ -61,12 +61,12 @@ class RunView:
 
     Args:
         settings: every known setting with its value in this run and its default.
-        unknown_settings: keys of config.toml that this version does not know, with their values.
+        unknown_settings: keys of config.toml unknown to this version, with their values.
         class_counts: class name -> split -> images.
-        evaluations: split -> how the final classifier does on it.
-        guard: which classifier the guard took at the end, if it was on.
-        adaptation_distances: name, MMD^2 and standard error, where the generator was adapted.
-        problems: sentences about files that could not be read.
+        evaluations: split -> evaluation of the final classifier.
+        guard: which classifier the baseline guard chose, if it was on.
+        adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
+        problems: one sentence for each file that could not be read.
     """
 
     folder: Path
@@ -91,23 +91,23 @@ class RunView:
         return self.settings[key].value
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class by its index; a number where the manifest has none."""
+        """Return the name of a class by its index, "class N" if the manifest has none."""
         names = self.manifest.class_names
         return names[label] if 0 <= label < len(names) else f"class {label}"
 
     @property
     def agent_enabled(self) -> bool:
-        """Whether this is a run with the agent."""
+        """Whether the run used the agent."""
         return bool(self.value("agent.enabled"))
 
     @property
     def final(self) -> Evaluation | None:
-        """The evaluation to speak of: on test, else on validation."""
+        """The evaluation on test, else on validation."""
         return self.evaluations.get("test") or self.evaluations.get("validation")
 
     @property
     def made(self) -> int:
-        """Images made in all finished rounds."""
+        """Images generated in all finished rounds."""
         return sum(round_.record.made for round_ in self.rounds)
 
     @property
@@ -117,7 +117,7 @@ class RunView:
 
     @property
     def rejected(self) -> dict[str, int]:
-        """Reason -> images refused in all finished rounds, most frequent first."""
+        """Reason -> images rejected in all finished rounds, most frequent first."""
         counts: Counter[str] = Counter()
         for round_ in self.rounds:
             counts.update(round_.record.rejected)
@@ -125,7 +125,7 @@ class RunView:
 
     @property
     def rewriting(self) -> dict[str, int]:
-        """What became of the rewriter's replies -> count, over all finished rounds."""
+        """Outcome of the rewriter's replies -> count, over all finished rounds."""
         counts: Counter[str] = Counter()
         for round_ in self.rounds:
             counts.update(round_.record.rewriting)
@@ -133,7 +133,7 @@ class RunView:
 
     @property
     def peak_memory_mib(self) -> dict[str, float]:
-        """Stage of the rounds -> the most memory it took in any of them."""
+        """Stage of the rounds -> its peak memory over all rounds."""
         peaks: dict[str, float] = {}
         for round_ in self.rounds:
             for stage, mib in round_.record.peak_memory_mib.items():
@@ -142,7 +142,7 @@ class RunView:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Stage -> seconds; train, the stages of the rounds, evaluate, then anything else timed."""
+        """Stage -> seconds: train, the stages of the rounds, evaluate, then other timings."""
         train = sum(epoch.seconds for epoch in self.metrics)
         result = {"train": self.timing.get("train", train)}
         for stage in ROUND_STAGES:
@@ -156,13 +156,13 @@ def read_run(folder: Path) -> RunView:
     """Return the view of a run folder.
 
     Raises:
-        RunFolderError: the folder is none, or its config.toml or manifest.json cannot be read.
+        RunFolderError: not a run folder, or its config.toml or manifest.json cannot be read.
     """
     for name in ("config.toml", "manifest.json"):
         if not (folder / name).is_file():
             raise RunFolderError(
-                f"{folder} is not a run folder: there is no {name} in it; give the folder that "
-                "`gendataagent run --out` made"
+                f"{folder} is not a run folder: it has no {name}; give the folder that "
+                "`gendataagent run --out` wrote"
             )
     reader = _Reader()
     manifest = _manifest(reader, read_json(folder / "manifest.json"), folder)
@@ -201,13 +201,13 @@ def read_run(folder: Path) -> RunView:
 
 
 class _Reader:
-    """Reads optional files and collects a sentence about each that is there but broken."""
+    """Reads optional files and collects a sentence about each broken one."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
-        """Return the objects of a JSONL file; a line cut off by a crash is named, not fatal."""
+        """Return the objects of a JSONL file; incomplete lines are reported, not fatal."""
         if not path.is_file():
             return []
         try:
@@ -217,11 +217,11 @@ class _Reader:
             return []
         rows = parse_journal(content)
         if broken := sum(map(bool, content.split(b"\n"))) - len(rows):
-            self.problems.append(f"{path.name}: {broken} line(s) are not JSON and are left out")
+            self.problems.append(f"{path.name}: skipped {broken} line(s) that are not JSON")
         return rows
 
     def mapping(self, path: Path) -> dict[str, Any]:
-        """Return the object of a JSON file, or {} where there is none."""
+        """Return the object of a JSON file, or {} if it is missing or broken."""
         if not path.is_file():
             return {}
         try:
@@ -232,7 +232,7 @@ class _Reader:
         return value if isinstance(value, dict) else {}
 
     def record(self, cls: type[Record], row: Any, path: Path) -> Record | None:
-        """Return the record of a row; keys that are not its fields are ignored."""
+        """Return the record of a row; unknown keys are ignored."""
         names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         try:
             return cls(**{key: value for key, value in row.items() if key in names})
@@ -270,7 +270,7 @@ def _manifest(reader: _Reader, row: Any, folder: Path) -> RunManifest:
 
 
 def _settings(folder: Path) -> tuple[dict[str, SettingRow], dict[str, Any]]:
-    """Return the settings this version knows with this run's values, and those it does not."""
+    """Return the known settings with the values of this run, and the unknown ones."""
     try:
         tree = read_toml(folder / "config.toml")
     except ConfigError as error:
@@ -291,7 +291,7 @@ def _settings(folder: Path) -> tuple[dict[str, SettingRow], dict[str, Any]]:
 
 
 def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple[int, ...]]:
-    """Return the finished rounds in order, and the numbers of those without their mark."""
+    """Return the finished rounds in order, and the numbers of the unfinished ones."""
     finished, unfinished = [], []
     for path in sorted((folder / "rounds").glob("[0-9]*"), key=lambda path: path.name):
         if not path.name.isdigit():
@@ -315,13 +315,13 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
 
 
 def _distances(adaptation: Mapping[str, Any]) -> tuple[tuple[str, float, float], ...]:
-    """Return the distances of an adaptation's record; empty where none were measured."""
+    """Return the distances in the record of an adaptation; () if none were measured."""
     measured = adaptation.get("distances")
     if not isinstance(measured, dict):
         return ()
     names = {
-        "before": "before the adaptation",
-        "after": "after it",
+        "before": "before adaptation",
+        "after": "after adaptation",
         "change": "change",
         "floor": "real training images",
     }
@@ -340,13 +340,13 @@ def _class_counts(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def _baseline(reader: _Reader, folder: Path) -> RunView | None:
-    """Return the view of the same training without the agent, where there is one."""
+    """Return the view of the same training without the agent, if there is one."""
     if not folder.is_dir():
         return None
     try:
         baseline = read_run(folder)
     except RunFolderError as error:
-        reader.problems.append(f"the baseline is left out: {error}")
+        reader.problems.append(f"the baseline was skipped: {error}")
         return None
     reader.problems.extend(f"baseline: {problem}" for problem in baseline.problems)
     return baseline

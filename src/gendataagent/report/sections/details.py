@@ -1,4 +1,4 @@
-"""The end of the page: refused files, splits, settings, environment, and how to go on."""
+"""The end of the page: unreadable files, splits, settings, environment, next steps."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import asdict
 from typing import Any
 
 from gendataagent.report.markup import count, details, esc, name, plural, section, table
-from gendataagent.report.reading import RunView
+from gendataagent.report.run_reader import RunView
 
 FILES_SHOWN = 200
 SPLIT_ORDER = ("train", "validation", "test")
 
 
 def quarantine(run: RunView) -> str:
-    """Return the files that could not be used, with the reason."""
+    """Return the unreadable files, with the reason."""
     if not run.quarantine:
         return ""
     rows = [[name(file), esc(reason)] for file, reason in run.quarantine[:FILES_SHOWN]]
     hidden = len(run.quarantine) - FILES_SHOWN
     more = (
-        f'<p class="quiet">and {count(hidden)} more, all in data/quarantine.jsonl</p>'
+        f'<p class="quiet">and {count(hidden)} more; data/quarantine.jsonl lists all</p>'
         if hidden > 0
         else ""
     )
     return section(
         "quarantine",
-        "Files that could not be used",
-        table(["file", "why"], rows, caption="Quarantined files", numeric=False) + more,
+        "Unreadable files",
+        table(["file", "reason"], rows, caption="Unreadable files", numeric=False) + more,
         lead=f"{plural(len(run.quarantine), 'file')} left out of all splits.",
     )
 
 
 def splits(run: RunView) -> str:
-    """Return how many images each split and class has."""
+    """Return the number of images per split and class."""
     totals = dict(run.manifest.images_per_split)
     found = {split for counts in run.class_counts.values() for split in counts} | set(totals)
     order = [split for split in SPLIT_ORDER if split in found]
@@ -51,13 +51,13 @@ def splits(run: RunView) -> str:
     ]
     per_class = (
         details(
-            f"Images of each of {plural(len(rows), 'class').replace('classs', 'classes')}",
+            "Images per class",
             table(["class", *map(name, order)], rows, caption="Images per class and split"),
         )
         if rows
         else ""
     )
-    return section("data", "The real images", f'<ul class="cards">{items}</ul>{per_class}')
+    return section("data", "Real images", f'<ul class="cards">{items}</ul>{per_class}')
 
 
 def _total(run: RunView, split: str) -> int:
@@ -66,7 +66,7 @@ def _total(run: RunView, split: str) -> int:
 
 
 def settings(run: RunView) -> str:
-    """Return the settings: those that differ from the default first, then all of them."""
+    """Return the settings that differ from the default, then all settings."""
     changed = [row for row in run.settings.values() if row.value != row.default]
     rows = [
         [f"<code>{esc(row.key)}</code>", f"<b>{_value(row.value)}</b>", _value(row.default),
@@ -74,7 +74,7 @@ def settings(run: RunView) -> str:
         for row in changed
     ]  # fmt: skip
     rows += [
-        [f"<code>{esc(key)}</code>", _value(value), "", "not known to this version"]
+        [f"<code>{esc(key)}</code>", _value(value), "", "unknown to this version"]
         for key, value in run.unknown_settings.items()
     ]
     everything = [
@@ -89,16 +89,18 @@ def settings(run: RunView) -> str:
     ]
     head = ["setting", "value", "unit", "source", "meaning"]
     body = (
-        table(["setting", "here", "default", "meaning"], rows, caption="Changed settings",
+        table(["setting", "value", "default", "meaning"], rows, caption="Changed settings",
               numeric=False)
         if rows
-        else "<p>All settings have their defaults.</p>"
+        else "<p>All settings have their default values.</p>"
     )  # fmt: skip
     body += details(
         f"All {plural(len(everything), 'setting')}",
         table(head, everything, caption="All settings", numeric=False),
     )
-    return section("settings", "Settings that differ from the default", body)
+    return section(
+        "settings", "Settings", body, lead="Settings that differ from the default." if rows else ""
+    )
 
 
 def environment(run: RunView) -> str:
@@ -110,14 +112,14 @@ def environment(run: RunView) -> str:
     }
     facts["class_names"] = ", ".join(run.manifest.class_names)
     body = details("Manifest", _facts(facts, "Manifest")) + details(
-        "Environment", _facts(run.manifest.environment, "Environment")
+        "Software and hardware", _facts(run.manifest.environment, "Software and hardware")
     )
-    return section("environment", "What it was made with", body)
+    return section("environment", "Environment", body)
 
 
 def _facts(facts: Mapping[str, Any], caption: str) -> str:
     rows = [[name(key), _value(value)] for key, value in facts.items()]
-    return table(["what", "value"], rows, caption=caption, numeric=False)
+    return table(["entry", "value"], rows, caption=caption, numeric=False)
 
 
 def _value(value: Any) -> str:
@@ -130,8 +132,8 @@ def _value(value: Any) -> str:
     return esc("none" if value in (None, "") else value)
 
 
-def going_on(run: RunView) -> str:
-    """Return how to load the kept images and how to resume or compare."""
+def next_steps(run: RunView) -> str:
+    """Return how to load the kept images, and how to resume or evaluate the run."""
     folder = run.folder.as_posix()
     parts = []
     if run.kept:
@@ -145,11 +147,11 @@ def going_on(run: RunView) -> str:
             f"kept = {esc(load)}</code></pre>"
         )
     quoted = esc(shlex.quote(folder))
-    resume = "Go on where it stopped" if not run.finished else "Evaluate or write this page again"
+    resume = "Resume the run" if not run.finished else "Evaluate, or write this page again"
     commands = (
         f"gendataagent run --resume {quoted}"
         if not run.finished
         else f"gendataagent evaluate {quoted}\ngendataagent report {quoted}"
     )
     parts.append(f"<h3>{resume}</h3><pre tabindex='0'><code>{commands}</code></pre>")
-    return section("next", "How to go on", "".join(parts))
+    return section("next", "Next steps", "".join(parts))

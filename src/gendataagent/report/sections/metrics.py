@@ -1,4 +1,4 @@
-"""Charts of the run: accuracy per class, curves over epochs, confusions, and the time."""
+"""Accuracy per class, training curves, confusions and time, as charts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gendataagent.report.markup import (
     section,
     table,
 )
-from gendataagent.report.reading import RunView
+from gendataagent.report.run_reader import RunView
 
 CLASSES_SHOWN = 60
 CONFUSIONS_SHOWN = 10
@@ -26,7 +26,7 @@ _SCALE = (
 
 
 def per_class(run: RunView) -> str:
-    """Return the accuracy of each class before and after, sorted by change."""
+    """Return the accuracy of each class without and with the agent, sorted by change."""
     final = run.final
     if final is None or not final.per_class:
         return ""
@@ -46,7 +46,7 @@ def per_class(run: RunView) -> str:
         rows = rows[: CLASSES_SHOWN // 2] + rows[-CLASSES_SHOWN // 2 :]
     items = "".join(_class_row(*row) for row in rows)
     more = (
-        f'<p class="quiet">{count(hidden)} classes in the middle are left out.</p>'
+        f'<p class="quiet">{count(hidden)} classes in the middle are not shown.</p>'
         if hidden > 0
         else ""
     )
@@ -54,10 +54,10 @@ def per_class(run: RunView) -> str:
     legend = f'<li><span class="swatch agent"></span>{after_word}</li>'
     if before is not None:
         legend = f'<li><span class="swatch real"></span>real only</li>{legend}'
-    order = "most gained first" if before is not None else "lowest first"
+    order = "largest gain first" if before is not None else "lowest first"
     return section(
         "classes",
-        "Each class",
+        "Accuracy per class",
         f'<ul class="legend">{legend}</ul><ul class="bars class-rows">{items}{_SCALE}</ul>{more}',
         lead=f"Accuracy on {esc(final.split)}, {order}.",
     )
@@ -79,7 +79,7 @@ def _class_row(label: str, before: float | None, after: float) -> str:
 
 
 def curves(run: RunView) -> str:
-    """Return validation accuracy, train accuracy and loss over the epochs, of both runs."""
+    """Return validation accuracy, train accuracy and loss over the epochs of both runs."""
     runs = [("with the agent" if run.agent_enabled else "this run", "agent", run)]
     if run.baseline is not None:
         runs.insert(0, ("real only", "real", run.baseline))
@@ -113,7 +113,7 @@ def curves(run: RunView) -> str:
     drawn = "".join(charts)
     lead = "Vertical lines mark the rounds of the agent." if marks else ""
     return section(
-        "curves", "While it trained", f'<div class="charts">{drawn}</div>' if drawn else "",
+        "curves", "Training curves", f'<div class="charts">{drawn}</div>' if drawn else "",
         lead=lead,
     )  # fmt: skip
 
@@ -145,14 +145,14 @@ def confusions(run: RunView) -> str:
         share = errors / max(sum(final.confusion[true]), 1)
         cells += [f"<b>{count(errors)}</b>", percent(share), bar(errors / largest, "agent")]
         rows.append(cells)
-    head = ["true → taken for", "images", "of the class", _UNSEEN_HEAD]
+    head = ["true → predicted", "images", "share of the class", _UNSEEN_HEAD]
     if before is not None:
         head[1:2] = ["real only", "with the agent"]
     return section(
         "confusions",
-        "What is still taken for what",
+        "Most frequent confusions",
         table(head, rows, caption="Most frequent confusions"),
-        lead=f"The most frequent confusions on {esc(final.split)}.",
+        lead=f"Misclassified {esc(final.split)} images by true and predicted class.",
     )
 
 
@@ -168,7 +168,7 @@ def _pairs(evaluation: Evaluation) -> list[tuple[int, int, int]]:
 
 
 def time_spent(run: RunView) -> str:
-    """Return where the time went: one stacked bar per run, on the same scale."""
+    """Return the time per stage: one stacked bar per run, on the same scale."""
     runs = [("With the agent" if run.agent_enabled else "This run", run)]
     if run.baseline is not None and run.baseline.seconds:
         runs.append(("Real only", run.baseline))
@@ -192,4 +192,4 @@ def time_spent(run: RunView) -> str:
         f'<span class="figure">{duration(seconds)}, {percent(seconds / whole)}</span></li>'
         for stage, seconds in run.seconds.items()
     )
-    return section("time", "Where the time went", f'{bars}<ul class="legend">{legend}</ul>')
+    return section("time", "Time per stage", f'{bars}<ul class="legend">{legend}</ul>')

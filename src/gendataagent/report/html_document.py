@@ -1,4 +1,4 @@
-"""What every page has: head, style sheet inline, navigation; nothing is loaded from anywhere."""
+"""The frame of every page: head, inline style sheet, navigation; nothing is loaded from outside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def palette() -> str:
-    """Return the CSS that names the colours, for a light and a dark theme."""
+    """Return the CSS variables of the colours, for a light and a dark theme."""
     return _own_file("palette.css")
 
 
@@ -25,13 +25,12 @@ def document(
     banner: str = "",
     style: str = "",
 ) -> str:
-    """Return a whole page that works offline and without scripts.
+    """Return a complete page that works offline and without scripts.
 
     Args:
         title: plain text; all other parts are HTML.
-        navigation: anchor and title of each section of `body`; those that are not there are left
-            out.
-        style: CSS after that of every page.
+        navigation: anchor and title of each section; those missing in `body` are left out.
+        style: additional CSS.
     """
     links = "".join(
         f'<a href="#{anchor}">{text}</a>'
@@ -47,7 +46,7 @@ def document(
         f"<title>{esc(title)} · GenDataAgent</title>\n"
         f"<style>\n{palette()}{_own_file('style.css')}{style}</style>\n</head>\n<body>\n"
         f"{banner}<header>{header}</header>"
-        f'<nav aria-label="Parts of this page">{links}</nav>\n<main>{body}</main>\n'
+        f'<nav aria-label="Sections of this page">{links}</nav>\n<main>{body}</main>\n'
         f"<footer>{footer}</footer>\n</body>\n</html>\n"
     )
 

@@ -1,4 +1,4 @@
-"""The top of the page: the verdict in one line, the cards, the caveats and the comparison."""
+"""The top of the page: headline, cards, caveats and the table of results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from gendataagent.report.markup import (
     signed,
     table,
 )
-from gendataagent.report.reading import RunView
+from gendataagent.report.run_reader import RunView
+from gendataagent.report.wording import DISPARITY, VOG, rejection
 
-# Settings in which a run and its baseline differ by purpose or without effect on the comparison.
+# Settings in which a run and its baseline differ on purpose, or without effect on the comparison.
 _EXPECTED_DIFFERENCES = ("agent.", "selection.", "prompting.", "generation.", "filter.")
 
 
-def verdict(run: RunView) -> tuple[str, str]:
-    """Return the headline and the paragraph under it, both HTML."""
+def headline(run: RunView) -> tuple[str, str]:
+    """Return the headline and the paragraph below it, both HTML."""
     final = run.final
     if final is None:
         return _progress(run)
@@ -38,23 +39,24 @@ def verdict(run: RunView) -> tuple[str, str]:
         kind = "with the agent" if run.agent_enabled else "on real images only"
         return (
             f"{percent(final.top1)} top-1 {kind}",
-            f"Measured on {where}. Worst class {name(final.worst_class)} at "
-            f"{percent(final.worst_class_accuracy)}, worst-case disparity "
-            f"{number(final.worst_case_disparity)} (1 is parity).",
+            f"Measured on {where}. Worst class: {name(final.worst_class)}, "
+            f"{percent(final.worst_class_accuracy)}. Worst-case disparity, {DISPARITY}: "
+            f"{number(final.worst_case_disparity)}.",
         )
     difference = final.top1 - before.top1
-    chance = chance_difference(before, final)
+    noise = sampling_noise(before, final)
+    size = "larger" if abs(difference) > noise else "within that"
     likely = (
-        f"Chance alone can make about ±{100 * chance:.1f} points on this many images; this "
-        f"difference is {'larger' if abs(difference) > chance else 'within that'}."
+        f"Sampling noise alone moves the difference by up to {100 * noise:.1f} points (95 %) on "
+        f"this many images; the measured one is {size}."
     )
     return (
         f'{percent(final.top1)} <span class="agent-word">with the agent</span>, '
         f'{percent(before.top1)} <span class="real-word">real only</span>: '
         f'<span class="difference">{points(difference)}&nbsp;points</span>',
-        f"Top-1 on {where}. {likely} The worst class is {name(final.worst_class)} at "
-        f"{percent(final.worst_class_accuracy)} with the agent, {name(before.worst_class)} at "
-        f"{percent(before.worst_class_accuracy)} without. Worst-case disparity (1 is parity) is "
+        f"Top-1 on {where}. {likely} Worst class: {name(final.worst_class)}, "
+        f"{percent(final.worst_class_accuracy)} with the agent; {name(before.worst_class)}, "
+        f"{percent(before.worst_class_accuracy)} without. Worst-case disparity, {DISPARITY}: "
         f"{number(final.worst_case_disparity)} with the agent, "
         f"{number(before.worst_case_disparity)} without.",
     )
@@ -66,50 +68,53 @@ def _progress(run: RunView) -> tuple[str, str]:
     done = run.metrics[-1].epoch if run.metrics else 0
     progress = f"{count(done)} of {plural(run.value('training.epochs'), 'epoch')} trained"
     if not measured:
-        return "No accuracy measured yet", f"{progress}; nothing has been evaluated so far."
+        return "No accuracy measured yet", f"{progress}; not evaluated yet."
     last = measured[-1]
     return (
         f"{percent(last.validation_accuracy)} validation accuracy so far",
-        f"{progress}; measured after epoch {last.epoch}. The test split is read once, at the end.",
+        f"{progress}; measured after epoch {last.epoch}. The test split is used once, at the end.",
     )
 
 
-def chance_difference(before: Evaluation, after: Evaluation) -> float:
+def sampling_noise(before: Evaluation, after: Evaluation) -> float:
     """Return the half width of the 95 % interval of the difference of two accuracies.
 
-    Normal approximation, both runs taken as independent samples of images; it knows nothing of the
-    spread between training seeds, so it is the least to reckon with.
+    Normal approximation with both runs as independent samples of images. It ignores the spread
+    between training seeds, so it is a lower bound of the uncertainty.
     """
     variance = sum(e.top1 * (1 - e.top1) / max(e.images, 1) for e in (before, after))
     return 1.96 * math.sqrt(variance)
 
 
 def banner(run: RunView) -> str:
-    """Return the notice on top of the page of a run that is not finished."""
+    """Return the notice above the page of an unfinished run."""
     if run.finished:
         return ""
-    begun = (
-        f" Round {', '.join(str(n + 1) for n in run.unfinished_rounds)} was begun and is not shown."
+    started = (
+        f" Round {', '.join(str(n + 1) for n in run.unfinished_rounds)} was started and is not "
+        "shown."
         if run.unfinished_rounds
         else ""
     )
     return (
-        '<p class="banner" role="status"><strong>This run is not finished.</strong> The page shows '
-        f"what exists so far.{begun} How to go on is at the end of the page.</p>"
+        '<p class="banner" role="status"><strong>This run is not finished.</strong> This page '
+        f'shows the results so far.{started} <a href="#next">How to resume it</a>.</p>'
     )
 
 
 def cards(run: RunView) -> str:
-    """Return the figures of the run at a glance."""
+    """Return the key numbers of the run."""
     generator = run.manifest.generator
     items = []
     if run.agent_enabled:
-        refused = sum(run.rejected.values())
-        reasons = ", ".join(f"{count(n)} {name(reason)}" for reason, n in run.rejected.items())
+        rejected = sum(run.rejected.values())
+        reasons = ", ".join(
+            f"{count(n)} {name(rejection(reason))}" for reason, n in run.rejected.items()
+        )
         items += [
-            ("made", count(run.made), "images made"),
+            ("made", count(run.made), "images generated"),
             ("kept", count(run.kept), "kept for training"),
-            ("refused", count(refused), f"refused{': ' if reasons else ''}{reasons}"),
+            ("rejected", count(rejected), f"rejected{': ' if reasons else ''}{reasons}"),
         ]
     done = run.metrics[-1].epoch if run.metrics else 0
     epochs = plural(run.value("training.epochs"), "epoch")
@@ -119,7 +124,7 @@ def cards(run: RunView) -> str:
     else:
         items.append(("", count(done), f"of {epochs}"))
     items += [
-        ("", duration(sum(run.seconds.values())), "computing time"),
+        ("", duration(sum(run.seconds.values())), "compute time"),
     ]
     if run.agent_enabled and generator is not None:
         revision = f"revision {name(generator.revision[:12])}" if generator.revision else ""
@@ -128,49 +133,52 @@ def cards(run: RunView) -> str:
         f'<li class="card {css}"><b>{figure}</b><span>{label}</span></li>'
         for css, figure, label in items
     )
-    return f'<ul class="cards">{cells}</ul>'
+    explained = f'<p class="quiet">{VOG}.</p>' if "vog" in run.rejected else ""
+    return f'<ul class="cards">{cells}</ul>{explained}'
 
 
 def caveats(run: RunView) -> str:
-    """Return what a reader should know before believing the figures."""
+    """Return what limits the conclusions from this run."""
     sentences = [esc(note) for note in run.manifest.notes]
     if not run.agent_enabled:
-        sentences.append("The agent was switched off: this run trained on the real images only.")
+        sentences.append("The agent was off: this run trained on the real images only.")
     elif run.finished and not run.rounds:
-        sentences.append("No round was finished, so no synthetic image took part in training.")
+        sentences.append("No round finished, so training used no synthetic images.")
     if run.guard is not None:
         sentences.append(esc(run.guard.sentence))
     if run.baseline is not None:
         sentences += _baseline_caveats(run, run.baseline)
     if run.finished and run.final and run.final.split != "test":
-        sentences.append("There is no test split: the figures are of the validation split.")
+        sentences.append("There is no test split: the results are those on the validation split.")
     if run.quarantine:
         sentences.append(
-            f"{plural(len(run.quarantine), 'file')} could not be used and "
-            f"{'is' if len(run.quarantine) == 1 else 'are'} "
-            '<a href="#quarantine">listed below</a>.'
+            f"{plural(len(run.quarantine), 'unreadable file')} "
+            f"{'was' if len(run.quarantine) == 1 else 'were'} left out "
+            '(<a href="#quarantine">list</a>).'
         )
-    sentences += [f"Not all files could be read: {esc(problem)}." for problem in run.problems]
+    sentences += [
+        f"A file of the run could not be read: {esc(problem)}." for problem in run.problems
+    ]
     items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
-    return section("caveats", "Before you trust this", f"<ul class='notes'>{items}</ul>" if items
+    return section("caveats", "Caveats", f"<ul class='notes'>{items}</ul>" if items
                    else "")  # fmt: skip
 
 
 def _baseline_caveats(run: RunView, baseline: RunView) -> Iterator[str]:
     if baseline.final is None:
-        yield "The run on real images only is not finished: nothing to compare with yet."
+        yield "The baseline (real images only) is not finished: nothing to compare with yet."
     elif run.final is not None:
         yield (
-            "One run of each kind is compared. Other seeds give other figures: repeat with "
-            "several before you draw conclusions."
+            "This compares one run of each kind. Results vary between seeds: repeat with several "
+            "seeds before drawing conclusions."
         )
     if run.manifest.data_fingerprint != baseline.manifest.data_fingerprint:
-        yield "The two runs were trained on different data; the comparison says little."
+        yield "The two runs were trained on different data and are not comparable."
     steps = [sum(epoch.optimizer_steps for epoch in view.metrics) for view in (baseline, run)]
     if run.finished and baseline.finished and steps[0] != steps[1]:
         yield (
             f"The two runs took different numbers of optimiser steps, {count(steps[0])} and "
-            f"{count(steps[1])}; part of the difference may come from that."
+            f"{count(steps[1])}; this may explain part of the difference."
         )
     differing = [
         f"<code>{esc(key)}</code>"
@@ -184,10 +192,9 @@ def _baseline_caveats(run: RunView, baseline: RunView) -> Iterator[str]:
 
 
 def comparison(run: RunView) -> str:
-    """Return the table of the two runs, or of the one there is.
+    """Return the table of the run and its baseline, if there is one.
 
-    Changes are given only between two finished runs: half a training against a whole one says
-    nothing.
+    Changes are shown only between two finished runs.
     """
     columns = [("With the agent" if run.agent_enabled else "Real only", run)]
     if run.baseline is not None:
@@ -210,17 +217,16 @@ def comparison(run: RunView) -> str:
         return ""
     explained = details(
         "What the rows mean",
-        "<p>Top-1: share of images whose most probable class is right. Worst-case disparity: "
-        "accuracy of the worst class divided by that of the best. Gap: train minus validation "
-        "accuracy, in points. ECE: expected calibration error, how far stated probabilities are "
-        "from how often they come true; lower is better.</p>",
+        f"<p>Top-1: share of images whose most probable class is correct. Worst-case disparity: "
+        f"{DISPARITY}. Gap: train minus validation accuracy, in points. ECE: expected calibration "
+        "error, the mean difference between confidence and accuracy; lower is better.</p>",
     )
-    body = table(head, rows, caption="The two runs in figures") + explained
-    return section("comparison", "Side by side" if run.baseline else "In figures", body)
+    body = table(head, rows, caption="Results") + explained
+    return section("comparison", "Results", body)
 
 
 def _facts(run: RunView) -> Iterator[tuple[str, str, float | None, int]]:
-    """Yield (label, text, value to subtract, digits; shares are subtracted in points)."""
+    """Yield (label, text, value, digits); the value of a share is in percentage points."""
     final = run.final
     train, validation = run.evaluations.get("train"), run.evaluations.get("validation")
     measured = [e for e in run.metrics if e.validation_accuracy is not None]
@@ -251,9 +257,9 @@ def _facts(run: RunView) -> Iterator[tuple[str, str, float | None, int]]:
     steps = sum(epoch.optimizer_steps for epoch in run.metrics)
     yield "Optimiser steps", count(steps) if steps else MISSING, float(steps), 0
     images = f"{count(run.made)} / {count(run.kept)}" if run.made else MISSING
-    yield "Images made / kept", images, None, 0
+    yield "Images generated / kept", images, None, 0
     seconds = sum(run.seconds.values())
-    yield "Computing time", duration(seconds) if seconds else MISSING, None, 0
+    yield "Compute time", duration(seconds) if seconds else MISSING, None, 0
 
 
 def _change(before: float | None, after: float | None, digits: int) -> str:

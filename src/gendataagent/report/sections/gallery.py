@@ -1,4 +1,4 @@
-"""What was hard, and the gallery: each source image next to what was made from it."""
+"""The hard images, and the gallery: each source image beside the images made from it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from gendataagent.report.markup import (
     section,
     small,
 )
-from gendataagent.report.reading import RoundView, RunView
+from gendataagent.report.run_reader import RoundView, RunView
 from gendataagent.report.thumbnails import Thumbnails
+from gendataagent.report.wording import VOG, rejection, selection_score
 
 HARD_IMAGES = 24
 HARD_CLASSES = 20
 VARIANTS_SHOWN = 6
-IMAGES_A_ROUND = 56  # at most; less where the budget of the page says so
-EXTREMES_SHARE = 0.3  # of a round's images: highest and lowest scores side by side
+IMAGES_A_ROUND = 56  # at most; fewer if the budget of the page runs out
+EXTREMES_SHARE = 0.3  # of the images of a round: highest and lowest scores side by side
 
 
-def hard(run: RunView, thumbnails: Thumbnails) -> str:
-    """Return the hardest real images of the last round, and how many of each class were chosen."""
-    chosen = [round_ for round_ in run.rounds if round_.selected]
-    if not chosen:
+def hard_images(run: RunView, thumbnails: Thumbnails) -> str:
+    """Return the hardest real images of the last round, and the number selected per class."""
+    with_selection = [round_ for round_ in run.rounds if round_.selected]
+    if not with_selection:
         return ""
-    last = chosen[-1]
+    last = with_selection[-1]
     with_image = [s for s in last.selected if last.source_image(s.source_id).is_file()]
     shown: Sequence[Scored] = with_image or last.selected
     most = HARD_IMAGES
@@ -52,12 +53,23 @@ def hard(run: RunView, thumbnails: Thumbnails) -> str:
     more = f'<p class="quiet">and {count(rest)} more classes</p>' if rest > 0 else ""
     return section(
         "hard",
-        "What was hard",
+        "Hard images",
         f'<ul class="images">{figures}</ul>'
-        f'<h3>Chosen from each class</h3><ul class="bars">{bars}</ul>{more}',
-        lead=f"Round {last.record.round + 1} chose {plural(len(last.selected), 'real image')}. "
-        "These are the hardest: p is the probability that the classifier gave to the true class.",
+        f'<h3>Selected from each class</h3><ul class="bars">{bars}</ul>{more}',
+        lead=f"Round {last.record.round + 1} selected {plural(len(last.selected), 'real image')}. "
+        + _score_explained(run),
     )
+
+
+def _score_explained(run: RunView) -> str:
+    score = selection_score(run.value("selection.by"))
+    return f"These are the hardest; {score[0]} is {score[1]}." if score else ""
+
+
+def _score(run: RunView, value: float | None) -> str:
+    """Return the selection score of an image as HTML, "" if the selector gives none."""
+    score = selection_score(run.value("selection.by"))
+    return f'<span class="score">{score[0]} = {small(value)}</span>' if score else ""
 
 
 def _hard_figure(run: RunView, round_: RoundView, scored: Scored, thumbnails: Thumbnails) -> str:
@@ -65,17 +77,16 @@ def _hard_figure(run: RunView, round_: RoundView, scored: Scored, thumbnails: Th
     image = thumbnails.image(round_.source_image(scored.source_id), f"real image of class {label}")
     return (
         f'<li><figure class="real" title="{esc(scored.source_id)}">{image}<figcaption>'
-        f'<b>{name(label)}</b><span class="score">p = {small(scored.score)}</span></figcaption>'
-        "</figure></li>"
+        f"<b>{name(label)}</b>{_score(run, scored.score)}</figcaption></figure></li>"
     )
 
 
 def gallery(run: RunView, thumbnails: Thumbnails) -> str:
-    """Return one foldable part per round; the last is open and is laid out first."""
+    """Return one foldable part per round; the newest is open and comes first."""
     parts = []
     for left, round_ in zip(
         range(len(run.rounds), 0, -1), reversed(run.rounds), strict=True
-    ):  # newest first, so that it gets its images where the budget is short
+    ):  # newest first, so that it gets its images if the budget is short
         most = IMAGES_A_ROUND
         for candidate in round_.candidates[:20]:
             example = round_.candidate_image(candidate)
@@ -87,28 +98,34 @@ def gallery(run: RunView, thumbnails: Thumbnails) -> str:
                              is_open=is_open))  # fmt: skip
     return section(
         "gallery",
-        "From hard image to new ones",
+        "From hard images to new ones",
         "".join(parts),
-        lead="A hard image is described, the description is changed a little, and a new image "
-        "is drawn from both. <mark>Marked</mark> words are new. Then the filter keeps the images "
-        "it expects to teach the most. Newest round first.",
+        lead="Each hard image gets a caption, the rewriter varies it, and the generator makes a "
+        "new image from both; <mark>marked</mark> words are not in the original caption. The "
+        f"filter then decides which new images are used for training.{_vog_explained(run)} Newest "
+        "round first.",
     )
+
+
+def _vog_explained(run: RunView) -> str:
+    scored = any(c.vog is not None for round_ in run.rounds for c in round_.candidates)
+    return f" {VOG}." if scored and "vog" not in run.rejected else ""
 
 
 def _round_line(round_: RoundView) -> str:
     record = round_.record
-    refused = sum(record.rejected.values())
+    rejected = sum(record.rejected.values())
     return (
         f"<b>Round {record.round + 1}</b> <span>after epoch {record.epoch}: "
-        f"{count(record.selected)} chosen, {count(record.made)} made, "
+        f"{count(record.selected)} selected, {count(record.made)} generated, "
         f'<em class="kept-word">{count(record.kept)} kept</em>, '
-        f'<em class="refused-word">{count(refused)} refused</em>, '
+        f'<em class="rejected-word">{count(rejected)} rejected</em>, '
         f"{duration(sum(record.seconds.values()))}</span>"
     )
 
 
 def _round(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -> str:
-    """Return the notes, the stories of some sources and the extremes of one round."""
+    """Return the notes, some sources with their new images, and the extremes of one round."""
     notes = "".join(f"<li>{esc(note)}</li>" for note in round_.record.notes)
     parts = [f'<ul class="notes">{notes}</ul>' if notes else ""]
     each_side = max(2, int(most * EXTREMES_SHARE / 2))
@@ -118,13 +135,13 @@ def _round(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -
         if cost > left and len(parts) > 1:
             break
         left -= cost
-        parts.append(_story(round_, sources, thumbnails))
+        parts.append(_source_with_variants(run, round_, sources, thumbnails))
     parts.append(_extremes(run, round_, thumbnails, each_side))
-    return "".join(parts) if round_.candidates else parts[0] + "<p>No image was made.</p>"
+    return "".join(parts) if round_.candidates else parts[0] + "<p>No images were generated.</p>"
 
 
 def _by_source(round_: RoundView) -> list[list[Candidate]]:
-    """Return the candidates by source: the hardest of each class first, then the others."""
+    """Return the candidates by source: the hardest source of each class first."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in round_.candidates:
         groups.setdefault(candidate.source_id, []).append(candidate)
@@ -140,7 +157,9 @@ def _by_source(round_: RoundView) -> list[list[Candidate]]:
     return [group for _, _, group in sorted(ranked, key=lambda item: item[:2])]
 
 
-def _story(round_: RoundView, candidates: list[Candidate], thumbnails: Thumbnails) -> str:
+def _source_with_variants(
+    run: RunView, round_: RoundView, candidates: list[Candidate], thumbnails: Thumbnails
+) -> str:
     """Return a source image with its caption, and the images made from it."""
     first = candidates[0]
     source = thumbnails.image(
@@ -154,7 +173,7 @@ def _story(round_: RoundView, candidates: list[Candidate], thumbnails: Thumbnail
     return (
         f'<article class="story"><figure class="real source">{source}<figcaption>'
         f'<span class="badge real">real</span> <b>{name(first.class_name)}</b>'
-        f'<span class="score">p = {small(first.marginal_score)}</span>'
+        f"{_score(run, first.marginal_score)}"
         f"<q>{esc(first.source_caption or '')}</q></figcaption></figure>"
         f'<ul class="variants">{variants}{more}</ul></article>'
     )
@@ -168,12 +187,12 @@ def _variant(round_: RoundView, candidate: Candidate, thumbnails: Thumbnails) ->
 def _made_figure(
     round_: RoundView, candidate: Candidate, thumbnails: Thumbnails, words: str
 ) -> str:
-    state = "kept" if candidate.kept else "refused"
+    state = "kept" if candidate.kept else "rejected"
     image = thumbnails.image(
         round_.candidate_image(candidate),
-        f"made image of class {candidate.class_name}, {state}",
+        f"generated image of class {candidate.class_name}, {state}",
     )
-    badge = "kept" if candidate.kept else f"refused: {name(candidate.rejected_by)}"
+    badge = "kept" if candidate.kept else name(rejection(candidate.rejected_by))
     score = "" if candidate.vog is None else f"VoG {small(candidate.vog)}"
     return (
         f'<figure class="{state}" title="{esc(candidate.prompt or candidate.id)}">{image}'
@@ -196,14 +215,14 @@ def marked_changes(before: str, after: str) -> str:
 
 
 def _extremes(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -> str:
-    """Return the kept and refused images that the filter is surest of, side by side."""
+    """Return the kept and the rejected images with the most extreme VoG, side by side."""
     scored = [c for c in round_.candidates if c.vog is not None]
     if not scored:
         return ""
     high_kept = run.value("filter.keep") == "high"
     ranked = sorted(scored, key=lambda c: c.vog or 0.0, reverse=high_kept)
     kept = [c for c in ranked if c.kept][:most]
-    refused = [c for c in reversed(ranked) if not c.kept][:most]
+    rejected = [c for c in reversed(ranked) if not c.kept][:most]
     ends = ("highest", "lowest") if high_kept else ("lowest", "highest")
     columns = "".join(
         f'<div><h4 class="{css}-word">{title}</h4><ul class="images">'
@@ -213,8 +232,8 @@ def _extremes(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int
         )
         + "</ul></div>"
         for css, title, group in (
-            ("kept", f"Kept, {ends[0]} variance of gradients", kept),
-            ("refused", f"Refused, {ends[1]} variance of gradients", refused),
+            ("kept", f"Kept, {ends[0]} VoG", kept),
+            ("rejected", f"Rejected, {ends[1]} VoG", rejected),
         )
         if group
     )

@@ -1,0 +1,46 @@
+"""The words of the page for values that records store as short keys."""
+
+from __future__ import annotations
+
+_REJECTIONS = {
+    "vog": "dropped by the VoG filter",
+    "knn": "dropped by the nearest-neighbour filter",
+    "agreement": "dropped by the agreement filter",
+    "random": "dropped at random",
+    "black-image": "black image",
+    "no-image": "no image generated",
+    "class-cut-off": "class name cut off from the prompt",
+    "flagged-by-safety-checker": "flagged by the safety checker",
+    "repeats-test-image": "near-duplicate of a test image",
+    "repeats-validation-image": "near-duplicate of a validation image",
+    "adaptive: strength": "another strength did better",
+    "adaptive: share": "another share did better",
+    "guard: hurts on validation": "hurt on validation",
+}
+_SELECTION_SCORES = {
+    "marginal": ("p", "the classifier's probability of the true class"),
+    "margin": ("margin", "the difference between the two largest class probabilities"),
+    "entropy": ("\u2212entropy", "the negative entropy of the classifier's prediction"),
+}
+VOG = (
+    "VoG, the variance of gradients, is how much the classifier's gradient with respect to the "
+    "pixels varies between snapshots of the training"
+)
+DISPARITY = "the accuracy of the worst class divided by that of the best (1 = parity)"
+
+
+def rejection(reason: str | None) -> str:
+    """Return `Candidate.rejected_by` in words; an unknown reason unchanged."""
+    return _REJECTIONS.get(reason or "", reason or "")
+
+
+def selection_score(selector: str) -> tuple[str, str] | None:
+    """Return symbol and meaning of the score of `selection.by`; None if it means nothing."""
+    return _SELECTION_SCORES.get(selector)
+
+
+def rewriter_outcome(outcome: str) -> str:
+    """Return a key of `RoundRecord.rewriting` in words."""
+    if outcome == "taken":
+        return "accepted"
+    return outcome.replace("refused: ", "reply rejected: ", 1)
