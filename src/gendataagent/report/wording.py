@@ -15,7 +15,7 @@ _REJECTIONS = {
     "repeats-validation-image": "near-duplicate of a validation image",
     "adaptive: strength": "another strength did better",
     "adaptive: share": "another share did better",
-    "guard: hurts on validation": "hurt on validation",
+    "adaptive: hurts on validation": "worsened the validation loss",
 }
 _SELECTION_SCORES = {
     "marginal": ("p", "the classifier's probability of the true class"),
