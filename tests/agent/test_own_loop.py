@@ -333,6 +333,8 @@ def test_modules_may_return_an_output_or_be_wrapped(
 ) -> None:
     agent = opened(InMemory(), tmp_path / "run")
     assert len(agent.ask(wrap(network()), epoch=1)) == 12
+    inner = network()
+    assert agent._inputs.classifier(nn.DataParallel(inner)).module is inner
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
