@@ -24,6 +24,8 @@ from gendataagent.generation.tiny.model import model_folder
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.vog import variance_of_gradients
 
+pytestmark = pytest.mark.integration
+
 FILE = Path(__file__).resolve().parents[1] / "examples" / "one_file_loop.py"
 
 

@@ -250,6 +250,7 @@ def test_rows_follow_the_format_of_the_train_set(tmp_path: Path) -> None:
     assert batch["y"][12:].tolist() == synthetic.targets
 
 
+@pytest.mark.integration
 def test_workers_of_a_loader_read_the_images(tmp_path: Path) -> None:
     synthetic = opened(InMemory(), tmp_path / "run").ask(network(), epoch=1)
     loader = DataLoader(synthetic, 4, num_workers=2, multiprocessing_context="spawn")

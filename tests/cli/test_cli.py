@@ -117,6 +117,7 @@ def test_a_non_empty_out_folder_is_refused_and_unchanged(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.integration
 def test_evaluate_prints_the_test_result_and_measures_other_images(
     finished: Path,
     photo_folder: Path,

@@ -13,6 +13,8 @@ from gendataagent.cli.experiment import _seeds_of
 from gendataagent.core.errors import ConfigError, GenerationError
 from gendataagent.experiments import Arm, Bench
 
+pytestmark = pytest.mark.integration
+
 
 def invoke(*options: str) -> str:
     command = ["experiment", *options, "--jobs", "1"]

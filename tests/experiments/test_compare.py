@@ -17,6 +17,8 @@ from tests.small_world import photo_folder, settings_for
 
 from .made_up import rows_of
 
+pytestmark = pytest.mark.integration
+
 __all__ = ["photo_folder"]
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gendataagent.experiments import read_rows
 from gendataagent.experiments.plots import cost_plots
 from gendataagent.experiments.standalone_cost import with_seconds_alone
 
 from .made_up import rows_of
+
+pytestmark = pytest.mark.integration
 
 
 def test_an_arm_that_found_its_images_pays_for_them_all_the_same(finished: Path) -> None:

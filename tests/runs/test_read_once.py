@@ -19,6 +19,8 @@ from gendataagent.generation import backends
 from gendataagent.runs.run import run
 from gendataagent.runs.splits import read_splits
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

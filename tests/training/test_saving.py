@@ -176,6 +176,7 @@ def test_memory_format_survives(tmp_path: Path) -> None:
     assert torch.equal(kernel("plain"), kernel("last"))
 
 
+@pytest.mark.integration
 def test_the_two_lines_of_its_readme_work_without_our_package(tmp_path: Path) -> None:
     save_vit(tmp_path / "model")
     classifier = trained(str(tmp_path / "model"))
