@@ -28,7 +28,7 @@ test-slow: $(VENV)/.installed-dev ## the tests marked slow, and every property t
 
 check: test ## the same as test
 
-bench: $(VENV)/.installed ## every compared system on few images, hours; run it again to resume
+bench: $(VENV)/.installed-dev ## every compared system on few images, hours; run it again to resume
 	$(BIN)/gendataagent experiment fewshot-cifar10 --out runs/bench
 
 format: $(VENV)/.installed-dev ## format the code and fix what ruff can fix

@@ -25,7 +25,7 @@ from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config.presets import preset_settings
 from gendataagent.config.settings import merged
 from gendataagent.data.bundled import cifar10_parquet
-from gendataagent.experiments import Arm, Bench, run_experiment
+from gendataagent.experiments import Arm, Benchmark, run_experiment
 from gendataagent.experiments.tables import differences_table, measures_table
 
 A_CLASS = 300
@@ -61,7 +61,7 @@ def main() -> None:
     data = arguments.out / "data"
     if not (data / "test.parquet").exists():
         write_data(cifar10.read_package(arguments.data), data)
-    bench = Bench(
+    benchmark = Benchmark(
         name="choose-demo",
         about="settings of the demo",
         base=merged(BASE, {"data": {"path": str(data)}, "agent": {"baseline": False}}),
@@ -70,7 +70,7 @@ def main() -> None:
         budget=2.0,
         seeds=tuple(range(arguments.seeds)),
     )
-    rows = run_experiment(bench, arguments.out, jobs=arguments.jobs, progress=ConsoleProgress())
+    rows = run_experiment(benchmark, arguments.out, jobs=arguments.jobs, progress=ConsoleProgress())
     print(f"on {A_CLASS} other photographs per class, from neither the training nor the test set")
     print(measures_table(rows).markdown())
     for key in ("top1", "worst_class", "ece"):

@@ -1,10 +1,11 @@
-"""Choose our own strategy on photographs that are neither trained on nor of the test set.
+"""Tune our own strategy on photographs outside the training and test sets.
 
     python choose.py --data FOLDER/choice --out OUT --seeds 2 --jobs 2
 
-`FOLDER/choice` is of write_data.py. Variants of the strategy `real-fake` (every image in turn, made
-before training) and of the agent's loop, at the few-shot bench's budget and steps, each with one
-change. Goes on where it stopped; take_batchnorm.py then says what another batch normalisation does.
+`FOLDER/choice` is written by write_data.py. Variants of the strategy `real-fake` (every image in
+turn, generated before training) and of the agent's loop, at the budget and steps of the few-shot
+benchmark, each with one change. Interrupted, the same command resumes; take_batchnorm.py then
+measures the effect of recomputed batch-normalisation statistics.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 
 from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config.settings import merged
-from gendataagent.experiments import Arm, find_bench, run_experiment
-from gendataagent.experiments.report import report_of_bench
+from gendataagent.experiments import Arm, find_benchmark, run_experiment
+from gendataagent.experiments.report import benchmark_report
 from gendataagent.experiments.writing import write_folder
 
 LOOP = {
@@ -29,12 +30,12 @@ LOOP = {
 
 
 def before_training(name: str, **settings: Mapping[str, Any]) -> Arm:
-    """Every image in turn, before training, with something changed."""
+    """Every image in turn, before training, with one change."""
     return Arm(name=name, strategy="real-fake", settings=settings)
 
 
 def two_rounds(name: str, **settings: Mapping[str, Any]) -> Arm:
-    """Half before training, half after a quarter of it, all kept, with something changed."""
+    """Half before training, half after a quarter of it, all kept, with one change."""
     return Arm(name=name, strategy="gendataagent", settings=merged(LOOP, settings))
 
 
@@ -63,25 +64,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--bf16", action="store_true", help="half precision, for CPUs that have it")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16, for CPUs that support it")
     arguments = parser.parse_args()
     half = {"training": {"mixed_precision": "bf16"}, "generation": {"dtype": "bfloat16"}}
-    bench = replace(
-        find_bench("fewshot-cifar10"),
+    benchmark = replace(
+        find_benchmark("fewshot-cifar10"),
         name="choose",
-        about="settings of our own strategy, on other photographs than the test set",
+        about="settings of our own strategy, on photographs outside the test set",
         arms=ARMS,
         baseline="real-fake",
         seeds=tuple(range(arguments.seeds)),
     )
     rows = run_experiment(
-        bench,
+        benchmark,
         arguments.out,
         settings=merged({"data": {"path": str(arguments.data)}}, half if arguments.bf16 else {}),
         jobs=arguments.jobs,
         progress=ConsoleProgress(),
     )
-    write_folder(report_of_bench(rows, bench), arguments.out)
+    write_folder(benchmark_report(rows, benchmark), arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Write the tables of docs/evidence.md anew from the results beside it, so that none is typed.
+"""Regenerate the tables of docs/evidence.md from docs/results.
 
-    python fill_tables.py            # writes; --check only says whether anything would change
+    python fill_tables.py            # writes; --check only reports whether a table is out of date
 
-A table stands between two comments, the first of which says what it shows:
+A table is between two comments, the first of which describes it:
 
     <!-- table results=efficiency measures=top1,ece minus=only-real,real-fake worst=real-fake -->
     <!-- end of table -->
 
 `results` is a folder of docs/results; `measures` are columns of means and deviations, `minus` and
-`worst` of paired differences in top-1 (or what `compare` names) and in the worst class; `arms` and
-`seeds` (as 10-29) are all where left out; `of` gives one line a baseline for a single arm instead.
+`worst` columns of paired differences in top-1 (or in the measures of `compare`) and in the worst
+class; `arms` and `seeds` (as 10-29) default to all; `of` gives one line per baseline for one arm.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Row = Mapping[str, Any]
 
 
 def filled(text: str, results: Path) -> str:
-    """Return a page with every table written anew.
+    """Return a page with every table regenerated.
 
     Raises:
-        KeyError, RunFolderError: a comment names an arm, measure or folder that is not there.
+        KeyError, RunFolderError: a comment names an unknown arm, measure or folder.
     """
     return TABLE.sub(lambda m: f"{m[1]}{table(_options(m[2]), results)}\n{m[3]}", text)
 
@@ -106,13 +106,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a table is old")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if out of date"
+    )
     arguments = parser.parse_args()
     page = DOCS / "evidence.md"
     before = page.read_text("utf-8")
     after = filled(before, DOCS / "results")
     if arguments.check:
-        print("as the results are" if after == before else f"{page.name} is older than its results")
+        print("up to date" if after == before else f"{page.name} is out of date")
         return int(after != before)
     page.write_text(after, "utf-8")
     return 0

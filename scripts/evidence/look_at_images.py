@@ -1,11 +1,11 @@
-"""What the images of an experiment are like: how many sources, which classes, recognised or not.
+"""Statistics of an experiment's synthetic images: sources, class balance, recognised as labelled.
 
     python look_at_images.py OUT --judge FILE.pth [--arms real-fake,gendataagent] > images.md
 
-`OUT` is the folder of `gendataagent experiment`; `--judge` the weights judge_network.py speaks of,
-a classifier of all of CIFAR-10 that no part of the project was trained with. A table, per arm as
-mean over its seeds: images made, images they were made from, share of the images that go to the
-class with most and least of them, share recognised as their class, and the same of the kept ones.
+`OUT` is the folder of `gendataagent experiment`; `--judge` the weights described in
+judge_network.py, an independent classifier trained on all of CIFAR-10. Prints a table, per arm as
+mean over its seeds: images, distinct source images, share of the largest and the smallest class,
+share recognised as their class, and the same among kept images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments import read_rows
 from gendataagent.runs.results import read_result
 
-AT_MOST = 200  # images of a round that are judged, evenly taken
+AT_MOST = 200  # images of a round that are classified, evenly spaced
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="folder of an experiment")
     parser.add_argument("--judge", type=Path, required=True)
-    parser.add_argument("--arms", help="only these, with commas")
+    parser.add_argument("--arms", help="comma-separated subset")
     arguments = parser.parse_args()
     judge = load_judge(arguments.judge)
     wanted = set(arguments.arms.split(",")) if arguments.arms else None

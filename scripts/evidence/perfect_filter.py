@@ -1,11 +1,11 @@
-"""What a filter that knows the truth would be worth: images another network recognises, alone.
+"""Upper bound of a filter: keep only images that an independent classifier recognises.
 
     python perfect_filter.py OUT --judge FILE.pth --seeds 5 > perfect-filter.md
 
-Takes the finished `real-fake` runs of an experiment in `OUT` and trains the same again on (a) the
-images that the judge (see judge_network.py) recognises as their class, (b) as many drawn at random.
-Same real images, seeds, steps and recipe. The judge has seen ten times more photographs than the
-run: no filter inside a run can know what it knows. Test images are those of the experiment.
+Takes the finished `real-fake` runs of an experiment in `OUT` and repeats the training on (a) the
+images that the judge (see judge_network.py) recognises as their class, (b) the same number drawn at
+random. Same real images, seeds, steps, recipe and test images. The judge was trained on ten times
+more photographs than a run has, so no filter inside a run can match it.
 """
 
 from __future__ import annotations
@@ -55,14 +55,16 @@ def main() -> None:
             rows += train_on_parts(arguments.out / "runs" / row["run"], row["seed"], judge)
             print(f"seed {row['seed']} done", file=sys.stderr)
     if not rows:
-        raise SystemExit(f"{arguments.out} has no finished {ARM} runs; make them first")
+        raise SystemExit(
+            f"{arguments.out} has no finished {ARM} runs; run `gendataagent experiment` first"
+        )
     print(measures_table(rows).markdown())
     for key in ("top1", "worst_class"):
         print(differences_table(rows, key, [ARM, "random part"]).markdown())
 
 
 def train_on_parts(folder: Path, seed: int, judge: ResNet56) -> list[dict[str, object]]:
-    """Return a row each for training on the recognised images and on as many at random."""
+    """Return a row each for training on the recognised images and on a random part as large."""
     run = RunFolder.open(folder)
     config = read_run_config(run)
     splits = load_data(config.data, seed=seed)

@@ -1,11 +1,11 @@
-"""What `training.batchnorm_from_real` would have changed in finished runs, weights left alone.
+"""Effect of `training.batchnorm_from_real` on finished runs, with unchanged weights.
 
     python take_batchnorm.py OUT --split test > batchnorm.md
 
-`OUT` is the folder of an experiment. For every finished run the statistics of batch normalisation
-are taken anew from its real training images; accuracy before and after, and the mean difference of
-each arm with its 95 % interval. Nothing in OUT is changed. With `--split test` of FOLDER/choice
-(write_data.py) these are other photographs than the official test set.
+`OUT` is the folder of an experiment. For every finished run, the batch-normalisation statistics are
+recomputed from its real training images; prints accuracy before and after, and the mean difference
+of each arm with its 95 % interval. OUT is unchanged. With data in FOLDER/choice (write_data.py),
+`--split test` is not the official test set.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def before_and_after(folder: Path, split: str) -> tuple[Evaluation, Evaluation]:
-    """Return how a run's classifier does as it is, and with statistics of its real images."""
+    """Return the evaluation of a run's classifier, before and with statistics of real images."""
     config = read_run_config(RunFolder.open(folder))
     splits = load_data(config.data, seed=config.seed)
     classifier = load_classifier(folder, device="cpu")

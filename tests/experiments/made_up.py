@@ -1,4 +1,4 @@
-"""Rows of results with made-up figures, for the tests of what is shown of them."""
+"""Rows of results with made-up figures, for the tests of tables, plots and pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows_of(
 
 
 def efficiency_rows() -> list[dict[str, Any]]:
-    """Two series by images: `b` gets with 400 images where `a` gets with 1,600."""
+    """Two series by images: `b` reaches with 400 images what `a` reaches with 1,600."""
     images = {"real": 0, **{f"{name}-x{x}": 200 * x for name in "ab" for x in (1, 2, 4, 8)}}
     means = {"real": 0.30, "a-x1": 0.40, "a-x2": 0.42, "a-x4": 0.44, "a-x8": 0.50,
              "b-x1": 0.40, "b-x2": 0.50, "b-x4": 0.60, "b-x8": 0.70}  # fmt: skip

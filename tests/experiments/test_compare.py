@@ -1,4 +1,4 @@
-"""`compare`: rows of runs and experiments side by side, in the form that was asked for."""
+"""`compare`: rows of runs and experiments, written in the requested format."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ __all__ = ["photo_folder"]
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
-    folder = tmp_path / "bench"
+    folder = tmp_path / "benchmark"
     write_rows(rows_of({"base": [0.4, 0.5], "[red]agent": [0.5, 0.65]}), folder / "results.parquet")
     return folder
 
 
-def test_an_experiment_keeps_the_names_of_its_arms(experiment: Path) -> None:
+def test_arms_of_an_experiment_keep_their_names(experiment: Path) -> None:
     rows = rows_to_compare([experiment, experiment])
     assert [(row["arm"], row["seed"]) for row in rows] == [
         ("base", 0), ("base", 1), ("[red]agent", 0), ("[red]agent", 1)
     ]  # fmt: skip
 
 
-def test_arms_of_two_experiments_are_not_thrown_together(experiment: Path, tmp_path: Path) -> None:
+def test_arms_of_two_experiments_are_not_merged(experiment: Path, tmp_path: Path) -> None:
     other = tmp_path / "second"
     write_rows(rows_of({"base": [0.1], "new": [0.2]}), other / "results.parquet")
     arms = dict.fromkeys(row["arm"] for row in rows_to_compare([other, experiment]))
-    assert list(arms) == ["base (second)", "new", "base (bench)", "[red]agent"]
-    alike = tmp_path / "elsewhere" / "bench"
+    assert list(arms) == ["base (second)", "new", "base (benchmark)", "[red]agent"]
+    alike = tmp_path / "elsewhere" / "benchmark"
     write_rows(rows_of({"base": [0.3]}), alike / "results.parquet")
     named = {row["arm"] for row in rows_to_compare([experiment, alike])}
     assert {f"base ({experiment})", f"base ({alike})"} < named
@@ -63,7 +63,7 @@ def test_runs_and_experiments_together(
         rows_to_compare([experiment, tmp_path / "nowhere"])
 
 
-def test_the_name_of_out_says_the_form(experiment: Path, tmp_path: Path) -> None:
+def test_the_suffix_of_out_gives_the_format(experiment: Path, tmp_path: Path) -> None:
     def compared(out: Path) -> str:
         command = ["compare", str(experiment), "--out", str(out)]
         return CliRunner().invoke(app, command, catch_exceptions=False).output
@@ -80,5 +80,5 @@ def test_the_name_of_out_says_the_form(experiment: Path, tmp_path: Path) -> None
     assert {p.name for p in (tmp_path / "folder").iterdir()} == {
         "results.html", "results.md", "plots"
     }  # fmt: skip
-    with pytest.raises(ConfigError, match=r"must be a folder or end in \.html or \.md"):
+    with pytest.raises(ConfigError, match=r"must end in \.html or \.md, or be a folder"):
         compared(tmp_path / "page.pdf")

@@ -1,4 +1,4 @@
-"""Every arm at the reference's wall-clock time: epochs by hand, and a small experiment for real."""
+"""Every arm at the reference's wall-clock budget: epochs by hand, and a small real experiment."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from statistics import median
 from typing import Any
 
 import pytest
+from equal_time import frozen_costs, run_equal_time, timed_arms, timed_task, with_epochs
+from time_costs import ArmCost
 
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, RunFolderError
-from gendataagent.experiments import (
-    Bench,
-    plan_experiment,
-    read_rows,
-    run_equal_time,
-)
+from gendataagent.experiments import Benchmark, plan_experiment, read_rows
 from gendataagent.experiments.benchmarks import Task
-from gendataagent.experiments.equal_time import frozen_costs, timed_arms, timed_task, with_epochs
 from gendataagent.experiments.runner import folder_of
-from gendataagent.experiments.time_costs import ArmCost
 
 pytestmark = pytest.mark.integration
 
@@ -45,7 +40,7 @@ def settings(first_round_epoch: int, *, epochs: int = 30, rounds: int = 2) -> Ru
 
 
 @pytest.mark.parametrize(
-    ("first", "epochs", "rounds", "checkpoints"),
+    ("first", "epochs", "rounds", "snapshots"),
     [
         (6, 60, (12, 36), (6, 9, 12)),
         (6, 30, (6, 18), (3, 4, 6)),
@@ -54,18 +49,18 @@ def settings(first_round_epoch: int, *, epochs: int = 30, rounds: int = 2) -> Ru
         (-1, 60, (20, 40), (6, 9, 12)),
     ],
 )
-def test_rounds_and_checkpoints_stay_at_their_shares_of_the_training(
-    first: int, epochs: int, rounds: tuple[int, ...], checkpoints: tuple[int, ...]
+def test_rounds_and_snapshots_stay_at_their_fractions_of_the_training(
+    first: int, epochs: int, rounds: tuple[int, ...], snapshots: tuple[int, ...]
 ) -> None:
     changed = with_epochs(settings(first), epochs)
     assert changed.training.epochs == epochs
-    assert Schedule.from_config(changed) == Schedule(rounds, checkpoints)
+    assert Schedule.from_config(changed) == Schedule(rounds, snapshots)
     assert RunConfig.from_dict(changed.to_dict()) == changed
     assert with_epochs(changed, 30) == settings(first)
 
 
 @pytest.mark.parametrize(("first", "least"), [(6, 4), (0, 3), (-1, 4), (29, 4)])
-def test_there_are_always_epochs_enough_for_the_rounds(first: int, least: int) -> None:
+def test_there_are_always_enough_epochs_for_the_rounds(first: int, least: int) -> None:
     config = with_epochs(settings(first, rounds=3, epochs=40), 1)
     assert config.training.epochs == least
     assert RunConfig.from_dict(config.to_dict()) == config
@@ -74,7 +69,7 @@ def test_there_are_always_epochs_enough_for_the_rounds(first: int, least: int) -
     assert (rounds[0] == 0) == (first == 0)
 
 
-def test_rounds_that_are_over_early_keep_their_share_too() -> None:
+def test_rounds_within_an_early_part_keep_their_fraction() -> None:
     config = settings(0, rounds=3, epochs=40)
     early = replace(config, agent=replace(config.agent, rounds_within=0.5))
     assert Schedule.from_config(with_epochs(early, 60)).round_epochs == (0, 10, 20)
@@ -87,7 +82,7 @@ def test_without_rounds_one_epoch_is_enough() -> None:
     assert with_epochs(config, 90).agent == config.agent
 
 
-def test_what_is_not_spent_on_images_goes_into_training() -> None:
+def test_seconds_not_spent_on_images_become_training() -> None:
     config = settings(6)  # 30 epochs of 4 steps
     tasks = [
         Task(arm=arm, seed=seed, config=replace(config, seed=seed))
@@ -121,15 +116,15 @@ def test_what_is_not_spent_on_images_goes_into_training() -> None:
     assert longer.name.startswith("free@time-seed0-")
 
 
-def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
-    tasks = {task.arm: task for task in plan_experiment(bench)}
+def test_costs_are_fitted_once(benchmark: Benchmark, out: Path) -> None:
+    tasks = {task.arm: task for task in plan_experiment(benchmark)}
     folder = folder_of(tasks["vog-only"], out)
     rows = [row for number in "01" for row in
             files.read_jsonl(folder / "rounds" / f"00{number}" / "rendered.jsonl")]  # fmt: skip
     metrics = files.read_jsonl(folder / "metrics.jsonl")
     costs = frozen_costs(list(tasks.values()), out)
     vog, at_random = costs["vog-only"], costs["at-random"]
-    # The first arm made the images, the other one found them.
+    # The first arm rendered the images, the other one read them from disk.
     each = [row["seconds"] / len(row["candidates"]) for row in rows for _ in row["candidates"]]
     assert vog.image_seconds == at_random.image_seconds == pytest.approx(median(each))
     assert vog.images == at_random.images == 24
@@ -137,7 +132,7 @@ def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
     assert vog.captions == len({row["source_id"] for rows in judged for row in rows})
     records = [files.read_json(folder / "rounds" / f"00{n}" / "record.json") for n in "01"]
     assert vog.filter_seconds == sum(record["seconds"]["filter"] for record in records)
-    # The first of its four epochs is a copy of what the arms share.
+    # The first of its four epochs is a copy of the shared warm-up.
     assert vog.step_seconds == median(row["seconds"] / 2 for row in metrics[1:])
     assert costs["only-real"].beside_training == 0
 
@@ -145,7 +140,7 @@ def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
         row["seconds"] *= 100
     files.write_jsonl(folder / "metrics.jsonl", metrics)
     assert frozen_costs(list(tasks.values()), out) == costs
-    # An arm that is new there is fitted; those that were stay what they were.
+    # A new arm is fitted; the others are unchanged.
     written = files.read_json(out / "equal-time.json")
     one = next(kind for kind, row in written["arms"].items() if row["arm"] == "at-random")
     row = written["arms"].pop(one)
@@ -157,8 +152,8 @@ def test_costs_are_fitted_once_and_then_stay(bench: Bench, out: Path) -> None:
     assert row["seeds"] == 1
 
 
-def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
-    tasks = plan_experiment(bench)
+def test_all_arms_get_the_wall_clock_budget_of_one(benchmark: Benchmark, out: Path) -> None:
+    tasks = plan_experiment(benchmark)
     frozen_costs(tasks, out)
     written = files.read_json(out / "equal-time.json")
     for row in written["arms"].values():
@@ -169,7 +164,7 @@ def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
     files.write_json(out / "equal-time.json", written)
     before = _marks(out)
 
-    rows = run_equal_time(bench, out, reference="vog-only", jobs=1)
+    rows = run_equal_time(benchmark, out, reference="vog-only", jobs=1)
     # 4 epochs of 2 steps of 0.5 s, and 8 s beside it: 12 epochs, or 6 and 6 s of images
     assert [(row["arm"], row["epochs"], row["optimizer_steps"]) for row in rows] == [
         ("only-real", 12, 24), ("vog-only", 4, 8), ("at-random", 6, 12),
@@ -185,21 +180,21 @@ def test_all_arms_train_for_the_time_of_one(bench: Bench, out: Path) -> None:
     assert [files.read_json(path)["epoch"] for path in records] == [2, 4]
     text = (out / "results-equal-time.md").read_text("utf-8")
     for part in (
-        "# small, equal wall-clock time", "Every arm got the 12 seconds that `vog-only` takes for "
-        "its own training, 4 epochs, 8 optimiser steps,", "`equal-time.json`",
+        "# small, equal wall-clock time", "Budget: the 12 seconds that `vog-only` takes for its "
+        "own run, 4 epochs, 8 optimiser steps,", "`equal-time.json`",
         "| vog-only | 500.0 | 24 | 250.0 | 0 | 0.00 | 0.0 | 0.0 | 2.0 | 0.0 | 0.0 | 8.0 |",
         "| only-real | 12 | 24 | 12 |",
     ):  # fmt: skip
         assert part in text
 
     assert "## Differences" in text
-    assert "Every arm got the 12 seconds" in (out / "results-equal-time.html").read_text("utf-8")
+    assert "Budget: the 12 seconds" in (out / "results-equal-time.html").read_text("utf-8")
     assert list((out / "plots-equal-time").glob("*.svg"))
 
-    # A second time nothing is run and nothing changes; what was there before was not touched.
+    # A second call runs nothing and changes nothing; earlier runs were not touched.
     after = _marks(out)
     assert after.items() >= before.items()
-    assert run_equal_time(bench, out, reference="vog-only", jobs=1) == rows
+    assert run_equal_time(benchmark, out, reference="vog-only", jobs=1) == rows
     assert _marks(out) == after
 
 
@@ -207,8 +202,8 @@ def _marks(out: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/DONE")}
 
 
-def test_the_experiment_at_equal_steps_must_be_there(bench: Bench, out: Path) -> None:
-    more = replace(bench, seeds=(7, 8))
+def test_the_experiment_at_equal_steps_must_be_finished(benchmark: Benchmark, out: Path) -> None:
+    more = replace(benchmark, seeds=(7, 8))
     with pytest.raises(
         RunFolderError,
         match=r"lacks 3 of its 6 runs: only-real seed 8, vog-only seed 8, at-random seed 8\. Run "
@@ -218,18 +213,20 @@ def test_the_experiment_at_equal_steps_must_be_there(bench: Bench, out: Path) ->
     assert not (out / "equal-time.json").exists()
 
 
-def test_a_reference_that_is_no_arm_and_epochs_of_no_fixed_length_are_told(
-    bench: Bench, tmp_path: Path
+def test_an_unknown_reference_and_epochs_of_no_fixed_length_are_refused(
+    benchmark: Benchmark, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"has no arm 'gendataagent' .* only-real, vog-only, at-"):
-        run_equal_time(bench, tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"has no arm 'gendataagent' as .* only-real, vog-only, at-"
+    ):
+        run_equal_time(benchmark, tmp_path)
     loose: dict[str, Any] = {"training": {"steps_per_epoch": 0}}
-    with pytest.raises(ConfigError, match="steps_per_epoch to be a fixed number, got 0"):
-        run_equal_time(bench, tmp_path, reference="vog-only", settings=loose)
+    with pytest.raises(ConfigError, match=r"a fixed training\.steps_per_epoch, got 0"):
+        run_equal_time(benchmark, tmp_path, reference="vog-only", settings=loose)
 
 
-def test_a_torn_line_of_rendered_images_counts_nothing(bench: Bench, out: Path) -> None:
-    tasks = plan_experiment(bench)
+def test_a_torn_line_of_rendered_images_is_ignored(benchmark: Benchmark, out: Path) -> None:
+    tasks = plan_experiment(benchmark)
     (first, *_) = (out / "runs").glob("vog-only*/rounds/000/rendered.jsonl")
     line = json.dumps({"seconds": 1e6, "candidates": []})
     first.write_bytes(first.read_bytes() + line[:-4].encode())

@@ -1,32 +1,47 @@
-"""The tables of docs/evidence.md: made from the results, and as the results are now."""
+"""Tables and lists of plots in docs/evidence.md and docs/results match the parquet files."""
 
 from __future__ import annotations
 
-import importlib
+import re
 from pathlib import Path
-from types import ModuleType
 
+import draw_plots
+import fill_tables
 import pytest
 
-from gendataagent.experiments.measures import write_rows
+from gendataagent.experiments import all_benchmarks
+from gendataagent.experiments.measures import read_rows, write_rows
+from gendataagent.experiments.report import tables_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 
 
-@pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "evidence"))
-    return importlib.import_module("fill_tables")
+PAGES = sorted(RESULTS.glob("*/results*.md"))
 
 
-def test_the_page_shows_what_the_results_say(tables: ModuleType) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_a_page_of_results_matches_its_parquet(page: Path) -> None:
+    text, rows = page.read_text("utf-8"), read_rows(page.with_suffix(".parquet"))
+    (heading, *_) = re.findall(r"^\| arm \| seeds \| (minus .*) \|$", text, re.M)
+    baselines = [cell.removeprefix("minus ") for cell in heading.split(" | ")]
+    papers = {benchmark.name: benchmark.paper for benchmark in all_benchmarks()}
+    paper = papers[page.parent.name] if "| paper |" in text else None
+    for table in tables_of(rows, baselines=baselines, paper=paper):
+        assert table.markdown() in text
+    redrawn, plots = draw_plots.redrawn(page)
+    assert redrawn == text, "run scripts/evidence/draw_plots.py"
+    folder = page.parent / draw_plots.plots_folder(page)
+    assert {path.name for path in folder.iterdir()} == {f"{plot.name}.svg" for plot in plots}
+
+
+def test_the_page_shows_the_figures_of_the_results() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text("utf-8")
     assert page.count("<!-- table ") == page.count("<!-- end of table -->") > 3
-    assert tables.filled(page, RESULTS) == page, "run scripts/evidence/fill_tables.py"
+    assert fill_tables.filled(page, RESULTS) == page, "run scripts/evidence/fill_tables.py"
 
 
-def test_a_table_is_written_between_its_comments(tables: ModuleType, tmp_path: Path) -> None:
+def test_a_table_is_written_between_its_comments(tmp_path: Path) -> None:
     values = {"plain": (0.40, 0.50), "agent": (0.46, 0.54)}
     rows = [
         {"arm": arm, "seed": seed, "top1": top1, "worst_class": top1 / 2, "kept": 10}
@@ -37,7 +52,7 @@ def test_a_table_is_written_between_its_comments(tables: ModuleType, tmp_path: P
 
     def shown(options: str) -> list[str]:
         page = f"before\n<!-- table results=small {options} -->\nold\n<!-- end of table -->\nafter"
-        lines: list[str] = tables.filled(page, tmp_path).splitlines()
+        lines: list[str] = fill_tables.filled(page, tmp_path).splitlines()
         assert [lines[0], lines[-1]] == ["before", "after"]
         return lines[2:-2]
 
@@ -52,5 +67,5 @@ def test_a_table_is_written_between_its_comments(tables: ModuleType, tmp_path: P
         "| --- | --- | --- |",
         "| plain | +4.0 (n 1, no interval) | +2.0 (n 1, no interval) |",
     ]
-    with pytest.raises(KeyError, match="nobody"):
-        shown("minus=nobody")
+    with pytest.raises(KeyError, match="unknown"):
+        shown("minus=unknown")

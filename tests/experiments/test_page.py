@@ -1,4 +1,4 @@
-"""The page and the Markdown of an experiment: all there, safe, honest, no wider than a phone."""
+"""The page and the Markdown of an experiment: complete, escaped, no wider than a phone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gendataagent.core.errors import ConfigError
-from gendataagent.experiments import Bench, find_bench
+from gendataagent.experiments import Benchmark, find_benchmark
 from gendataagent.experiments.page import page
-from gendataagent.experiments.report import report_of_bench, report_of_runs
+from gendataagent.experiments.report import benchmark_report, comparison_report
 from gendataagent.experiments.writing import write_results
 from tests.report.test_browser import PROBE, _browse
 
@@ -23,8 +23,8 @@ NASTY = "<script>alert('a')</script> & \"q\" | `b` ](x)"
 
 
 @pytest.fixture
-def table1() -> Bench:
-    return find_bench("table1")
+def table1() -> Benchmark:
+    return find_benchmark("table1")
 
 
 def results() -> list[dict[str, object]]:
@@ -33,8 +33,8 @@ def results() -> list[dict[str, object]]:
     })  # fmt: skip
 
 
-def test_everything_is_written_and_linked(tmp_path: Path, table1: Bench) -> None:
-    markdown = write_results(results(), tmp_path, bench=table1).read_text("utf-8")
+def test_everything_is_written_and_linked(tmp_path: Path, table1: Benchmark) -> None:
+    markdown = write_results(results(), tmp_path, benchmark=table1).read_text("utf-8")
     images = re.findall(r"\]\((plots/[\w-]+\.svg)\)", markdown)
     assert len(images) == 5
     assert sorted(images) == sorted(f"plots/{p.name}" for p in (tmp_path / "plots").iterdir())
@@ -42,15 +42,17 @@ def test_everything_is_written_and_linked(tmp_path: Path, table1: Bench) -> None
     assert "Pets 94.6 ± 0.10" in markdown
     text = (tmp_path / "results.html").read_text("utf-8")
     assert "Pets 94.6 ± 0.10" in text
-    assert text.count('<svg class="plot"') == 5
+    assert text.count('class="plot" viewBox') == 5
     assert "+10.7 [+7.8, +13.5] *</b>" in text
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_page_is_safe_self_contained_and_has_what_screen_readers_need(table1: Bench) -> None:
-    text = page(report_of_bench(results(), table1))
+def test_the_page_is_escaped_self_contained_and_accessible(
+    table1: Benchmark,
+) -> None:
+    text = page(benchmark_report(results(), table1))
     assert "<script" not in text
-    assert not re.search(r"(src|href)=\"(?!#|data:)|@import|https?://", text)
+    assert not re.search(r"(src|href)=\"(?!#|data:)|@import|https?://(?!www\.w3\.org/)", text)
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert text.count("<caption") == text.count("<table") == 3
@@ -60,33 +62,33 @@ def test_the_page_is_safe_self_contained_and_has_what_screen_readers_need(table1
     assert text.count('role="img"') == 5
 
 
-def test_one_seed_is_said_first(table1: Bench) -> None:
-    text = page(report_of_bench(rows_of({"real-fake": [0.4], "gendataagent": [0.5]}), table1))
-    assert "<strong>One seed: there are no intervals" in text
+def test_one_seed_is_reported_first(table1: Benchmark) -> None:
+    text = page(benchmark_report(rows_of({"real-fake": [0.4], "gendataagent": [0.5]}), table1))
+    assert "<strong>One seed: no intervals" in text
     assert "+10.0 (n 1, no interval)" in text
-    assert 'class="whisker"' not in text
+    assert 'class="interval"' not in text
 
 
-def test_unequal_steps_and_missing_seeds_are_said(table1: Bench) -> None:
+def test_unequal_steps_and_missing_seeds_are_reported(table1: Benchmark) -> None:
     rows = results()[:-1]
     rows[0]["optimizer_steps"] = 700
-    report = report_of_bench(rows, table1)
+    report = benchmark_report(rows, table1)
     assert any("Optimiser steps differ, from 700 to 720" in fact for fact in report.facts)
-    assert any(f"Not all 3 seeds are there for `{NASTY}` (2)" in fact for fact in report.facts)
+    assert any(f"Fewer than 3 seeds: `{NASTY}` (2)" in fact for fact in report.facts)
 
 
-def test_without_the_baseline_the_first_arm_takes_its_place(table1: Bench) -> None:
+def test_without_the_baseline_the_first_arm_takes_its_place(table1: Benchmark) -> None:
     rows = rows_of({"vog-only": [0.4, 0.5], "gendataagent": [0.5, 0.55]})
-    report = report_of_bench(rows, replace(table1, baseline="only-real"))
+    report = benchmark_report(rows, replace(table1, baseline="only-real"))
     assert report.differences[0].head == ("arm", "seeds", "minus vog-only")
     assert report.plots[0].title.endswith("minus vog-only")
 
 
-def test_no_rows_is_an_error_that_says_what_to_do(table1: Bench, tmp_path: Path) -> None:
+def test_no_rows_is_an_error_with_the_next_step(table1: Benchmark, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no finished run to show"):
-        write_results([], tmp_path, bench=table1)
+        write_results([], tmp_path, benchmark=table1)
     with pytest.raises(ConfigError, match="no finished run"):
-        report_of_runs([])
+        comparison_report([])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,7 +97,7 @@ def test_no_rows_is_an_error_that_says_what_to_do(table1: Bench, tmp_path: Path)
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:
     rows = [*efficiency_rows(), *rows_of({"W" * 120: [0.4, 0.5], NASTY: [0.3, 0.6]})]
-    text = page(report_of_bench(rows, find_bench("efficiency")))
+    text = page(benchmark_report(rows, find_benchmark("efficiency")))
     framed = PROBE.format(width=width, height=900, page=html.escape(text, quote=True))
     (tmp_path / "probed.html").write_text(framed, encoding="utf-8")
     dom = _browse(tmp_path / "probed.html", tmp_path / "p", "--window-size=1400,1000", "--dump-dom")
@@ -107,17 +109,17 @@ def test_nothing_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:
     assert result["scroll"] <= width
 
 
-def test_the_devices_of_the_runs_are_said_and_where_they_are_mixed() -> None:
+def test_devices_are_reported_and_seeds_whose_arms_ran_on_different_ones() -> None:
     made = {"made": "2026-11-26", "torch": "2.13.0+cpu"}
     rows = [{**row, **made, "device": "cpu"} for row in rows_of({"a": [0.4, 0.5], "b": [0.5, 0.6]})]
-    facts = report_of_bench(rows, find_bench("table1")).facts
-    assert "Runs made on 2026-11-26: 4 on cpu with torch 2.13.0+cpu." in facts
-    assert not any("several of these" in fact for fact in facts)
+    facts = benchmark_report(rows, find_benchmark("table1")).facts
+    assert "Runs of 2026-11-26: 4 on cpu with torch 2.13.0+cpu." in facts
+    assert not any("different devices" in fact for fact in facts)
 
     rows[1] |= {"device": "NVIDIA H200", "torch": "2.11.0", "made": "2026-11-24"}
-    text = " ".join(report_of_bench(rows, find_bench("table1")).facts)
+    text = " ".join(benchmark_report(rows, find_benchmark("table1")).facts)
     assert (
-        "Runs made on 2026-11-24 to 2026-11-26: 3 on cpu with torch 2.13.0+cpu, 1 on NVIDIA H200 "
+        "Runs of 2026-11-24 to 2026-11-26: 3 on cpu with torch 2.13.0+cpu, 1 on NVIDIA H200 "
         "with torch 2.11.0." in text
     )
-    assert "several of these (seeds 1)" in text
+    assert "different devices (seeds 1)" in text

@@ -1,4 +1,4 @@
-"""Rows of results as text, to the letter."""
+"""Tables of rows, character by character."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_each_measure_is_a_mean_with_its_deviation() -> None:
     )
 
 
-def test_differences_are_paired_and_a_star_marks_what_leaves_out_zero() -> None:
-    table = differences_table(ROWS, "top1", ["only-real", "nobody", "agent"])
+def test_differences_are_paired_and_a_star_marks_intervals_without_zero() -> None:
+    table = differences_table(ROWS, "top1", ["only-real", "unknown", "agent"])
     assert table.head == ("arm", "seeds", "minus only-real", "minus agent")
     assert table.rows == (
         ("only-real", "2", "", "-5.0 [-5.0, -5.0] *"),
@@ -45,13 +45,13 @@ def test_markdown_is_a_table() -> None:
     ]  # fmt: skip
 
 
-def test_the_brief_table_leaves_out_what_a_terminal_has_no_room_for() -> None:
+def test_the_brief_table_has_few_columns() -> None:
     table = measures_table(ROWS, brief=True)
     assert table.head == ("arm", "seeds", "top-1 %", "worst class %", "seconds")
     assert table.rows[1] == ("agent", "2", "46.0 ± 1.4", "20.0 ± 0.0", "32")
 
 
-def test_a_figure_of_fewer_seeds_than_its_row_says_so() -> None:
+def test_a_figure_of_fewer_seeds_than_its_row_has_its_own_n() -> None:
     rows = [
         {"arm": arm, "seed": seed, "top1": 0.4 + seed / 100, "ece": value}
         for arm, seeds in (("a", (0, 1, 2)), ("b", (1, 2, 3)), ("c", (8, 9)))
@@ -69,6 +69,6 @@ def test_the_same_seed_twice_counts_once() -> None:
     assert measures_table([ROWS[0], dict(ROWS[0])]).rows[0][1] == "1"
 
 
-def test_names_do_not_break_the_markdown() -> None:
+def test_names_are_escaped_in_markdown() -> None:
     rows = [{"arm": "a|<b>", "seed": 0, "top1": 0.5}]
     assert "| a\\|&lt;b> | 1 | 50.0 |" in measures_table(rows).markdown()

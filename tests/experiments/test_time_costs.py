@@ -1,4 +1,4 @@
-"""What an arm costs, by hand."""
+"""The cost model of an arm, by hand."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-
-from gendataagent.config import RunConfig
-from gendataagent.config.agent import AdaptiveConfig
-from gendataagent.core.records import RoundRecord
-from gendataagent.experiments.time_costs import (
+from time_costs import (
     ArmCost,
     Timed,
     arm_cost,
     caption_prices,
+    image_kind,
     image_prices,
-    images_alike,
 )
+
+from gendataagent.config import RunConfig
+from gendataagent.config.agent import AdaptiveConfig
+from gendataagent.core.records import RoundRecord
 
 GENERATION = {
     "generator": "tiny-sd", "num_inference_steps": 12, "strength": 0.8, "guidance_scale": 7.5,
@@ -40,7 +40,7 @@ def timed(
     adapt_seconds: float = 0.0,
     rounds: tuple[Mapping[str, float], ...] = (),
 ) -> Timed:
-    """A run; what was asked for is written as letters."""
+    """A run; images and captions are letters."""
     return Timed(
         config=settings,
         steps=steps,
@@ -55,7 +55,7 @@ def timed(
     )
 
 
-def test_an_image_costs_what_it_cost_who_made_it() -> None:
+def test_an_image_costs_the_slowest_time_of_the_runs_that_used_it() -> None:
     runs = [
         timed(config(), ("abc", 0.3), ("de", 0.4)),
         timed(config(), ("abc", 0.001), ("fg", 0.5)),  # found a, b and c on disk
@@ -65,7 +65,7 @@ def test_an_image_costs_what_it_cost_who_made_it() -> None:
     assert image_prices(reversed(runs)) == {ALIKE: 0.4}
 
 
-def test_images_that_take_more_work_have_a_price_of_their_own() -> None:
+def test_images_with_other_steps_guidance_or_size_are_a_kind_of_their_own() -> None:
     runs = [
         timed(config(), ("ab", 0.3)),
         timed(config(strength=0.5), ("cd", 0.2)),
@@ -79,14 +79,14 @@ def test_images_that_take_more_work_have_a_price_of_their_own() -> None:
         "tiny-sd, 9 steps, guided, 64 px": 1.2,
     }  # fmt: skip
     adaptive = replace(config(), adaptive=AdaptiveConfig(enabled=True))
-    assert images_alike(adaptive) == f"{ALIKE}, adaptive"
+    assert image_kind(adaptive) == f"{ALIKE}, adaptive"
     # 0.29 of 100 steps are 28.999999999999996: as many as the generator runs
-    assert images_alike(config(num_inference_steps=100, strength=0.29)) == (
+    assert image_kind(config(num_inference_steps=100, strength=0.29)) == (
         "tiny-sd, 28 steps, guided"
     )
 
 
-def test_captions_of_models_are_shared_and_those_of_the_bundled_one_are_not() -> None:
+def test_captions_of_models_are_shared_and_bundled_ones_are_not() -> None:
     def prices(captioner: str) -> Mapping[str, float]:
         return caption_prices(
             [

@@ -1,9 +1,8 @@
-"""`gendataagent experiment` and `compare`: arms against each other, with intervals."""
+"""`gendataagent experiment` and `compare`: strategies against each other, with intervals."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,171 +19,132 @@ from gendataagent.config.settings import apply_overrides
 from gendataagent.core.errors import ConfigError, GenerationError
 
 if TYPE_CHECKING:
-    from gendataagent.experiments import Bench
+    from gendataagent.experiments import Benchmark
     from gendataagent.experiments.report import Report
     from gendataagent.experiments.tables import ResultTable
 
 
 @app.command()
 def experiment(
-    name: Annotated[
-        str | None, typer.Argument(help="which one; leave out for a list of all")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="benchmark; leave out to list all")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for runs and results")] = None,
-    data: Annotated[str | None, typer.Option(help="your images instead; data.path")] = None,
+    data: Annotated[str | None, typer.Option(help="your own images (data.path)")] = None,
     arms: Annotated[
-        str | None, typer.Option(help="only these, with commas; strategies and .toml files too")
+        str | None, typer.Option(help="comma-separated subset, strategies or .toml files")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="how many, or which: 5 (0 to 4), 10-19, 0,3,7")
+        str | None, typer.Option(help="count, range or list: 5 (means 0 to 4), 10-19, 0,3,7")
     ] = None,
     jobs: Annotated[
-        int, typer.Option(help="runs at a time, one thread each; 0 = one a core", min=0)
+        int, typer.Option(help="parallel runs, one thread each; 0 = one per core", min=0)
     ] = 0,
-    equal_time: Annotated[
-        str | None,
-        typer.Option(metavar="ARM", help="once it is finished: again, each for the time of ARM"),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs, run none")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs and exit")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Run arms x seeds at equal budget; print and plot means, deviations and paired differences.
+    """Compare strategies over seeds at equal budget: tables, plots, paired differences.
 
-    Stopped at any moment and started again with the same --out, it goes on where it was.
+    Interrupted at any moment, the same command with the same --out resumes.
     """
-    from gendataagent.experiments import all_benches, find_bench, plan_experiment, run_experiment
-    from gendataagent.experiments.report import baselines_of, tables_of
-    from gendataagent.experiments.writing import write_results
+    from gendataagent.experiments import (
+        all_benchmarks,
+        find_benchmark,
+        plan_experiment,
+        run_experiment,
+    )
+    from gendataagent.experiments.benchmarks import parse_seeds
 
     if name is None:
-        _list([(bench.name, bench.about) for bench in all_benches()])
+        _list([(benchmark.name, benchmark.about) for benchmark in all_benchmarks()])
         return
-    bench = find_bench(name)
+    benchmark = find_benchmark(name)
     if arms is not None:
-        bench = bench.with_arms([arm.strip() for arm in arms.split(",") if arm.strip()])
+        benchmark = benchmark.with_arms([arm.strip() for arm in arms.split(",") if arm.strip()])
     if seeds is not None:
-        bench = replace(bench, seeds=_seeds_of(seeds))
+        benchmark = replace(benchmark, seeds=parse_seeds(seeds))
     settings = apply_overrides({}, set_ or [])
     if data is not None:
         settings.setdefault("data", {})["path"] = data
-    folder = out or Path("runs") / f"experiment-{bench.name}"
-    if equal_time is not None:
-        _at_equal_time(bench, folder, equal_time, settings, jobs=jobs, dry_run=dry_run)
-        return
+    folder = out or Path("runs") / f"experiment-{benchmark.name}"
     if dry_run:
-        tasks = plan_experiment(bench, settings)
+        tasks = plan_experiment(benchmark, settings)
         _list([(f"{task.arm}, seed {task.seed}", task.name) for task in tasks])
         return
     try:
         rows = run_experiment(
-            bench,
+            benchmark,
             folder,
             settings=settings,
             jobs=jobs or os.cpu_count() or 1,
             progress=ConsoleProgress(),
         )
     except KeyboardInterrupt:
-        _say(f"stopped; the same command with --out {folder} goes on", to_error=True)
+        _say(f"interrupted; to resume, run the same command with --out {folder}", to_error=True)
         raise
     except GenerationError:
-        _show_finished(folder, bench)
+        _show_finished(folder, benchmark)
         raise
-    write_results(rows, folder, bench=bench)
-    _print_tables(tables_of(rows, baselines=baselines_of(bench)[:2], brief=True))
-    _say(f"all measures, comparisons and plots: {folder / 'results.html'}, also as results.md")
+    _show(rows, folder, benchmark)
 
 
-def _seeds_of(text: str) -> tuple[int, ...]:
-    """Return the seeds that "5", "10-19" or "0,3,7" stands for, each once, in that order."""
-    if re.fullmatch(r"\s*[1-9]\d*\s*", text):
-        return tuple(range(int(text)))
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise ConfigError(
-                f"--seeds {text!r} names no seeds; give how many (5 stands for 0 to 4), a range "
-                "(10-19) or a list (0,3,7)"
-            )
-        seeds.extend(range(first, last + 1))
-    return tuple(dict.fromkeys(seeds))
-
-
-def _at_equal_time(
-    bench: Bench,
-    folder: Path,
-    reference: str,
-    settings: dict[str, Any],
-    *,
-    jobs: int,
-    dry_run: bool,
-) -> None:
-    """Run a finished experiment again, every arm for the wall-clock time of one."""
-    from gendataagent.experiments import plan_equal_time, run_equal_time
+def _show(rows: list[dict[str, Any]], folder: Path, benchmark: Benchmark) -> None:
     from gendataagent.experiments.report import baselines_of, tables_of
+    from gendataagent.experiments.writing import write_results
 
-    if dry_run:
-        tasks, _ = plan_equal_time(bench, folder, reference=reference, settings=settings)
-        _list([(f"{task.arm}, seed {task.seed}", task.name) for task in tasks])
-        return
-    try:
-        rows = run_equal_time(
-            bench,
-            folder,
-            reference=reference,
-            settings=settings,
-            jobs=jobs or os.cpu_count() or 1,
-            progress=ConsoleProgress(),
-        )
-    except KeyboardInterrupt:
-        _say(f"stopped; the same command with --out {folder} goes on", to_error=True)
-        raise
-    _print_tables(tables_of(rows, baselines=baselines_of(bench)[:2], brief=True))
-    page = folder / "results-equal-time.html"
-    _say(f"all measures, comparisons, plots and what the time was worked out from: {page}")
+    write_results(rows, folder, benchmark=benchmark)
+    _print_tables(tables_of(rows, baselines=baselines_of(benchmark)[:2], brief=True))
+    _say(f"results: {folder / 'results.html'}, also as results.md")
+    _say_if_no_plots()
 
 
-def _show_finished(folder: Path, bench: Bench) -> None:
-    """Write the results of the runs that did finish, where others failed."""
+def _show_finished(folder: Path, benchmark: Benchmark) -> None:
+    """Write the results of the finished runs when others failed."""
     from gendataagent.experiments import read_rows
     from gendataagent.experiments.experiment import RESULTS_FILE
     from gendataagent.experiments.writing import write_results
 
     if (folder / RESULTS_FILE).is_file():
-        write_results(read_rows(folder / RESULTS_FILE), folder, bench=bench)
-        _say(f"what is finished: {folder / 'results.html'}", to_error=True)
+        write_results(read_rows(folder / RESULTS_FILE), folder, benchmark=benchmark)
+        _say(f"results of the finished runs: {folder / 'results.html'}", to_error=True)
+
+
+def _say_if_no_plots() -> None:
+    from gendataagent.experiments.plots import can_plot
+    from gendataagent.experiments.report import NO_PLOTS
+
+    if not can_plot():
+        _say(NO_PLOTS, to_error=True)
 
 
 @app.command()
 def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(help="folders of finished runs, or of experiments with all runs")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs or of experiments")],
     out: Annotated[
         Path | None,
-        typer.Option(help="write tables and plots: PAGE.html, TEXT.md, or a folder for both"),
+        typer.Option(help="write tables and plots to FILE.html, FILE.md or a folder (both)"),
     ] = None,
 ) -> None:
-    """Print any finished runs side by side; runs that share a seed are paired.
+    """Compare any finished runs; runs that share a seed are paired.
 
-    What is named first is what the others are compared with.
+    The first folder is the baseline.
     """
     from gendataagent.experiments.compare import rows_to_compare
-    from gendataagent.experiments.report import report_of_runs, tables_of
+    from gendataagent.experiments.report import comparison_report, tables_of
 
     if out is not None and out.suffix not in ("", ".html", ".md") and not out.is_dir():
-        raise ConfigError(f"--out must be a folder or end in .html or .md; got {out}")
+        raise ConfigError(f"--out must end in .html or .md, or be a folder; got {out}")
     rows = rows_to_compare(runs)
     if len(rows) < 2:
-        raise ConfigError("compare needs at least two finished runs; name their folders")
+        raise ConfigError(
+            f"compare needs at least two finished runs, got {len(rows)}; give their folders"
+        )
     _print_tables(tables_of(rows, baselines=(rows[0]["arm"],), brief=True))
     if out is not None:
-        _say(f"written: {_write(report_of_runs(rows), out)}")
+        _say(f"written: {_write(comparison_report(rows), out)}")
+        _say_if_no_plots()
 
 
 def _write(report: Report, out: Path) -> Path:
-    """Write a report in the form that the name of `out` asks for; return the file to look at."""
+    """Write a report in the format of `out`'s suffix; return the file to open."""
     from gendataagent.experiments.writing import write_folder, write_html, write_markdown
 
     if out.suffix == ".html" and not out.is_dir():

@@ -1,11 +1,12 @@
-"""What an experiment consists of: a base, arms, seeds, and the configs they come to.
+"""Benchmarks: base settings, arms and seeds, from which the runs of an experiment follow.
 
-An arm is a strategy with settings on top; every synthetic arm is brought to the same number of
-generated images (`budget`). Arms and seeds give tasks, each a whole `run` of its own.
+An arm is a strategy with settings on top. Every synthetic arm generates the same number of images
+(`budget`). Each arm and seed is one task, a complete `run`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,12 +21,12 @@ from gendataagent.core.suggestions import did_you_mean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One thing that is compared.
+    """One of the compared ways to train.
 
     Args:
-        strategy: name of a strategy, or a TOML file of one.
-        settings: laid over it, such as one value of a sweep.
-        budget: generated images as a multiple of the training set; None = the bench's.
+        strategy: name of a strategy, or path of a TOML file with one.
+        settings: override the strategy's, such as one value of a sweep.
+        budget: generated images as a multiple of the training set; None = the benchmark's.
     """
 
     name: str
@@ -35,14 +36,14 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """An experiment.
+class Benchmark:
+    """What an experiment compares.
 
     Args:
-        base: settings that all arms share; data, classifier, recipe, generator, rounds.
+        base: settings that all arms share: data, classifier, recipe, generator, rounds.
         baseline: name of the arm the others are compared with.
         budget: images every synthetic arm generates, as a multiple of the training set.
-        paper: arm -> what the paper reports for it, as text, where it reports anything.
+        paper: arm -> the paper's figures for it, as text, where it reports any.
     """
 
     name: str
@@ -54,15 +55,19 @@ class Bench:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     paper: Mapping[str, str] = field(default_factory=dict)
 
-    def with_arms(self, names: Sequence[str]) -> Bench:
-        """Return the bench with some of its arms, or with strategies it does not have yet."""
+    def with_arms(self, names: Sequence[str]) -> Benchmark:
+        """Return the benchmark with the named arms: its own, strategies, or TOML files of one.
+
+        Raises:
+            ConfigError: an unknown name.
+        """
         known = {arm.name: arm for arm in self.arms}
         arms = []
         for name in names:
             if name not in known:
                 if not name.endswith(".toml") and name not in STRATEGIES:
                     hint = did_you_mean(name, [*known, *STRATEGIES])
-                    raise ConfigError(f"there is no arm or strategy {name!r}; {hint}")
+                    raise ConfigError(f"unknown arm or strategy {name!r}; {hint}")
                 strategy = find_strategy(name)
                 known[name] = Arm(name=strategy.name, strategy=name)
             arms.append(known[name])
@@ -84,42 +89,63 @@ class Task:
 
 
 def tasks_of(
-    bench: Bench, *, images_per_class: Sequence[int], settings: Mapping[str, Any]
+    benchmark: Benchmark, *, images_per_class: Sequence[int], settings: Mapping[str, Any]
 ) -> list[Task]:
-    """Return every run of a bench, seed by seed, so that arms can be compared as early as can be.
+    """Return every run of a benchmark, seed by seed, so that early results compare all arms.
 
     Args:
         images_per_class: of the training set.
-        settings: laid over the base (data path, threads...).
+        settings: override the base (data path, threads...).
 
     Raises:
-        ConfigError: an arm's settings do not fit together.
+        ConfigError: an arm's settings are invalid.
     """
-    base = RunConfig.from_dict(merged(bench.base, settings))
+    base = RunConfig.from_dict(merged(benchmark.base, settings))
     total = sum(images_per_class)
     tasks = []
-    for seed in bench.seeds:
-        for arm in bench.arms:
+    for seed in benchmark.seeds:
+        for arm in benchmark.arms:
             config = RunConfig.from_dict(
                 merged(apply(replace(base, seed=seed), arm.strategy).to_dict(), arm.settings)
             )
-            budget = round((bench.budget if arm.budget is None else arm.budget) * total)
+            budget = round((benchmark.budget if arm.budget is None else arm.budget) * total)
             if config.agent.enabled:
                 config = match_budget(config, images_per_class, budget).config
             tasks.append(Task(arm=arm.name, seed=seed, config=config))
     return tasks
 
 
-def find_bench(name: str) -> Bench:
-    """Return a bench by its name; raise `ConfigError` naming those there are."""
-    benches = {bench.name: bench for bench in all_benches()}
-    if name not in benches:
-        raise ConfigError(f"there is no experiment {name!r}; {did_you_mean(name, benches)}")
-    return benches[name]
+def find_benchmark(name: str) -> Benchmark:
+    """Return a benchmark by its name; raise `ConfigError` for an unknown one."""
+    benchmarks = {benchmark.name: benchmark for benchmark in all_benchmarks()}
+    if name not in benchmarks:
+        raise ConfigError(f"unknown experiment {name!r}; {did_you_mean(name, benchmarks)}")
+    return benchmarks[name]
 
 
-# Few-shot CIFAR-10 with the bundled generator; guidance as docs/results/choose-demo.md found. The
-# first round stands as early as two checkpoints for VoG allow, as the paper's does (1/20 of it).
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of "5" (0 to 4), "10-19" or "0,3,7", each once, in that order.
+
+    Raises:
+        ConfigError: the text is none of these.
+    """
+    if re.fullmatch(r"\s*[1-9]\d*\s*", text):
+        return tuple(range(int(text)))
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise ConfigError(
+                f"--seeds {text!r} is not valid; give a count (5 means 0 to 4), a range (10-19) or "
+                "a list (0,3,7)"
+            )
+        seeds.extend(range(first, last + 1))
+    return tuple(dict.fromkeys(seeds))
+
+
+# Few-shot CIFAR-10 with the bundled generator; guidance from docs/results/choose-demo.md. The first
+# round is as early as VoG's two snapshots allow; the paper's is after 1/20 of the training.
 FEWSHOT: Mapping[str, Any] = {
     "data": {"path": "bundled:cifar10", "train_per_class": 50},
     "classifier": {"model": "tiny-resnet"},
@@ -138,11 +164,11 @@ FEWSHOT: Mapping[str, Any] = {
 _EVIDENCE_ARMS = tuple(Arm(name=name, strategy=name) for name in STRATEGIES)
 
 
-def all_benches() -> Iterator[Bench]:
-    """Yield every experiment there is."""
-    yield Bench(
+def all_benchmarks() -> Iterator[Benchmark]:
+    """Yield every benchmark by name of `gendataagent experiment`."""
+    yield Benchmark(
         name="fewshot-cifar10",
-        about="every compared system and ablation on a few photographs of ten classes",
+        about="every compared system and ablation, few-shot CIFAR-10",
         base=FEWSHOT,
         arms=_EVIDENCE_ARMS,
         baseline="only-real",
@@ -151,12 +177,12 @@ def all_benches() -> Iterator[Bench]:
     yield from _tables()
 
 
-def _tables() -> Iterator[Bench]:
-    """Yield the tables of the paper's supplementary, on whatever data the user names."""
+def _tables() -> Iterator[Benchmark]:
+    """Yield the tables of the paper's supplementary, and studies beyond them."""
     compared = ("real-fake", "internet-explorer", "gendataagent")
     arms = tuple(Arm(name=name, strategy=name) for name in compared)
     three = (0, 1, 2)
-    yield Bench(
+    yield Benchmark(
         name="table1", about="top-1 and worst-case disparity of three systems, three seeds",
         base=FEWSHOT, arms=arms, baseline="real-fake", seeds=three, budget=2.0,
         paper={"real-fake": "Pets 94.0 ± 0.15, CUB 80.5 ± 2.25, Flowers 89.2 ± 0.32, "
@@ -166,7 +192,7 @@ def _tables() -> Iterator[Bench]:
                "gendataagent": "Pets 94.6 ± 0.10, CUB 84.1 ± 0.17, Flowers 91.5 ± 0.46, "
                                "Birdsnap 74.0 ± 0.57"},
     )  # fmt: skip
-    yield Bench(
+    yield Benchmark(
         name="table2", about="strength of the image-to-image step; hardest fifth, no filter",
         base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
         arms=(
@@ -181,7 +207,7 @@ def _tables() -> Iterator[Bench]:
                "strength-0.75": "Pets 94.0, CUB 82.2, Flowers 88.4, Birdsnap 73.6, IN100 88.7",
                "strength-0.90": "Pets 94.4, CUB 83.6, Flowers 88.8, Birdsnap 73.5, IN100 89.1"},
     )  # fmt: skip
-    yield Bench(
+    yield Benchmark(
         name="table3", about="share of the training set selected as hard; no filter",
         base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
         arms=(
@@ -199,7 +225,7 @@ def _tables() -> Iterator[Bench]:
                "share-0.50": "Pets 94.6, CUB 83.6, Flowers 90.1, Birdsnap 73.4, IN100 89.9",
                "real-fake": "Pets 94.2, CUB 83.1, Flowers 89.0, Birdsnap 73.0, IN100 88.6"},
     )  # fmt: skip
-    yield Bench(
+    yield Benchmark(
         name="table4", about="share dropped by the filter, both directions and at random",
         base=FEWSHOT, baseline="real-fake", seeds=three, budget=2.0,
         arms=(
@@ -219,7 +245,7 @@ def _tables() -> Iterator[Bench]:
                "vog-high-0.75": "Pets 94.7, CUB 83.3, Flowers 91.0, Birdsnap 74.5, IN100 89.6"},
     )  # fmt: skip
     pair = tuple(Arm(name=name, strategy=name) for name in ("real-fake", "gendataagent"))
-    yield Bench(
+    yield Benchmark(
         name="table7", about="top-1 under Gaussian blur and speckle noise",
         base=FEWSHOT, arms=pair, baseline="real-fake", seeds=three, budget=2.0,
         paper={"real-fake": "clean / blur / speckle: Pets 94.2 / 93.0 / 90.4, CUB 83.1 / 77.3 / "
@@ -227,14 +253,14 @@ def _tables() -> Iterator[Bench]:
                "gendataagent": "Pets 94.7 / 93.6 / 90.9, CUB 83.9 / 79.1 / 76.0, Flowers 91.0 / "
                                "90.3 / 82.4"},
     )  # fmt: skip
-    yield Bench(
+    yield Benchmark(
         name="table8", about="train accuracy, validation accuracy and their gap",
         base=FEWSHOT, arms=pair, baseline="real-fake", seeds=three, budget=2.0,
         paper={"real-fake": "gap: Pets 5.5, CUB 10.5, Flowers 10.1, Birdsnap 17.2, IN100 6.8",
                "gendataagent": "gap: Pets 3.1, CUB 8.3, Flowers 7.3, Birdsnap 14.6, IN100 4.7"},
     )  # fmt: skip
-    yield Bench(
-        name="open-points", about="what the paper leaves open, one change at a time",
+    yield Benchmark(
+        name="open-points", about="choices the paper leaves open, one change at a time",
         base=FEWSHOT, baseline="gendataagent", seeds=three, budget=2.0,
         arms=(
             Arm(name="gendataagent", strategy="gendataagent"),
@@ -254,8 +280,8 @@ def _tables() -> Iterator[Bench]:
             ),
         ),
     )  # fmt: skip
-    yield Bench(
-        name="ideas", about="what others have found to help, one at a time on the paper's setting",
+    yield Benchmark(
+        name="ideas", about="ideas from related work, one at a time on the paper's setting",
         base=FEWSHOT, baseline="gendataagent", seeds=three, budget=2.0,
         arms=(
             Arm(name="gendataagent", strategy="gendataagent"),
@@ -275,7 +301,7 @@ def _tables() -> Iterator[Bench]:
             ),
         ),
     )  # fmt: skip
-    yield Bench(
+    yield Benchmark(
         name="efficiency", about="accuracy by the number of generated images, 0.5 to 10 times",
         base=FEWSHOT, baseline="only-real", seeds=three, budget=2.0,
         arms=(
@@ -285,7 +311,7 @@ def _tables() -> Iterator[Bench]:
                 for times in (0.5, 1.0, 2.0, 4.0, 10.0)
                 for strategy in ("real-fake", "gendataagent", "gendataagent-plus")
             ),
-            # A third of four times: does it do with that what uniform synthesis does with all?
+            # A third of x4: does it match uniform synthesis at x4?
             Arm(name="gendataagent-plus-x1.33", strategy="gendataagent-plus", budget=4 / 3),
         ),
     )  # fmt: skip

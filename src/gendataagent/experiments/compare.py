@@ -1,4 +1,4 @@
-"""Rows of whatever finished runs are named: single ones, or an experiment with all its arms."""
+"""Rows of any finished runs, single ones or an experiment's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Rows = list[dict[str, Any]]
 
 
 def rows_to_compare(folders: Sequence[Path]) -> Rows:
-    """Return a row for each finished run, those of what is named first at the beginning.
+    """Return a row for each finished run, in the order of the folders.
 
     A folder is that of a run, or of an experiment (it holds results.parquet), whose arms keep their
-    names. An arm that several experiments have is called after its folder as well: nothing is known
-    of how alike they are, so they are not thrown together.
+    names. If several experiments have an arm of the same name, the folder's name is appended: their
+    settings may differ, so they are not merged.
 
     Raises:
         RunFolderError: a folder is neither, or its run is not finished.
@@ -33,18 +33,19 @@ def rows_to_compare(folders: Sequence[Path]) -> Rows:
             sources[folder] = read_rows(folder / RESULTS_FILE)
         elif folder == single[0]:
             sources[folder] = rows_of_runs(single)
-    rows = _named_apart(sources)
+    rows = _with_distinct_names(sources)
     twice = [of for of, n in Counter((row["arm"], row["seed"]) for row in rows).items() if n > 1]
     if twice:
         runs = [row["run"] for row in rows if (row["arm"], row["seed"]) == twice[0]]
         raise ConfigError(
-            f"the runs {' and '.join(runs)} have the same settings and seed {twice[0][1]}; name one"
+            f"the runs {' and '.join(runs)} have the same settings and seed {twice[0][1]}; give "
+            "only one of them"
         )
     return rows
 
 
-def _named_apart(sources: dict[Path, Rows]) -> Rows:
-    """Return all rows, arms of the same name in several sources called after these as well."""
+def _with_distinct_names(sources: dict[Path, Rows]) -> Rows:
+    """Return all rows, with the folder appended to arms of the same name in several sources."""
     owners = Counter(arm for rows in sources.values() for arm in {row["arm"] for row in rows})
     short = Counter(folder.name for folder in sources)
     return [

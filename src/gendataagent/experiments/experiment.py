@@ -1,4 +1,4 @@
-"""An experiment from its plan to its rows: runs what is missing, collects what is finished."""
+"""An experiment from its plan to its rows: runs missing tasks, collects finished ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.progress import Progress, SilentProgress
-from gendataagent.experiments.benchmarks import Bench, Task, tasks_of
+from gendataagent.experiments.benchmarks import Benchmark, Task, tasks_of
 from gendataagent.experiments.measures import row_of, write_rows
 from gendataagent.experiments.runner import (
     TaskOutcome,
@@ -24,44 +24,44 @@ from gendataagent.experiments.runner import (
 RESULTS_FILE = "results.parquet"
 
 
-def plan_experiment(bench: Bench, settings: Mapping[str, Any] | None = None) -> list[Task]:
+def plan_experiment(benchmark: Benchmark, settings: Mapping[str, Any] | None = None) -> list[Task]:
     """Return the runs of an experiment; reads the data once, to count its images.
 
     Args:
-        settings: laid over the bench's base: data.path, for example.
+        settings: override the benchmark's base: data.path, for example.
     """
     from gendataagent.data import load_data
 
     settings = settings or {}
-    base = RunConfig.from_dict(merged(bench.base, settings))
+    base = RunConfig.from_dict(merged(benchmark.base, settings))
     train = load_data(base.data, seed=base.seed).train
     counts = Counter(train.labels)
     per_class = [counts[label] for label in range(len(train.class_names))]
-    return tasks_of(bench, images_per_class=per_class, settings=settings)
+    return tasks_of(benchmark, images_per_class=per_class, settings=settings)
 
 
 def run_experiment(
-    bench: Bench,
+    benchmark: Benchmark,
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Run what is missing of an experiment and return a row for every run that is finished.
+    """Run the missing tasks of an experiment and return a row for every finished run.
 
-    Stopped at any moment and called again, it goes on; `out/results.parquet` holds the rows.
+    Interrupted at any moment and called again, it resumes; `out/results.parquet` holds the rows.
 
     Args:
-        jobs: runs at a time, one thread each.
+        jobs: parallel runs, one thread each.
 
     Raises:
         GenerationError: runs failed; all others were finished first, and their rows written.
         RunFolderError: runs in `out` were made with another generator.
     """
     out, progress = Path(out), progress or SilentProgress()
-    tasks = plan_experiment(bench, settings)
-    return run_planned(tasks, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
+    tasks = plan_experiment(benchmark, settings)
+    return run_and_collect(tasks, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
 
 
 def collect(tasks: Sequence[Task], out: Path) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def collect(tasks: Sequence[Task], out: Path) -> list[dict[str, Any]]:
     return [row_of(folder_of(task, out), arm=task.arm, seed=task.seed) for task in finished]
 
 
-def run_planned(
+def run_and_collect(
     tasks: Sequence[Task],
     out: Path,
     results: Path,
@@ -81,10 +81,10 @@ def run_planned(
     progress: Progress,
     rows_of: Callable[[Sequence[Task], Path], list[dict[str, Any]]] = collect,
 ) -> list[dict[str, Any]]:
-    """Run those of `tasks` that are not done; return the rows of all, and keep them in `results`.
+    """Run the missing ones of `tasks`; return the rows of all, and write them to `results`.
 
     Args:
-        rows_of: makes the rows of the finished ones among tasks, in `out`.
+        rows_of: makes the rows of the finished tasks in `out`.
 
     Raises:
         GenerationError, RunFolderError: as `run_experiment`.
@@ -114,7 +114,7 @@ def run_planned(
         write_rows(rows, results)
     if failures:
         raise GenerationError(
-            f"{len(failures)} of {len(tasks)} runs failed, the first: {failures[0].failure}. The "
-            "others are finished; start it again with the same --out to try those again"
+            f"{len(failures)} of {len(tasks)} runs failed, the first: {failures[0].failure}. All "
+            "others are finished; run the same command again to retry the failed ones"
         )
     return rows

@@ -1,4 +1,4 @@
-"""From finished run folders to one row each: every measure that the tables show."""
+"""One row of measures per finished run: everything the tables show."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Row = Mapping[str, Any]
 def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
     """Return the measures of a finished run.
 
-    Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is wall-clock time
-    of all stages as this run spent it (images shared with other runs cost it nothing); `made` is
-    the day it was begun.
+    Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is the wall-clock
+    time of all stages of this run (images taken from another run cost nothing); `made` is the day
+    it was started.
     """
     result = read_result(folder)
     folder_of_run = RunFolder(folder)
@@ -77,13 +77,13 @@ def _extra_names() -> list[str]:
 
 
 def measure_extras(folder: Path) -> None:
-    """Measure what a run does not measure itself, and write it into its folder; once.
+    """Take the measures that a run does not take itself and write them into its folder, once.
 
     Robustness to blur and noise and the control of the memorisation ratio on at most
-    `EXTRA_IMAGES` test images, as many of each class; near-duplicates of all test images.
+    `EXTRA_IMAGES` test images, balanced over classes; near-duplicates of all test images.
 
     Raises:
-        RunFolderError: the run is not finished, or its data is not where it was.
+        RunFolderError: the run is not finished, or its data is missing.
     """
     path = folder / EXTRAS_FILE
     if path.exists():
@@ -106,7 +106,7 @@ def measure_extras(folder: Path) -> None:
 
 
 def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:
-    """Return indices of the first images of every class, as many of each, at most `count`."""
+    """Return indices of the first images of every class, balanced, at most `count`."""
     each = max(1, count // max(1, len(set(labels))))
     met: Counter[int] = Counter()
     chosen = []
@@ -118,7 +118,7 @@ def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:
 
 
 def _robustness(classifier: Classifier, images: LabelledImages) -> dict[str, float]:
-    """Return top-1 on the images as they are and under each corruption and severity."""
+    """Return top-1 on the unchanged images and under each corruption and severity."""
     from gendataagent.data.pixels import Pixels
     from gendataagent.training.evaluation import evaluate_robustness
 
@@ -177,13 +177,13 @@ def _copying(
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as parquet, whole or not at all."""
+    """Write rows as parquet, atomically."""
     with files.atomic_writer(path) as stream:
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), stream)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of `write_rows`; raise `RunFolderError` naming a file that holds none."""
+    """Return the rows of `write_rows`; raise `RunFolderError` if the file cannot be read."""
     try:
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
@@ -192,10 +192,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_of_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return a row for each finished run, named by what sets it apart.
+    """Return a row for each finished run.
 
-    Runs whose settings differ in nothing but the seed are one arm. Without a strategy's name to go
-    by, an arm is called after the folder of its first run.
+    Runs whose settings differ only in the seed are one arm, named after the folder of the first.
 
     Raises:
         RunFolderError: a folder is no run, or not finished.

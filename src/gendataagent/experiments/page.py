@@ -1,4 +1,4 @@
-"""The results of an experiment as one self-contained page, in the dress of a run's report."""
+"""The results of an experiment as one self-contained page, styled as a run's report."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Sequence
 from importlib import resources
 
 from gendataagent.experiments.plots import Plot, plots_style
-from gendataagent.experiments.plots.canvas import typographic
 from gendataagent.experiments.report import Report
-from gendataagent.experiments.tables import ResultTable
+from gendataagent.experiments.tables import ResultTable, typographic
 from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name, section, table
 
 _LEADS = {
-    "Differences": "Every arm against the first baseline, seed by seed; then against all of them "
-    "in figures.",
-    "Means": "Where each arm lands, with every seed.",
-    "Sweeps": "The same thing at several values.",
-    "Cost": "What an accuracy took.",
+    "Differences": "Each arm against the first baseline, paired by seed; below, in figures against "
+    "every baseline.",
+    "Means": "Mean of each arm, with every seed.",
+    "Sweeps": "One setting at several values.",
+    "Cost": "Accuracy against wall-clock time.",
 }
 
 
 def page(report: Report) -> str:
     """Return a report as HTML that works offline and without scripts."""
     style = resources.files("gendataagent.experiments").joinpath("page.css").read_text("utf-8")
-    body = section("facts", "Before you trust this", _notes(report.facts))
+    body = section("facts", "How to read this", _notes(report.facts))
     anchors = [("facts", "Facts")]
     for heading, plots in report.sections.items():
         content = _figures(plots)
@@ -49,7 +48,7 @@ def page(report: Report) -> str:
         f'<p class="lead">{_coded(report.about)}</p><ul class="cards">{cards}</ul>',
         body=body,
         navigation=anchors,
-        footer="Everything on this page is computed from one row of measures a run.",
+        footer="Computed from one row of measures per run.",
         style=plots_style() + style,
     )
 
@@ -69,7 +68,7 @@ def _notes(facts: Sequence[str]) -> str:
 
 
 def _coded(sentence: str) -> str:
-    """Return Markdown's `code` and **strong** as HTML; all else is text."""
+    """Return a sentence as HTML; `code` and **strong** of Markdown are the only markup."""
     text = re.sub(r"`([^`]*)`", r"<code>\1</code>", esc(sentence))
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
 
@@ -82,7 +81,7 @@ def _table(result: ResultTable, *, is_titled: bool = True) -> str:
 
 
 def _cell(cell: str) -> str:
-    """Return a cell as HTML: what is starred is strong, what is words may be broken into lines."""
+    """Return a cell as HTML: starred ones are bold, long ones may break into lines."""
     if len(cell) > 40:
         return f'<span class="words">{esc(cell)}</span>'
     text = esc(typographic(cell))

@@ -1,4 +1,4 @@
-"""The results of an experiment: tables, plots, how they were made, what to keep in mind."""
+"""The results of an experiment: tables, plots, how they were made and their limits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gendataagent.core.errors import ConfigError
-from gendataagent.experiments.benchmarks import Bench
-from gendataagent.experiments.plots import (
-    Plot,
-    cost_plots,
-    difference_plots,
-    mean_plots,
-    sweep_plots_of,
-)
+from gendataagent.experiments.benchmarks import Benchmark
+from gendataagent.experiments.plots import INSTALL, Plot, can_plot, plot_sections
 from gendataagent.experiments.tables import (
     COMPARED,
     ResultTable,
@@ -26,16 +20,19 @@ from gendataagent.experiments.tables import (
 )
 
 CORPUS_NOTE = (
-    "The bundled generator has seen 39,280 other CIFAR-10 photographs, as Stable Diffusion has "
-    "seen the web."
+    "The bundled generator was trained on 39,280 other CIFAR-10 photographs, as Stable Diffusion "
+    "was trained on the web."
 )
+NO_PLOTS = f"No plots: matplotlib is not installed; {INSTALL}."
 HOW_TO_READ = (
-    "A star marks a difference whose 95 % interval (Student's t, paired by seed) leaves out "
-    "zero. Nothing is corrected for the number of comparisons.",
-    "`seconds` counts what a run spent itself; images it shares with another run cost it nothing. "
-    "`seconds alone`, where it is known, is what it costs by itself: prices of steps, images and "
-    "captions, medians over these runs, times their numbers.",
-    "n is the number of seeds; it stands behind a figure where it is not that of the row.",
+    "A star marks a difference whose 95 % interval (Student's t, paired by seed) excludes zero. "
+    "Intervals are not corrected for multiple comparisons.",
+    "`seconds` is the wall-clock time of a run; images taken from another run cost nothing.",
+    "n is the number of seeds, given where it differs from that of the row.",
+)
+SECONDS_ALONE = (
+    "`seconds alone` is the cost of a run on its own: median time of a step, an image and a "
+    "caption over these runs, times their numbers."
 )
 MAIN_RIVALS = ("only-real", "randaugment", "real-fake", "internet-explorer", "random-drop")
 Rows = Sequence[Mapping[str, Any]]
@@ -43,12 +40,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What is to be shown, in whatever form.
+    """Content of the results, before any format.
 
     Args:
         about: one line on what was compared.
-        facts: sentences on how it was made and what to keep in mind; words in `code`.
-        figures: a few figures at a glance, each with what it is.
+        facts: sentences on how the runs were made and how to read the results; words in `code`.
+        figures: a few figures at a glance, each with its label.
         measures: the table of all measures.
         differences: a table of differences for each compared measure.
         sections: heading -> plots.
@@ -82,35 +79,31 @@ def tables_of(
     )
 
 
-def baselines_of(bench: Bench) -> list[str]:
-    """Return the arms the others are compared with."""
-    return list(dict.fromkeys([bench.baseline, *MAIN_RIVALS]))
+def baselines_of(benchmark: Benchmark) -> list[str]:
+    """Return the arms that all others are compared with."""
+    return list(dict.fromkeys([benchmark.baseline, *MAIN_RIVALS]))
 
 
-def report_of_bench(rows: Rows, bench: Bench) -> Report:
-    """Return the report of an experiment's rows; raise `ConfigError` where there are none."""
-    corpus = (CORPUS_NOTE,) if bench.base["generation"]["generator"] == "tiny-sd" else ()
+def benchmark_report(rows: Rows, benchmark: Benchmark) -> Report:
+    """Return the report of an experiment's rows; raise `ConfigError` if there are none."""
+    corpus = (CORPUS_NOTE,) if benchmark.base["generation"]["generator"] == "tiny-sd" else ()
     return _report(
         rows,
-        title=bench.name,
-        about=f"Experiment `{bench.name}`: {bench.about}.",
+        title=benchmark.name,
+        about=f"Experiment `{benchmark.name}`: {benchmark.about}.",
         facts=corpus,
-        baselines=baselines_of(bench),
-        paper=bench.paper,
+        baselines=baselines_of(benchmark),
+        paper=benchmark.paper,
     )
 
 
-def report_of_runs(rows: Rows) -> Report:
-    """Return the report of any finished runs, compared with the first of them.
-
-    Raises:
-        ConfigError: there are none.
-    """
+def comparison_report(rows: Rows) -> Report:
+    """Return the report of any finished runs, compared with the first; `ConfigError` if none."""
     return _report(
         rows,
         title="comparison",
         about="Finished runs side by side; runs that share a seed are paired.",
-        facts=("Runs whose settings differ in nothing but the seed are one arm.",),
+        facts=("Runs whose settings differ only in the seed are one arm.",),
         baselines=[rows[0]["arm"]] if rows else [],
         paper={},
     )
@@ -126,24 +119,23 @@ def _report(
     paper: Mapping[str, str],
 ) -> Report:
     if not rows:
-        raise ConfigError("there is no finished run to show; run the experiment first")
+        raise ConfigError("no finished run to show; run the experiment first")
     present = [name for name in baselines if name in seeds_by_arm(rows)]
     present = present or [rows[0]["arm"]]
     measures, *differences = tables_of(rows, baselines=present, paper=paper)
-    sections = {
-        "Differences": difference_plots(rows, present[0]),
-        "Means": mean_plots(rows),
-        "Sweeps": sweep_plots_of(rows, present[0]),
-        "Cost": cost_plots(rows),
-    }
+    how_to_read = [*HOW_TO_READ]
+    if values_by_arm(rows, "seconds_alone"):
+        how_to_read.insert(2, SECONDS_ALONE)
+    if not can_plot():
+        how_to_read.append(NO_PLOTS)
     return Report(
         title=title,
         about=about,
-        facts=(*_facts(rows), *facts, *HOW_TO_READ),
+        facts=(*_facts(rows), *facts, *how_to_read),
         figures=_figures(rows),
         measures=measures,
         differences=tuple(differences),
-        sections={heading: plots for heading, plots in sections.items() if plots},
+        sections=plot_sections(rows, present[0]) if can_plot() else {},
     )
 
 
@@ -153,27 +145,27 @@ def _facts(rows: Rows) -> Iterator[str]:
     yield f"{len(rows)} runs; seeds {', '.join(map(str, every))}."
     if len(every) == 1:
         yield (
-            "**One seed: there are no intervals, and chance is not told from effect.** Run more "
-            "seeds before you conclude anything."
+            "**One seed: no intervals, an effect cannot be told from noise.** Run more seeds "
+            "before drawing conclusions."
         )
     lacking = [f"`{arm}` ({len(of)})" for arm, of in seeds.items() if len(of) < len(every)]
     if len(lacking) == len(seeds):
-        yield "No arm has all seeds; a difference is over the seeds that its two arms share."
+        yield "No arm has all seeds; a difference is over the seeds that both arms share."
     elif lacking:
-        yield f"Not all {len(every)} seeds are there for {', '.join(lacking)}."
+        yield f"Fewer than {len(every)} seeds: {', '.join(lacking)}."
     yield from _made_on(rows)
     steps = sorted(_whole_numbers(rows, "optimizer_steps"))
     if len(steps) == 1:
         yield f"Optimiser steps: {steps[0]:,} in every arm."
     elif steps:
         yield (
-            f"Optimiser steps differ, from {steps[0]:,} to {steps[-1]:,}: part of a difference may "
-            "come from that."
+            f"Optimiser steps differ, from {steps[0]:,} to {steps[-1]:,}, which may explain part "
+            "of a difference."
         )
 
 
 def _made_on(rows: Rows) -> Iterator[str]:
-    """Say on what devices the runs were made, and where they cannot be told from an arm."""
+    """Yield the devices of the runs, and the seeds whose arms ran on different ones."""
     known = [row for row in rows if row.get("device")]
     if not known:
         return
@@ -181,15 +173,15 @@ def _made_on(rows: Rows) -> Iterator[str]:
     days = sorted({str(row["made"]) for row in known})
     where = ", ".join(f"{n} on {device} with torch {version}" for (device, version), n in
                       runs.most_common())  # fmt: skip
-    yield f"Runs made on {' to '.join(dict.fromkeys((days[0], days[-1])))}: {where}."
+    yield f"Runs of {' to '.join(dict.fromkeys((days[0], days[-1])))}: {where}."
     of_seed: dict[int, set[tuple[str, str]]] = {}
     for row in known:
         of_seed.setdefault(row["seed"], set()).add((str(row["device"]), str(row["torch"])))
     mixed = [str(seed) for seed, kinds in sorted(of_seed.items()) if len(kinds) > 1]
     if mixed:
         yield (
-            f"Runs of one seed were made on several of these (seeds {', '.join(mixed)}): part of a "
-            "difference may come from that."
+            f"Arms of one seed ran on different devices (seeds {', '.join(mixed)}), which may "
+            "explain part of a difference."
         )
 
 
@@ -198,9 +190,12 @@ def _figures(rows: Rows) -> tuple[tuple[str, str], ...]:
     counts = sorted({len(of_arm) for of_arm in seeds.values()})
     figures = [(str(len(seeds)), "arms" if len(seeds) > 1 else "arm")]
     ends = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    figures.append((ends, "seed an arm" if counts[-1] == 1 else "seeds an arm"))
+    figures.append((ends, "seed per arm" if counts[-1] == 1 else "seeds per arm"))
     figures.append((str(len(rows)), "finished runs"))
-    for key, what in (("generated", "images generated a run"), ("optimizer_steps", "steps a run")):
+    for key, what in (
+        ("generated", "images generated per run"),
+        ("optimizer_steps", "steps per run"),
+    ):
         found = sorted(_whole_numbers(rows, key) - {0})
         if found:
             values = dict.fromkeys((found[0], found[-1]))

@@ -1,13 +1,13 @@
-"""Runs the tasks of an experiment, each in a process of its own, and goes on where it stopped.
+"""Runs the tasks of an experiment in worker processes, and resumes an interrupted one.
 
-    OUT/runs/ARM-seedN-HASH/    one run folder a task
-    OUT/shared/images/          images that several tasks ask for
+    OUT/runs/ARM-seedN-HASH/    one run folder per task
+    OUT/shared/images/          images that several tasks need
     OUT/shared/captions/        captions
     OUT/shared/warm-up/KEY/     training on real images alone, up to the first round
     OUT/shared/adapted/KEY/     LoRA weights
 
-A task that is done is not made again; one that was stopped goes on inside. What tasks share is made
-by the first that needs it, under a lock, and used by the others.
+A finished task is not run again, an interrupted one resumes. Shared files are made by the first
+task that needs them, under a lock, and read by the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gendataagent.generation.executors import end_with_parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOutcome:
-    """What became of a task: `failure` is empty, or why it could not be finished."""
+    """Outcome of a task; `failure` is empty or the reason why it could not be finished."""
 
     task: Task
     seconds: float
@@ -52,20 +52,20 @@ def folder_of(task: Task, out: Path) -> Path:
 
 
 def is_done(task: Task, out: Path) -> bool:
-    """Return whether a task was finished before, all its measures taken."""
+    """Return whether a task is finished, with all its measures."""
     folder = folder_of(task, out)
     return (folder / "DONE").exists() and (folder / EXTRAS_FILE).exists()
 
 
 def check_generators(tasks: Sequence[Task], out: Path) -> None:
-    """Raise if a run in `out` was made with another generator than its settings stand for now.
+    """Raise if a run in `out` was made with other generator weights than its settings name now.
 
-    A task's name tells its settings, not the weights behind them: those of a bundled model change
+    A task's name is a hash of its settings, not of the weights: those of a bundled model change
     with the package, those in a folder with whoever writes there.
 
     Raises:
-        RunFolderError: naming the run, its generator and the present one.
-        ModelError: LoRA weights that a run used are gone.
+        RunFolderError: naming the run, its generator and the current one.
+        ModelError: LoRA weights of a run are missing.
     """
     known: dict[tuple[object, ...], ModelDescription] = {}
     for task in tasks:
@@ -80,21 +80,21 @@ def check_generators(tasks: Sequence[Task], out: Path) -> None:
         if key not in known:
             known[key] = _generator_of(config)
         now = known[key]
-        # A model that had yet to be downloaded was written down without its revision.
+        # A model that was not downloaded yet is recorded without its revision.
         if then.revision and now.revision and then != now:
             raise RunFolderError(
                 f"the run in {folder.path} was made with the generator {then.name}, revision "
-                f"{then.revision}; its settings stand for {now.name}, revision {now.revision}, "
-                "now. Runs of the two cannot be compared: name a new folder with --out, or put "
-                "the earlier weights back"
+                f"{then.revision}; its settings now name {now.name}, revision {now.revision}. Runs "
+                "of the two cannot be compared: use a new folder with --out, or restore the "
+                "earlier weights"
             )
 
 
 def _generator_of(config: RunConfig) -> ModelDescription:
-    """Return which generator the settings stand for now; loads nothing."""
+    """Return the generator that the settings name now; loads no weights."""
     from gendataagent.generation.backends import build_backends
 
-    # Of the other parts nothing is asked, and some look at models when they are built.
+    # The other backends are not needed, and some look for models when they are built.
     plain = replace(config.prompting, captioner="none", rewriter="none")
     return build_backends(replace(config, prompting=plain)).generator.describe()
 
@@ -106,19 +106,19 @@ def run_tasks(
     jobs: int,
     on_done: Callable[[TaskOutcome], None],
 ) -> list[TaskOutcome]:
-    """Run every task that is not done, `jobs` at a time with one thread each; return the outcomes.
+    """Run every unfinished task, `jobs` in parallel with one thread each; return the outcomes.
 
-    A task that fails is reported and does not stop the others; started again, it is tried again.
+    A failed task is reported and does not stop the others; the next call retries it.
 
     Args:
-        on_done: called with each outcome as it comes.
+        on_done: called with each outcome as it arrives.
 
     Raises:
-        GenerationError: a worker died; what was running goes on where it was when started again.
+        GenerationError: a worker died; the next call resumes the runs that were active.
     """
     todo = [task for task in tasks if not is_done(task, out)]
     outcomes: list[TaskOutcome] = []
-    # Torch reads it when it is imported, in the workers.
+    # Read by torch when a worker imports it.
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, initializer=end_with_parent)
@@ -126,7 +126,7 @@ def run_tasks(
     try:
         while todo or running:
             while todo and len(running) < jobs:
-                task = todo.pop(_place_of_next(todo, list(running.values())))
+                task = todo.pop(_next_index(todo, list(running.values())))
                 running[pool.submit(run_task, task, out)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 del running[future]
@@ -134,12 +134,11 @@ def run_tasks(
                 on_done(outcomes[-1])
     except BaseException as error:
         for process in list((pool._processes or {}).values()):
-            process.terminate()  # a run that is cut off goes on where it was
+            process.terminate()  # an interrupted run can be resumed
         if isinstance(error, BrokenProcessPool):
             raise GenerationError(
-                "a process that did a run died, most often for lack of memory; start the "
-                "experiment again with the same --out, with fewer --jobs if it happens again: "
-                "every run goes on where it was"
+                "a worker process died, most often for lack of memory; run the same command "
+                "again to resume, with fewer --jobs if it happens again"
             ) from error
         raise
     finally:
@@ -147,18 +146,18 @@ def run_tasks(
     return outcomes
 
 
-def _place_of_next(todo: Sequence[Task], running: Sequence[Task]) -> int:
-    """Return the place of the task to begin: the first of a seed that as few as can be run of.
+def _next_index(todo: Sequence[Task], running: Sequence[Task]) -> int:
+    """Return the index of the task to start: the first of the seed with the fewest running tasks.
 
-    Tasks of one seed ask for the same warm-up and often for the same images. Side by side, each
-    would make them for itself or wait; one after the other, the second finds them made.
+    Tasks of one seed share the warm-up and often images. In parallel, each would make them itself
+    or wait; one after the other, the second finds them on disk.
     """
     of_seed = Counter(task.seed for task in running)
     return min(range(len(todo)), key=lambda place: (of_seed[todo[place].seed], place))
 
 
 def run_task(task: Task, out: Path) -> TaskOutcome:
-    """Run one task to its end, or on from where it stopped."""
+    """Run one task to its end, or resume it."""
     from gendataagent.runs.run import resume, run
 
     started = time.monotonic()
@@ -166,7 +165,7 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
     try:
         config = _with_shared(task.config, out)
         if not (folder / "config.toml").is_file():
-            _begin_warm(config, folder, out)
+            _start_warm(config, folder, out)
         if (folder / "config.toml").is_file():
             resume(folder)
         else:
@@ -178,7 +177,7 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
 
 
 def _with_shared(config: RunConfig, out: Path) -> RunConfig:
-    """Return the settings with the shared folders named, and the generator adapted where wanted."""
+    """Return the settings with the shared folders, and with the shared LoRA if one is needed."""
     shared = out / "shared"
     config = replace(
         config,
@@ -197,7 +196,7 @@ def _with_shared(config: RunConfig, out: Path) -> RunConfig:
 
 
 def _adapted(config: RunConfig, shared: Path) -> Path:
-    """Return the folder of the LoRA for these settings, made now if nobody has."""
+    """Return the folder of the LoRA for these settings, trained now if it is missing."""
     from gendataagent.data import load_data
     from gendataagent.generation.adaptation import adapt
 
@@ -210,8 +209,8 @@ def _adapted(config: RunConfig, shared: Path) -> Path:
     return folder
 
 
-def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
-    """Let a run begin as a copy of the training that all runs share before their first round."""
+def _start_warm(config: RunConfig, folder: Path, out: Path) -> None:
+    """Start a run as a copy of the training on real images before the first round."""
     from gendataagent.runs.run import run_until
 
     rounds = Schedule.from_config(config).round_epochs
@@ -223,11 +222,11 @@ def _begin_warm(config: RunConfig, folder: Path, out: Path) -> None:
     )  # fmt: skip
     warm = out / "shared" / "warm-up" / key
     with hold_file(warm.with_suffix(".lock")):
-        if not (warm / "WHOLE").exists():
+        if not (warm / "COMPLETE").exists():
             run_until(config, warm, rounds[0])
-            (warm / "WHOLE").touch()
+            (warm / "COMPLETE").touch()
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed and had this number
+    shutil.rmtree(aside, ignore_errors=True)  # of a killed process with this number
     create_run_folder(aside, config)
     for name in ("checkpoints", "snapshots"):
         if (warm / name).exists():

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gendataagent.experiments.statistics import Difference, paired_difference, summarise
+from gendataagent.report.markup import MINUS
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One column: how it is called, and how many points or digits it is shown with.
+    """One column of the tables.
 
     Args:
-        percent: shown as a share in per cent, differences in points.
+        key: of the rows.
+        percent: a share, shown in per cent, its differences in points.
+        digits: after the decimal point.
         brief: also in the table for a terminal, which has room for few.
     """
 
@@ -29,20 +33,23 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """The title without its unit, as a heading begins: "Top-1" of "top-1 %"."""
+        """The title without its unit, capitalised: "Top-1" of "top-1 %"."""
         title = self.title.removesuffix(" %")
         return title[:1].upper() + title[1:]
 
     @property
     def unit(self) -> str:
-        """What stands behind a value of it in a sentence."""
+        """Unit after a value in a sentence."""
         return " %" if self.percent else ""
 
+    @property
+    def scale(self) -> int:
+        """Factor from a value in the rows to the value shown."""
+        return 100 if self.percent else 1
+
     def text(self, value: float) -> str:
-        """Return a value as it is shown; a dash for NaN."""
-        if math.isnan(value):
-            return "–"
-        return f"{100 * value if self.percent else value:.{self.digits}f}"
+        """Return a value as shown; a dash for NaN."""
+        return "–" if math.isnan(value) else f"{self.scale * value:.{self.digits}f}"
 
 
 MEASURES = (
@@ -64,25 +71,20 @@ MEASURES = (
     Measure(key="seconds_alone", title="seconds alone", percent=False, digits=0),
 )
 COMPARED = ("top1", "worst_class")
-COUNTS = (
-    "generated",
-    "kept",
-    "optimizer_steps",
-    "seconds",
-    "seconds_alone",
-)  # shown without their deviation
+# Shown without their deviation.
+COUNTS = ("generated", "kept", "optimizer_steps", "seconds", "seconds_alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultTable:
-    """A table as text cells; the first cell of a row names what the row is of."""
+    """A table of text; the first cell of a row is its heading."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """Return it as a Markdown table under its title."""
+        """Return it as Markdown, below its title."""
         head, *rows = (list(map(_markdown_cell, row)) for row in (self.head, *self.rows))
         lines = [
             f"| {' | '.join(head)} |",
@@ -93,14 +95,14 @@ class ResultTable:
 
 
 def _markdown_cell(text: str) -> str:
-    """Return a cell that ends neither itself nor begins HTML."""
+    """Return a cell with what would end it or begin HTML escaped."""
     return text.replace("|", r"\|").replace("<", "&lt;")
 
 
 def values_by_arm(rows: Iterable[Row], key: str) -> dict[str, dict[int, float]]:
     """Return arm -> seed -> value of a measure, arms in order of appearance.
 
-    What is missing or no finite number is left out, and counts as no seed.
+    Values that are missing or not finite are left out, and their seeds with them.
     """
     found: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -117,7 +119,7 @@ def measures_table(
 
     Args:
         paper: arm -> what the paper reports, for a last column.
-        brief: only the measures a terminal has room for.
+        brief: only the measures that fit a terminal.
     """
     seeds = seeds_by_arm(rows)
     columns = [(m, values_by_arm(rows, m.key)) for m in MEASURES if m.brief or not brief]
@@ -140,7 +142,7 @@ def seeds_by_arm(rows: Iterable[Row]) -> dict[str, set[int]]:
 
 
 def _mean_cell(measure: Measure, values: Mapping[int, float], seeds: int) -> str:
-    """Return "46.0 ± 1.4"; the deviation of one value is none, and a smaller count is said."""
+    """Return "46.0 ± 1.4", or "46.0 ± 1.4 (n 2)" for fewer values than the row has seeds."""
     if not values:
         return ""
     summary = summarise(list(values.values()))
@@ -153,8 +155,8 @@ def _mean_cell(measure: Measure, values: Mapping[int, float], seeds: int) -> str
 def differences_table(rows: Sequence[Row], key: str, baselines: Sequence[str]) -> ResultTable:
     """Return each arm's paired difference to each baseline, with its 95 % interval.
 
-    A star marks an interval that lies on one side of zero. Where fewer seeds are shared with a
-    baseline than the arm has, their number stands behind.
+    A star marks an interval that excludes zero; "(n 2)" a difference over fewer seeds than the arm
+    has.
     """
     measure = measure_of(key)
     values = values_by_arm(rows, key)
@@ -190,16 +192,18 @@ def _difference_cell(
 
 
 def difference_text(measure: Measure, difference: Difference) -> str:
-    """Return "+1.2 [+0.3, +2.1] *": mean, interval, and a star if zero lies outside.
-
-    A single pair has no interval, which is said.
-    """
+    """Return "+1.2 [+0.3, +2.1] *": mean, interval, and a star if the interval excludes zero."""
 
     def signed(value: float) -> str:
-        return f"{100 * value if measure.percent else value:+.{measure.digits}f}"
+        return f"{measure.scale * value:+.{measure.digits}f}"
 
     if difference.count == 1:
         return f"{signed(difference.mean)} (n 1, no interval)"
-    star = " *" if difference.is_above_zero or difference.is_below_zero else ""
+    star = " *" if difference.excludes_zero else ""
     interval = f"[{signed(difference.low)}, {signed(difference.high)}]"
     return f"{signed(difference.mean)} {interval}{star}"
+
+
+def typographic(content: str) -> str:
+    """Return a text whose negative numbers have a real minus sign; hyphens in names stay."""
+    return re.sub(r"(?:(?<=[ [(])|^)-(?=\d)", MINUS, content)

@@ -1,29 +1,35 @@
 """The results of an experiment as files.
 
-OUT/results.md      tables, plots as images
-OUT/results.html    the same as one page
+OUT/results.md      tables, with the plots as images
+OUT/results.html    the same as one self-contained page
 OUT/plots/*.svg
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gendataagent.core.files import write_bytes
-from gendataagent.experiments.benchmarks import Bench
+from gendataagent.experiments.benchmarks import Benchmark
 from gendataagent.experiments.page import page
 from gendataagent.experiments.plots import Plot
-from gendataagent.experiments.report import Report, Rows, report_of_bench
-from gendataagent.experiments.standalone_cost import with_seconds_alone
+from gendataagent.experiments.report import Report, Rows, benchmark_report
 
 
 def markdown(report: Report, plots_folder: str) -> str:
-    """Return the report as Markdown that shows the plots of a folder beside it."""
+    """Return the report as Markdown that shows the plots in a folder beside it."""
     parts = [f"# {report.title}", ""]
     parts += [f"- {fact}" for fact in (report.about, *report.facts)]
     parts += ["", report.measures.markdown()]
     parts += [table.markdown() for table in report.differences]
-    for heading, plots in report.sections.items():
+    return "\n".join([*parts, plots_markdown(report.sections, plots_folder)])
+
+
+def plots_markdown(sections: Mapping[str, Sequence[Plot]], plots_folder: str) -> str:
+    """Return the plots as images with their notes, section by section."""
+    parts = []
+    for heading, plots in sections.items():
         parts += [f"## {heading}", ""]
         for plot in plots:
             parts += [f"![{_alternative(plot)}]({plots_folder}/{plot.name}.svg)", ""]
@@ -32,21 +38,17 @@ def markdown(report: Report, plots_folder: str) -> str:
 
 
 def _alternative(plot: Plot) -> str:
-    """Return the text in place of a image, safe between square brackets."""
+    """Return the title as alternative text of an image, safe between square brackets."""
     return "".join(f"\\{letter}" if letter in "[]\\" else letter for letter in plot.title)
 
 
-def write_results(rows: Rows, out: Path, *, bench: Bench) -> Path:
-    """Write `results.md`, `results.html` and `plots` of an experiment into `out`.
-
-    Returns:
-        Where the Markdown lies.
-    """
-    return write_folder(report_of_bench(with_seconds_alone(rows, out), bench), out)
+def write_results(rows: Rows, out: Path, *, benchmark: Benchmark) -> Path:
+    """Write the files of an experiment's results into `out`; return the path of the Markdown."""
+    return write_folder(benchmark_report(rows, benchmark), out)
 
 
 def write_folder(report: Report, out: Path) -> Path:
-    """Write a report in all its forms into a folder and return where the Markdown lies."""
+    """Write a report as Markdown, page and plots into a folder; return the Markdown's path."""
     write_html(report, out / "results.html")
     return write_markdown(report, out / "results.md", plots_folder="plots")
 

@@ -1,38 +1,35 @@
-"""Rows of results as SVG drawings, by hand: no plotting library is needed to read an experiment."""
+"""Plots of an experiment's rows as SVG, drawn by matplotlib (extra `plots`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gendataagent.experiments.plots.canvas import Plot, plots_style
 from gendataagent.experiments.plots.cost import cost_plot
+from gendataagent.experiments.plots.figure import Plot, can_plot, plots_style
 from gendataagent.experiments.plots.rows import difference_plot, means_plot
 from gendataagent.experiments.plots.sweeps import sweep_plots
 from gendataagent.experiments.tables import COMPARED
 
-__all__ = ["Plot", "cost_plots", "difference_plots", "mean_plots", "plots_style", "sweep_plots_of"]
+__all__ = ["INSTALL", "Plot", "can_plot", "plot_sections", "plots_style"]
 
-Rows = Sequence[Mapping[str, Any]]
-
-
-def difference_plots(rows: Rows, baseline: str) -> tuple[Plot, ...]:
-    """Return the paired differences to a baseline, a plot for each compared measure."""
-    found = (difference_plot(rows, key, baseline) for key in COMPARED)
-    return tuple(plot for plot in found if plot is not None)
+INSTALL = "pip install 'gendataagent[plots]'"
 
 
-def mean_plots(rows: Rows) -> tuple[Plot, ...]:
-    """Return the means of all arms, a plot for each compared measure."""
-    return tuple(plot for key in COMPARED if (plot := means_plot(rows, key)) is not None)
+def plot_sections(rows: Sequence[Mapping[str, Any]], baseline: str) -> dict[str, tuple[Plot, ...]]:
+    """Return heading -> plots; headings without a plot are left out.
 
-
-def sweep_plots_of(rows: Rows, baseline: str) -> tuple[Plot, ...]:
-    """Return curves of the arms that are one thing at several values, if there are any."""
-    return tuple(plot for key in COMPARED for plot in sweep_plots(rows, key, baseline))
-
-
-def cost_plots(rows: Rows) -> tuple[Plot, ...]:
-    """Return the first compared measure against seconds."""
-    plot = cost_plot(rows, COMPARED[0])
-    return () if plot is None else (plot,)
+    Raises:
+        ImportError: matplotlib is missing (`can_plot` is false).
+    """
+    sections: dict[str, list[Plot | None]] = {
+        "Differences": [difference_plot(rows, key, baseline) for key in COMPARED],
+        "Means": [means_plot(rows, key) for key in COMPARED],
+        "Sweeps": [plot for key in COMPARED for plot in sweep_plots(rows, key, baseline)],
+        "Cost": [cost_plot(rows, COMPARED[0])],
+    }
+    found = {
+        heading: tuple(plot for plot in plots if plot is not None)
+        for heading, plots in sections.items()
+    }
+    return {heading: plots for heading, plots in found.items() if plots}

@@ -1,235 +1,191 @@
-"""Plots with a row an arm: paired differences with their intervals, and means with their seeds."""
+"""Plots with a row per arm: paired differences with their intervals, means with their seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gendataagent.experiments.plots.canvas import (
-    MARGIN,
-    SMALL_PX,
-    TEXT_PX,
-    WIDTH,
-    Plot,
-    Scale,
-    enclosing,
-    fitted,
-    heading,
-    text,
-    text_width,
-    ticks_of,
-    typographic,
-    vertical_axis_lines,
-)
-from gendataagent.experiments.statistics import Difference, paired_difference, summarise
+from gendataagent.experiments.plots.figure import INNER, TEXT_PX, Plot, fitted, plot
+from gendataagent.experiments.plots.ranges import enclosing, ticks_around
+from gendataagent.experiments.statistics import paired_difference, summarise
 from gendataagent.experiments.tables import (
-    Measure,
     difference_text,
     measure_of,
     seeds_by_arm,
+    typographic,
     values_by_arm,
 )
 
-ROW = 48.0  # the arm's name, under it mean and interval, under these its seeds
-_NAME, _MEAN, _SEEDS = 13.0, 27.0, 37.0
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Rows = Sequence[Mapping[str, Any]]
+# px: an arm's name and figures; below these its mean and interval; below these its seeds.
+ROW, _NAME, _MEAN, _SEEDS = 48, 13, 28, 39
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One arm: a name, the same in figures, a middle, perhaps an interval, and its seeds."""
+    """One arm: its mean, interval and seeds as drawn, and the same as text."""
 
-    label: str
+    arm: str
     figures: str
-    css: str
-    middle: float
-    dots: tuple[float, ...]
+    mean: float
+    seeds: tuple[float, ...]
     low: float = math.nan
     high: float = math.nan
+    tone: str = "agent"
 
 
-def difference_plot(rows: Sequence[Mapping[str, Any]], key: str, baseline: str) -> Plot | None:
-    """Return each arm's paired differences to a baseline; None where no arm shares a seed with it.
+def difference_plot(rows: Rows, key: str, baseline: str) -> Plot | None:
+    """Return each arm's paired difference to a baseline; None if no arm shares a seed with it.
 
-    A single shared seed is drawn without an interval. Arms that share none are named under it.
+    A single shared seed is drawn without an interval; arms without one are named in a note.
     """
     measure, values = measure_of(key), values_by_arm(rows, key)
     base = values.get(baseline, {})
     others = [arm for arm in seeds_by_arm(rows) if arm != baseline]
-    paired = {arm: values[arm] for arm in others if values.get(arm, {}).keys() & base.keys()}
-    if not paired:
+    drawn, single = [], []
+    for arm in others:
+        own = values.get(arm, {})
+        shared = sorted(own.keys() & base.keys())
+        if not shared:
+            continue
+        difference = paired_difference(own, base)
+        figures, interval = typographic(difference_text(measure, difference)), {}
+        if difference.count == 1:
+            single.append(arm)
+        else:
+            figures += f" (n {difference.count})"
+            interval = {"low": measure.scale * difference.low,
+                        "high": measure.scale * difference.high}  # fmt: skip
+        tone = "kept" if difference.low > 0 else "refused" if difference.high < 0 else "quiet"
+        seeds = tuple(measure.scale * (own[seed] - base[seed]) for seed in shared)
+        drawn.append(_Row(arm=arm, figures=figures, mean=measure.scale * difference.mean,
+                          seeds=seeds, tone=tone, **interval))  # fmt: skip
+    if not drawn:
         return None
-    differences = {arm: paired_difference(own, base) for arm, own in paired.items()}
-    drawn = [
-        _Row(
-            label=arm,
-            figures=_figures(measure, differences[arm]),
-            css=_css_of(differences[arm]),
-            middle=differences[arm].mean,
-            low=differences[arm].low,
-            high=differences[arm].high,
-            dots=tuple(
-                paired[arm][seed] - base[seed] for seed in sorted(base.keys() & paired[arm])
-            ),
-        )
-        for arm in paired
-    ]
-    unit = ", in points" if measure.percent else ""
-    single = all(difference.count == 1 for difference in differences.values())
-    return _plot(
+    notes, one_seed = [], len(single) == len(drawn)
+    if one_seed:
+        notes.append("One shared seed: no intervals, an effect cannot be told from noise.")
+    elif single:
+        notes.append(f"One shared seed, so no interval: {', '.join(single)}.")
+    left_out = [arm for arm in others if arm not in {row.arm for row in drawn}]
+    if left_out:
+        notes.append(f"Left out, as they share no seed with {baseline}: {', '.join(left_out)}.")
+    return _row_plot(
         drawn,
         name=f"difference-{key.replace('_', '-')}",
         title=f"{measure.name}: each arm minus {baseline}",
-        subtitle=f"The difference of the one shared seed{unit}; no interval."
-        if single
-        else f"Mean paired difference{unit}, with its 95 % interval. Small dots: seeds. Filled and "
-        "starred: the interval leaves out zero.",
-        tick_text=lambda value: typographic(_signed(measure, value)),
+        subtitle="The difference of the one shared seed; no interval."
+        if one_seed
+        else "Mean paired difference with its 95 % interval; small dots: seeds. Filled and "
+        "starred: the interval excludes zero.",
+        unit=f"difference in {measure.name.lower()}{', points' if measure.percent else ''}",
         zero=True,
-        notes=tuple(_notes(differences, [arm for arm in others if arm not in paired], baseline)),
+        notes=notes,
     )
 
 
-def means_plot(rows: Sequence[Mapping[str, Any]], key: str) -> Plot | None:
-    """Return the mean of each arm with every seed as a dot; None where nothing was measured."""
-    measure = measure_of(key)
-    drawn = []
+def means_plot(rows: Rows, key: str) -> Plot | None:
+    """Return the mean of each arm with every seed as a dot; None if nothing was measured."""
+    measure, drawn = measure_of(key), []
     for arm, values in values_by_arm(rows, key).items():
         summary = summarise(list(values.values()))
         spread = f" ± {measure.text(summary.deviation)}" if summary.count > 1 else ""
-        drawn.append(
-            _Row(
-                label=arm,
-                figures=f"{measure.text(summary.mean)}{spread} (n {summary.count})",
-                css="mean",
-                middle=summary.mean,
-                dots=tuple(values[seed] for seed in sorted(values)),
-            )
-        )
+        figures = f"{measure.text(summary.mean)}{spread} (n {summary.count})"
+        seeds = tuple(measure.scale * values[seed] for seed in sorted(values))
+        drawn.append(_Row(arm=arm, figures=figures, mean=measure.scale * summary.mean, seeds=seeds))
     if not drawn:
         return None
-    return _plot(
+    return _row_plot(
         drawn,
         name=f"mean-{key.replace('_', '-')}",
         title=f"{measure.name}: mean of each arm",
-        subtitle=("In per cent. " if measure.percent else "")
-        + (
-            "One seed an arm: no spread."
-            if all(len(row.dots) == 1 for row in drawn)
-            else "Large dot: mean, in figures with its standard deviation. Small dots: seeds. "
-            "Seeds are paired between arms, so this spread is not that of the differences."
-        ),
-        tick_text=lambda value: f"{100 * value if measure.percent else value:g}",
+        subtitle="One seed per arm: no spread."
+        if all(len(row.seeds) == 1 for row in drawn)
+        else "Large dot: mean, with its standard deviation in figures. Small dots: seeds. Seeds "
+        "are paired between arms, so this spread is not that of the differences.",
+        unit=measure.title,
         zero=False,
-        notes=(),
+        notes=[],
     )
 
 
-def _figures(measure: Measure, difference: Difference) -> str:
-    figures = typographic(difference_text(measure, difference))
-    return figures if difference.count == 1 else f"{figures} (n {difference.count})"
-
-
-def _css_of(difference: Difference) -> str:
-    if difference.is_above_zero:
-        return "above sure"
-    return "below sure" if difference.is_below_zero else "plain"
-
-
-def _signed(measure: Measure, value: float) -> str:
-    value = 100 * value if measure.percent else value
-    return f"{value:+.6g}" if value else "0"
-
-
-def _notes(differences: Mapping[str, Difference], left_out: list[str], baseline: str) -> list[str]:
-    counts = {difference.count for difference in differences.values()}
-    notes = []
-    if counts == {1}:
-        notes.append("One shared seed: there are no intervals, and chance is not told from effect.")
-    elif 1 in counts:
-        single = [arm for arm, difference in differences.items() if difference.count == 1]
-        notes.append(f"One shared seed, so no interval: {', '.join(single)}.")
-    if left_out:
-        notes.append(f"Left out, as they share no seed with {baseline}: {', '.join(left_out)}.")
-    return notes
-
-
-def _plot(
+def _row_plot(
     rows: Sequence[_Row],
     *,
     name: str,
     title: str,
     subtitle: str,
-    tick_text: Callable[[float], str],
+    unit: str,
     zero: bool,
-    notes: tuple[str, ...],
+    notes: list[str],
 ) -> Plot:
-    head, top = heading(title, subtitle)
-    points = [value for row in rows for value in (row.middle, *row.dots)] + [0.0] * zero
-    ends = [value for row in rows for value in (row.low, row.high)]
-    low, high = enclosing(points, ends)
-    ticks = ticks_of(low, high)
-    if low == high:  # all the same: room around it
+    points = [value for row in rows for value in (row.mean, *row.seeds)] + [0.0] * zero
+    low, high = enclosing(points, [end for row in rows for end in (row.low, row.high)])
+    ticks = ticks_around(low, high)
+    if low == high:
         low, high = ticks[0], ticks[-1]
-    scale = Scale(low=low, high=high, start=MARGIN + 14, end=WIDTH - MARGIN - 14)
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    bottom = top + ROW * len(rows) + 4
-    cut = any(_is_cut(row, scale) for row in rows)
-    body = head + vertical_axis_lines(ticks, scale, top, bottom, tick_text)
-    if zero:
-        x = scale.at(0)
-        body += f'<line class="zero" x1="{x:g}" x2="{x:g}" y1="{top:g}" y2="{bottom:g}"/>'
-    body += "".join(_drawn(row, top + ROW * place, scale) for place, row in enumerate(rows))
-    return Plot(
-        name=name,
-        title=title,
-        description=f"{subtitle} "
-        + "; ".join(
-            f"{row.label} {row.figures.replace(' *', ', leaves out zero,')}" for row in rows
-        )
-        + ".",
-        notes=(*notes, *(["An arrow head: the interval goes on, see the figures."] if cut else [])),
-        height=bottom + 30,
-        body=body,
-    )
+    if any(row.low < low or row.high > high for row in rows):
+        notes.append("An arrow head: the interval continues, see its figures.")
+    tops = [ROW * place for place in range(len(rows))]
+
+    def draw(axes: Axes, colours: dict[str, str]) -> None:
+        pad = 14 / (INNER - 28) * (high - low)
+        axes.set_ylim(ROW * len(rows) + 2, 0)
+        axes.set_xticks(ticks, [typographic(f"{t:+g}" if t and zero else f"{t:g}") for t in ticks])
+        axes.set_yticks([])
+        axes.set_xlim(low - pad, high + pad)
+        axes.grid(axis="x")
+        axes.set_xlabel(unit)
+        if zero:
+            axes.axvline(0, color=colours["ink"], lw=1.5, gid="zero")
+        # The ground behind the texts, so that no line runs through them.
+        across = axes.get_yaxis_transform()
+        axes.barh(tops, 1, 20, align="edge", color=colours["card"], transform=across,
+                  zorder=2)  # fmt: skip
+        for row, top in zip(rows, tops, strict=True):
+            label = fitted(row.arm, INNER - 7 * len(row.figures) - 8)
+            axes.text(0, top + _NAME, label, size=TEXT_PX, c=colours["ink"], transform=across)
+            axes.text(1, top + _NAME, row.figures, ha="right", transform=across)
+        for tone in dict.fromkeys(row.tone for row in rows):
+            own = [(row, top + _MEAN) for row, top in zip(rows, tops, strict=True)
+                   if row.tone == tone]  # fmt: skip
+            face = colours["card" if tone == "quiet" else tone]
+            _draw_means(axes, own, (low, high), colours[tone], face)
+        seeds = [(seed, top + _SEEDS) for row, top in zip(rows, tops, strict=True)
+                 for seed in row.seeds if len(row.seeds) > 1]  # fmt: skip
+        if seeds:
+            axes.plot(*zip(*seeds, strict=True), "o", color=colours["quiet"], ms=5.5, mew=0,
+                      alpha=0.5, zorder=4, gid="seed")  # fmt: skip
+
+    spoken = (f"{row.arm} {row.figures.replace(' *', ', excludes zero,')}" for row in rows)
+    return plot(draw, name=name, title=title, subtitle=subtitle, figures="; ".join(spoken) + ".",
+                height=ROW * len(rows) + 2, notes=tuple(notes))  # fmt: skip
 
 
-def _drawn(row: _Row, y: float, scale: Scale) -> str:
-    room = WIDTH - 2 * MARGIN - text_width(row.figures, SMALL_PX) - 8
-    label = fitted(row.label, room)
-    line = y + _MEAN
-    dots = "".join(
-        f'<circle class="seed" cx="{scale.at(dot):g}" cy="{y + _SEEDS:g}" r="2.8"/>'
-        for dot in row.dots
-        if len(row.dots) > 1
-    )
-    x = scale.at(row.middle)
-    return (
-        f'<g class="{row.css}">'
-        + text(MARGIN, y + _NAME, label, px=TEXT_PX)
-        + text(WIDTH - MARGIN, y + _NAME, row.figures, css="quiet", anchor="end", px=SMALL_PX)
-        + _whisker(row, line, scale)
-        + f'<circle class="middle" cx="{x:g}" cy="{line:g}" r="5"/>{dots}</g>'
-    )
-
-
-def _is_cut(row: _Row, scale: Scale) -> bool:
-    return math.isfinite(row.low) and (row.low < scale.low or row.high > scale.high)
-
-
-def _whisker(row: _Row, y: float, scale: Scale) -> str:
-    """Return the line of an interval, an arrow head where it leaves the drawing; "" for none."""
-    if not (math.isfinite(row.low) and math.isfinite(row.high)):
-        return ""
-    x0, x1 = scale.at(max(row.low, scale.low)), scale.at(min(row.high, scale.high))
-    ends = ""
-    for x, is_cut, way in ((x0, row.low < scale.low, -1), (x1, row.high > scale.high, 1)):
-        if is_cut:
-            ends += (
-                f'<polygon class="arrow" points="{x + 8 * way:g},{y:g} {x:g},{y - 5:g} '
-                f'{x:g},{y + 5:g}"/>'
-            )
-        else:
-            ends += f'<line class="whisker" x1="{x:g}" x2="{x:g}" y1="{y - 5:g}" y2="{y + 5:g}"/>'
-    return f'<line class="whisker" x1="{x0:g}" x2="{x1:g}" y1="{y:g}" y2="{y:g}"/>{ends}'
+def _draw_means(
+    axes: Axes,
+    rows: Sequence[tuple[_Row, float]],
+    limits: tuple[float, float],
+    colour: str,
+    face: str,
+) -> None:
+    """Draw means and intervals of one colour; an interval outside the limits ends in an arrow."""
+    ends: dict[str, list[tuple[float, float]]] = {"|": [], "<": [], ">": []}
+    for row, line in rows:
+        if math.isfinite(row.low):
+            low, high = max(row.low, limits[0]), min(row.high, limits[1])
+            axes.hlines(line, low, high, colors=colour, lw=2 + (face == colour), zorder=3,
+                        gid="interval")  # fmt: skip
+            ends["|" if low == row.low else "<"].append((low, line))
+            ends["|" if high == row.high else ">"].append((high, line))
+    for marker, places in ends.items():
+        if places:
+            axes.plot(*zip(*places, strict=True), marker, c=colour, ms=10, mew=2, zorder=3,
+                      gid="end" if marker == "|" else "cut")  # fmt: skip
+    axes.plot([row.mean for row, _ in rows], [line for _, line in rows], "o", c=colour, mfc=face,
+              ms=10, mew=2, zorder=4, gid="mean")  # fmt: skip

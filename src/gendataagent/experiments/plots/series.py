@@ -1,4 +1,4 @@
-"""Arms that are one thing at several values, told by their names; where one catches up."""
+"""Arms that are one strategy at several values, read from their names; where one catches up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = re.compile(r"(?P<series>.*[^\s-])[\s-]+(?P<times>x?)(?P<value>\d+(?:\.\d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One arm of a series: where it lies on the axis, and seed -> what was measured."""
+    """One arm of a series: its place on the axis, and seed -> measured value."""
 
     arm: str
     at: float
@@ -42,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One thing at two or more values, in order of them.
+    """One strategy at two or more values, in ascending order.
 
     Args:
         by_images: the axis is the number of generated images, else the value in the arms' names.
@@ -56,21 +56,21 @@ class Series:
 def series_groups(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[Series, ...]]:
     """Return the series among the arms, those with the same axis together.
 
-    Arms called NAME-xVALUE ("real-fake-x0.5") go by their mean number of generated images, arms
-    called NAME-VALUE ("strength-0.50") by the value; the latter share an axis if their values are
-    the same. A name that occurs with one value only is no series.
+    Arms called NAME-xVALUE ("real-fake-x0.5") are placed at their mean number of generated images,
+    arms called NAME-VALUE ("strength-0.50") at the value; the latter share an axis if their values
+    are the same. A name with a single value is no series.
     """
     values = values_by_arm(rows, key)
     images = {arm: fmean(own.values()) for arm, own in values_by_arm(rows, "generated").items()}
     found: dict[tuple[str, bool], list[Point]] = {}
     for arm in seeds_by_arm(rows):
-        told = _NAME.fullmatch(arm)
-        if told is None or arm not in values:
+        match = _NAME.fullmatch(arm)
+        if match is None or arm not in values:
             continue
-        at = images.get(arm, 0.0) if told["times"] else float(told["value"])
-        if told["times"] and at <= 0:
-            continue  # it has no place on an axis of images
-        found.setdefault((told["series"], bool(told["times"])), []).append(
+        at = images.get(arm, 0.0) if match["times"] else float(match["value"])
+        if match["times"] and at <= 0:
+            continue  # no place on a logarithmic axis
+        found.setdefault((match["series"], bool(match["times"])), []).append(
             Point(arm=arm, at=at, values=values[arm])
         )
     groups: dict[object, list[Series]] = {}
@@ -92,7 +92,7 @@ def catching_up(series: Sequence[Series], key: str) -> Iterator[str]:
 
 
 def images_to_reach(points: Sequence[Point], goal: float) -> float | None:
-    """Return where the means first reach a goal, between points on a straight line over log images.
+    """Return where the means first reach a goal, interpolated linearly over log images.
 
     None where they do not; the first point where that is enough already.
     """
@@ -118,27 +118,20 @@ def _reaching(own: Series, other: Series, key: str) -> str:
     if reached is None:
         top = max(own.points, key=lambda point: point.mean)
         return (
-            f"{own.name} does not reach {goal} with up to {own.points[-1].at:,.0f} images; it "
-            f"comes to {measure.text(top.mean)}{measure.unit} at {top.at:,.0f} "
+            f"{own.name} does not reach {goal} with up to {own.points[-1].at:,.0f} images; its "
+            f"best mean is {measure.text(top.mean)}{measure.unit} at {top.at:,.0f} "
             f"(n {len(top.values)})."
         )
     met = next(point for point in own.points if point.mean >= best.mean)
-    first = met is own.points[0]
     where = (
         f"with {reached:,.0f}, the fewest measured,"
-        if first
+        if met is own.points[0]
         else f"at about {reached:,.0f} images,"
     )
-    return f"{own.name} reaches {goal} {where} {reached / best.at:.0%} as many; " + _how_sure(
-        met, best, key
-    )
-
-
-def _how_sure(met: Point, best: Point, key: str) -> str:
-    """Return the paired difference of the measured point that reaches the goal to that goal."""
+    ahead = f"{own.name} reaches {goal} {where} {reached / best.at:.0%} as many"
     if not met.values.keys() & best.values.keys():
-        return "they share no seed, so how sure this is cannot be said."
+        return f"{ahead}; they share no seed, so this has no interval."
     difference = paired_difference(met.values, best.values)
-    text = difference_text(measure_of(key), difference)
+    text = difference_text(measure, difference)
     pairs = "" if difference.count == 1 else f" (n {difference.count})"
-    return f"at {met.at:,.0f} images its paired difference to that best is {text}{pairs}."
+    return f"{ahead}; at {met.at:,.0f} images its paired difference to that best is {text}{pairs}."

@@ -1,39 +1,40 @@
-"""An experiment again, at equal wall-clock time: what an arm does not spend on images, it trains.
+"""Rerun a finished experiment at the wall-clock budget of one of its arms.
 
-Every arm gets the seconds that the reference arm takes for its epochs. What that comes to in epochs
-tells a cost model (`time_costs`) fitted to the finished experiment at equal steps, in the same OUT,
-and frozen there in `equal-time.json`, so that the experiment goes on as it began. Learning-rate
-drops, rounds and VoG checkpoints stay at the same shares of the training.
+    python equal_time.py fewshot-cifar10 --out OUT --arms only-real,gendataagent --seeds 3
+
+Every arm gets the seconds that the reference arm takes for its epochs: what it does not spend on
+images, it trains longer. The number of epochs follows from a cost model (`time_costs`), fitted to
+the finished experiment in OUT and stored in `equal-time.json`. Learning-rate drops, rounds and VoG
+snapshots stay at the same fractions of the training. Interrupted, the same command resumes.
 
     OUT/equal-time.json              costs, by arm
-    OUT/runs/ARM@time-seedN-HASH/    one run folder a task; an arm that keeps its epochs keeps its
-                                     runs at equal steps
+    OUT/runs/ARM@time-seedN-HASH/    one run folder per task; an arm with unchanged epochs keeps
+                                     its runs at equal steps
     OUT/results-equal-time.parquet, .md, .html
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from equal_time_page import write_equal_time
+from time_costs import ArmCost, arm_cost, caption_prices, image_prices, read_timed
+
+from gendataagent.cli.console import ConsoleProgress
 from gendataagent.config import RunConfig
+from gendataagent.config.settings import apply_overrides
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, GenerationError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress
-from gendataagent.experiments.benchmarks import Bench, Task
-from gendataagent.experiments.equal_time_page import write_equal_time
-from gendataagent.experiments.experiment import collect, plan_experiment, run_planned
+from gendataagent.experiments.benchmarks import Benchmark, Task, find_benchmark, parse_seeds
+from gendataagent.experiments.experiment import collect, plan_experiment, run_and_collect
 from gendataagent.experiments.runner import folder_of, is_done
-from gendataagent.experiments.time_costs import (
-    ArmCost,
-    arm_cost,
-    caption_prices,
-    image_prices,
-    read_timed,
-)
 
 COSTS_FILE = "equal-time.json"
 RESULTS_FILE = "results-equal-time.parquet"
@@ -43,11 +44,11 @@ REFERENCE = "gendataagent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedArm:
-    """An arm brought to the reference's time.
+    """An arm at the reference's wall-clock budget.
 
     Args:
-        epochs: of the training, which make it cost about as much as the reference.
-        seconds: what it then costs, after the model.
+        epochs: for which it costs about as much as the reference.
+        seconds: predicted for these epochs.
     """
 
     cost: ArmCost
@@ -56,7 +57,7 @@ class TimedArm:
 
 
 def run_equal_time(
-    bench: Bench,
+    benchmark: Benchmark,
     out: str | Path,
     *,
     reference: str = REFERENCE,
@@ -66,20 +67,20 @@ def run_equal_time(
 ) -> list[dict[str, Any]]:
     """Run every arm for the time the reference takes; return a row for every finished run.
 
-    The experiment at equal steps must be finished in `out`. Stopped at any moment and called again,
-    it goes on. Besides the parquet, `out/results-equal-time.md` and `.html` are written.
+    The experiment at equal steps must be finished in `out`. Besides the parquet,
+    `out/results-equal-time.md` and `.html` are written.
 
     Args:
-        reference: the arm whose seconds all get.
+        reference: the arm whose seconds are the budget of all.
         settings, jobs: as `run_experiment`; the settings must be those of the finished experiment.
 
     Raises:
-        ConfigError: there is no such arm, or steps_per_epoch is not fixed.
+        ConfigError: no such arm, or steps_per_epoch is not fixed.
         RunFolderError: runs at equal steps are missing, or were made with another generator.
         GenerationError: runs failed; all others were finished first, and their rows written.
     """
     out, progress = Path(out), progress or SilentProgress()
-    timed, arms = plan_equal_time(bench, out, reference=reference, settings=settings)
+    timed, arms = plan_equal_time(benchmark, out, reference=reference, settings=settings)
     for name, arm in arms.items():
         progress.say(f"{name}: {arm.epochs} epochs for {arm.seconds:.0f} s")
 
@@ -88,10 +89,10 @@ def run_equal_time(
 
     def write(rows: Sequence[Mapping[str, Any]]) -> None:
         costs = {name: arm.cost for name, arm in arms.items()}
-        write_equal_time(rows, out, bench=bench, reference=reference, costs=costs)
+        write_equal_time(rows, out, benchmark=benchmark, reference=reference, costs=costs)
 
     try:
-        rows = run_planned(
+        rows = run_and_collect(
             timed, out, out / RESULTS_FILE, jobs=jobs, progress=progress, rows_of=rows_of
         )
     except GenerationError:
@@ -103,19 +104,19 @@ def run_equal_time(
 
 
 def plan_equal_time(
-    bench: Bench,
+    benchmark: Benchmark,
     out: str | Path,
     *,
     reference: str = REFERENCE,
     settings: Mapping[str, Any] | None = None,
 ) -> tuple[list[Task], dict[str, TimedArm]]:
-    """Return the runs of `run_equal_time`, and arm -> how long it trains; freezes the costs.
+    """Return the runs of `run_equal_time`, and arm -> its training time; writes the costs.
 
     Raises:
         ConfigError, RunFolderError: as `run_equal_time`.
     """
-    tasks = plan_experiment(bench, settings)
-    _check(tasks, Path(out), bench, reference)
+    tasks = plan_experiment(benchmark, settings)
+    _check(tasks, Path(out), benchmark, reference)
     arms = timed_arms(tasks, frozen_costs(tasks, Path(out)), reference)
     return [timed_task(task, arms[task.arm].epochs) for task in tasks], arms
 
@@ -123,7 +124,7 @@ def plan_equal_time(
 def timed_arms(
     tasks: Sequence[Task], costs: Mapping[str, ArmCost], reference: str
 ) -> dict[str, TimedArm]:
-    """Return arm -> how long it trains to cost what the reference costs at its own epochs."""
+    """Return arm -> epochs and seconds that match the reference's cost at its own epochs."""
     configs = {task.arm: task.config for task in reversed(tasks)}
     budget = costs[reference].seconds(_steps(configs[reference]))
     arms = {}
@@ -139,10 +140,10 @@ def timed_arms(
 
 
 def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
-    """Return the settings with so many epochs, the rounds at the same shares of the training.
+    """Return the settings with so many epochs, the rounds at the same fractions of the training.
 
-    Where the rounds need more epochs than that, as few more as can be. A first round before
-    training, or at a distance that follows from the rounds, stays what it is.
+    If the rounds need more epochs, the least number that fits. A first round before training, or
+    at an epoch that follows from the number of rounds, stays so.
     """
     if not config.agent.enabled:
         return replace(config, training=replace(config.training, epochs=epochs))
@@ -162,16 +163,16 @@ def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
 
 
 def timed_task(task: Task, epochs: int) -> Task:
-    """Return the task with so many epochs; one that keeps its epochs is the task itself."""
+    """Return the task with so many epochs; the task itself if they are unchanged."""
     if epochs == task.config.training.epochs:
         return task
     return replace(task, arm=task.arm + SUFFIX, config=with_epochs(task.config, epochs))
 
 
 def frozen_costs(tasks: Sequence[Task], out: Path) -> dict[str, ArmCost]:
-    """Return arm -> cost: what is written in `out`, and for arms new there, fitted and written.
+    """Return arm -> cost: read from `out`, or fitted and written for arms that are new there.
 
-    An arm goes by its settings, whatever the seed, so that several experiments may share `out`.
+    An arm is identified by its settings without the seed, so that experiments may share `out`.
     """
     path = out / COSTS_FILE
     kept: dict[str, Any] = {"images": {}, "captions": {}, "arms": {}}
@@ -183,7 +184,7 @@ def frozen_costs(tasks: Sequence[Task], out: Path) -> dict[str, ArmCost]:
     kinds = {arm: replace(own[0].config, seed=0).results_hash() for arm, own in of_arm.items()}
     new = [arm for arm, kind in kinds.items() if kind not in kept["arms"]]
     if new:
-        # Also runs of other experiments: they may be who made an image that these found.
+        # Runs of other experiments too: one of them may have made an image used here.
         folders = sorted(path.parent for path in (out / "runs").glob("*/manifest.json"))
         runs = {folder: read_timed(folder) for folder in folders}
         images = {**image_prices(runs.values()), **kept["images"]}
@@ -203,32 +204,32 @@ def _steps(config: RunConfig) -> int:
     return config.training.epochs * config.training.steps_per_epoch
 
 
-def _check(tasks: Sequence[Task], out: Path, bench: Bench, reference: str) -> None:
-    """Raise for what keeps the arms from being brought to one time."""
+def _check(tasks: Sequence[Task], out: Path, benchmark: Benchmark, reference: str) -> None:
+    """Raise if the arms cannot be brought to one wall-clock budget."""
     arms = list(dict.fromkeys(task.arm for task in tasks))
     if reference not in arms:
         raise ConfigError(
-            f"the experiment {bench.name} has no arm {reference!r} to take the time of; it has "
+            f"the experiment {benchmark.name} has no arm {reference!r} as reference; its arms: "
             f"{', '.join(arms)}"
         )
     if any(task.config.training.steps_per_epoch < 1 for task in tasks):
         raise ConfigError(
-            "equal time needs training.steps_per_epoch to be a fixed number, got 0 (one pass over "
-            "real and kept images); set it to 1 or more and run the experiment with it first"
+            "equal time needs a fixed training.steps_per_epoch, got 0 (one pass over real and kept "
+            "images); set it to 1 or more and run the experiment with it first"
         )
     missing = [task for task in tasks if not is_done(task, out)]
     if missing:
         names = ", ".join(f"{task.arm} seed {task.seed}" for task in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise RunFolderError(
-            f"equal time is worked out from the finished experiment at equal steps, but {out} "
-            f"lacks {len(missing)} of its {len(tasks)} runs: {names}{more}. Run it first, with "
-            f"the same arms, seeds and settings: gendataagent experiment {bench.name} --out {out}"
+            f"equal time needs the finished experiment at equal steps, but {out} lacks "
+            f"{len(missing)} of its {len(tasks)} runs: {names}{more}. Run it first, with the same "
+            f"arms, seeds and settings: gendataagent experiment {benchmark.name} --out {out}"
         )
 
 
 def _row(row: Mapping[str, Any], arms: Mapping[str, TimedArm], out: Path) -> dict[str, Any]:
-    """Return a row under the arm's own name, with predicted and measured seconds."""
+    """Return a row named after the original arm, with predicted and measured seconds."""
     name, folder = row["arm"].removesuffix(SUFFIX), out / "runs" / row["run"]
     timed = read_timed(folder)
     metrics = files.read_jsonl(folder / "metrics.jsonl")
@@ -242,3 +243,35 @@ def _row(row: Mapping[str, Any], arms: Mapping[str, TimedArm], out: Path) -> dic
         "epoch_seconds": sum(line["seconds"] for line in (*metrics, *baseline)),
         "round_seconds": sum(sum(record.seconds.values()) for record in timed.rounds),
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="benchmark, as of `gendataagent experiment`")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the experiment")
+    parser.add_argument("--reference", default=REFERENCE, help="arm whose seconds are the budget")
+    parser.add_argument("--arms", help="as of the experiment")
+    parser.add_argument("--seeds", help="as of the experiment")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    arguments = parser.parse_args()
+    benchmark = find_benchmark(arguments.name)
+    if arguments.arms:
+        benchmark = benchmark.with_arms(arguments.arms.split(","))
+    if arguments.seeds:
+        benchmark = replace(benchmark, seeds=parse_seeds(arguments.seeds))
+    run_equal_time(
+        benchmark,
+        arguments.out,
+        reference=arguments.reference,
+        settings=apply_overrides({}, arguments.set),
+        jobs=arguments.jobs,
+        progress=ConsoleProgress(),
+    )
+    print(f"results: {arguments.out / 'results-equal-time.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,18 @@
-"""What an arm costs in wall-clock seconds as if it stood alone, fitted to finished runs.
+"""Wall-clock cost of an arm on its own, fitted to the finished runs of an experiment.
 
-Runs of an experiment share images, captions and the training before the first round, and a machine
-is not always equally fast, so the clock of one run says little. A cost is put together from prices:
+Runs of an experiment share images, captions and the training before the first round, and the speed
+of a machine varies, so the time of one run says little. The cost of an arm is the sum of
 
-    training         the arm's median seconds an optimiser step, over all seeds and all epochs that
-                     its runs trained themselves (those before the first round are copies); of a
-                     guarded run, its baseline's with them
-    images           the median over all images made alike, whichever arm made them. What several
-                     runs asked for costs what it cost the slowest: the others found it on disk
-    captions         likewise; where captions are not shared, the median over rounds
-    rewriting, selecting, filtering, probing, adapting the generator
-                     the arm's median over seeds of a whole run's
+    training         its median seconds per optimiser step, over all seeds and the epochs its runs
+                     trained themselves (those before the first round are copies); of a guarded run,
+                     its baseline's added
+    images           the median over all images of the same kind, whichever arm made them. An image
+                     used by several runs counts with the slowest time: the others read it from disk
+    captions         likewise; captions that are not shared: the median over rounds
+    rewriting, selection, filter, probes, adaptation of the generator
+                     its median over seeds, of a complete run
 
-Reading the data and measuring accuracy are left out; they belong to the experiment, not to an arm.
+Loading data and evaluation are left out; they belong to the experiment, not to an arm.
 """
 
 from __future__ import annotations
@@ -34,18 +34,17 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.generation.backends import CAPTIONERS
 
 ADAPTATION_FILE = "adaptation.json"
-ADAPTATION_STAGES = ("caption", "train")  # not its sample images nor how near it came
+ADAPTATION_STAGES = ("caption", "train")  # without sample images and evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmCost:
-    """What one run of an arm costs.
+    """Cost of one run of an arm.
 
     Args:
-        step_seconds: an optimiser step; image_seconds, caption_seconds: one image, one caption.
+        step_seconds, image_seconds, caption_seconds: per optimiser step, image, caption.
         images, captions: made in a run.
-        rewrite_seconds, select_seconds, filter_seconds, probe_seconds, adapt_seconds: a whole
-            run's.
+        rewrite_seconds, select_seconds, filter_seconds, probe_seconds, adapt_seconds: per run.
     """
 
     step_seconds: float
@@ -61,14 +60,14 @@ class ArmCost:
 
     @property
     def beside_training(self) -> float:
-        """Seconds of everything but optimiser steps; the same however long it trains."""
+        """Seconds of everything but optimiser steps; independent of the training's length."""
         whole = (self.rewrite_seconds, self.select_seconds, self.filter_seconds,
                  self.probe_seconds, self.adapt_seconds)  # fmt: skip
         made = self.images * self.image_seconds + self.captions * self.caption_seconds
         return made + sum(whole)
 
     def seconds(self, steps: float) -> float:
-        """Return what a run with so many optimiser steps costs."""
+        """Return the cost of a run with so many optimiser steps."""
         return self.beside_training + steps * self.step_seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -78,15 +77,15 @@ class ArmCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """What the folder of a run tells of its costs.
+    """Timings recorded in the folder of a run.
 
     Args:
-        steps: seconds an optimiser step of each epoch the run trained itself.
+        steps: seconds per optimiser step of each epoch the run trained itself.
         baseline_steps: the same of the training without the agent that a guarded run does first.
-        batches: what was asked for in each batch of images, and seconds an image.
-        captions: what was captioned for the first time in each round, and seconds a caption.
-        rounds: those that are done.
-        adapt_seconds: of the generator's adaptation, if it was adapted.
+        batches: keys of the images of each batch, and seconds per image.
+        captions: source images captioned first in each round, and seconds per caption.
+        rounds: finished ones.
+        adapt_seconds: of the generator's adaptation, if any.
     """
 
     config: RunConfig
@@ -103,7 +102,7 @@ class Timed:
 
 
 def read_timed(folder: Path) -> Timed:
-    """Return what a run folder tells of its costs; of an unfinished run, what is there."""
+    """Return the timings in a run folder; of an unfinished run, those recorded so far."""
     run = RunFolder.open(folder)
     config = read_run_config(run)
     rounds = [
@@ -135,13 +134,13 @@ def read_timed(folder: Path) -> Timed:
 
 
 def _steps(run: RunFolder, after: int = 0) -> tuple[float, ...]:
-    """Return the seconds an optimiser step of each epoch after the given one."""
+    """Return the seconds per optimiser step of each epoch after the given one."""
     rows = files.read_jsonl(run.metrics_file) if run.metrics_file.exists() else []
     return tuple(row["seconds"] / row["optimizer_steps"] for row in rows if row["epoch"] > after)
 
 
 def _batches(path: Path) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Yield the images of each rendered batch, by what they depend on, and seconds an image."""
+    """Yield the keys of the images of each rendered batch, and seconds per image."""
     for batch in files.read_journal(path):
         keys = tuple(
             repr([row[name] for name in (
@@ -161,10 +160,10 @@ def _adapt_seconds(config: RunConfig) -> float:
     return sum(seconds.get(stage, 0.0) for stage in ADAPTATION_STAGES)
 
 
-def images_alike(config: RunConfig) -> str:
-    """Return what tells images that cost the same from others: generator, steps, guidance, size.
+def image_kind(config: RunConfig) -> str:
+    """Return the kind of image for its cost: generator, steps, guidance, size.
 
-    An adaptive run makes them at several strengths; its images have a price of their own.
+    An adaptive run renders at several strengths, so its images are a kind of their own.
     """
     generation = config.generation
     steps = math.floor(generation.num_inference_steps * generation.strength)
@@ -175,21 +174,21 @@ def images_alike(config: RunConfig) -> str:
 
 
 def image_prices(runs: Iterable[Timed]) -> dict[str, float]:
-    """Return `images_alike` -> median seconds of an image, over all images that were made."""
+    """Return `image_kind` -> median seconds per image, over all images made."""
     slowest: dict[str, dict[str, float]] = defaultdict(dict)
     for run in runs:
-        of_kind = slowest[images_alike(run.config)]
+        of_kind = slowest[image_kind(run.config)]
         for keys, seconds in run.batches:
             of_kind.update((key, max(seconds, of_kind.get(key, 0.0))) for key in keys)
     return {kind: median(made.values()) for kind, made in slowest.items() if made}
 
 
 def caption_prices(runs: Iterable[Timed]) -> dict[str, float]:
-    """Return captioner -> median seconds of a caption."""
+    """Return captioner -> median seconds per caption."""
     slowest: dict[str, dict[str, float]] = defaultdict(dict)
     for number, run in enumerate(runs):
         captioner = run.config.prompting.captioner
-        shared = captioner not in CAPTIONERS  # models have a cache, the bundled ones need none
+        shared = captioner not in CAPTIONERS  # only models use the shared cache
         of_kind = slowest[captioner]
         for sources, seconds in run.captions:
             for source in sources:
@@ -201,11 +200,11 @@ def caption_prices(runs: Iterable[Timed]) -> dict[str, float]:
 def arm_cost(
     runs: Sequence[Timed], *, images: Mapping[str, float], captions: Mapping[str, float]
 ) -> ArmCost:
-    """Return what a run of an arm costs.
+    """Return the cost of a run of an arm.
 
     Args:
-        runs: the arm's finished runs, one a seed.
-        images, captions: prices, of `image_prices` and `caption_prices`.
+        runs: the arm's finished runs, one per seed.
+        images, captions: of `image_prices` and `caption_prices`.
     """
     config = runs[0].config
     made = round(median(sum(record.made for record in run.rounds) for run in runs))
@@ -215,7 +214,7 @@ def arm_cost(
         step_seconds=median(seconds for run in runs for seconds in run.steps)
         + (median(baseline) if baseline else 0.0),
         images=made,
-        image_seconds=images[images_alike(config)] if made else 0.0,
+        image_seconds=images[image_kind(config)] if made else 0.0,
         captions=captioned,
         caption_seconds=captions[config.prompting.captioner] if captioned else 0.0,
         rewrite_seconds=median(run.stage_seconds("rewrite") for run in runs),
