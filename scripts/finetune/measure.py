@@ -67,7 +67,7 @@ RUNS = (
     ),
     Row(
         name="tiny-resnet",
-        title="tiny-resnet, from scratch, 32 px",
+        title="tiny-resnet, from scratch, 64 px",
         settings={"classifier.model": "tiny-resnet", "training.learning_rate": "0.05"},
     ),
 )

@@ -241,10 +241,10 @@ def _tiny_resnet() -> dict[str, Any]:
     from gendataagent.config import ClassifierConfig
     from gendataagent.training.backbones import build_classifier
 
-    config, names = ClassifierConfig(model="tiny-resnet", size_px=32), [str(i) for i in range(10)]
+    config, names = ClassifierConfig(model="tiny-resnet"), [str(i) for i in range(10)]
     with torch.device("cpu"):
         model = build_classifier(config, names, seed=0, device="cpu").module.to("meta")
-    return backbone(model, 32)
+    return backbone(model, 64)
 
 
 def _blip2() -> dict[str, Any]:

@@ -195,20 +195,28 @@ def test_a_file_with_the_wrong_suffix_is_read_by_its_content(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("size", "on_grid"), [((33, 32), (0, 0)), ((32, 37), (0, 2)), ((41, 32), (4, 0))]
 )
-def test_an_odd_margin_is_split_or_rounded_to_the_pixel_grid(
+def test_a_square_on_the_pixel_grid_is_cut_out_unchanged(
     size: tuple[int, int], on_grid: tuple[int, int]
 ) -> None:
     image = noise(*size)
     left, top = on_grid
     cropped = image.crop((left, top, left + 32, top + 32))
     assert centre_square(image, 32, on_pixel_grid=True).tobytes() == cropped.tobytes()
-    exact = image.resize(
-        (32, 32),
-        Image.Resampling.BICUBIC,
-        box=((size[0] - 32) / 2, (size[1] - 32) / 2, (size[0] + 32) / 2, (size[1] + 32) / 2),
-    )
-    assert centre_square(image, 32).tobytes() == exact.tobytes()
-    assert exact.tobytes() != cropped.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "corner"),
+    [((100, 75), (42, 32), (5, 0)), ((33, 47), (32, 45), (0, 6)), ((20, 320), (32, 512), (0, 240))],
+)
+def test_the_shorter_side_is_resized_and_the_centre_cropped(
+    size: tuple[int, int], resized: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    image = noise(*size)
+    left, top = corner
+    whole = image.resize(resized, Image.Resampling.BICUBIC)
+    expected = whole.crop((left, top, left + 32, top + 32))
+    assert centre_square(image, 32).tobytes() == expected.tobytes()
+    assert centre_square(image, 32, on_pixel_grid=True).tobytes() != expected.tobytes()
 
 
 def test_a_square_of_the_right_size_is_returned_unchanged() -> None:

@@ -48,6 +48,14 @@ def test_the_centre_square_is_taken(wide: bool) -> None:
     assert (inside_3SS == torch.tensor([200, 100, 50])[:, None, None]).all()
 
 
+@pytest.mark.parametrize("shape", [(9, 3000), (3000, 9)])
+def test_of_a_strip_only_the_middle_is_enlarged(shape: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 3), dtype=np.uint8)
+    pixels[shape[0] // 2 - 4 : shape[0] // 2 + 5, shape[1] // 2 - 4 : shape[1] // 2 + 5] = 200
+    result_3SS = square_tensor(Image.fromarray(pixels), 900)[:, 250:-250, 250:-250]
+    assert (result_3SS == 200).all()
+
+
 def test_shrinking_is_antialiased() -> None:
     checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     result_3SS = square_tensor(Image.fromarray(checkers).convert("RGB"), 8)

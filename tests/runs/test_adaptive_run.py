@@ -276,7 +276,7 @@ def test_ask_and_tell_need_the_trainer_and_validation_images(
         Agent.open(splits.train, config=config, out=tmp_path / "c", trainer=trainer)
     agent = Agent.open(
         splits.train, config=config, out=tmp_path / "d", trainer=trainer,
-        validation=Pixels.from_images(splits.validation, 32),
+        validation=Pixels.from_images(splits.validation, 64),
     )  # fmt: skip
     images = agent.ask(classifier, epoch=1)
     record = files.read_json(tmp_path / "d" / "rounds" / "000" / "record.json")

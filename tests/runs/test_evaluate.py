@@ -101,15 +101,15 @@ def test_clean_repeats_the_run_and_corrupted_equals_measuring_by_hand(
     progress = Counting()
     robustness = evaluate_corrupted(a_copy, BOTH, (1, 5), progress=progress)
     assert robustness.clean == read_result(a_copy).evaluations["test"]
-    assert (robustness.size_px, robustness.table_px) == (32, 32)
+    assert (robustness.size_px, robustness.table_px) == (64, 64)
     assert list(robustness.corrupted) == list(BOTH)
     assert list(robustness.corrupted["gaussian_blur"]) == [1, 5]
     config = read_run_config(RunFolder.open(a_copy))
     test = load_data(config.data, seed=config.seed).test
-    pixels = Pixels.from_images(test, 37)  # 32 / 0.875
+    pixels = Pixels.from_images(test, 74)  # 64 / 0.875, with an even margin
     classifier = load_classifier(a_copy)
     for name in BOTH:
-        worse = corrupted(pixels, name, 5, size_px=32)
+        worse = corrupted(pixels, name, 5, size_px=64)
         assert robustness.corrupted[name][5] == evaluate(classifier, worse, "test")
         assert robustness.corrupted[name][5].loss != robustness.clean.loss
         both = robustness.corrupted[name]

@@ -14,7 +14,7 @@ class ClassifierConfig:
 
     model: str = setting(
         AUTO,
-        "tiny-resnet (32 px, from scratch), a hub id or path of an image classifier or CLIP of "
+        "tiny-resnet (64 px, from scratch), a hub id or path of an image classifier or CLIP of "
         "transformers (a CLIP image encoder gets a new head), or timm:NAME; auto = "
         "tiny-resnet for images up to 64 px or without a GPU, else microsoft/resnet-50",
         source="ResNet-50 [S]; CLIP ResNet-50, CLIP ViT [R]",
@@ -23,7 +23,7 @@ class ClassifierConfig:
     pretrained: bool = setting(True, "start from the model's weights; no effect on tiny-resnet")
     size_px: int = setting(
         0,
-        "side of its square input; 0 = the model's own, 32 for tiny-resnet, mostly 224",
+        "side of its square input; 0 = the model's own, 64 for tiny-resnet, mostly 224",
         unit="px",
         source="224, CUB 448 [S]",
         at_least=0,

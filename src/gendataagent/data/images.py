@@ -23,6 +23,7 @@ SUFFIXES = frozenset({
     ".ico", ".heic", ".heif",
 })  # fmt: skip
 
+MOST_ELONGATED = 16  # longer side / shorter side; of a longer image the middle is used
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -104,19 +105,31 @@ def centre_square(
 ) -> Image.Image:
     """Return the centre square of an upright image, resized to `size_px`.
 
+    The shorter side is resized, then the centre is cropped, as image processors of transformers do
+    on Pillow images, to the same pixels. Classifiers are given this one.
+
     Args:
-        on_pixel_grid: where the square's exact corner falls between two pixels, move it half a
-            pixel to the left or up. Generators are given this one, classifiers the exact one.
+        on_pixel_grid: resize the square between whole pixels instead. Generators are given this
+            one.
     """
     if image.size == (size_px, size_px):
         return image
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
+    short, long = sorted(image.size)
     if on_pixel_grid:
-        left, top = int(left), int(top)
-    box = (left, top, left + side, top + side)
-    return image.resize((size_px, size_px), resample, box=box)
+        left, top = ((side - short) // 2 for side in image.size)
+        box = (left, top, left + short, top + short)
+        return image.resize((size_px, size_px), resample, box=box)
+    if long > MOST_ELONGATED * short:  # enlarging a long strip would need much memory
+        width, height = (min(side, MOST_ELONGATED * short) for side in image.size)
+        image = _middle(image, width, height)
+    # `resize(box=...)` would be cheaper, but its two passes may come in the other order.
+    width, height = (int(size_px * side / short) for side in image.size)
+    return _middle(image.resize((width, height), resample), size_px, size_px)
+
+
+def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _orientation(image: Image.Image) -> int:

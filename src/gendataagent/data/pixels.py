@@ -192,6 +192,9 @@ class Pixels:
 def square_tensor(image: Image.Image, size_px: int) -> Tensor:
     """Return the centre square of an upright image as uint8 [3, size_px, size_px].
 
+    The pixels are those of torchvision's and transformers' usual transform on Pillow images:
+    resize the shorter side (bicubic, antialiased), then centre crop.
+
     Raises:
         DataError: an image with more than 8 bits a channel, which Pillow would clip to white.
     """

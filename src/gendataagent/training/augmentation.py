@@ -60,9 +60,12 @@ class Augmenter:
 
     @property
     def stored_px(self) -> int:
-        """Side to store images at; resized-crop needs a margin around the centre crop."""
+        """Side to store images at; resized-crop needs a margin around the centre crop.
+
+        The margin is even: a crop of a crop is then the crop, whatever the image's shape.
+        """
         if self.crop == "resized-crop":
-            return round(self.size_px / STORED_SHARE)
+            return self.size_px + 2 * round((self.size_px / STORED_SHARE - self.size_px) / 2)
         return self.size_px
 
     def __call__(self, images_B3SS: Tensor, generator: torch.Generator) -> Tensor:

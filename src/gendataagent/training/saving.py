@@ -21,7 +21,6 @@ from gendataagent.core.errors import ModelError, RunFolderError, StorageError
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
 from gendataagent.training.backbones.timm_models import as_timm_wrapper
-from gendataagent.training.backbones.tiny_resnet import tiny_resnet
 from gendataagent.training.classifier import Classifier
 
 CONFIG_FILE = "config.json"
@@ -138,10 +137,7 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
     import transformers
 
     transformers_models.quiet()
-    written = files.read_json(folder / CONFIG_FILE)
-    if written.get("stem") == "3x3":
-        return _read_tiny_resnet(folder, written)
-    architectures = written.get("architectures") or [""]
+    architectures = files.read_json(folder / CONFIG_FILE).get("architectures") or [""]
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     loader: Any = transformers.AutoModelForImageClassification
     if "PooledForImage" in architectures[0]:  # the code in the folder is ours: take it from here
@@ -160,14 +156,6 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
         missing = sorted(loading["missing_keys"])
         raise ValueError(f"{len(missing)} weights are missing ({', '.join(missing[:3])}...)")
     return cast(nn.Module, module)
-
-
-def _read_tiny_resnet(folder: Path, written: Any) -> nn.Module:
-    from safetensors.torch import load_file
-
-    module = tiny_resnet([name for _, name in sorted(written["id2label"].items())]).module
-    module.load_state_dict(load_file(folder / "model.safetensors"))
-    return module
 
 
 def _is_channels_last(module: nn.Module) -> bool:

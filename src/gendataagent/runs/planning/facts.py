@@ -148,8 +148,8 @@ GPUS: dict[str, tuple[float, float, float]] = _TABLES["gpus"]
 """(Part of) the driver's name -> memory in GiB (less error correction where cards are sold with it
 on), dense half-precision TFLOP/s, GB/s."""
 
-# One core of an AMD EPYC server, float32, by CPU time, 2026-11-25: 64 GFLOP/s training tiny-resnet,
-# 78 in the UNet of tiny-sd.
+# One core of an AMD EPYC server, float32, by CPU time, 2026-11-25: 64 GFLOP/s training the small
+# ResNet of that day, 78 in the UNet of tiny-sd.
 CPU_FLOPS_PER_S_A_CORE = 60e9
 CPU_BYTES_PER_S_A_CORE = 10e9
 
