@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 README = Path(__file__).parents[1] / "README.md"
-MIN_BLOCKS = 0  # raise it to 1 when README has blocks that start with ```python
+MIN_BLOCKS = 3
 
 # Sizes alone differ from what is printed there: a GPU's models and an evening's training.
 TINY = {
@@ -23,6 +23,8 @@ TINY = {
     "epochs=40": "epochs=3",
     "range(40)": "range(3)",
     "rounds=5": "rounds=1, first_round_epoch=1, num_inference_steps=2",
+    '"epochs": 40': '"epochs": 3',
+    '"rounds": 3': '"rounds": 1',
 }
 
 _BLOCK = re.compile(
