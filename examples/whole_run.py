@@ -1,4 +1,4 @@
-"""One call: train on your images with the agent, and read what came out.
+"""One call: train on your images with the agent, and read the results.
 
 python examples/whole_run.py photos/ runs/first
 python examples/whole_run.py bundled:cifar10 runs/first training.epochs=6 agent.rounds=2
@@ -6,19 +6,13 @@ python examples/whole_run.py bundled:cifar10 runs/first training.epochs=6 agent.
 
 import sys
 
+from gendataagent import RunConfig, run, write_report
 from gendataagent.cli.console import ConsoleProgress
-from gendataagent.config import RunConfig
 from gendataagent.config.settings import apply_overrides
-from gendataagent.report import write_report
-from gendataagent.runs.preflight import problems
-from gendataagent.runs.run import run
 
 
 def main(data: str, out: str, *overrides: str) -> None:
-    config = RunConfig.from_dict(
-        apply_overrides({"data": {"path": data}}, overrides),
-        problems,  # also refuses names that stand for nothing, before anything heavy loads
-    )
+    config = RunConfig.from_dict(apply_overrides({"data": {"path": data}}, overrides))
     result = run(config, out, progress=ConsoleProgress())
     test = result.evaluations["test"]
     print(f"top-1 {test.top1:.1%}, worst class {test.worst_class} {test.worst_class_accuracy:.1%}")

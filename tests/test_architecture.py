@@ -114,11 +114,11 @@ def test_tests_stand_in_the_same_rooms() -> None:
 )  # fmt: skip
 def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
     code = f"import sys, gendataagent{module}; print(*sys.modules)"
-    told = subprocess.run(
+    loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert f"gendataagent{module}" in told
-    assert not set(told) & set(HEAVY)
+    assert f"gendataagent{module}" in loaded
+    assert not set(loaded) & set(HEAVY)
 
 
 def test_backends_are_built_and_described_without_torch() -> None:
@@ -140,5 +140,7 @@ def test_help_needs_nothing_heavy() -> None:
         "import sys\nfrom gendataagent.cli import main\nsys.argv = ['gendataagent', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(told.stdout.split()) & set(HEAVY)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not set(loaded.stdout.split()) & set(HEAVY)

@@ -1,4 +1,4 @@
-"""Who is hard: hand-computed scores, and a choice that depends on scores and ids alone."""
+"""Selection: hand-computed scores; the result depends on scores and ids alone."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ def test_batch_normalisation_from_real_images_is_what_the_run_keeps_and_measures
     small_config: RunConfig, tmp_path: Path
 ) -> None:
     plain = apply(small_config, "only-real")
-    mended = replace(plain, training=replace(plain.training, batchnorm_from_real=True))
-    results = [run(config, tmp_path / name) for config, name in ((plain, "a"), (mended, "b"))]
+    from_real = replace(plain, training=replace(plain.training, batchnorm_from_real=True))
+    results = [run(config, tmp_path / name) for config, name in ((plain, "a"), (from_real, "b"))]
     one, other = (load_classifier(tmp_path / name).module.state_dict() for name in "ab")
     changed = {name.rpartition(".")[2] for name in one if not torch.equal(one[name], other[name])}
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}

@@ -30,6 +30,15 @@ __all__ = [
     "run",
 ]
 
+# --help lists the commands in this order
+_ORDER = (
+    "run", "predict", "report", "evaluate", "plan", "presets", "config", "doctor", "adapt", "audit",
+    "experiment", "compare",
+)  # fmt: skip
+app.registered_commands.sort(
+    key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))
+)
+
 STOPPED_BY_USER = 130  # what shells report for Ctrl-C
 
 

@@ -39,11 +39,15 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
         own: the caller's backends instead of those the settings name; they are not checked.
 
     Raises:
-        ConfigError: a setting cannot be combined with the caller's own backends.
+        ConfigError: an unknown selector or filter, or a setting that cannot be combined with the
+            caller's own backends.
         ModelError: a model is missing, incomplete or of the wrong kind.
     """
     from gendataagent.training.backbones import check_model
 
+    unknown = list(method_problems(config))
+    if unknown:
+        raise ConfigError(unknown)
     check_model(config.classifier, trust_remote_code=config.trust_remote_code)
     if own is not None and config.adaptation.enabled:
         raise ConfigError(
