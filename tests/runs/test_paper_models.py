@@ -90,8 +90,8 @@ def test_a_run_with_large_model_families_records_what_made_each_image(
     assert set(first.peak_memory_mib) == stages
 
     page = write_report(out).read_text("utf-8")
-    for part in ("What the models did", "replaced by visible-attributes", "before the adaptation",
-                 "Peak memory of each stage"):  # fmt: skip
+    for part in ("Replies of the rewriter", "replaced by visible-attributes", "before adaptation",
+                 "Peak memory per stage"):  # fmt: skip
         assert part in page
 
     # Another run costs no caption: whatever is asked of the captioner is an error now.
