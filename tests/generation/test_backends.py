@@ -12,15 +12,10 @@ from gendataagent.config import RunConfig
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation import backends
-from gendataagent.generation.backends import (
-    CAPTIONERS,
-    REWRITERS,
-    STABLE_DIFFUSION_15,
-    TINY_SD,
-    build_backends,
-)
+from gendataagent.generation.backends import CAPTIONERS, REWRITERS, TINY_SD, build_backends
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.generation.diffusion.generator import DiffusionGenerator
+from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.render_cache import CachingExecutor

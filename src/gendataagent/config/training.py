@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
 
+TIMM_PREFIX = "timm:"  # before the name of a timm model in classifier.model
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierConfig:

@@ -26,6 +26,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.caption_cache import CachedCaptioner, caption_folder
+from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 from gendataagent.generation.language.building import ENDPOINT
 from gendataagent.generation.render_cache import CachingExecutor
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from gendataagent.generation.diffusion import DiffusionFactory
 
 TINY_SD = "tiny-sd"
-STABLE_DIFFUSION_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 VISIBLE_ATTRIBUTES = "visible-attributes"
 EXAMPLE_CAPTIONER = "Salesforce/blip2-opt-2.7b"
 EXAMPLE_REWRITER = "meta-llama/Llama-2-7b-chat-hf"

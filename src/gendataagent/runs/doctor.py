@@ -15,7 +15,8 @@ import psutil
 
 from gendataagent.config.presets import list_presets, preset_settings
 from gendataagent.core.memory import free_disk
-from gendataagent.generation.backends import STABLE_DIFFUSION_15, stable_diffusion_is_here
+from gendataagent.generation.backends import stable_diffusion_is_here
+from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.runs.planning.downloads import is_cached
 from gendataagent.runs.planning.facts import MODELS
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from gendataagent.agent.names import method_problems
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation.backends import (
-    STABLE_DIFFUSION_15,
     TINY_SD,
     Backends,
     Checked,
@@ -18,8 +18,7 @@ from gendataagent.generation.backends import (
     path_problems,
     with_backends_chosen,
 )
-
-TIMM_PREFIX = "timm:"
+from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 
 
 def problems(config: RunConfig) -> Iterator[str]:

@@ -14,12 +14,11 @@ from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import count_selected
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
+from gendataagent.data.hub import HUB_PREFIX
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.loading import index_data
 from gendataagent.data.official import ARCHIVES, FOLDER, PAPER
 from gendataagent.data.splits import draw_missing_splits, draw_train_subset
-
-HUB_PREFIX = "hub:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

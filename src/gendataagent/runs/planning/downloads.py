@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.config import RunConfig
+from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.hub import WEIGHTS, ModelSource, cached_file, looks_like_path
 from gendataagent.runs.planning.facts import MODELS
 
@@ -102,7 +103,7 @@ def is_cached(name: str, index_file: str, revision: str = "") -> bool:
     An index file alone is no sign of weights: checks fetch it.
     """
     source = ModelSource(setting="", kind="", name=name, revision=revision)
-    index = None if name.startswith("timm:") else cached_file(source, index_file)
+    index = None if name.startswith(TIMM_PREFIX) else cached_file(source, index_file)
     return index is not None and any(index.parent.rglob(f"*{WEIGHTS}"))
 
 

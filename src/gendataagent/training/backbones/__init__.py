@@ -3,8 +3,8 @@
 Each library is imported in its own file, when one of its models is asked for.
 """
 
+from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.training.backbones.building import build_classifier, check_model, choose_model
-from gendataagent.training.backbones.timm_models import TIMM_PREFIX
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX
 
 __all__ = [

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from gendataagent.config import AUTO, ClassifierConfig
+from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ModelError
 from gendataagent.training.backbones.preprocessing import Backbone
-from gendataagent.training.backbones.timm_models import TIMM_PREFIX, check_timm_model, timm_backbone
+from gendataagent.training.backbones.timm_models import check_timm_model, timm_backbone
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX, tiny_resnet
 from gendataagent.training.backbones.transformers_models import (
     check_transformers_model,

@@ -13,12 +13,12 @@ from typing import Any, cast
 from torch import nn
 
 from gendataagent.config import ClassifierConfig
+from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load
 from gendataagent.core.suggestions import closest
 from gendataagent.training.backbones.preprocessing import Backbone
 
-TIMM_PREFIX = "timm:"
 _INSTALL = "pip install 'gendataagent[timm]'"
 _OPEN_CLIP = "open_clip_pytorch_model.bin"  # the one file whose safetensors has another name
 
