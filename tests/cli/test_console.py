@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import time
+from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli import console as console_module
+from gendataagent.cli.console import ConsoleProgress, SafeConsole, write
+from gendataagent.core.text import remove_control_characters
 
 
 def progress_on(*, terminal: bool) -> tuple[ConsoleProgress, io.StringIO]:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
+    console = SafeConsole(file=stream, force_terminal=terminal, width=120, color_system=None)
     return ConsoleProgress(console), stream
 
 
@@ -101,3 +106,64 @@ def test_an_error_inside_a_stage_closes_the_display() -> None:
     assert progress._live is None
     with progress.stage("again", 1):
         pass
+
+
+HOSTILE = (
+    "pawn [/w]",
+    "king [red]",
+    "[link=http://x]q[/]",
+    ":smile:",
+    "a\x1b]0;title\x07b",
+    "\x1b[2J",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_names_of_other_people_are_printed_and_never_obeyed(name: str, terminal: bool) -> None:
+    stream = io.StringIO()
+    console = SafeConsole(
+        file=stream,
+        force_terminal=terminal,
+        width=120,
+        color_system="standard" if terminal else None,
+    )
+    table = Table(name, title=name)
+    table.add_row(name)
+    for what in (name, table, Text(name, style="red")):
+        console.print(what)
+    shown = remove_control_characters(stream.getvalue())
+    assert "\x1b]" not in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
+    assert "\x07" not in stream.getvalue()
+    assert shown.count(remove_control_characters(name)) == (
+        5 if name != "\x1b[2J" else len(shown) + 1
+    )
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_stages_are_named_after_anything(name: str) -> None:
+    progress, stream = progress_on(terminal=True)
+    with progress.stage(name, 10, name) as stage:
+        stage.advance(1)
+    assert remove_control_characters(name).strip() in remove_control_characters(stream.getvalue())
+
+
+def test_text_for_programs_keeps_its_spaces_and_escapes_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write("a  [red]\x9b2J\t" + "x" * 200)
+    assert capsys.readouterr().out == "a  [red]\\u009b2J\t" + "x" * 200 + "\n"
+
+
+def test_no_other_module_of_the_command_line_prints() -> None:
+    for path in Path(console_module.__file__).parent.glob("*.py"):
+        if path.name in ("console.py", "streams.py"):
+            continue
+        calls = [
+            node.func
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Call)
+        ]
+        names = {call.id for call in calls if isinstance(call, ast.Name)}
+        assert not names & {"print", "Console"}, path.name

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendataagent.core.text import normalize_whitespace, remove_invisible
+from gendataagent.core.text import (
+    escape_control_characters,
+    normalize_whitespace,
+    remove_control_characters,
+    remove_invisible,
+)
 
 SPACES = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2002\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
@@ -41,3 +46,25 @@ def test_only_printable_text_and_control_characters_remain(text: str) -> None:
     assert not [
         c for c in result if c != " " and (c.isspace() or unicodedata.category(c) in ("Cf", "Zs"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07name", "]0;titlename"),
+        ("\x9b2Jname", "name"),
+        ("abc\rX", "abcX"),
+        ("live\u202eexe.gpj", "liveexe.gpj"),
+        ("\ttwo\nlines", "\ttwo\nlines"),
+        ("dög 猫 \U0001f408", "dög 猫 \U0001f408"),
+    ],
+)
+def test_text_cannot_steer_a_terminal(text: str, shown: str) -> None:
+    assert remove_control_characters(text) == shown
+
+
+@given(st.text())
+def test_no_control_character_is_left(text: str) -> None:
+    for safe in (remove_control_characters(text), escape_control_characters(text)):
+        assert not {c for c in safe if unicodedata.category(c) == "Cc"} - {"\t", "\n"}

@@ -10,12 +10,14 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gendataagent import __version__
 from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, predict, run
+from gendataagent.cli.console import say, write
+from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
-from gendataagent.core.errors import ConfigError, GenDataAgentError
+from gendataagent.cli.streams import steady_streams
+from gendataagent.core.errors import ConfigError
 
 __all__ = [
     "adapt",
@@ -47,18 +49,19 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
 ) -> None:
     if version:
-        print(__version__)
+        write(__version__)
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line; expected errors are printed without a traceback."""
+    """Run the command line; no error is printed as a traceback."""
     # Retry messages of the hub's library would hide the final error.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    try:
-        app()
-    except GenDataAgentError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
-        sys.exit(STOPPED_BY_USER)
+    with steady_streams():
+        try:
+            app()
+        except KeyboardInterrupt:
+            sys.exit(STOPPED_BY_USER)
+        except Exception as error:
+            say(f"error: {explain(error)}", to_error=True, style="red")
+            sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import (
     ConfigOption,
     DataOption,
@@ -65,9 +64,7 @@ def adapt(
     try:
         adaptation = _adapt(settings, out, ConsoleProgress())
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"stopped; resume with: gendataagent adapt --resume {out}", markup=False, soft_wrap=True
-        )
+        say(f"stopped; resume with: gendataagent adapt --resume {out}", to_error=True)
         raise
     _print(adaptation)
 
@@ -101,20 +98,15 @@ def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
 
 
 def _print(adaptation: Adaptation) -> None:
-    console = Console(highlight=False)
     if adaptation.distances is not None:
-        console.print(_distance_table(adaptation.distances))
+        show(_distance_table(adaptation.distances))
     minutes = sum(adaptation.seconds.values()) / 60
-    console.print(
+    say(
         f"{adaptation.generator.name} adapted to {adaptation.images} images: {adaptation.steps} "
-        f"steps, {minutes:.1f} min, peak memory {adaptation.peak_memory_mib:.0f} MiB",
-        markup=False,
+        f"steps, {minutes:.1f} min, peak memory {adaptation.peak_memory_mib:.0f} MiB"
     )
-    for line in (
-        f"LoRA: {adaptation.weights}",
-        f"generate with it: gendataagent run --set generation.lora={adaptation.folder} ...",
-    ):
-        console.print(line, markup=False, soft_wrap=True)
+    say(f"LoRA: {adaptation.weights}")
+    say(f"generate with it: gendataagent run --set generation.lora={adaptation.folder} ...")
 
 
 def _distance_table(distances: Distances) -> Table:

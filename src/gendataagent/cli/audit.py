@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import (
     ConfigOption,
     DataOption,
@@ -72,13 +71,12 @@ def audit(
         run=run_folder,
         progress=ConsoleProgress(),
     )
-    console = Console(highlight=False)
-    console.print(_table(found))
+    show(_table(found))
     for note in found.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        say(note)
     if out is not None:
         write_audit(found, out)
-        console.print(f"written: {out}", markup=False, soft_wrap=True)
+        say(f"written: {out}")
 
 
 def _table(audit: Audit) -> Table:

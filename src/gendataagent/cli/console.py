@@ -1,12 +1,17 @@
-"""Progress on a terminal: bar, rate and time left; plain lines where there is no terminal."""
+"""All that commands print: text that cannot steer the terminal, and progress.
+
+No other module of the command line prints. Names of classes and files come from other people: they
+are never read as markup, and control characters do not reach the terminal.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,11 +22,47 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from gendataagent.core.progress import Stage
+from gendataagent.core.text import escape_control_characters, remove_control_characters
 
 PLAIN_LINE_EVERY_S = 15.0
+
+
+class SafeConsole(Console):
+    """Rich's console for text from anywhere: no markup, no emoji codes, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield what Rich renders; only its own styles reach the terminal as control codes."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else remove_control_characters(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
+def say(sentence: str, *, to_error: bool = False, style: str | None = None) -> None:
+    """Print one line, however long, to standard output or standard error."""
+    SafeConsole(stderr=to_error).print(sentence, soft_wrap=True, style=style)
+
+
+def show(table: Table | Text | str = "") -> None:
+    """Print a table or a text to standard output."""
+    SafeConsole().print(table)
+
+
+def write(text: str) -> None:
+    """Print text for another program: unwrapped, with every space.
+
+    Control characters become escapes, as TOML and JSON have them.
+    """
+    print(escape_control_characters(text), flush=True)
 
 
 class _Count(ProgressColumn):
@@ -46,7 +87,7 @@ class ConsoleProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or SafeConsole(stderr=True)
         self._live: Progress | None = None
 
     @contextlib.contextmanager
@@ -66,7 +107,7 @@ class ConsoleProgress:
 
     def say(self, message: str) -> None:
         """Print a permanent line above the bars."""
-        self.console.print(message, markup=False)
+        self.console.print(message)
 
     @contextlib.contextmanager
     def _bars(self) -> Iterator[Progress]:
@@ -75,7 +116,7 @@ class ConsoleProgress:
             yield self._live
             return
         columns = (
-            TextColumn("{task.description:<14}"),
+            TextColumn("{task.description:<14}", markup=False),
             BarColumn(bar_width=30),
             _Count(),
             _Rate(),
@@ -121,7 +162,7 @@ class _PlainStage:
         if self._total is not None and speed > 0:
             left = f", {(self._total - self._done) / speed:.0f} s left"
         self._console.print(
-            f"{self._name}: {self._done:.0f}{of} {self._unit}, {_rate(speed)}{left}", markup=False
+            f"{self._name}: {self._done:.0f}{of} {self._unit}, {_rate(speed)}{left}"
         )
 
 

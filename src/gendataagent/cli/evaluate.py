@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import app, print_result
 from gendataagent.core.errors import ConfigError
 
@@ -54,12 +53,10 @@ def evaluate(
     from gendataagent.runs.reload import evaluate_on
 
     evaluation = evaluate_on(run_folder, data, progress=ConsoleProgress())
-    Console().print(
+    say(
         f"{evaluation.images} images: top-1 {evaluation.top1:.1%}, worst class "
         f"{evaluation.worst_class} {evaluation.worst_class_accuracy:.1%}, worst-case disparity "
-        f"{evaluation.worst_case_disparity:.2f}",
-        markup=False,
-        soft_wrap=True,
+        f"{evaluation.worst_case_disparity:.2f}"
     )
 
 
@@ -90,20 +87,17 @@ def _evaluate_corrupted(
     robustness = evaluate_corrupted(
         run_folder, names, severities, data=data, progress=ConsoleProgress()
     )
-    console = Console()
-    console.print(_table(robustness, severities))
+    show(_table(robustness, severities))
     own = robustness.clean.split == TEST
-    console.print(
+    say(
         f"{robustness.clean.images} images of {'the test split' if own else 'all splits'}, read "
         f"from {robustness.images_from}; classified at {robustness.size_px} px, constants for "
-        f"{robustness.table_px} px",
-        markup=False,
-        soft_wrap=True,
+        f"{robustness.table_px} px"
     )
     if own:
-        console.print(f"written: {run_folder / ROBUSTNESS_FILE}", markup=False, soft_wrap=True)
+        say(f"written: {run_folder / ROBUSTNESS_FILE}")
     else:
-        console.print("not saved: these are not the run's test images", markup=False)
+        say("not saved: these are not the run's test images")
 
 
 def _table(robustness: Robustness, severities: list[int]) -> Table:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import SetOption, app
 from gendataagent.config.settings import apply_overrides
 from gendataagent.core.errors import ConfigError, GenerationError
@@ -78,7 +77,7 @@ def experiment(
             progress=ConsoleProgress(),
         )
     except KeyboardInterrupt:
-        _say(f"interrupted; to resume, run the same command with --out {folder}", to_error=True)
+        say(f"interrupted; to resume, run the same command with --out {folder}", to_error=True)
         raise
     except GenerationError:
         _show_finished(folder, benchmark)
@@ -91,8 +90,8 @@ def _show(rows: list[dict[str, Any]], folder: Path, benchmark: Benchmark) -> Non
     from gendataagent.experiments.writing import write_results
 
     write_results(rows, folder, benchmark=benchmark)
-    _print_tables(tables_of(rows, baselines=baselines_of(benchmark)[:2], brief=True))
-    _say(f"results: {folder / 'results.html'}, also as results.md")
+    _show_tables(tables_of(rows, baselines=baselines_of(benchmark)[:2], brief=True))
+    say(f"results: {folder / 'results.html'}, also as results.md")
     _say_if_no_plots()
 
 
@@ -104,7 +103,7 @@ def _show_finished(folder: Path, benchmark: Benchmark) -> None:
 
     if (folder / RESULTS_FILE).is_file():
         write_results(read_rows(folder / RESULTS_FILE), folder, benchmark=benchmark)
-        _say(f"results of the finished runs: {folder / 'results.html'}", to_error=True)
+        say(f"results of the finished runs: {folder / 'results.html'}", to_error=True)
 
 
 def _say_if_no_plots() -> None:
@@ -112,7 +111,7 @@ def _say_if_no_plots() -> None:
     from gendataagent.experiments.report import NO_PLOTS
 
     if not can_plot():
-        _say(NO_PLOTS, to_error=True)
+        say(NO_PLOTS, to_error=True)
 
 
 @app.command()
@@ -137,9 +136,9 @@ def compare(
         raise ConfigError(
             f"compare needs at least two finished runs, got {len(rows)}; give their folders"
         )
-    _print_tables(tables_of(rows, baselines=(rows[0]["arm"],), brief=True))
+    _show_tables(tables_of(rows, baselines=(rows[0]["arm"],), brief=True))
     if out is not None:
-        _say(f"written: {_write(comparison_report(rows), out)}")
+        say(f"written: {_write(comparison_report(rows), out)}")
         _say_if_no_plots()
 
 
@@ -155,25 +154,21 @@ def _write(report: Report, out: Path) -> Path:
     return out / "results.html"
 
 
-def _say(sentence: str, *, to_error: bool = False) -> None:
-    Console(stderr=to_error).print(sentence, markup=False, soft_wrap=True)
-
-
 def _list(rows: Sequence[tuple[str, str]]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    show(table)
 
 
-def _print_tables(tables: Sequence[ResultTable]) -> None:
+def _show_tables(tables: Sequence[ResultTable]) -> None:
     for result in tables:
         table: Any = Table(box=None, pad_edge=False, title=result.title, title_justify="left")
         for number, title in enumerate(result.head):
             table.add_column(Text(title), justify="right" if number else "left", overflow="fold")
         for row in result.rows:
             table.add_row(*map(Text, row))
-        Console().print(table)
-        Console().print()
+        show(table)
+        show()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gendataagent.cli.console import show, write
 from gendataagent.cli.shared import (
     ConfigOption,
     PresetOption,
@@ -34,7 +34,7 @@ def report(
     """Write a report on a run: one HTML file that works offline."""
     from gendataagent.report import write_report
 
-    print(write_report(run_folder, out))
+    write(str(write_report(run_folder, out)))
 
 
 @app.command()
@@ -44,15 +44,15 @@ def doctor(
     """Check Python, packages, device, memory, disk and models; print a fix for each problem."""
     from gendataagent.runs.doctor import examine
 
-    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
+    colours = {"ok": "green", "note": "yellow", "wrong": "red"}
     findings = examine(folder)
     table = Table(box=None, pad_edge=False)
     for column in ("what", "", "found", "to fix it"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        mark = marks[finding.state]
-        table.add_row(finding.what, mark, Text(finding.found), Text(finding.fix))
-    Console().print(table)
+        mark = Text(finding.state, style=colours[finding.state])
+        table.add_row(finding.what, mark, finding.found, finding.fix)
+    show(table)
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
@@ -74,17 +74,17 @@ def show_config(
     """
     settings = settings_from(config, {}, set_ or [], preset, strategy)
     if toml:
-        print(settings.to_toml(), end="")
+        write(settings.to_toml().rstrip("\n"))
         return
     rows = list(iterate_settings(settings))
     if key is not None:
-        print("\n\n".join(_details(row) for row in _chosen(key, rows)))
+        write("\n\n".join(_details(row) for row in _chosen(key, rows)))
     elif sys.stdout.isatty():
-        Console().print(_table(rows))
+        show(_table(rows))
     else:
         for row in rows:
             unit = f" Unit: {row.setting.unit}." if row.setting.unit else ""
-            print(f"{row.key} = {_value(row.value)}  # {_meaning(row)}{unit}")
+            write(f"{row.key} = {_value(row.value)}  # {_meaning(row)}{unit}")
 
 
 def _chosen(key: str, rows: Sequence[SettingRow]) -> list[SettingRow]:
@@ -110,7 +110,7 @@ def _table(rows: Sequence[SettingRow]) -> Table:
         unit = f" {row.setting.unit}" if row.setting.unit and row.setting.unit != "epoch" else ""
         changed = "" if row.value == row.default else f" (default {_value(row.default)})"
         value = f"{_value(row.value)}{unit}{changed}"
-        table.add_row(Text(row.key), Text(value), Text(_meaning(row)))
+        table.add_row(row.key, value, _meaning(row))
     return table
 
 

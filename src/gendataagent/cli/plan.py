@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from gendataagent.cli.console import say, show, write
 from gendataagent.cli.shared import (
     ConfigOption,
     PresetOption,
@@ -33,7 +32,7 @@ def presets(
 ) -> None:
     """List presets and strategies, or print a preset as a file for --config."""
     if name is not None:
-        print(preset_text(name), end="")
+        write(preset_text(name).rstrip("\n"))
         return
     _print_named("--preset: settings by name", list_presets())
     _print_named("--strategy: ways to train, applied on top of a preset", STRATEGIES.values())
@@ -44,8 +43,8 @@ def _print_named(title: str, items: Iterable[Preset | Strategy]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for item in items:
-        table.add_row(Text(item.name), Text(item.about))
-    Console().print(table)
+        table.add_row(item.name, item.about)
+    show(table)
 
 
 @app.command()
@@ -74,21 +73,19 @@ def plan(
     settings = settings_from(config, given, set_ or [], preset, strategy)
     made = make_plan(settings, gpu=gpu, images=images, utilisation=utilisation, folder=Path("runs"))
     if as_json:
-        print(json.dumps(made.to_json(), indent=2))
+        write(json.dumps(made.to_json(), indent=2))
         return
     _print(made)
 
 
 def _print(plan: Plan) -> None:
-    console = Console()
-    console.print(_models(plan))
-    console.print(_stages(plan))
-    console.print(_sums(plan))
+    for table in (_models(plan), _stages(plan), _sums(plan)):
+        show(table)
     for note in plan.notes:
-        console.print(Text(f"! {note}", style="yellow"), soft_wrap=True)
-    console.print(Text("An estimate, assuming:", style="dim"))
+        say(f"! {note}", style="yellow")
+    say("An estimate, assuming:", style="dim")
     for assumption in plan.assumptions:
-        console.print(Text(f"- {assumption}", style="dim"), soft_wrap=True)
+        say(f"- {assumption}", style="dim")
 
 
 def _models(plan: Plan) -> Table:
@@ -98,7 +95,7 @@ def _models(plan: Plan) -> Table:
     for model in plan.models:
         where = f"{model.where}, gated" if model.gated else model.where
         download = "" if model.download_bytes == 0 else _gb(model.download_bytes)
-        table.add_row(Text(model.setting), Text(model.name), Text(where), download)
+        table.add_row(model.setting, model.name, where, download)
     return table
 
 
@@ -112,7 +109,7 @@ def _stages(plan: Plan) -> Table:
         memory = "" if stage.memory_bytes == 0 else _gib(stage.memory_bytes)
         table.add_row(
             stage.name, stage.amount, _pflop(stage.flops), _time(stage.seconds), memory,
-            Text(stage.note),
+            stage.note,
         )  # fmt: skip
     table.add_row("total", "", _pflop(plan.flops), _time(plan.seconds), "", "")
     return table

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress, show, write
 from gendataagent.cli.shared import app
 from gendataagent.core.errors import DataError
 
@@ -62,11 +60,11 @@ def predict(
         )
         if as_json:
             for prediction in found:
-                print(_json_line(prediction), flush=True)
+                write(_json_line(prediction))
         else:
             predictions = list(found)
     if not as_json:
-        Console().print(_table(predictions))
+        show(_table(predictions))
     if unreadable:
         progress.say(f"{len(unreadable)} of {len(paths)} images could not be read")
         raise typer.Exit(1)
@@ -107,7 +105,7 @@ def _json_line(prediction: Prediction) -> str:
         "probability": probability,
         "top": [{"class": name, "probability": share} for name, share in prediction.classes],
     }
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps(row)  # in ASCII, which every stream can take
 
 
 def _table(predictions: Sequence[Prediction]) -> Table:
@@ -118,5 +116,5 @@ def _table(predictions: Sequence[Prediction]) -> Table:
     for prediction in predictions:
         for rank, (name, probability) in enumerate(prediction.classes):
             file = "" if rank else str(prediction.path)
-            table.add_row(Text(file), Text(name), f"{probability:.1%}")
+            table.add_row(file, name, f"{probability:.1%}")
     return table

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from gendataagent.cli.console import ConsoleProgress
+from gendataagent.cli.console import ConsoleProgress, say
+from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import (
     ConfigOption,
     DataOption,
@@ -75,11 +75,22 @@ def run(
     else:
         settings = settings_from(config, given, set_ or [], preset, strategy)
         result = _start(settings, out or _new_run_folder(), progress)
+    print_result(result)
+    _report(result.path)
+
+
+def _report(folder: Path) -> None:
+    """Write the page of a finished run; a failure costs the page, not the run."""
     from gendataagent.report import write_report
 
-    page = write_report(result.path)
-    print_result(result)
-    Console().print(f"report: {page}", markup=False, soft_wrap=True)
+    try:
+        say(f"report: {write_report(folder)}")
+    except Exception as error:
+        say(
+            f"the run is finished, but its report could not be written: {explain(error)}. Try "
+            f"again with: gendataagent report {folder} --out FILE",
+            to_error=True,
+        )
 
 
 def _new_run_folder() -> Path:
@@ -116,6 +127,4 @@ def _resume(
 
 
 def _say_how_to_resume(folder: Path) -> None:
-    Console(stderr=True).print(
-        f"stopped; resume with: gendataagent run --resume {folder}", markup=False, soft_wrap=True
-    )
+    say(f"stopped; resume with: gendataagent run --resume {folder}", to_error=True)

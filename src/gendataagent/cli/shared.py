@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from gendataagent.cli.console import say, show
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
 from gendataagent.config.settings import apply_overrides, merged, read_toml
@@ -90,9 +90,9 @@ def print_result(result: RunResult) -> None:
         table.add_column(name, justify="right", overflow="fold")
     for name, cell in _RESULT_ROWS.items():
         table.add_row(name, *(cell(finished) for finished in runs.values()))
-    Console().print(table)
+    show(table)
     if result.guard is not None:
-        Console().print(result.guard.sentence, soft_wrap=True)
+        say(result.guard.sentence)
 
 
 _RESULT_ROWS: dict[str, Callable[[RunResult], str]] = {

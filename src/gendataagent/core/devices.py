@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from gendataagent.core.errors import ConfigError, GenerationError
+from gendataagent.core.errors import (
+    ConfigError,
+    GenDataAgentError,
+    GenerationError,
+    MemoryShortError,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +98,42 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+# How torch and the system say it where the type of the error does not.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "not enough memory",
+    "cannot allocate memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of the machine or of its GPU ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).casefold()
+    return isinstance(error, RuntimeError | OSError) and any(sign in text for sign in _NO_MEMORY)
+
+
+@contextlib.contextmanager
+def memory_errors(doing: str, instead: str) -> Iterator[None]:
+    """Report memory that ran out in the block as `MemoryShortError`.
+
+    Args:
+        doing: what needed the memory ("training with batches of 64").
+        instead: what to do about it ("lower training.batch_size").
+    """
+    try:
+        yield
+    except GenDataAgentError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise MemoryShortError(f"memory ran out while {doing} ({reason}); {instead}") from error
 
 
 class BatchSize:

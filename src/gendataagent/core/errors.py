@@ -50,6 +50,10 @@ class StorageError(GenDataAgentError, OSError):
     """Writing failed (disk full, no permission). Files that were complete before are unchanged."""
 
 
+class MemoryShortError(GenDataAgentError, MemoryError):
+    """The memory of this machine or of its GPU ran out; finished work is on disk."""
+
+
 class TrainingDivergedError(GenDataAgentError, ArithmeticError):
     """The training loss is not a finite number."""
 

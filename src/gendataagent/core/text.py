@@ -1,4 +1,4 @@
-"""White space and invisible characters in text from outside: captions, class names, replies."""
+"""White space, invisible and control characters in text from outside: captions, names, replies."""
 
 from __future__ import annotations
 
@@ -33,3 +33,20 @@ def remove_invisible(text: str) -> str:
         return text
     visible = (letter for letter in text if unicodedata.category(letter) != "Cf")
     return _IGNORABLE.sub("", "".join(visible))
+
+
+# Colours and movements of the cursor (CSI sequences). Other sequences, such as titles, have no
+# fixed end: of them only the control characters go, so that no text can hide what follows it.
+_CSI = re.compile("(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]")
+# Control characters but tab and line feed, and the marks that turn the direction of text around.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def remove_control_characters(text: str) -> str:
+    """Return text that cannot steer a terminal; tabs and line feeds stay."""
+    return _CONTROLS.sub("", _CSI.sub("", text))
+
+
+def escape_control_characters(text: str) -> str:
+    """Return text whose control characters are escapes such as \\u001b; none is lost."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -12,12 +12,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from gendataagent.core.devices import memory_errors
 from gendataagent.core.errors import DataError, ModelError, ScoreError
 from gendataagent.data.pixels import Pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IDS_NAMED = 5
+_LESS_MEMORY = "end other programs that use it, or choose a smaller classifier"
 BATCH_SIZE = 64  # a third faster on a CPU than 256: activations stay in its cache
 
 
@@ -136,7 +138,8 @@ class Classifier:
         parts = [torch.empty((0, len(self.class_names)))]
         with self.inference(), torch.no_grad():
             for images_B3SS in self._batches(pixels, batch_size):
-                parts.append(self.logits(images_B3SS).float().cpu())
+                with memory_errors(f"scoring {len(images_B3SS)} images at once", _LESS_MEMORY):
+                    parts.append(self.logits(images_B3SS).float().cpu())
                 if on_batch is not None:
                     on_batch(len(images_B3SS))
         logits_NC = torch.cat(parts)

@@ -17,6 +17,7 @@ from torch import nn
 
 from gendataagent import __version__
 from gendataagent.core import files
+from gendataagent.core.devices import memory_errors
 from gendataagent.core.errors import ModelError, RunFolderError, StorageError
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
@@ -68,7 +69,8 @@ def read_classifier(
         RunFolderError: files are missing or damaged.
     """
     try:
-        module = _read_module(folder, trust_remote_code)
+        with memory_errors(f"loading the classifier in {folder}", "end other programs that use it"):
+            module = _read_module(folder, trust_remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         raise RunFolderError(f"cannot load the classifier in {folder}: {error}") from error
     config: Any = module.config

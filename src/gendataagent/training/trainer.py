@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gendataagent.config import AUTO, TrainingConfig
-from gendataagent.core.devices import accelerator_of
+from gendataagent.core.devices import accelerator_of, memory_errors
 from gendataagent.core.errors import DataError, ModelError, TrainingDivergedError
 from gendataagent.core.records import EpochMetrics, derive_seed
 from gendataagent.data.pixels import Pixels
@@ -32,6 +32,9 @@ OnStep = Callable[[int, int, float], None]
 
 MIN_BATCH = 2  # BatchNorm has no statistics of a single image
 BATCHNORM_PASSES = 4
+_LESS_MEMORY = (
+    "lower training.batch_size, or set training.mixed_precision, then resume with --resume"
+)
 
 
 class Trainer:
@@ -86,6 +89,7 @@ class Trainer:
         Raises:
             DataError: fewer than two images, or a label that is not the index of a class.
             TrainingDivergedError: the loss is not a finite number.
+            MemoryShortError: a batch does not fit into the memory.
         """
         started = time.perf_counter()
         pixels, reals = self._joined(real, synthetic)
@@ -104,7 +108,8 @@ class Trainer:
                 if mixer is not None:
                     mixed = mixer(images_B3SS)
                     images_B3SS, targets_BC = mixed.images_B3SS, mixed.divide(targets_BC)
-                loss = self._step(images_B3SS, targets_BC, rate)
+                with memory_errors(f"training with batches of {len(batch)}", _LESS_MEMORY):
+                    loss = self._step(images_B3SS, targets_BC, rate)
                 if not math.isfinite(loss):
                     raise TrainingDivergedError(_divergence(loss, epoch, step + 1, rate))
                 loss_sum += loss * len(batch)
@@ -195,7 +200,8 @@ class Trainer:
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
         momentum = {int(k[9:]): v for k, v in tensors.items() if k.startswith("momentum.")}
         try:
-            module.load_state_dict(weights)
+            with memory_errors("loading a checkpoint", _LESS_MEMORY):
+                module.load_state_dict(weights)
         except RuntimeError as error:
             raise ModelError(
                 f"this checkpoint is of another classifier than {type(module).__name__}: {error}"

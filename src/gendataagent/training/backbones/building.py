@@ -8,6 +8,7 @@ import torch
 
 from gendataagent.config import AUTO, ClassifierConfig
 from gendataagent.config.training import TIMM_PREFIX
+from gendataagent.core.devices import memory_errors
 from gendataagent.core.errors import ModelError
 from gendataagent.training.backbones.preprocessing import Backbone
 from gendataagent.training.backbones.timm_models import check_timm_model, timm_backbone
@@ -18,6 +19,9 @@ from gendataagent.training.backbones.transformers_models import (
 )
 from gendataagent.training.classifier import Classifier
 
+SMALLER_MODEL = (
+    "end other programs that use it, or choose a smaller classifier.model or classifier.size_px"
+)
 SMALL_IMAGES_PX = 64  # up to this size "auto" is tiny-resnet
 RESNET_50 = "microsoft/resnet-50"  # [S]
 
@@ -39,6 +43,7 @@ def build_classifier(
 
     Raises:
         ModelError: the model cannot be found or loaded, or does not fit the images' size.
+        MemoryShortError: it does not fit into the memory.
     """
     name = choose_model(config.model, typical_side_px=typical_side_px, device=device)
     with torch.random.fork_rng(devices=[]):
@@ -54,7 +59,11 @@ def build_classifier(
         device=device,
     )
     try:
-        with classifier.inference(), torch.no_grad():
+        with (
+            memory_errors(f"trying {name} on one image of {size_px} px", SMALLER_MODEL),
+            classifier.inference(),
+            torch.no_grad(),
+        ):
             classifier.logits(torch.zeros((1, 3, size_px, size_px), device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(
