@@ -185,7 +185,7 @@ def test_tensors_are_images_too(dtype: torch.dtype) -> None:
         ((np.zeros((8, 8, 3)), 0), "an image of type ndarray"),
         ({"pixels": 1}, "item 0 of the train set is a dict"),
         ((noise_image(0), "cat"), "the label 'cat'"),
-        ((noise_image(0), -1), "the label -1"),
+        ((noise_image(0), -2), "the label -2"),
         ((noise_image(0), torch.tensor([0.0, 1.0])), "the label tensor"),
     ],
 )
@@ -268,6 +268,83 @@ def test_class_names_are_given_or_those_of_the_set() -> None:
         opened(opened(InMemory()).images, class_names=["x"])
 
 
+class Named(InMemory):
+    """With names of its labels, as torchvision's data sets have them."""
+
+    def __init__(self, *classes: str, class_to_idx: dict[str, int] | None = None) -> None:
+        super().__init__()
+        self.classes = list(classes)
+        self.class_to_idx = class_to_idx or {name: i for i, name in enumerate(classes)}
+
+
+def test_class_to_idx_says_which_name_a_label_has() -> None:
+    moved = Named("ant", "bee", "cow", class_to_idx={"ant": 2, "bee": 1, "cow": 0})
+    assert opened(moved).images.class_names == ("cow", "bee", "ant")
+    merged = Named("ant", "bee", "cow", class_to_idx={"ant": 1, "bee": 1, "cow": 0})
+    with pytest.raises(
+        DataError, match=r"\('ant', 'bee', 'cow'\) does not fit .* \(ant: 1, bee: 1"
+    ):
+        opened(merged)
+
+
+def test_parts_of_one_data_set_agree_on_the_names_of_labels() -> None:
+    parts: Dataset[Any] = ConcatDataset(
+        [Named("ant", "bee", "cow"), Named("ant", "bee", "cow", "dog")]
+    )
+    assert opened(parts).images.class_names == ("ant", "bee", "cow", "dog")
+    other: Dataset[Any] = ConcatDataset(
+        [Named("ant", "bee", "cow"), Subset(Named("cow", "bee", "ant"), [0, 1])]
+    )
+    with pytest.raises(DataError) as error:
+        opened(other)
+    assert "the Named at place 0 has 'ant', 'bee', 'cow'" in str(error.value)
+    assert "the Named at place 1 has 'cow', 'bee', 'ant'" in str(error.value)
+
+
+def test_given_class_names_replace_names_but_do_not_move_them() -> None:
+    images = opened(Named("n01", "n02", "n03"), class_names=["ant", "bee", "cow"]).images
+    assert images.class_names == ("ant", "bee", "cow")
+    with pytest.raises(DataError, match=r"class_names has 'cow', .*has 'ant', 'bee', 'cow'"):
+        opened(Named("ant", "bee", "cow"), class_names=["cow", "bee", "ant"])
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_transform_that_renumbers_labels_is_refused(as_tensor: bool) -> None:
+    train_set = Named("ant", "bee", "cow")
+    swapped = {0: 0, 1: 1, 2: 3}
+    train_set.target_transform = (  # type: ignore[attr-defined]
+        (lambda label: torch.tensor(swapped[label])) if as_tensor else swapped.__getitem__
+    )
+    with pytest.raises(DataError, match="changes the label 2 to 3"):
+        opened(train_set)
+    joint = JointlyTransformed(lambda image, label: (image, 2 - label if label != 1 else 0))
+    with pytest.raises(DataError, match="changes the label 1 to 0"):
+        opened(joint)
+    one_hot = Named("ant", "bee", "cow")
+    one_hot.target_transform = lambda label: torch.eye(3)[label]  # type: ignore[attr-defined]
+    assert opened(one_hot).images.labels == LABELS
+
+
+@pytest.mark.parametrize("missing", [-1, None, "", float("nan"), torch.tensor(-1)])
+def test_items_without_a_label_are_refused(missing: Any) -> None:
+    with pytest.raises(DataError, match="item 1 of the train set has no label"):
+        opened(Items((noise_image(0), 0), (noise_image(1), missing)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [([0, -1, 1, 1], "int64"), ([0, None, 1, 1], "int64"), (["a", "", "b", "b"], "string")],
+)
+def test_rows_without_a_label_are_refused(labels: list[Any], kind: str) -> None:
+    for label in (datasets.Value(kind), datasets.ClassLabel(names=["a", "b"])):
+        if kind == "string" and isinstance(label, datasets.ClassLabel):
+            continue
+        rows = {"image": [noise_image(n) for n in range(4)], "label": labels}
+        features = datasets.Features(image=datasets.Image(), label=label)
+        with pytest.raises(DataError, match=r"1 rows have no label .*the first is row 1"):
+            opened(datasets.Dataset.from_dict(rows, features=features))
+
+
 def test_images_can_be_sent_to_another_process() -> None:
     images = pickle.loads(pickle.dumps(opened(InMemory(NORMALIZED)).images))
     assert images.image(2).tobytes() == noise_image(2).tobytes()
@@ -322,7 +399,7 @@ def test_rows_that_cannot_be_used_are_refused() -> None:
         opened(rows().to_iterable_dataset())
     with pytest.raises(DataError, match="has the splits test and no train"):
         opened(datasets.DatasetDict({"test": rows()}))
-    with pytest.raises(DataError, match="row 1 has the label -1"):
+    with pytest.raises(DataError, match=r"1 rows have no label .* row 1"):
         opened(
             datasets.Dataset.from_dict(
                 {"image": [noise_image(0), noise_image(1)], "label": [0, -1]},

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torch import nn
 
 from gendataagent.cli.evaluate import parse_severities
 from gendataagent.config.run_config_file import read_run_config
@@ -18,18 +17,16 @@ from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, DataError, RunFolderError
 from gendataagent.core.progress import SilentProgress, Stage
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.data import LabelledImages, MemoryStore, load_data
+from gendataagent.data import load_data
 from gendataagent.data.pixels import Pixels
 from gendataagent.runs.reload import (
     ROBUSTNESS_FILE,
-    _renumbered,
     evaluate_corrupted,
     evaluate_on,
     load_classifier,
 )
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import run
-from gendataagent.training.classifier import Classifier
 from gendataagent.training.corruptions import corrupted
 from gendataagent.training.evaluation import evaluate
 from tests.cli.test_cli import _type
@@ -259,25 +256,24 @@ def test_invalid_severities_are_refused(text: str) -> None:
         parse_severities(text)
 
 
-def test_classes_are_matched_by_name_then_by_its_readable_form() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
-    names = ("Apple pie", "a_b", "a b", "Zürich")
-    classifier = Classifier.wrap(network, class_names=names, size_px=2)
+def test_one_class_of_the_test_split_alone(finished: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "test" / "ship", tmp_path / "some" / "test" / "ship")
+    evaluation = evaluate_on(finished, str(tmp_path / "some"))
+    assert [sum(row) for row in evaluation.confusion] == [0, 0, 4]
+    assert list(evaluation.per_class) == ["ship"]
+    robustness = evaluate_corrupted(
+        finished, ["gaussian_blur"], [1], data=str(tmp_path / "some" / "test")
+    )
+    assert robustness.clean == evaluation
 
-    def numbers(*called: str) -> tuple[int, ...]:
-        images = LabelledImages(
-            class_names=called,
-            ids=called,
-            labels=tuple(range(len(called))),
-            rows=tuple(range(len(called))),
-            store=MemoryStore((b"",) * len(called)),
-            max_pixels=1.0,
-        )
-        return tuple(_renumbered(images, classifier).labels)
 
-    assert numbers("zürich", "apple_pie") == (3, 0)
-    assert numbers("a b", "a_b") == (2, 1)
-    with pytest.raises(DataError, match="no class A-B, apple"):
-        numbers("apple", "A-B", "a b")
-    with pytest.raises(DataError, match="no class A B"):  # which of the two?
-        numbers("A B", "Apple pie")
+def test_other_classes_are_refused_with_both_lists(
+    finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "test" / "ship", tmp_path / "some" / "boat")
+    with pytest.raises(DataError) as error:
+        evaluate_on(finished, str(tmp_path / "some"))
+    assert "the classifier has no class boat: the data has 'boat'; the classifier has" in str(
+        error.value
+    )
+    assert "'ship'" in str(error.value)

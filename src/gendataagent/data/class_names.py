@@ -62,3 +62,15 @@ def readable_class_names(names: Sequence[str]) -> tuple[str, ...]:
 def readable_class_name(name: str) -> str:
     """Return a folder's name as words: underscores become spaces, runs of space shrink to one."""
     return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name)).strip() or name
+
+
+def name_key(name: str) -> str:
+    """Return what a name reads as, the same for "apple_pie" and "Apple pie"."""
+    words = imagenet_names().get(name, name) if _WORDNET_ID.fullmatch(name) else name
+    return readable_class_name(words).casefold()
+
+
+def name_keys(names: Sequence[str]) -> tuple[str, ...]:
+    """Return `name_key` of each name, without the numbers if all names are numbered."""
+    numbered = all(_NUMBERED.match(name) for name in names)
+    return tuple(name_key(_NUMBERED.sub("", name, count=1) if numbered else name) for name in names)

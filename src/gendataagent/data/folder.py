@@ -21,6 +21,7 @@ from gendataagent.data.index import (
     normalise_name,
     split_of,
 )
+from gendataagent.data.labels import UNLABELLED, is_unlabelled
 
 TABLE_SUFFIX = ".parquet"
 
@@ -142,14 +143,17 @@ def _why_not_a_file(entry: os.DirEntry[str]) -> str | None:
     return None if regular else "not a regular file"
 
 
-def index_folder(root: Path, found: Found) -> DatasetIndex:
+def index_folder(root: Path, found: Found, *, need_train: bool = True) -> DatasetIndex:
     """Return the items of an image folder, sorted by id, one class per folder.
+
+    Args:
+        need_train: whether test/ or validation/ without train/ is an error.
 
     Raises:
         DataError: no images, no class folders, or ambiguous splits.
     """
     _require_images(root, found)
-    splits = _split_folders(root, found)
+    splits = _split_folders(root, found, need_train=need_train)
     notes: list[str] = []
     depth = 1 if splits else 0
     items: dict[str, Item] = {}
@@ -157,12 +161,15 @@ def index_folder(root: Path, found: Found) -> DatasetIndex:
     files: list[str] = []
     stray: list[str] = []
     outside: list[str] = []
+    unlabelled: list[str] = []
     for path in sorted(found.images, key=lambda path: (posix_path(path), path)):
         parts, source_id = path.split(os.sep), posix_path(path)
         if splits and parts[0] not in splits:
             outside.append(source_id)
         elif len(parts) < depth + 2:
             stray.append(source_id)
+        elif is_unlabelled(parts[depth]):
+            unlabelled.append(source_id)
         elif source_id in items:
             reason = "same path as another file after Unicode normalisation (accents)"
             quarantined.append(Quarantined(source_id, reason))
@@ -172,6 +179,11 @@ def index_folder(root: Path, found: Found) -> DatasetIndex:
             files.append(path)
     if stray:
         notes.append(f"Ignored {len(stray)} images outside a class folder: {first_few(stray)}.")
+    if unlabelled:
+        notes.append(
+            f"Ignored {len(unlabelled)} images without a label (a class folder named "
+            f"{UNLABELLED}): {first_few(unlabelled)}."
+        )
     if outside:
         notes.append(
             f"Ignored {len(outside)} images outside the split folders: {first_few(outside)}."
@@ -193,7 +205,7 @@ def _class_folders(folders: Iterable[str], splits: dict[str, str]) -> tuple[str,
             names.add(normalise_name(parts[0]))
         elif len(parts) == 2 and parts[0] in splits:
             names.add(normalise_name(parts[1]))
-    return tuple(sorted(names))
+    return tuple(sorted(name for name in names if not is_unlabelled(name)))
 
 
 def _require_images(root: Path, found: Found) -> None:
@@ -214,7 +226,7 @@ def _require_images(root: Path, found: Found) -> None:
         )
 
 
-def _split_folders(root: Path, found: Found) -> dict[str, str]:
+def _split_folders(root: Path, found: Found, *, need_train: bool) -> dict[str, str]:
     """Return {top folder: split}; {} if the top folders are classes (one may be named "train")."""
     direct: Counter[str] = Counter()
     nested: Counter[str] = Counter()
@@ -241,15 +253,16 @@ def _split_folders(root: Path, found: Found) -> dict[str, str]:
             "beside it are not splits. If the top folders are classes, put the images of the class "
             f"{named[TRAIN][0]!r} directly into its folder; if not, move the others out"
         )
-    if TRAIN not in named:
+    if need_train and TRAIN not in named:
         raise DataError(
             f"{root} holds {first_few(sorted(top))} but no train folder; name the folder of "
             "training images train"
         )
-    if not deep or TRAIN not in deep:
+    if not deep or (need_train and TRAIN not in deep):
+        (flat, *_) = named[TRAIN] if TRAIN in named else sorted(top)
         raise DataError(
-            f"the images of {named[TRAIN][0]}/ in {root} are not in class folders. Expected "
-            f"{named[TRAIN][0]}/class/*.jpg: make one folder per class and move them there"
+            f"the images of {flat}/ in {root} are not in class folders. Expected "
+            f"{flat}/class/*.jpg: make one folder per class and move them there"
         )
     if twice := [names for names in named.values() if len(names) > 1]:
         raise DataError(f"{' and '.join(twice[0])} in {root} name the same split; keep one")

@@ -44,8 +44,11 @@ KNOWN = {
 }
 
 
-def index_hub(config: DataConfig) -> DatasetIndex:
+def index_hub(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
     """Return the index of a data set on the Hub; nothing else in this package downloads data.
+
+    Args:
+        need_train: as of `loading.index_data`.
 
     Raises:
         DataError: no such data set, no network and no cached copy, a configuration has to be
@@ -71,11 +74,11 @@ def index_hub(config: DataConfig) -> DatasetIndex:
         paths = dict.fromkeys(entry["filename"] for entry in part.cache_files)
         for number, path in enumerate(paths):
             found.append((f"{split}/{number:05d}", path, copy.splits.get(split, split_of(split))))
-    files, notes = with_splits(Path(copy.id), found)
+    files, notes = with_splits(Path(copy.id), found, need_train=need_train)
     if moved := [f"{name} as {split}" for name, split in copy.splits.items() if name in loaded]:
         notes.append(f"Used {', '.join(moved)} of {copy.id}, as in the paper.")
     notes.append(f"Loaded {copy.id} with datasets{_revision_of(loaded, config.revision)}.")
-    index = index_tables(_folder_of(files), files, config, notes)
+    index = index_tables(_folder_of(files), files, config, notes, need_train=need_train)
     return replace(index, paper=PAPER.get(key or config.layout))
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.data.items import RowItems
+from gendataagent.data.labels import is_unlabelled
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.table_index import ID_NAME, LABEL_NAMES
 
@@ -137,8 +138,13 @@ def _labels(
         names = tuple(kind.names)
         values: tuple[int | str, ...] = tuple(range(len(names)))
     else:
-        values = tuple(sorted({v for v in found if v is not None}))
+        values = tuple(sorted({value for value in found if not is_unlabelled(value)}))
         names = tuple(str(value) for value in values)
+    if missing := [row for row, value in enumerate(found) if is_unlabelled(value)]:
+        raise DataError(
+            f"{len(missing)} rows have no {column} (None, -1 or empty text), the first is row "
+            f"{missing[0]}. Label them, or leave them out with filter(...)"
+        )
     class_of = {value: index for index, value in enumerate(values)}
     wrong = [row for row, value in enumerate(found) if value not in class_of]
     if wrong or not all(isinstance(value, int | str) for value in values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
@@ -22,8 +23,10 @@ from gendataagent.data.index import (
     DatasetIndex,
     Item,
     PaperCounts,
+    Quarantined,
     first_few,
 )
+from gendataagent.data.labels import name_notes
 from gendataagent.data.official import (
     ARCHIVES,
     FOLDER,
@@ -40,6 +43,7 @@ from gendataagent.data.splits import (
     draw_train_subset,
     duplicate_notes,
     fingerprint_of,
+    require_unique,
 )
 from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
@@ -91,11 +95,17 @@ def load_data(
         *paper_notes,
         *subset_notes,
         *class_notes,
+        *name_notes(class_names),
     ]
     notes += duplicate_notes(items, scanned.digests)
     if quarantined:
-        notes.append(f"Quarantined {len(quarantined)} unreadable files, folders or rows.")
-    sets = {split: _one_split(split, items, class_names, index, max_pixels) for split in SPLITS}
+        notes.append(_quarantine_note(quarantined))
+    sets = {
+        split: _labelled(
+            [item for item in items if item.split == split], class_names, index, max_pixels
+        )
+        for split in SPLITS
+    }
     return ImageSplits(
         train=sets[TRAIN],
         validation=sets[VALIDATION],
@@ -109,6 +119,50 @@ def load_data(
             for split in (VALIDATION, TEST)
             if len(sets[split])
         },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesToMeasure:
+    """All labelled images of a data set, whatever their split.
+
+    Args:
+        images: with the class names that the data set has, in its order.
+        quarantined: unreadable images, each with the reason.
+        notes: sentences for the user.
+    """
+
+    images: LabelledImages
+    quarantined: tuple[Quarantined, ...]
+    notes: tuple[str, ...]
+
+
+def load_to_measure(config: DataConfig, *, progress: OnProgress | None = None) -> ImagesToMeasure:
+    """Return all labelled images of a path, to measure a classifier on them.
+
+    Nothing is trained on them: one class is enough, and so is a test split alone. Near-duplicates
+    stay, and no subset is drawn.
+
+    Args:
+        progress: called with (images checked, images in total), from the calling thread.
+
+    Raises:
+        DataError: nothing usable at the path, or inconsistent labels or ids.
+    """
+    index = index_data(config, need_train=False)
+    max_pixels = config.max_megapixels * 1e6
+    scanned = scan_images(index.store, index.items, max_pixels=max_pixels, progress=progress)
+    quarantined = (*index.quarantined, *scanned.quarantined)
+    if not scanned.items:
+        raise DataError(_nothing_readable(config, index, scanned, "image"))
+    require_unique(index.class_names)
+    notes = [*index.notes, *name_notes(index.class_names)]
+    if quarantined:
+        notes.append(_quarantine_note(quarantined))
+    with_images = {item.class_name for item in scanned.items}
+    names = tuple(name for name in index.class_names if name in with_images)
+    return ImagesToMeasure(
+        _labelled(scanned.items, names, index, max_pixels), quarantined, tuple(notes)
     )
 
 
@@ -131,39 +185,44 @@ def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCo
     return notes
 
 
-def _one_split(
-    split: str,
+def _quarantine_note(quarantined: Sequence[Quarantined]) -> str:
+    return f"Quarantined {len(quarantined)} unreadable files, folders or rows."
+
+
+def _labelled(
     items: Sequence[Item],
     class_names: tuple[str, ...],
     index: DatasetIndex,
     max_pixels: float,
 ) -> LabelledImages:
     label_of = {name: label for label, name in enumerate(class_names)}
-    own = [item for item in items if item.split == split]
     return LabelledImages(
         class_names=class_names,
-        ids=tuple(item.id for item in own),
-        labels=tuple(label_of[item.class_name] for item in own),
-        rows=tuple(item.row for item in own),
+        ids=tuple(item.id for item in items),
+        labels=tuple(label_of[item.class_name] for item in items),
+        rows=tuple(item.row for item in items),
         store=index.store,
         max_pixels=max_pixels,
     )
 
 
-def index_data(config: DataConfig) -> DatasetIndex:
+def index_data(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
     """Return the index of the data set at the path, class names in words; decodes no image.
+
+    Args:
+        need_train: whether splits without a train split are an error.
 
     Raises:
         DataError: nothing usable at the path.
     """
     if config.path.startswith(HUB_PREFIX):
-        return with_readable_class_names(index_hub(config))
+        return with_readable_class_names(index_hub(config, need_train=need_train))
     check_path(config)
     path = _resolve(config.path)
-    index = _index_tables(path, config)
+    index = _index_tables(path, config, need_train)
     if index is None and (archive := find_archive(path, config.layout)):
         return index_archive(*archive)
-    return with_readable_class_names(index or _index_folder(path, config))
+    return with_readable_class_names(index or _index_folder(path, config, need_train))
 
 
 def check_path(config: DataConfig) -> None:
@@ -182,7 +241,7 @@ def _no_path(layout: str) -> str:
     return "data.path is empty: give --data DIR, a folder of images with one folder a class"
 
 
-def _index_tables(path: Path, config: DataConfig) -> DatasetIndex | None:
+def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex | None:
     """Return the index of a parquet file or a folder saved by `datasets`, else None."""
     if path.is_file():
         if path.suffix.lower() != TABLE_SUFFIX:
@@ -191,10 +250,12 @@ def _index_tables(path: Path, config: DataConfig) -> DatasetIndex | None:
                 "parquet files, or saved by Hugging Face datasets"
             )
         table = TableFile(str(path), path.name, TRAIN)
-        return index_tables(path.parent, [table], config, _layout_notes(config))
+        notes = _layout_notes(config)
+        return index_tables(path.parent, [table], config, notes, need_train=need_train)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        files, notes = saved_files(path)
-        return index_tables(path, files, config, [*_layout_notes(config), *notes])
+        files, notes = saved_files(path, need_train=need_train)
+        notes = [*_layout_notes(config), *notes]
+        return index_tables(path, files, config, notes, need_train=need_train)
     return None
 
 
@@ -204,17 +265,18 @@ def _layout_notes(config: DataConfig) -> list[str]:
     return [f"data.layout = {config.layout} is for folders and was ignored; the data is a table."]
 
 
-def _index_folder(path: Path, config: DataConfig) -> DatasetIndex:
+def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex:
     """Return the index of a folder of images or of parquet files."""
     found = find_files(path)
     if found.tables and not found.images:
-        files, notes = parquet_files(path, found.tables)
-        return index_tables(path, files, config, [*_layout_notes(config), *notes])
+        files, notes = parquet_files(path, found.tables, need_train=need_train)
+        notes = [*_layout_notes(config), *notes]
+        return index_tables(path, files, config, notes, need_train=need_train)
     if config.layout not in (AUTO, FOLDER):
         raise missing_files_error(path, config.layout)
     if found.tables:
         found.others[TABLE_SUFFIX] += len(found.tables)
-    return index_folder(path, found)
+    return index_folder(path, found, need_train=need_train)
 
 
 def _resolve(text: str) -> Path:
@@ -241,11 +303,17 @@ def _resolve(text: str) -> Path:
 
 
 def _require_readable(config: DataConfig, index: DatasetIndex, scanned: ScanResult) -> None:
+    if not index.items or all(item.split != TRAIN for item in scanned.items):
+        raise DataError(_nothing_readable(config, index, scanned, "training image"))
+
+
+def _nothing_readable(
+    config: DataConfig, index: DatasetIndex, scanned: ScanResult, what: str
+) -> str:
     if not index.items:
-        raise DataError(f"{config.path} holds no labelled images; at least two classes are needed")
-    if all(item.split != TRAIN for item in scanned.items):
-        unreadable = [f"{bad.name} ({bad.reason})" for bad in scanned.quarantined]
-        raise DataError(
-            f"no training image in {config.path} can be read: {first_few(unreadable)}. Restore the "
-            "files from their source"
-        )
+        return f"{config.path} holds no labelled images; give a folder with one folder a class"
+    unreadable = [f"{bad.name} ({bad.reason})" for bad in scanned.quarantined]
+    return (
+        f"no {what} in {config.path} can be read: {first_few(unreadable)}. Restore the files from "
+        "their source"
+    )

@@ -147,6 +147,12 @@ def draw_train_subset(
     return kept, notes
 
 
+def require_unique(class_names: Sequence[str]) -> None:
+    """Raise `DataError` if two classes have the same name."""
+    if repeated := [name for name, count in Counter(class_names).items() if count > 1]:
+        raise DataError(f"class names must be unique, got twice: {first_few(repeated)}; rename one")
+
+
 def check_classes(
     items: Sequence[Item], class_names: Sequence[str]
 ) -> tuple[tuple[str, ...], list[str]]:
@@ -156,8 +162,7 @@ def check_classes(
         DataError: fewer than two classes, or validation or test images of a class without
             training images.
     """
-    if repeated := [name for name, count in Counter(class_names).items() if count > 1]:
-        raise DataError(f"class names must be unique, got twice: {first_few(repeated)}; rename one")
+    require_unique(class_names)
     per_split = {split: {i.class_name for i in items if i.split == split} for split in SPLITS}
     present = tuple(name for name in class_names if name in per_split[TRAIN])
     notes = []

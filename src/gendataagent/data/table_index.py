@@ -3,84 +3,97 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
+from gendataagent.data.labels import LabelColumn, name_labels
 from gendataagent.data.tables import TableFile, TableStore
 
 IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
 LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "category", "class_name")
 ID_NAME = "id"
 
-_Value = str | int
-
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns used; `class_names` of a ClassLabel, else None."""
+    """Names of the columns used."""
 
     image: str
     label: str
     id: str | None
-    class_names: tuple[str, ...] | None
 
 
 def index_tables(
-    root: Path, files: Sequence[TableFile], config: DataConfig, notes: Sequence[str]
+    root: Path,
+    files: Sequence[TableFile],
+    config: DataConfig,
+    notes: Sequence[str],
+    *,
+    need_train: bool = True,
 ) -> DatasetIndex:
     """Return the items of all rows, in file and row order.
 
     Ids are taken from a column `id` (prefixed by the split if unique only within a split), else
     `file#row`.
 
+    Args:
+        need_train: whether the training images must have labels, and columns named in the settings
+            must be there; else a part without labels is ignored, and the columns are looked for.
+
     Raises:
-        DataError: broken files, ambiguous columns, missing labels, or repeated ids.
+        DataError: broken files, ambiguous columns, missing labels, labels that have other meanings
+            in each file, or repeated ids.
     """
     if not files:
         raise DataError(f"no tables with rows in {root}; save the data again")
+    if not need_train:
+        config, column_notes = _without_missing_columns(files[0].schema().names, config)
+        notes = [*notes, *column_notes]
     columns = _find_columns(files, config)
     store = TableStore(files, columns.image, str(root))
-    labels: list[_Value | None] = []
+    found: list[LabelColumn] = []
     ids: list[str] = []
     splits: list[str] = []
     for file in files:
         table = file.read([columns.label, *([columns.id] if columns.id else [])])
-        labels += _labels(file, table.column(columns.label).to_pylist(), columns)
+        values = table.column(columns.label).to_pylist()
+        names = _names_in(file, columns.label)
+        found.append(LabelColumn(file.name, file.split, values, names, columns.label))
         splits += [file.split] * table.num_rows
         if columns.id:
             ids += _ids(file, table.column(columns.id).to_pylist())
-    notes = list(notes)
+    named = name_labels(found)
+    labels = [label for part in named.labels for label in part]
+    notes = [*notes, *named.notes]
     if not columns.id:
         ids = [store.name(row) for row in range(len(labels))]
     elif len(set(ids)) < len(ids):
         _require_unique(ids, splits)
         ids = [f"{split}/{source_id}" for split, source_id in zip(splits, ids, strict=True)]
         notes.append("Ids are unique only within a split, so they were prefixed by the split.")
-    unlabelled = _unlabelled_splits(labels, splits, store)
+    unlabelled = _unlabelled_splits(labels, splits, store, need_train=need_train)
     notes += [f"Ignored the {split} split: it has no labels." for split in sorted(unlabelled)]
-    names = _class_names(labels, columns)
-    if not columns.class_names and all(isinstance(value, int) for value in names):
-        notes.append("The classes are numbers without names; prompts will contain the numbers.")
     items = tuple(
-        Item(row, ids[row], names[label], splits[row])
+        Item(row, ids[row], label, splits[row])
         for row, label in enumerate(labels)
         if label is not None
     )
-    return DatasetIndex(
-        store=store, items=items, class_names=tuple(names.values()), notes=tuple(notes)
-    )
+    return DatasetIndex(store=store, items=items, class_names=named.class_names, notes=tuple(notes))
 
 
 def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
+    """Return the columns that all files have; their types from whichever file states them."""
     first = files[0].schema()
-    features = _features(first)
+    features: dict[str, Mapping[str, Any]] = {}
+    for file in files:
+        for name, kind in _features(file).items():
+            features.setdefault(name, kind)
     image = _pick(first.names, config.image_column, "image", _image_columns(first, features))
     coded = [name for name in first.names if features.get(name, {}).get("_type") == "ClassLabel"]
     if len(coded) != 1:
@@ -94,19 +107,46 @@ def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
                 f"columns are {', '.join(names)}. Give all tables the same columns"
             )
     has_ids = all(ID_NAME in file.schema().names for file in files)
-    class_names = features.get(label, {}).get("names")
-    return Columns(
-        image=image,
-        label=label,
-        id=ID_NAME if has_ids and label != ID_NAME else None,
-        class_names=tuple(normalise_name(name) for name in class_names) if class_names else None,
-    )
+    return Columns(image=image, label=label, id=ID_NAME if has_ids and label != ID_NAME else None)
+
+
+def _without_missing_columns(
+    names: Sequence[str], config: DataConfig
+) -> tuple[DataConfig, list[str]]:
+    """Return the settings with "auto" for columns that a table does not have, and notes."""
+    known = (AUTO, *names)
+    missing = {
+        setting: wanted
+        for setting, wanted in (("image", config.image_column), ("label", config.label_column))
+        if wanted not in known
+    }
+    return replace(
+        config,
+        image_column=AUTO if "image" in missing else config.image_column,
+        label_column=AUTO if "label" in missing else config.label_column,
+    ), [
+        f"There is no column {wanted!r} (data.{setting}_column); another one is looked for."
+        for setting, wanted in missing.items()
+    ]
+
+
+def _names_in(file: TableFile, column: str) -> tuple[str, ...] | None:
+    """Return the class names that a file has for a column, in the order of its integers."""
+    names = _features(file).get(column, {}).get("names")
+    if isinstance(names, Mapping):  # {"0": "cat", "1": "dog"}
+        try:
+            names = [name for _, name in sorted((int(key), name) for key, name in names.items())]
+        except (TypeError, ValueError):
+            return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(normalise_name(name) for name in names) or None
 
 
 def image_column(file: TableFile, wanted: str = AUTO) -> str:
     """Return the image column of one table; raise `DataError` if it is ambiguous or missing."""
     schema = file.schema()
-    return _pick(schema.names, wanted, "image", _image_columns(schema, _features(schema)))
+    return _pick(schema.names, wanted, "image", _image_columns(schema, _features(file)))
 
 
 def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str]) -> str:
@@ -126,13 +166,29 @@ def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str
     )
 
 
-def _features(schema: Any) -> Mapping[str, Mapping[str, Any]]:
-    """Return the Hugging Face features in the schema; {} without any."""
+def _features(file: TableFile) -> Mapping[str, Mapping[str, Any]]:
+    """Return the Hugging Face features of a file; {} without any.
+
+    Those stated beside an Arrow file come first, as in `datasets.load_from_disk`.
+    """
+    info = file.info
+    if info is not None and (stated := _read_features(lambda: _json_of(info), "features")):
+        return stated
+    metadata = file.schema().metadata or {}
+    return _read_features(lambda: json.loads(metadata[b"huggingface"]), "info", "features")
+
+
+def _json_of(path: str) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _read_features(read: Callable[[], Any], *keys: str) -> Mapping[str, Mapping[str, Any]]:
     try:
-        content = json.loads((schema.metadata or {})[b"huggingface"])
-        features: Mapping[str, Any] = content["info"]["features"]
-        return {name: value for name, value in features.items() if isinstance(value, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
+        content = read()
+        for key in keys:
+            content = content[key]
+        return {name: value for name, value in content.items() if isinstance(value, dict)}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -150,30 +206,6 @@ def _image_columns(schema: Any, features: Mapping[str, Mapping[str, Any]]) -> li
         if candidates:
             return [name for name in IMAGE_NAMES if name in candidates][:1] or candidates
     return []
-
-
-def _labels(file: TableFile, values: list[Any], columns: Columns) -> list[_Value | None]:
-    """Return labels as text or integers, None where missing (also -1 of a ClassLabel)."""
-    count = len(columns.class_names) if columns.class_names else None
-    labels: list[_Value | None] = []
-    for row, value in enumerate(values):
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        elif isinstance(value, bool):
-            value = str(value).lower()
-        if value is None or (count is not None and value == -1):
-            labels.append(None)
-            continue
-        bad_number = isinstance(value, float) and not math.isfinite(value)
-        out_of_range = count is not None and not (isinstance(value, int) and 0 <= value < count)
-        if bad_number or out_of_range or not isinstance(value, str | int):
-            allowed = f"integers below {count}" if count else "integers or text"
-            raise DataError(
-                f"{file.name}#{row}: the label in column {columns.label!r} is {value!r}, allowed "
-                f"are {allowed}; fix or drop the row"
-            )
-        labels.append(normalise_name(value) if isinstance(value, str) else value)
-    return labels
 
 
 def _ids(file: TableFile, values: list[Any]) -> list[str]:
@@ -197,24 +229,19 @@ def _require_unique(ids: Sequence[str], splits: Sequence[str]) -> None:
 
 
 def _unlabelled_splits(
-    labels: Sequence[_Value | None], splits: Sequence[str], store: TableStore
+    labels: Sequence[str | None], splits: Sequence[str], store: TableStore, *, need_train: bool
 ) -> set[str]:
-    """Return the splits (not train) without any label; a few missing labels are an error."""
+    """Return the splits without any label; a few missing labels are an error."""
     total, missing = Counter(splits), Counter[str]()
     rows = [row for row, label in enumerate(labels) if label is None]
     for row in rows:
         missing[splits[row]] += 1
-    unlabelled = {split for split in missing if missing[split] == total[split]} - {TRAIN}
+    unlabelled = {split for split in missing if missing[split] == total[split]}
+    if need_train:
+        unlabelled -= {TRAIN}
     if wrong := [store.name(row) for row in rows if splits[row] not in unlabelled]:
         raise DataError(
-            f"{len(wrong)} rows have no label: {first_few(wrong)}. Label them or drop the rows"
+            f"{len(wrong)} rows have no label (null, -1 or empty text): {first_few(wrong)}. "
+            "Label them or drop the rows"
         )
     return unlabelled
-
-
-def _class_names(labels: Sequence[_Value | None], columns: Columns) -> dict[_Value, str]:
-    """Return {label value: class name} in label order."""
-    if columns.class_names:
-        return dict(enumerate(columns.class_names))
-    values = {label for label in labels if label is not None}
-    return {value: str(value) for value in sorted(values, key=lambda v: (isinstance(v, str), v))}

@@ -12,7 +12,7 @@ import json
 import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,11 +28,17 @@ _ROWS_PER_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """One parquet or Arrow stream file; `name` is its path relative to the data set."""
+    """One parquet or Arrow stream file.
+
+    Args:
+        name: its path relative to the data set.
+        info: the JSON file beside it that states its features, if there is one.
+    """
 
     path: str
     name: str
     split: str
+    info: str | None = None
 
     @property
     def is_parquet(self) -> bool:
@@ -147,7 +153,9 @@ def _unpacked(file: TableFile, column: str) -> TableFile:
     return TableFile(str(target), file.name, file.split)
 
 
-def parquet_files(root: Path, names: Sequence[str]) -> tuple[list[TableFile], list[str]]:
+def parquet_files(
+    root: Path, names: Sequence[str], *, need_train: bool = True
+) -> tuple[list[TableFile], list[str]]:
     """Return the parquet files `names` below `root` with their splits, and notes.
 
     The split is a word of the file name (train-00000-of-00002.parquet), else of the nearest folder.
@@ -158,10 +166,10 @@ def parquet_files(root: Path, names: Sequence[str]) -> tuple[list[TableFile], li
         words = [path.stem, *(folder.name for folder in path.parents)]
         split = next((split for word in words if (split := split_in(word))), None)
         found.append((name, str(root / name), split))
-    return with_splits(root, found)
+    return with_splits(root, found, need_train=need_train)
 
 
-def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
+def saved_files(root: Path, *, need_train: bool = True) -> tuple[list[TableFile], list[str]]:
     """Return the Arrow files of a Dataset or DatasetDict saved with `save_to_disk`, and notes."""
     try:
         if (root / "dataset_dict.json").exists():
@@ -179,21 +187,32 @@ def saved_files(root: Path) -> tuple[list[TableFile], list[str]]:
             f"{root} is not a complete data set saved by datasets ({error}); save it again with "
             "save_to_disk"
         ) from error
-    return with_splits(root, found)
+    files, notes = with_splits(root, found, need_train=need_train)
+    return [replace(file, info=_info_beside(file.path)) for file in files], notes
+
+
+def _info_beside(path: str) -> str | None:
+    """Return the file in which `save_to_disk` states the features of an Arrow file."""
+    info = os.path.join(os.path.dirname(path), "dataset_info.json")
+    return info if os.path.isfile(info) else None
 
 
 def with_splits(
-    root: Path, found: list[tuple[str, str, str | None]]
+    root: Path, found: list[tuple[str, str, str | None]], *, need_train: bool = True
 ) -> tuple[list[TableFile], list[str]]:
-    """Return the files sorted by name, and notes; if none names a split, all are train."""
+    """Return the files sorted by name, and notes; if none names a split, all are train.
+
+    Raises:
+        DataError: there are splits, `need_train`, and none is train.
+    """
     found = sorted(found, key=lambda entry: entry[0])
     notes: list[str] = []
     splits = {split for _, _, split in found}
     if len(splits) == 1:
-        if splits - {None, TRAIN}:
+        if need_train and splits - {None, TRAIN}:
             notes.append(f"The only split, {splits.pop()}, is used for training.")
         return [TableFile(path, name, TRAIN) for name, path, _ in found], notes
-    if found and TRAIN not in splits:
+    if found and need_train and TRAIN not in splits:
         raise DataError(
             f"{root} holds no train split, got {', '.join(name for name, _, _ in found)}; name "
             "the training part train, as in train.parquet"

@@ -7,7 +7,7 @@ import hashlib
 import io
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.images import to_rgb
-from gendataagent.data.index import normalise_name
+from gendataagent.data.index import first_few, normalise_name
 from gendataagent.data.items import TensorForm, TupleItems
+from gendataagent.data.labels import both_lists, is_unlabelled, list_classes
 from gendataagent.data.sets import LabelledImages
 
 _HASH_BYTES = 6
@@ -53,14 +54,15 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
     hash of the pixels, for which every image is read once.
 
     Raises:
-        DataError: no items, or an item that is not an image with a label.
+        DataError: no items, an item that is not an image with a label, or class names that give a
+            label two meanings.
     """
     if not len(data_set):
         raise DataError("the train set is empty; give at least one image of each class")
     leaves = [(leaf, list(dict.fromkeys(rows))) for leaf, rows in _leaves(data_set)]
     form = _form(*leaves[0])
     mean, std = _normalisation(form)
-    shown = _shown_image(data_set)
+    shown, shown_label = _shown(data_set)
     size_px = min(shown.shape[1:]) if isinstance(shown, Tensor) and shown.ndim == 3 else None
     if mean is None and isinstance(shown, Tensor) and _range_of(shown) is not None:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # the classifier is fed these very values
@@ -69,9 +71,15 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
         tuple((number, row) for number, (_, rows) in enumerate(leaves) for row in rows),
     )
     ids, labels = _ids_and_labels(leaves, store)
+    _require_unchanged(labels[0], shown_label)
+    starts = np.cumsum([0, *(len(rows) for _, rows in leaves)])
+    for (leaf, _), start, end in zip(leaves, starts[:-1], starts[1:], strict=True):
+        transform: Any = getattr(leaf, "target_transform", None)
+        for label in sorted(set(labels[start:end])) if callable(transform) else ():
+            _require_unchanged(label, transform(label))
     return OpenedSet(
         images=LabelledImages(
-            class_names=_class_names(class_names, leaves[0][0], labels),
+            class_names=_class_names(class_names, [leaf for leaf, _ in leaves], labels),
             ids=tuple(ids),
             labels=tuple(labels),
             rows=tuple(range(len(ids))),
@@ -193,6 +201,11 @@ def _pair(item: Any, what: str) -> tuple[Any, Any]:
 def _to_label(label: Any, what: str) -> int:
     if isinstance(label, Tensor | np.generic | np.ndarray) and label.ndim == 0:
         label = label.item()
+    if is_unlabelled(label):
+        raise DataError(
+            f"{what} of the train set has no label ({label!r}); leave such images out, for example "
+            "with torch.utils.data.Subset"
+        )
     if isinstance(label, bool) or not isinstance(label, int) or label < 0:
         raise DataError(
             f"{what} of the train set has the label {label!r}; {_WHAT_IS_ALLOWED}, at least 0"
@@ -272,13 +285,52 @@ def _samples(data_set: Any) -> list[tuple[str, int]] | None:
 
 
 def _class_names(
-    given: Sequence[str] | None, data_set: Any, labels: Sequence[int]
+    given: Sequence[str] | None, leaves: Sequence[Any], labels: Sequence[int]
 ) -> tuple[str, ...]:
-    known = given if given is not None else getattr(data_set, "classes", None)
-    if known is None:
+    """Return the names of the labels, which a training loop sees as numbers.
+
+    The data sets inside one must agree on the name of each number, since the loop cannot tell from
+    which of them an image comes. Names `given` may replace those of a data set, but not move them.
+    """
+    lists = [
+        (f"the {type(leaf).__name__} at place {place}", names)
+        for place, leaf in enumerate(leaves)
+        if (names := _own_names(leaf)) is not None
+    ]
+    if given is None and not lists:
         return tuple(str(label) for label in range(max(labels) + 1))
+    source, chosen = max(lists, key=lambda one: len(one[1]), default=("", ()))
+    if given is not None:
+        source, chosen = "class_names", tuple(given)
+    for other, names in lists:
+        pairs = [(one, name) for one, name in zip(chosen, names, strict=False) if one != name]
+        if pairs and (given is None or set(chosen) & {name for _, name in pairs}):
+            raise DataError(
+                "the labels of the train set have two meanings: "
+                f"{both_lists(source, chosen, other, names)}. Use one list in one order"
+            )
+    return chosen
+
+
+def _own_names(data_set: Any) -> tuple[str, ...] | None:
+    """Return the names of labels 0, 1, 2... by `classes` and `class_to_idx`; None without any."""
+    numbers: Any = getattr(data_set, "class_to_idx", None)
     # torchvision's ImageNet has several names for each class
-    return tuple(name if isinstance(name, str) else str(name[0]) for name in known)
+    names = tuple(
+        str(name[0] if isinstance(name, list | tuple) and name else name)
+        for name in getattr(data_set, "classes", None) or ()
+    )
+    if not isinstance(numbers, Mapping) or not numbers:
+        return names or None
+    if names and all(numbers.get(name, label) == label for label, name in enumerate(names)):
+        return names
+    if sorted(numbers.values()) == list(range(len(numbers))):
+        return tuple(str(name) for name in sorted(numbers, key=lambda name: int(numbers[name])))
+    listed = first_few([f"{name}: {label}" for name, label in numbers.items()], at_most=20)
+    raise DataError(
+        f"`classes` of the train set ({list_classes(names)}) does not fit its `class_to_idx` "
+        f"({listed}); correct one of them"
+    )
 
 
 def _normalisation(
@@ -304,12 +356,27 @@ def _three(values: Any) -> tuple[float, ...]:
     return found * 3 if len(found) == 1 else found
 
 
-def _shown_image(data_set: Any) -> Any:
-    """Return the image of the first item as a training loop gets it; random states stay."""
+def _shown(data_set: Any) -> tuple[Any, Any]:
+    """Return the first item as a training loop gets it; random states stay."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
-            return _pair(data_set[0], "item 0")[0]
+            return _pair(data_set[0], "item 0")
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def _require_unchanged(label: int, shown: Any) -> None:
+    """Raise `DataError` if a transform gives a label another number: the model's outputs follow it.
+
+    A label that becomes no number, such as one-hot values, keeps its place among the outputs.
+    """
+    if isinstance(shown, Tensor | np.generic | np.ndarray) and shown.ndim == 0:
+        shown = shown.item()
+    if isinstance(shown, int | float) and shown != label:
+        raise DataError(
+            f"a transform of the train set changes the label {label} to {shown}, so that the "
+            "model's outputs have other meanings than the labels that the agent reads. Change the "
+            "labels in the data set itself, without target_transform"
+        )

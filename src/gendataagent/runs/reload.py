@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gendataagent.config import DataConfig
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.devices import resolve_device
-from gendataagent.core.errors import DataError, RunFolderError
+from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.data import LabelledImages, load_data
-from gendataagent.data.class_names import readable_class_name
+from gendataagent.data import LabelledImages
+from gendataagent.data.labels import relabelled
+from gendataagent.data.loading import load_to_measure
 from gendataagent.data.pixels import Pixels
 from gendataagent.runs.splits import read_splits
 from gendataagent.training import corruptions
@@ -79,10 +79,10 @@ def evaluate_on(
     Raises:
         DataError: the images' classes are not among the classifier's.
     """
-    classifier = _classifier_of(RunFolder.open(run_folder))
+    folder = RunFolder.open(run_folder)
+    classifier = _classifier_of(folder)
     progress = progress or SilentProgress()
-    parts = list(_load_other(data, progress).values())
-    pixels = _pixels(classifier, parts, progress)
+    pixels = _pixels(classifier, _load_other(read_run_config(folder), data, progress), progress)
     with progress.stage("evaluate", len(pixels), "images") as stage:
         return evaluate(classifier, pixels, OTHER, on_batch=stage.advance)
 
@@ -119,16 +119,12 @@ def evaluate_corrupted(
         )
     progress = progress or SilentProgress()
     classifier = _classifier_of(folder)
+    config = read_run_config(folder)
     if data is None:
-        split, parts, place = (
-            TEST,
-            [read_splits(folder.path, progress=progress).test],
-            read_run_config(folder).data.path,
-        )
+        split, images = TEST, read_splits(folder.path, progress=progress).test
     else:
-        split, parts = _test_split_or_all(folder, data, progress)
-        place = data
-    pixels = _pixels(classifier, parts, progress)
+        split, images = _test_split_or_all(folder, _load_other(config, data, progress))
+    pixels = _pixels(classifier, images, progress)
     passes = 1 + len(names) * len(severities)
     with progress.stage("evaluate", passes * len(pixels), "images") as stage:
         robustness = evaluate_robustness(
@@ -137,7 +133,7 @@ def evaluate_corrupted(
             split,
             names=names,
             severities=severities,
-            images_from=place,
+            images_from=config.data.path if data is None else data,
             on_batch=stage.advance,
         )
     if split == TEST:
@@ -145,72 +141,32 @@ def evaluate_corrupted(
     return robustness
 
 
-def _test_split_or_all(
-    folder: RunFolder, data: str, progress: Progress
-) -> tuple[str, list[LabelledImages]]:
-    """Return the run's test split if all of its images are at `data`, else all images there."""
-    found = _load_other(data, progress)
+def _test_split_or_all(folder: RunFolder, images: LabelledImages) -> tuple[str, LabelledImages]:
+    """Return the run's test split if all of its images are among these, else all of these."""
     rows = files.read_jsonl(folder.splits_file)
     there = {
         (id_, images.class_names[label])
-        for images in found.values()
         for id_, label in zip(images.ids, images.labels, strict=True)
     }
     class_of = {row["id"]: row["class"] for row in rows}
     if not there.issuperset(class_of.items()):
-        return OTHER, list(found.values())
+        return OTHER, images
     test_ids = {row["id"] for row in rows if row["split"] == TEST}
-    return TEST, [
-        images.subset(i for i, id_ in enumerate(images.ids) if id_ in test_ids)
-        for images in found.values()
-    ]
+    return TEST, images.subset(i for i, id_ in enumerate(images.ids) if id_ in test_ids)
 
 
-def _load_other(data: str, progress: Progress) -> dict[str, LabelledImages]:
+def _load_other(run: RunConfig, data: str, progress: Progress) -> LabelledImages:
+    """Return all labelled images at `data`, read from the columns that the run reads."""
+    columns = replace(run.data, path=data, layout=AUTO, revision="")
     with progress.stage("read images", None, "images") as stage:
-        splits = load_data(
-            DataConfig(path=data, near_duplicates="off"), seed=0, progress=counting(stage)
-        )
-    return dict(splits.by_name())
+        found = load_to_measure(columns, progress=counting(stage))
+    for note in found.notes:
+        progress.say(note)
+    return found.images
 
 
-def _pixels(classifier: Classifier, parts: Sequence[LabelledImages], progress: Progress) -> Pixels:
+def _pixels(classifier: Classifier, images: LabelledImages, progress: Progress) -> Pixels:
     """Return the images resized as in the run's own test, with the classifier's labels."""
-    images = [_renumbered(part, classifier) for part in parts if len(part)]
-    if not images:
-        raise DataError("there are no images to evaluate on")
-    with progress.stage("decode", sum(map(len, images)), "images") as stage:
-        return Pixels.concat(
-            [
-                Pixels.from_images(part, classifier.resize_px, progress=counting(stage))
-                for part in images
-            ]
-        )
-
-
-def _renumbered(images: LabelledImages, classifier: Classifier) -> LabelledImages:
-    """Return `images` with the classifier's labels.
-
-    Classes are matched by name, otherwise by the readable form of the name if it is unique
-    ("apple_pie" is "Apple pie").
-    """
-    exact = {name: label for label, name in enumerate(classifier.class_names)}
-    alike = Counter(map(_reading, classifier.class_names))
-    read = {_reading(n): label for n, label in exact.items() if alike[_reading(n)] == 1}
-    number_of = {name: exact.get(name, read.get(_reading(name))) for name in images.class_names}
-    unknown = sorted(name for name, label in number_of.items() if label is None)
-    if unknown:
-        raise DataError(
-            f"the classifier has no class {', '.join(unknown[:5])}; its classes are "
-            f"{', '.join(classifier.class_names[:20])}"
-        )
-    numbers = [label for name in images.class_names if (label := number_of[name]) is not None]
-    return replace(
-        images,
-        class_names=classifier.class_names,
-        labels=tuple(numbers[label] for label in images.labels),
-    )
-
-
-def _reading(name: str) -> str:
-    return readable_class_name(name).casefold()
+    own = relabelled(images, classifier.class_names, "the classifier")
+    with progress.stage("decode", len(own), "images") as stage:
+        return Pixels.from_images(own, classifier.resize_px, progress=counting(stage))

@@ -1,0 +1,296 @@
+"""Labels by name: the one place where the number or text of a label becomes a class.
+
+A number means nothing outside the file, data set or model whose class names it indexes. So files,
+splits, saved data sets, models and runs exchange labels by name; what has no name that the other
+side knows is refused, with both lists of names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gendataagent.core.errors import DataError
+from gendataagent.data.class_names import name_key, name_keys
+from gendataagent.data.index import TRAIN, first_few, normalise_name
+from gendataagent.data.sets import LabelledImages
+
+UNLABELLED = "-1"
+_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumn:
+    """The labels of one file.
+
+    Args:
+        source: the file, for messages.
+        split: the order of class names is that of the train files.
+        values: as stored, one per row.
+        names: of the integers 0, 1, 2..., if the file has them.
+        column: its name.
+    """
+
+    source: str
+    split: str
+    values: Sequence[Any]
+    names: tuple[str, ...] | None = None
+    column: str = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedLabels:
+    """The labels of several files by name.
+
+    Args:
+        class_names: every class that a file names, in label order.
+        labels: class name of each row, None where it is unlabelled; one list per file.
+        notes: sentences for the user.
+    """
+
+    class_names: tuple[str, ...]
+    labels: tuple[list[str | None], ...]
+    notes: tuple[str, ...]
+
+
+def is_unlabelled(value: Any) -> bool:
+    """Return whether a label says that there is none: null, NaN, -1, or empty text."""
+    if isinstance(value, str):
+        return value.strip() in ("", UNLABELLED)
+    if isinstance(value, int | float):
+        return value == -1 or math.isnan(value)
+    return value is None
+
+
+def list_classes(names: Sequence[str]) -> str:
+    """Return class names for a message: the first twenty, and how many more there are."""
+    return first_few([repr(name) for name in names], at_most=_NAMES_SHOWN) or "none"
+
+
+def both_lists(one: str, names: Sequence[str], other: str, other_names: Sequence[str]) -> str:
+    """Return two lists of class names for a message, and the first place where they differ."""
+    text = f"{one} has {list_classes(names)}; {other} has {list_classes(other_names)}"
+    pairs = enumerate(zip(names, other_names, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), None)
+    if place is None or place < _NAMES_SHOWN:
+        return text
+    return f"{text} (class {place}: {names[place]!r}, {other_names[place]!r})"
+
+
+def name_labels(columns: Sequence[LabelColumn]) -> NamedLabels:
+    """Return the labels of files by name; integers are read with the class names of their file.
+
+    Integers of a file without class names are read with those of the other files, if these agree
+    on what each integer is. Where no file has class names, an integer is a class of that name.
+
+    Raises:
+        DataError: a label that is no class, or that another file's classes do not explain.
+    """
+    ordered = sorted(columns, key=lambda column: column.split != TRAIN)
+    for column in columns:
+        _require_unique(column)
+    lists = {column.names: column.source for column in reversed(ordered) if column.names}
+    common = _common_list(tuple(lists))
+    labels = []
+    borrowed: list[str] = []
+    for column in columns:
+        if lists and column.names is None and any(_is_integer(value) for value in column.values):
+            if common is None:
+                raise DataError(_ambiguous(column, ordered))
+            borrowed.append(column.source)
+        names = column.names or common
+        labels.append([_name(column, names, row) for row in range(len(column.values))])
+    if lists:
+        for column in columns:
+            _require_no_numerals(column, lists)
+    else:
+        _require_one_kind(columns)
+    notes = []
+    if common is None and lists:
+        notes.append("Class names are ordered differently in each file; labels are read by name.")
+    if borrowed and common is not None:
+        notes.append(
+            f"{first_few(borrowed)} has labels without class names; they are read as those of "
+            f"{lists[common]}: {list_classes(common)}."
+        )
+    return NamedLabels(_all_names(ordered, labels), tuple(labels), tuple(notes))
+
+
+def _require_unique(column: LabelColumn) -> None:
+    if twice := [name for name, count in Counter(column.names or ()).items() if count > 1]:
+        raise DataError(
+            f"{column.source} has the same name for two classes: {first_few(twice)}. Class names "
+            "must be unique; rename one"
+        )
+
+
+def _common_list(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Return the longest list, if all others are its beginning; else None."""
+    longest = max(lists, key=len, default=())
+    return longest if longest and all(one == longest[: len(one)] for one in lists) else None
+
+
+def _is_integer(value: Any) -> bool:
+    return not is_unlabelled(value) and (
+        (isinstance(value, int) and not isinstance(value, bool))
+        or (isinstance(value, float) and value.is_integer())
+    )
+
+
+def _name(column: LabelColumn, names: tuple[str, ...] | None, row: int) -> str | None:
+    value = column.values[row]
+    if is_unlabelled(value):
+        return None
+    if _is_integer(value):
+        if names is None:
+            return str(int(value))
+        if 0 <= value < len(names):
+            return names[int(value)]
+    elif isinstance(value, bool) and (names is None or str(value).lower() in names):
+        return str(value).lower()
+    elif isinstance(value, str):
+        return normalise_name(value)
+    allowed = "integers or text"
+    if names is not None:
+        allowed = f"integers below {len(names)}, for the classes {list_classes(names)}"
+    raise DataError(
+        f"{column.source}#{row}: the label in column {column.column!r} is {value!r}, allowed are "
+        f"{allowed}; fix or drop the row"
+    )
+
+
+def _ambiguous(column: LabelColumn, ordered: Sequence[LabelColumn]) -> str:
+    """Return the message for integers that two files with class names would read differently."""
+    first, *others = [one for one in ordered if one.names]
+    other = next(
+        one for one in others if _common_list((first.names or (), one.names or ())) is None
+    )
+    lists = both_lists(first.source, first.names or (), other.source, other.names or ())
+    return (
+        f"{column.source} has integers as labels and no class names, and the other files do not "
+        f"agree on what an integer is: {lists}. Write the class names as text into {column.source}"
+    )
+
+
+def _require_no_numerals(column: LabelColumn, lists: Mapping[tuple[str, ...], str]) -> None:
+    """Raise for text that is an integer where other files have names for integers."""
+    known = {name for names in lists for name in names}
+    numerals = {v for v in column.values if _is_numeral(v)} - known
+    if numerals:
+        names, source = list(lists.items())[-1]
+        lists_text = both_lists(column.source, sorted(numerals), source, names)
+        raise DataError(
+            f"the labels of {column.source} are numbers written as text, and no class has such a "
+            f"name: {lists_text}. Write the class names, or integers, into {column.source}"
+        )
+
+
+def _require_one_kind(columns: Sequence[LabelColumn]) -> None:
+    """Raise if some files have integers and others names, and none says which is which."""
+    numbers = {c.source: {str(int(v)) for v in c.values if _is_integer(v)} for c in columns}
+    texts = {
+        c.source: {str(v) for v in c.values if _is_text(v) and not _is_numeral(v)} for c in columns
+    }
+    one = next((source for source, values in numbers.items() if values), None)
+    other = next((source for source, values in texts.items() if values), None)
+    if one is not None and other is not None:
+        lists = both_lists(one, sorted(numbers[one], key=int), other, sorted(texts[other]))
+        raise DataError(
+            f"{one} has integers as labels and {other} has names, and nothing says which integer "
+            f"is which class: {lists}. Write the class names as text into {one}"
+        )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | bool) and not is_unlabelled(value)
+
+
+def _is_numeral(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().isdecimal()
+
+
+def _all_names(
+    ordered: Sequence[LabelColumn], labels: Sequence[Sequence[str | None]]
+) -> tuple[str, ...]:
+    """Return the declared names in the order of the train files, then the others, sorted."""
+    declared = dict.fromkeys(name for column in ordered for name in column.names or ())
+    found = {name for column in labels for name in column if name is not None}
+    others = found - declared.keys()
+    if all(name.isdecimal() for name in others):
+        return (*declared, *sorted(others, key=lambda name: (int(name), name)))
+    return (*declared, *sorted(others))
+
+
+def match_classes(names: Sequence[str], known: Sequence[str]) -> tuple[int | None, ...]:
+    """Return the position of each name in `known`, None for a class that is not there.
+
+    A class is matched by its name, otherwise by what the name reads as ("apple_pie" is "Apple pie",
+    "n02123045" is "tabby cat"), if that is one class on each side.
+    """
+    counts = Counter(known)
+    exact = {name: i for i, name in enumerate(known) if counts[name] == 1}
+    keys, own_keys = name_keys(known), name_keys(names)
+    alike, own_alike = Counter(keys), Counter(own_keys)
+    read = {key: i for i, key in enumerate(keys) if alike[key] == 1}
+    found = [
+        exact.get(name, read.get(key) if own_alike[key] == 1 else None)
+        for name, key in zip(names, own_keys, strict=True)
+    ]
+    return tuple(found)
+
+
+def same_classes(names: Sequence[str], known: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the position of each name in `known` if both are the same classes, else None."""
+    found = [place for place in match_classes(names, known) if place is not None]
+    complete = len(found) == len(names) == len(known) and len(set(found)) == len(found)
+    return tuple(found) if complete else None
+
+
+def in_order(names: Sequence[str], known: Sequence[str]) -> bool:
+    """Return whether both lists name the same classes in the same order."""
+    return same_classes(names, known) == tuple(range(len(known)))
+
+
+def relabelled(images: LabelledImages, class_names: Sequence[str], whose: str) -> LabelledImages:
+    """Return `images` with the labels of another list of class names, matched by name.
+
+    Args:
+        whose: what has `class_names`, for messages: "the classifier".
+
+    Raises:
+        DataError: a class of the images that is not in the list.
+    """
+    places = match_classes(images.class_names, class_names)
+    unknown = [n for n, place in zip(images.class_names, places, strict=True) if place is None]
+    if unknown:
+        lists = both_lists("the data", images.class_names, whose, class_names)
+        raise DataError(
+            f"{whose} has no class {first_few(sorted(unknown))}: {lists}. Rename the classes of "
+            "the data to those, or leave the other images out"
+        )
+    numbers = [place for place in places if place is not None]
+    return replace(
+        images,
+        class_names=tuple(class_names),
+        labels=tuple(numbers[label] for label in images.labels),
+    )
+
+
+def name_notes(class_names: Iterable[str]) -> list[str]:
+    """Return notes on names that prompts or other sources will not read as meant."""
+    names = list(class_names)
+    notes = []
+    if names and all(name.isdecimal() for name in names):
+        notes.append("The classes are numbers without names; prompts will contain the numbers.")
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name_key(name), []).append(name)
+    if close := [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]:
+        notes.append(
+            f"Different classes although only case, spaces or underscores differ: "
+            f"{first_few(close)}."
+        )
+    return notes
