@@ -14,12 +14,12 @@ from gendataagent.config import PromptingConfig, RunConfig
 from gendataagent.core.errors import ConfigError, ModelError
 from gendataagent.core.protocols import Rewrite, RewriteRequest
 from gendataagent.generation.backends import build_backends
+from gendataagent.generation.class_mentions import names_another_class
 from gendataagent.generation.language.building import build_chat
 from gendataagent.generation.language.endpoint import EndpointChat
 from gendataagent.generation.language.local import LocalChat
 from gendataagent.generation.language.rewriter import LanguageModelRewriter
 from gendataagent.generation.language.validator import RewriteValidator
-from gendataagent.generation.prompts import names_another_class
 from gendataagent.generation.tiny.rewriter import AttributeRewriter
 from tests.chat_server import ChatServer, Question, Reply, error, serving
 from tests.generation.conformance import REWRITER_CHECKS

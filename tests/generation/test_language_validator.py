@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gendataagent.core.text import normalize_whitespace
+from gendataagent.generation.class_mentions import names_another_class
 from gendataagent.generation.language.parsing import replies_of
 from gendataagent.generation.language.validator import RewriteValidator
 from gendataagent.generation.language.wording import content_words, subject_of
-from gendataagent.generation.prompts import compose_prompt, names_another_class
+from gendataagent.generation.prompts import compose_prompt
 
 CAPTION = "a small brown dog sitting on grass"
 CLASSES = ("beagle", "cat", "siamese cat", "orange")
@@ -153,6 +154,23 @@ def test_the_decision_depends_on_the_caption(
     names = (class_name, "goldfish")
     got = VALIDATOR.refusal(reply, caption=caption, class_name=class_name, class_names=names)
     assert got == reason
+
+
+@pytest.mark.parametrize(
+    ("class_name", "reply"),
+    [
+        ("A", "a small brown dog sitting on grass without a leash"),
+        ("other", "a small brown dog sitting on grass with no other toys"),
+        ("no", "a small brown dog sitting on grass with no no-entry sign"),
+        ("2", "a small brown dog sitting on grass without 2 balls"),
+        ("yes", "a small brown dog sitting on wet grass"),
+    ],
+)
+def test_classes_named_by_ordinary_words_refuse_no_reply(class_name: str, reply: str) -> None:
+    names = (class_name, "a", "b", "with", "on", "1", "small", "brown")
+    for caption in (CAPTION, f"{CAPTION}, one of two"):
+        got = VALIDATOR.refusal(reply, caption=caption, class_name=class_name, class_names=names)
+        assert got is None
 
 
 INJECTED = (

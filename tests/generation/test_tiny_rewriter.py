@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendataagent.core.protocols import RewriteRequest
-from gendataagent.generation.prompts import names_another_class
+from gendataagent.generation.class_mentions import names_another_class
 from gendataagent.generation.tiny.rewriter import AttributeRewriter, apply_changes
 from gendataagent.generation.tiny.vocabulary import MEANING, PHRASES_AT_MOST, SEPARATOR
 

@@ -34,7 +34,8 @@ from gendataagent.core.records import (
     candidate_id,
     derive_seed,
 )
-from gendataagent.generation.prompts import compose_prompt, names_another_class
+from gendataagent.generation.class_mentions import names_another_class
+from gendataagent.generation.prompts import compose_prompt
 
 Item = TypeVar("Item")
 

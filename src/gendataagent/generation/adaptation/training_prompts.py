@@ -5,7 +5,8 @@ from __future__ import annotations
 from gendataagent.core import files
 from gendataagent.core.records import Scored
 from gendataagent.generation.adaptation.job import PROMPTS_FILE, AdaptationJob
-from gendataagent.generation.prompts import compose_prompt, names_another_class
+from gendataagent.generation.class_mentions import names_another_class
+from gendataagent.generation.prompts import compose_prompt
 from gendataagent.generation.stages import caption, plan
 
 

@@ -12,16 +12,21 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from gendataagent.core.text import normalize_whitespace
+from gendataagent.generation.class_mentions import (
+    folded_name,
+    is_ordinary_name,
+    names_another_class,
+)
+from gendataagent.generation.english import word_forms, word_set
 from gendataagent.generation.language.wording import (
     content_words,
     other_language,
     same_words,
     scripts_of,
     subject_of,
-    word_set,
     words_of,
 )
-from gendataagent.generation.prompts import compose_prompt, names_another_class, word_forms
+from gendataagent.generation.prompts import compose_prompt
 
 # Captions of BLIP models have some ten words. Thirty leave room for a change and fit CLIP's 77
 # tokens with most class names; the tokens are counted too where the tokenizer is known.
@@ -109,9 +114,8 @@ class RewriteValidator:
             yield "control characters"
         if _MARKUP.search(reply):
             yield "markup"
-        if _META_START.search(reply) or _META_WORDS & (
-            set(words_of(reply)) - set(words_of(before))
-        ):
+        starts = _META_START.search(reply) and not _META_START.search(before)
+        if starts or _META_WORDS & (set(words_of(reply)) - set(words_of(before))):
             yield "talk about the task"
         if _ECHO.search(reply):
             yield "repeats the instructions"
@@ -148,7 +152,10 @@ def _has_other_script(reply: str, before: str) -> bool:
 def _negates(reply: str, before: str, class_name: str) -> bool:
     """Return whether a reply, unlike its caption, says that the subject is absent."""
     subject = subject_of(before)
-    names = [form for name in (class_name.casefold(), subject) if name for form in word_forms(name)]
+    own = "" if is_ordinary_name(class_name) else folded_name(class_name)
+    names = [form for name in (own, subject) if name for form in word_forms(name)]
+    if not names:
+        return False
     pattern = _NEGATION + rf"(?:{'|'.join(map(re.escape, names))})(?!\w)"
     return bool(re.search(pattern, reply.casefold()) and not re.search(pattern, before.casefold()))
 

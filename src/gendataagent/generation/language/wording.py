@@ -6,25 +6,10 @@ import re
 import unicodedata
 from collections import Counter
 
-from gendataagent.generation.prompts import singular
+from gendataagent.generation.english import FUNCTION_WORDS, singular, word_set
 
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+(?:['’]\w+)?")
 
-
-def word_set(words: str) -> frozenset[str]:
-    """Return the words of a list written with spaces."""
-    return frozenset(words.split())
-
-
-# Words that say nothing about what an image shows.
-FUNCTION_WORDS = word_set(
-    "a about above across against all along also an and another any are around as at be been "
-    "before behind below beneath beside between but by down during each every for from has have "
-    "having he her his in inside into is it its just near next no not of off on one onto or other "
-    "out outside over own same seen she so some that the their them there these they this those "
-    "through to toward towards under up upon very was were what when where which while who whose "
-    "with within without"
-)
 # Where the first noun phrase of a caption ends.
 _BREAKS = FUNCTION_WORDS - {"a", "an", "the", "some", "one", "another", "his", "her", "their"}
 # "a close up of a flower", "a group of dogs": the subject comes after "of".

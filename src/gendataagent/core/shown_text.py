@@ -1,0 +1,97 @@
+"""Text as it may be shown: without secrets, and without characters that control a terminal.
+
+Class names, file names and a server's replies come from outside. Everything that the command line
+prints and every message that quotes a server passes through `shown`.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import json
+import os
+import re
+import unicodedata
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+SHORTEST_SECRET = 6
+# A server may repeat a key cut off: from this length on its first half is hidden too.
+_LONG_SECRET = 16
+_SECRET_VARIABLE = re.compile(
+    r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)$", re.I
+)
+_ESCAPE_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # title, links
+    r"|\x1b[\]PX^_]|\x1b[ -/]*[0-~]?"
+)
+_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_IN_AN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_IN_A_QUERY = re.compile(
+    r"(?<=[?&])((?:api[_-]?key|key|token|access_token|password|sig|signature)=)[^&\s'\"]+", re.I
+)
+_IN_A_HEADER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.I)
+
+_remembered: set[str] = set()
+
+
+def shown(text: str) -> str:
+    """Return text without control characters (line breaks and tabs stay) and without secrets.
+
+    Secrets are those of `remember_secret`, the values of environment variables named like one
+    (..._KEY, ..._TOKEN, ..._PASSWORD), and credentials in an address or a header.
+    """
+    return _without_secrets(_without_controls(text))
+
+
+def remember_secret(secret: str) -> None:
+    """Never show this text again; one too short to be a secret is ignored."""
+    if len(secret) >= SHORTEST_SECRET:
+        _remembered.add(secret)
+
+
+def _without_controls(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, _ESCAPE_SEQUENCE.sub("", text)))
+
+
+def _visible(letter: str) -> str:
+    if letter in "\n\t":
+        return letter
+    if letter in _BIDIRECTIONAL or unicodedata.category(letter) == "Cc":
+        return ""
+    return "\ufffd" if unicodedata.category(letter) == "Cs" else letter
+
+
+def _without_secrets(text: str) -> str:
+    named = (value.strip() for name, value in os.environ.items() if _SECRET_VARIABLE.search(name))
+    # a variable may name the file of a key
+    secrets = {
+        value for value in named if len(value) >= SHORTEST_SECRET and value[0] not in "/~"
+    } | _remembered
+    if secrets:
+        text = _pattern(frozenset(secrets)).sub(MASK, text)
+    text = _IN_AN_ADDRESS.sub(f"{MASK}@", text)
+    text = _IN_A_QUERY.sub(rf"\1{MASK}", text)
+    return _IN_A_HEADER.sub(rf"\1 {MASK}", text)
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
+    """Return the pattern of secrets in every form they are repeated in, the longest first."""
+    forms = {form for secret in secrets for form in _forms(secret)}
+    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.I)
+
+
+def _forms(secret: str) -> set[str]:
+    whole = {
+        secret, quote(secret), quote(secret, safe=""), quote_plus(secret),
+        json.dumps(secret)[1:-1], html.escape(secret),
+    }  # fmt: skip
+    if len(secret) < _LONG_SECRET:
+        return whole
+    half = len(secret) // 2
+    # the first half, and what follows of the second
+    return whole | {form[:cut] for form in whole for cut in range(half, len(form))}
