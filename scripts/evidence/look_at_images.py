@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 from judge_network import ResNet56, classify, load_judge
 
 from gendataagent.agent.pool import Pool
+from gendataagent.core.records import RunManifest
+from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments import read_rows
 from gendataagent.runs.results import read_result
@@ -56,7 +58,7 @@ def main() -> None:
 def look(folder: Path, judge: ResNet56) -> dict[str, float]:
     """Return the figures of one run."""
     run = RunFolder.open(folder)
-    class_names = run.read_optional_json(run.manifest_file, {})["class_names"]
+    class_names = read_record(RunManifest, run.manifest_file).class_names
     pool = Pool(run, class_names)
     made, right, kept = [], [], []
     for record in read_result(folder).rounds:

@@ -30,6 +30,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.records import RoundRecord
+from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.generation.backends import CAPTIONERS
 
@@ -106,8 +107,7 @@ def read_timed(folder: Path) -> Timed:
     run = RunFolder.open(folder)
     config = read_run_config(run)
     rounds = [
-        RoundRecord.from_json(files.read_json(path))
-        for path in sorted((folder / "rounds").glob("*/record.json"))
+        read_record(RoundRecord, path) for path in sorted((folder / "rounds").glob("*/record.json"))
     ]
     copied = next(iter(Schedule.from_config(config).round_epochs), 0)
     batches: list[tuple[tuple[str, ...], float]] = []

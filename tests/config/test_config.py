@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +298,72 @@ def test_an_endpoint_needs_its_address_and_model() -> None:
         "prompting.endpoint_url",
         "prompting.endpoint_model",
     ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbfseed = 3\n")
+    assert RunConfig.from_toml(path).seed == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "{a = " * 5_000,
+        "seed = " + "9" * 5_000,
+        "seed = 0x" + "f" * 5_000,
+        "[data]\npath = [0x" + "f" * 5_000 + "]",
+        "\xff\xfe",
+        "seed = ",
+        "seed = 1\nseed = 2",
+        "[" + ".".join("a" * 5_000) + "]",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config\.toml|unknown setting"):
+        RunConfig.from_toml(path)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=" + "9" * 5000,
+        "seed=0x" + "f" * 5000,
+        "a=" + "[" * 100_000,
+        "data.path=a\0b",
+        "seed=\udcff",
+    ],
+    ids=lambda text: ascii(text[:12]),
+)
+def test_overrides_of_any_size_are_a_sentence(override: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.from_dict(apply_overrides({}, [override]))
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "value", [10**5000, "x" * 10**6, "\udcff", "a\0b", [[]] * 1000], ids=lambda v: type(v).__name__
+)
+@pytest.mark.parametrize("key", ["seed", "training.learning_rate", "filter.snapshot_at"])
+def test_values_of_any_kind_are_a_short_sentence(key: str, value: object) -> None:
+    *section, name = key.split(".")
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.from_dict({section[0]: {name: value}} if section else {name: value})
+    assert all(len(problem) < 400 for problem in refused.value.problems)
+
+
+@pytest.mark.parametrize("path", ["caf\udce9/photos", "a\0b"])
+def test_paths_that_no_file_can_hold_are_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path must"):
+        RunConfig.from_dict({"data": {"path": path}})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(ConfigError, match=r"config\.toml: it is not a regular file"):
+        RunConfig.from_toml(tmp_path / "config.toml")

@@ -16,6 +16,7 @@ STANDARD_TYPE = {
     errors.ModelError: OSError,
     errors.RunFolderError: RuntimeError,
     errors.StorageError: OSError,
+    errors.MemoryShortError: MemoryError,
     errors.TrainingDivergedError: ArithmeticError,
     errors.ScoreError: ArithmeticError,
     errors.GenerationError: RuntimeError,

@@ -21,6 +21,7 @@ from gendataagent.core.records import (
     candidate_id,
     derive_seed,
 )
+from gendataagent.core.rows import fit
 
 TEXTS = st.text(st.characters(codec="utf-8"))  # no lone surrogates
 
@@ -101,8 +102,9 @@ def test_candidate_ids_are_pinned_and_differ_by_round_source_and_variant() -> No
 
 def test_a_candidate_survives_json_and_ignores_unknown_columns() -> None:
     row = json.loads(json.dumps(CANDIDATE.to_json()))
-    assert Candidate.from_json(row) == CANDIDATE
-    assert Candidate.from_json({**row, "file_name": "x.png", "kept": True}) == CANDIDATE
+    assert fit(Candidate, row) == CANDIDATE
+    wider = {**row, "file_name": "x.png", "kept": True}
+    assert fit(Candidate, wider, ignore_unknown=True) == CANDIDATE
 
 
 def test_a_candidate_is_kept_until_it_is_rejected() -> None:
@@ -116,7 +118,7 @@ def test_a_round_record_survives_json() -> None:
         round=1, epoch=10, selected=2, made=4, kept=3,
         rejected={"vog": 1}, seconds={"render": 1.5}, notes=("said so",),
     )  # fmt: skip
-    assert RoundRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert fit(RoundRecord, json.loads(json.dumps(record.to_json()))) == record
 
 
 def test_a_manifest_becomes_plain_json() -> None:

@@ -164,9 +164,3 @@ def test_other_files_in_the_folder_are_not_discarded(folder: RunFolder) -> None:
     (folder.path / "notes.txt").touch()
     folder.discard_if_unstarted()
     assert [p.name for p in folder.path.iterdir()] == ["notes.txt"]
-
-
-def test_missing_json_has_a_default(folder: RunFolder) -> None:
-    assert folder.read_optional_json(folder.timing_file, {}) == {}
-    folder.timing_file.write_text('{"train": 2.5}', encoding="utf-8")
-    assert folder.read_optional_json(folder.timing_file, {}) == {"train": 2.5}

@@ -42,6 +42,7 @@ from gendataagent.core.costs import StageCosts
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
+from gendataagent.core.rows import read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
 from gendataagent.data.leakage import LeakageCheck
@@ -242,7 +243,7 @@ class Agent:
         """Score every real training image with the classifier and take the hardest."""
         path = self._folder.round(number) / "selected.jsonl"
         if path.exists():
-            return [Scored(**row) for row in files.read_jsonl(path)]
+            return read_records(Scored, path)
         probabilities_NC = classifier.predict_probabilities(
             self._real_pixels(classifier), memory.scoring_batch(classifier.size_px)
         ).numpy()
@@ -282,7 +283,7 @@ class Agent:
         """Caption the sources and rewrite each caption once per candidate."""
         path = self._folder.round(number) / "candidates.jsonl"
         if path.exists():
-            return [Candidate.from_json(row) for row in files.read_jsonl(path)]
+            return read_records(Candidate, path)
         backends, settings = self._backends, self.config.prompting
         with costs.measure("caption"):
             captioned = stages.caption(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,8 +24,17 @@ from gendataagent.agent.columns import pool_schema
 from gendataagent.agent.synthetic import SyntheticImages, read_png
 from gendataagent.core import files
 from gendataagent.core.records import Candidate, RenderedCandidate
+from gendataagent.core.rows import RowError, fit, read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.items import Items
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """One line of `rendered.jsonl`."""
+
+    seconds: float
+    candidates: tuple[Candidate, ...]
 
 
 class Pool:
@@ -50,11 +60,13 @@ class Pool:
         path = self._folder.round(number) / "rendered.jsonl"
         done: dict[str, Candidate] = {}
         seconds = 0.0
-        for batch in files.read_journal(path):
-            seconds += batch["seconds"]
-            for row in batch["candidates"]:
-                candidate = Candidate.from_json(row)
-                done[candidate.id] = candidate
+        for row in files.read_journal(path):
+            try:
+                batch = fit(_Batch, row)
+            except RowError:  # damaged: its images are made again, the same ones
+                continue
+            seconds += batch.seconds
+            done.update((candidate.id, candidate) for candidate in batch.candidates)
         return done, seconds
 
     def add_batch(self, number: int, batch: Sequence[RenderedCandidate], seconds: float) -> None:
@@ -94,7 +106,7 @@ class Pool:
 
     def candidates(self, number: int) -> list[Candidate]:
         """Return all candidates of a closed round."""
-        return [Candidate.from_json(row) for row in files.read_jsonl(self._judged(number))]
+        return read_records(Candidate, self._judged(number))
 
     def _judged(self, number: int) -> Path:
         return self._folder.round(number) / "judged.jsonl"

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.files import read_bytes
 from gendataagent.core.suggestions import did_you_mean
 
+_SHOWN = 80  # characters of a value in a message
 _HUGE = 2**62  # TOML integers end at 2**63
 
 
@@ -69,13 +71,44 @@ def iterate_settings(config: Any) -> Iterator[SettingRow]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the content of a TOML file; raise `ConfigError` naming the file and the position."""
+    """Return the content of a TOML file, which may begin with a byte order mark.
+
+    Raises:
+        ConfigError: naming the file, and the position of what is not TOML.
+    """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode("utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot read the config file {path}: {reason}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read the config file {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    try:
+        return _parse(text)
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return the content of TOML text.
+
+    Raises:
+        ValueError: it is not TOML, is nested too deeply, or has integers of more than 64 bits.
+    """
+    try:
+        tree = tomllib.loads(text)
+        _check_integers(tree)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return tree
+
+
+def _check_integers(value: Any) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("it has an integer of more than 64 bits")
+    if isinstance(value, dict | list):
+        for inside in value.values() if isinstance(value, dict) else value:
+            _check_integers(inside)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,17 +131,20 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            problems.append(f"--set {override!r} is not of the form section.key=value")
+            problems.append(f"--set {shown(override)} is not of the form section.key=value")
             continue
         try:
-            value = tomllib.loads(f"value = {text.strip()}")["value"]
+            value = _parse(f"value = {text.strip()}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
+        except ValueError as error:
+            problems.append(f"--set {shown(override)}: {error}")
+            continue
         *sections, name = key.strip().split(".")
         place = result
         for section in sections:
             if not isinstance(place.setdefault(section, {}), dict):
-                problems.append(f"--set {override!r}: {section} is a setting, not a section")
+                problems.append(f"--set {shown(override)}: {section} is a setting, not a section")
                 break
             place = place[section]
         else:
@@ -131,7 +167,7 @@ def build(cls: type[Any], tree: Any, prefix: str, problems: list[str]) -> Any:
     A faulty value is replaced by its default, so that checks across settings can still run.
     """
     if not isinstance(tree, Mapping):
-        problems.append(f"{prefix.rstrip('.') or 'the config'} must be a table, got {tree!r}")
+        problems.append(f"{prefix.rstrip('.') or 'the config'} must be a table, got {shown(tree)}")
         return cls()
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}
@@ -159,7 +195,7 @@ def _convert(
     facts: Setting = metadata["setting"]
     if isinstance(hint, types.GenericAlias):  # tuple[float, ...] is the only one in the tree
         if not isinstance(value, list | tuple):
-            problems.append(f"{key} must be a list of numbers, got {value!r}")
+            problems.append(f"{key} must be a list of numbers, got {shown(value)}")
             return value
         return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
                      for i, v in enumerate(value))  # fmt: skip
@@ -168,19 +204,40 @@ def _convert(
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "an integer", float: "a number", bool: "true or false",
                  str: 'a string (in "quotes" if it looks like a number or true/false)'}  # fmt: skip
-        problems.append(f"{key} must be {names[hint]}, got {value!r}")
+        problems.append(f"{key} must be {names[hint]}, got {shown(value)}")
         return value
+    if isinstance(value, str) and (fault := _fault_of_text(value)):
+        problems.append(f"{key} {fault}, got {shown(value)}")
     if facts.choices and value not in facts.choices:
-        problems.append(f"{key} must be one of {', '.join(facts.choices)}; got {value!r}")
+        problems.append(f"{key} must be one of {', '.join(facts.choices)}; got {shown(value)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         problems.extend(_range_problems(key, value, facts))
     return value
 
 
+def _fault_of_text(text: str) -> str | None:
+    if "\0" in text:
+        return "must not have a null character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must be valid Unicode (a file name of other bytes has to be renamed)"
+    return None
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: its `repr`, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list of lists of...
+        text = f"a very large {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _range_problems(key: str, value: float, facts: Setting) -> Iterator[str]:
     unit = f" {facts.unit}" if facts.unit else ""
     if not abs(value) < _HUGE:
-        yield f"{key} must be a finite number below 2**62, got {str(value)[:40]}"
+        yield f"{key} must be a finite number below 2**62, got {shown(value)}"
         return
     if facts.at_least is not None and value < facts.at_least:
         yield f"{key} must be at least {facts.at_least:g}{unit}, got {value}"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from gendataagent.core.errors import StorageError
+from gendataagent.core.files import expand
 
 CACHE_VARIABLE = "GENDATAAGENT_CACHE"
 _NAME = "gendataagent"
@@ -23,7 +24,7 @@ def cache_folder() -> Path:
         StorageError: this user has no home folder.
     """
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
+        return expand(named)
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(xdg):  # its specification says to ignore relative ones
         return Path(xdg) / _NAME

@@ -1,20 +1,23 @@
-"""Atomic and durable files: write to a temporary file, fsync, rename, fsync the folder.
+"""Files: written atomically and durably, read only where they are regular files.
 
-A crash or a full disk never leaves half a file under its final name and never destroys the earlier
-version.
+Written to a temporary file, fsynced and renamed: a crash or a full disk never leaves half a file
+under its final name and never destroys the earlier version. Pipes, devices and sockets are refused
+instead of opened, because reading one may never end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from gendataagent.core.errors import RunFolderError, StorageError
 
@@ -102,28 +105,89 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_bytes(path, buffer.getvalue().encode())
 
 
+def expand(path: str | Path) -> Path:
+    """Return a path with `~` and `~user` resolved.
+
+    Raises:
+        StorageError: there is no such user, or this one has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise StorageError(f"{path}: there is no such home folder; write the whole path") from error
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: there is none, it cannot be read, or it is a folder, pipe, device or socket.
+    """
+    # Opening a pipe that no one writes to would wait for ever.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a regular file; raise as `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of JSON text.
+
+    Raises:
+        ValueError: it is not JSON, has NaN or infinity, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_not_a_number)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def read_json(path: Path) -> Any:
     """Return the value of a JSON file; raise `RunFolderError` if it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        return parse_json(read_bytes(path))
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
         raise RunFolderError(f"cannot read {path}: {error}") from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file; raise `RunFolderError` naming a line that is not JSON."""
+    """Return the objects of a JSONL file; raise `RunFolderError` naming a line that is none."""
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8").split("\n")
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise RunFolderError(f"cannot read {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            rows.append(json.loads(line))
+            row = parse_json(line)
         except ValueError as error:
             raise RunFolderError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise RunFolderError(f"{path}, line {number} is not a JSON object")
+        rows.append(row)
     return rows
 
 
@@ -136,7 +200,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         RunFolderError: the file cannot be read.
     """
     try:
-        return parse_journal(path.read_bytes())
+        return parse_journal(read_bytes(path))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -148,8 +212,8 @@ def parse_journal(content: bytes) -> list[dict[str, Any]]:
     rows = []
     for line in content.split(b"\n"):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parse_json(line)
+        except ValueError:
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -159,7 +223,7 @@ def parse_journal(content: bytes) -> list[dict[str, Any]]:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

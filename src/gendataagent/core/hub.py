@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gendataagent.core.errors import ModelError
+from gendataagent.core.files import expand
 
 Model = TypeVar("Model")
 
@@ -49,7 +50,7 @@ class ModelSource:
     @property
     def folder(self) -> Path | None:
         """Its folder, or None for a hub id."""
-        place = Path(self.name).expanduser()
+        place = expand(self.name)
         return place if place.is_dir() else None
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 SCHEMA_VERSION = 1
 
@@ -111,11 +111,6 @@ class Candidate:
         """Return the fields as plain JSON values."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Return the candidate of a `to_json` row; other columns are ignored."""
-        return cls(**{f.name: row[f.name] for f in fields(cls) if f.name in row})
-
 
 @dataclass(frozen=True, slots=True)
 class RenderedCandidate:
@@ -168,11 +163,6 @@ class RoundRecord:
             "notes": list(self.notes),
             "choices": dict(self.choices),
         }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Return the record of a `to_json` row."""
-        return cls(**{**row, "notes": tuple(row["notes"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,11 +25,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.locks import hold_folder
+from gendataagent.core.records import RunManifest
+from gendataagent.core.rows import read_record
 
 DONE = "DONE"
 
@@ -137,9 +138,8 @@ class RunFolder:
 
     def baseline_notes(self) -> list[str]:
         """Return the notes that the baseline has already shown, on the same data."""
-        manifest = self.read_optional_json(self.baseline / "manifest.json", {"notes": []})
-        notes: list[str] = manifest["notes"]
-        return notes
+        manifest = RunFolder(self.baseline).manifest_file
+        return list(read_record(RunManifest, manifest).notes) if manifest.exists() else []
 
     def round(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:03d}"
@@ -159,7 +159,3 @@ class RunFolder:
 
     def mark_done(self) -> None:
         files.write_bytes(self.path / DONE, b"")
-
-    def read_optional_json(self, path: Path, default: Any) -> Any:
-        """Return the value of a JSON file, or `default` if there is none."""
-        return files.read_json(path) if path.exists() else default

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import expand
 from gendataagent.core.progress import OnProgress
 from gendataagent.data.folder import TABLE_SUFFIX, FolderStore, find_files, posix_path
 from gendataagent.data.index import TRAIN, Item
@@ -39,7 +40,7 @@ def load_generator_corpus(
     Raises:
         DataError: no readable image at the path.
     """
-    store, items = _index(Path(path).expanduser(), config)
+    store, items = _index(expand(path), config)
     max_pixels = config.max_megapixels * 1e6
     scanned = scan_images(store, items, max_pixels=max_pixels, progress=progress)
     if not scanned.items:

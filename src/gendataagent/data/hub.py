@@ -7,7 +7,6 @@ data sets if a copy with the official split is known.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import expand
 from gendataagent.data.index import TEST, TRAIN, DatasetIndex, split_of
 from gendataagent.data.official import PAPER
 from gendataagent.data.table_index import index_tables
@@ -66,7 +66,7 @@ def index_hub(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
         copy = KNOWN[key]
     if not copy.id:
         raise DataError("data.path is hub: without a name; give hub:ORGANISATION/NAME")
-    if copy.id.startswith((".", "~", "/")) and not Path(copy.id).expanduser().is_dir():
+    if copy.id.startswith((".", "~", "/")) and not expand(copy.id).is_dir():
         raise DataError(f"data.path {config.path}: no folder {copy.id}")
     loaded = _load(copy.id, configuration, config.revision)
     found: list[tuple[str, str, str | None]] = []
@@ -101,7 +101,7 @@ def _load(name: str, configuration: str, revision: str) -> Mapping[str, Any]:
 
     try:
         loaded: Mapping[str, Any] = datasets.load_dataset(
-            os.path.expanduser(name),
+            str(expand(name)),
             configuration or None,
             revision=revision or None,
             keep_in_memory=False,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import expand
 from gendataagent.core.progress import OnProgress
 from gendataagent.core.suggestions import closest
 from gendataagent.data.bundled import ASSETS
@@ -289,7 +290,7 @@ def _resolve(text: str) -> Path:
             )
         path = ASSETS / name
     else:
-        path = Path(text).expanduser()
+        path = expand(text)
     if path.exists():
         return path
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []

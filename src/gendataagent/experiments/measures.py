@@ -15,7 +15,8 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import derive_seed
+from gendataagent.core.records import RunManifest, derive_seed
+from gendataagent.core.rows import read_mapping, read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.results import RunResult, read_result
 
@@ -38,12 +39,10 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
     it was started.
     """
     result = read_result(folder)
-    folder_of_run = RunFolder(folder)
-    manifest = folder_of_run.read_optional_json(folder_of_run.manifest_file, {})
-    environment = manifest.get("environment", {})
+    manifest = read_record(RunManifest, RunFolder(folder).manifest_file)
     test = result.evaluations["test"]
     train, validation = result.evaluations["train"], result.evaluations.get("validation")
-    extras = files.read_json(folder / EXTRAS_FILE) if (folder / EXTRAS_FILE).exists() else {}
+    extras = read_mapping(folder / EXTRAS_FILE) if (folder / EXTRAS_FILE).exists() else {}
     return {
         "arm": arm,
         "seed": seed,
@@ -62,9 +61,9 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
         "optimizer_steps": result.optimizer_steps,
         "train_seconds": result.seconds.get("train", 0.0),
         "seconds": result.total_seconds,
-        "made": str(manifest.get("created", ""))[:10],
-        "device": environment.get("device"),
-        "torch": environment.get("torch"),
+        "made": manifest.created[:10],
+        "device": manifest.environment.get("device"),
+        "torch": manifest.environment.get("torch"),
         **{name: extras.get(name) for name in _extra_names()},
     }
 

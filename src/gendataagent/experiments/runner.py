@@ -30,7 +30,8 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import create_run_folder, read_run_config
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.core.locks import hold_file
-from gendataagent.core.records import ModelDescription
+from gendataagent.core.records import ModelDescription, RunManifest
+from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments.benchmarks import Task
 from gendataagent.experiments.measures import EXTRAS_FILE, measure_extras
@@ -70,10 +71,11 @@ def check_generators(tasks: Sequence[Task], out: Path) -> None:
     known: dict[tuple[object, ...], ModelDescription] = {}
     for task in tasks:
         folder = RunFolder(folder_of(task, out))
-        manifest = folder.read_optional_json(folder.manifest_file, {})
-        if not manifest.get("generator"):
+        if not folder.manifest_file.exists():
             continue
-        then = ModelDescription(**manifest["generator"])
+        then = read_record(RunManifest, folder.manifest_file).generator
+        if then is None:
+            continue
         config = read_run_config(folder)
         generation = config.generation
         key = (generation.generator, generation.revision, generation.lora, generation.lora_scale)

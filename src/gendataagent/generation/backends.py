@@ -23,6 +23,7 @@ from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.core import hub
 from gendataagent.core.devices import dtype_name, resolve_device
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.files import expand
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.caption_cache import CachedCaptioner, caption_folder
@@ -105,7 +106,7 @@ def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
     from gendataagent.generation.tiny.model import model_folder
 
     name = config.generation.generator
-    folder = model_folder() if name == TINY_SD else Path(name).expanduser()
+    folder = model_folder() if name == TINY_SD else expand(name)
     return DiffusionFactory.from_config(
         config.generation,
         str(folder) if folder.exists() else name,
@@ -168,7 +169,7 @@ def name_problems(config: RunConfig) -> Iterator[str]:
 def path_problems(key: str, name: str) -> Iterator[str]:
     if not name:
         yield f"{key} must not be empty; use auto"
-    elif hub.looks_like_path(name) and not Path(name).expanduser().exists():
+    elif hub.looks_like_path(name) and not expand(name).exists():
         yield f"{key}: there is no folder {name}"
 
 
@@ -180,7 +181,7 @@ def _name_problems(
     yield from faults
     if faults or name in (AUTO, *known):
         return
-    place = Path(name).expanduser()
+    place = expand(name)
     if index_file and place.is_file():
         yield f"{key}: {name} is a file; name a folder written by save_pretrained"
     elif index_file and place.is_dir() and not (place / index_file).is_file():
@@ -268,7 +269,7 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
         generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device,
         settings.batch_size,
     )  # fmt: skip
-    folder = Path(settings.image_cache).expanduser()
+    folder = expand(settings.image_cache)
     return CachingExecutor(executor, folder, stamp=repr(depends_on))
 
 

@@ -21,6 +21,7 @@ from gendataagent.config import AUTO
 from gendataagent.core import files
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import StorageError
+from gendataagent.core.files import expand
 from gendataagent.core.protocols import Captioner, CaptionRequest
 
 OFF = "off"
@@ -170,7 +171,7 @@ def caption_folder(setting: str) -> Path | None:
     if setting in (OFF, ""):
         return None
     if setting != AUTO:
-        return Path(setting).expanduser()
+        return expand(setting)
     try:
         return cache_folder() / "captions"
     except StorageError:

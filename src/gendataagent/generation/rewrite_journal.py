@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -10,12 +11,16 @@ from pathlib import Path
 
 from gendataagent.core import files
 from gendataagent.core.protocols import Rewrite
+from gendataagent.core.rows import RowError, fit
 
 TAKEN = "taken"
 
 
 class RewriteJournal:
-    """One line per batch: candidate id -> rewrite. A last line torn by a crash is skipped."""
+    """One line per batch: candidate id -> rewrite.
+
+    Lines torn by a crash and damaged rows are skipped: their rewrites are asked for again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,7 +35,8 @@ class RewriteJournal:
         found: dict[str, Rewrite] = {}
         for rows in files.read_journal(self._path):
             for candidate_id, row in rows.items():
-                found[candidate_id] = Rewrite(**{**row, "refusals": tuple(row["refusals"])})
+                with contextlib.suppress(RowError):
+                    found[candidate_id] = fit(Rewrite, row)
         return found
 
     def counts(self) -> dict[str, int]:

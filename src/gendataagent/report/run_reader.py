@@ -8,27 +8,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import SettingRow, iterate_settings, read_toml
 from gendataagent.core.errors import ConfigError, RunFolderError
-from gendataagent.core.files import parse_journal, read_json
+from gendataagent.core.files import open_regular, parse_journal, read_bytes, read_json
 from gendataagent.core.records import (
     Candidate,
     EpochMetrics,
     Evaluation,
     GuardRecord,
-    ModelDescription,
     RoundRecord,
     RunManifest,
     Scored,
     candidate_id,
 )
+from gendataagent.core.rows import RowError, fit
 
 Record = TypeVar("Record")
 
@@ -211,7 +212,7 @@ class _Reader:
         if not path.is_file():
             return []
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
         except OSError as error:
             self.problems.append(f"{path.name} cannot be read: {error.strerror or error}")
             return []
@@ -233,10 +234,9 @@ class _Reader:
 
     def record(self, cls: type[Record], row: Any, path: Path) -> Record | None:
         """Return the record of a row; unknown keys are ignored."""
-        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         try:
-            return cls(**{key: value for key, value in row.items() if key in names})
-        except (TypeError, AttributeError) as error:
+            return fit(cls, row, ignore_unknown=True)
+        except RowError as error:
             self.problems.append(f"{path.name}: a row is not a {cls.__name__} ({error})")
             return None
 
@@ -250,17 +250,15 @@ class _Reader:
         if not path.is_file():
             return ()
         try:
-            rows = pq.read_table(path).to_pylist()
-            return tuple(Candidate.from_json(row) for row in rows)
-        except (OSError, ValueError, TypeError) as error:
+            with open_regular(path) as stream:
+                rows = pq.read_table(stream).to_pylist()
+            return tuple(fit(Candidate, row, ignore_unknown=True) for row in rows)
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             self.problems.append(f"{path.parent.name}/{path.name} cannot be read: {error}")
             return ()
 
 
 def _manifest(reader: _Reader, row: Any, folder: Path) -> RunManifest:
-    for part in ("captioner", "rewriter", "generator"):
-        if isinstance(row.get(part), dict):
-            row[part] = ModelDescription(**row[part])
     manifest = reader.record(RunManifest, row, folder / "manifest.json")
     if manifest is None:
         raise RunFolderError(
@@ -328,7 +326,8 @@ def _distances(adaptation: Mapping[str, Any]) -> tuple[tuple[str, float, float],
     return tuple(
         (title, float(row["mmd2"]), float(row["standard_error"]))
         for key, title in names.items()
-        if isinstance(row := measured.get(key), dict) and {"mmd2", "standard_error"} <= set(row)
+        if isinstance(row := measured.get(key), dict)
+        and all(isinstance(row.get(name), int | float) for name in ("mmd2", "standard_error"))
     )
 
 

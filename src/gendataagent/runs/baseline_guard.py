@@ -23,7 +23,8 @@ from gendataagent.agent.schedule import guard_epochs
 from gendataagent.config import RunConfig
 from gendataagent.core import files, memory
 from gendataagent.core.errors import DataError, RunFolderError
-from gendataagent.core.records import GuardRecord
+from gendataagent.core.records import Evaluation, GuardRecord
+from gendataagent.core.rows import read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
@@ -66,6 +67,14 @@ class GuardCheck:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """Which validation images a baseline classifies correctly, one digit each."""
+
+    epoch: int
+    right: str
 
 
 class BaselineGuard:
@@ -153,8 +162,8 @@ class BaselineGuard:
 
     def baseline_evaluations(self) -> dict[str, Any]:
         """Return the baseline's evaluations, by split."""
-        evaluations: dict[str, Any] = files.read_json(self._baseline.evaluation_file)
-        return evaluations
+        evaluations = read_mapping(self._baseline.evaluation_file, Evaluation)
+        return {split: evaluation.to_json() for split, evaluation in evaluations.items()}
 
     def take_baseline_classifier(self) -> None:
         """Make the baseline's classifier the run's.
@@ -182,7 +191,7 @@ class BaselineGuard:
     def _checks(self) -> list[GuardCheck]:
         if not self._checks_file.exists():
             return []
-        return [GuardCheck(**row) for row in files.read_jsonl(self._checks_file)]
+        return read_records(GuardCheck, self._checks_file)
 
     def _right(self, classifier: Classifier) -> Tensor:
         """Return whether each validation image is classified correctly, [V]."""
@@ -199,7 +208,7 @@ class BaselineGuard:
                 f"correctly after {epoch} epochs. Remove {self._folder.baseline} and resume the "
                 "run with --resume, which trains the baseline again"
             )
-        right = [digit == "1" for digit in files.read_json(path)["right"]]
+        right = [digit == "1" for digit in read_record(_Right, path).right]
         if len(right) != len(self._validation):
             raise RunFolderError(
                 f"{path} covers {len(right)} validation images, but there are "

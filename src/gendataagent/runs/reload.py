@@ -13,6 +13,7 @@ from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation
+from gendataagent.core.rows import read_columns
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
 from gendataagent.data.labels import relabelled
@@ -143,7 +144,7 @@ def evaluate_corrupted(
 
 def _test_split_or_all(folder: RunFolder, images: LabelledImages) -> tuple[str, LabelledImages]:
     """Return the run's test split if all of its images are among these, else all of these."""
-    rows = files.read_jsonl(folder.splits_file)
+    rows = read_columns(folder.splits_file, {"id": str, "class": str, "split": str})
     there = {
         (id_, images.class_names[label])
         for id_, label in zip(images.ids, images.labels, strict=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.config.run_config_file import read_run_config
-from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import Evaluation, GuardRecord, RoundRecord
+from gendataagent.core.records import EpochMetrics, Evaluation, GuardRecord, RoundRecord
+from gendataagent.core.rows import read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
 
 
@@ -58,23 +58,16 @@ def read_result(out: str | Path) -> RunResult:
         raise RunFolderError(
             f"the run in {out} is not finished; resume it with: gendataagent run --resume {out}"
         )
-    evaluations = {
-        split: Evaluation(**{**row, "confusion": tuple(map(tuple, row["confusion"]))})
-        for split, row in files.read_json(folder.evaluation_file).items()
-    }
-    agent, outcome = (
-        read_run_config(folder).agent,
-        folder.read_optional_json(folder.guard_file, None),
-    )
+    agent = read_run_config(folder).agent
     rounds = sorted((folder.path / "rounds").glob("*/record.json"))
     return RunResult(
         path=folder.path,
-        evaluations=evaluations,
-        rounds=tuple(RoundRecord.from_json(files.read_json(path)) for path in rounds),
-        seconds=files.read_json(folder.timing_file),
+        evaluations=read_mapping(folder.evaluation_file, Evaluation),
+        rounds=tuple(read_record(RoundRecord, path) for path in rounds),
+        seconds=read_mapping(folder.timing_file, float),
         optimizer_steps=sum(
-            row["optimizer_steps"] for row in files.read_jsonl(folder.metrics_file)
+            epoch.optimizer_steps for epoch in read_records(EpochMetrics, folder.metrics_file)
         ),
         baseline=read_result(folder.baseline) if agent.trains_baseline else None,
-        guard=GuardRecord(**outcome) if outcome else None,
+        guard=(read_record(GuardRecord, folder.guard_file) if folder.guard_file.exists() else None),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 
 import torch
@@ -22,6 +22,7 @@ from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch, counting
 from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
+from gendataagent.core.rows import read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data, median_side_px
 from gendataagent.data.leakage import LeakageCheck
@@ -67,7 +68,7 @@ def prepare(
     device = resolve_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    watch = Stopwatch(folder.read_optional_json(folder.timing_file, {}))
+    watch = Stopwatch(_seconds_before(folder))
     with (
         watch.measure("load data"),
         progress.stage("read images", None, "images") as stage,
@@ -124,6 +125,11 @@ def prepare(
     return session
 
 
+def _seconds_before(folder: RunFolder) -> dict[str, float]:
+    """Return stage -> seconds of earlier attempts."""
+    return read_mapping(folder.timing_file, float) if folder.timing_file.exists() else {}
+
+
 def _adapt(
     folder: RunFolder,
     config: RunConfig,
@@ -145,9 +151,9 @@ def _adapt(
     )
     watch.seconds["adapt"] = sum(adaptation.seconds.values())
     adapted = with_lora(backends, config, adaptation.folder)
-    manifest = files.read_json(folder.manifest_file)
-    manifest["generator"] = asdict(adapted.generator.describe())
-    files.write_json(folder.manifest_file, manifest)
+    manifest = read_record(RunManifest, folder.manifest_file)
+    manifest = replace(manifest, generator=adapted.generator.describe())
+    files.write_json(folder.manifest_file, manifest.to_json())
     return adapted
 
 
@@ -166,7 +172,7 @@ def _begin_or_check(
         None without the agent.
     """
     if folder.manifest_file.exists():
-        fingerprint = files.read_json(folder.manifest_file)["data_fingerprint"]
+        fingerprint = read_record(RunManifest, folder.manifest_file).data_fingerprint
         if fingerprint != splits.fingerprint:
             raise RunFolderError(
                 f"the images at {config.data.path} are not those that the run in {folder.path} "
@@ -242,8 +248,8 @@ def _restore(session: Session) -> None:
     for sentence in checkpoint.damaged:
         session.progress.say(f"{sentence}; using the one before")
     session.trainer.load_state(checkpoint.tensors, checkpoint.state)
-    rows = files.read_jsonl(session.folder.metrics_file)
-    session.metrics = [EpochMetrics(**row) for row in rows if row["epoch"] <= checkpoint.epoch]
+    rows = read_records(EpochMetrics, session.folder.metrics_file)
+    session.metrics = [row for row in rows if row.epoch <= checkpoint.epoch]
     session.progress.say(
         f"resuming after epoch {checkpoint.epoch} of {session.config.training.epochs}"
     )

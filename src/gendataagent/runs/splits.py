@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gendataagent.config.run_config_file import read_run_config
-from gendataagent.core import files
 from gendataagent.core.errors import DataError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress, counting
+from gendataagent.core.records import RunManifest
+from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data
 
@@ -36,7 +37,7 @@ def read_splits(run_folder: str | Path, *, progress: Progress | None = None) -> 
             f"the images of the run in {folder.path} cannot be read where it had them "
             f"({config.data.path}): {error}. If they have moved, name their place with --data"
         ) from error
-    if splits.fingerprint != files.read_json(folder.manifest_file)["data_fingerprint"]:
+    if splits.fingerprint != read_record(RunManifest, folder.manifest_file).data_fingerprint:
         raise RunFolderError(
             f"the images at {config.data.path} are not those the run in {folder.path} was made "
             "with (their ids or labels differ); put them back, or name their place with --data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core import files
+from gendataagent.core.rows import RowError, fit
 
 NONE, STRENGTH, SHARE, DROP_SHARE = "none", "strength", "share", "drop_share"
 PROBES_FILE = "probes.jsonl"
@@ -43,8 +45,12 @@ class Probe:
 
 
 def read_probes(path: Path) -> list[Probe]:
-    """Return the probes of a round so far; a last line torn by a crash is not counted."""
-    return [Probe(**row) for row in files.read_journal(path)]
+    """Return the probes of a round so far; lines that are torn or damaged are not counted."""
+    found = []
+    for row in files.read_journal(path):
+        with contextlib.suppress(RowError):
+            found.append(fit(Probe, row))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,10 +23,10 @@ from gendataagent.agent.budget import images_of_a_round
 from gendataagent.agent.filtering import FilterScores
 from gendataagent.agent.selection import SelectionContext
 from gendataagent.config import RunConfig
-from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.core.progress import Progress
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
+from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
@@ -164,8 +164,7 @@ class AdaptiveRounds:
         done = self._done_before(number)
         if not done:
             return {}
-        record = files.read_json(self._folder.round(done[-1]) / "record.json")
-        return RoundRecord.from_json(record).choices
+        return read_record(RoundRecord, self._folder.round(done[-1]) / "record.json").choices
 
     def _done_before(self, number: int) -> list[int]:
         return [i for i in range(number) if self._folder.round_is_done(i)]

@@ -16,7 +16,7 @@ def training_prompts(job: AdaptationJob) -> list[str]:
     if path.is_file():
         rows = files.read_jsonl(path)
         if [row.get("id") for row in rows] == list(job.images.ids):
-            return [str(row["prompt"]) for row in rows]
+            return [str(row.get("prompt", "")) for row in rows]
     names = job.images.class_names
     candidates = plan(
         [

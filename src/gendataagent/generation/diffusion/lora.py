@@ -7,6 +7,7 @@ from typing import Any
 
 from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
+from gendataagent.core.files import expand
 from gendataagent.core.hub import WEIGHTS, ModelSource
 
 FILE_NAME = f"pytorch_lora_weights{WEIGHTS}"  # the name that diffusers' save_lora_weights writes
@@ -85,7 +86,7 @@ def local_lora(lora: str) -> Path | None:
     Raises:
         ModelError: it names a path, and there is no such file.
     """
-    path = Path(lora).expanduser()
+    path = expand(lora)
     if path.is_file():
         if path.suffix != WEIGHTS:
             raise ModelError(

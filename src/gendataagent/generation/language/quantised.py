@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core.errors import ModelError
+from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource
 
 SUFFIX = ".gguf"
@@ -22,7 +23,7 @@ def quantised_file(name: str) -> Path | None:
 
     A folder with a config.json is an ordinary model, whatever else it holds.
     """
-    place = Path(name).expanduser()
+    place = expand(name)
     if place.suffix.lower() == SUFFIX and place.is_file():
         return place
     if place.is_dir() and not (place / "config.json").exists():

@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.core.files import expand
 from gendataagent.core.memory import scoring_batch
 from gendataagent.runs.planning.counts import Counts
 from gendataagent.runs.planning.downloads import BUNDLED, SERVER, ModelNeeded
@@ -72,7 +72,7 @@ def generator_facts(name: str) -> GeneratorFacts | None:
     if name in GENERATORS:
         return GENERATORS[name]
     try:
-        path = Path(name).expanduser() / "unet" / "config.json"
+        path = expand(name) / "unet" / "config.json"
         unet = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

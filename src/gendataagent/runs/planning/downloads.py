@@ -10,6 +10,7 @@ from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.config.training import TIMM_PREFIX
+from gendataagent.core.files import expand
 from gendataagent.core.hub import WEIGHTS, ModelSource, cached_file, looks_like_path
 from gendataagent.runs.planning.facts import MODELS
 
@@ -75,7 +76,7 @@ def _model(
     index_file: str = "config.json",
     variant: str = "",
 ) -> ModelNeeded:
-    known, place = MODELS.get(name), Path(name).expanduser()
+    known, place = MODELS.get(name), expand(name)
     size: int | None = known.download_bytes(variant) if known else None
     parameters: int | None = known.parameters if known else None
     if name in _OURS:
