@@ -169,7 +169,7 @@ def test_links_to_folders_are_followed_except_to_a_parent(tmp_path: Path) -> Non
     (root / "cat" / "again").symlink_to(root / "cat")
     data = load(root)
     assert all_ids(data) == {"cat/a.png", "dog/a.png", "dog/b.png"}
-    assert note(data, "Ignored symbolic").endswith("a parent folder: cat/again.")
+    assert note(data, "Ignored symbolic").endswith("not on a disk: cat/again.")
 
 
 def test_missing_splits_are_drawn_from_a_train_folder(tmp_path: Path) -> None:

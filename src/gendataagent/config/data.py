@@ -27,6 +27,11 @@ class DataConfig:
     revision: str = setting("", "hub revision of a hub: data set; empty = the newest")
     image_column: str = setting(AUTO, "column of the image in parquet / Hugging Face data")
     label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
+    image_root: str = setting(
+        "",
+        "folder of the images that a table names by path: relative paths start there, and no path "
+        "may lead out of it; empty = the folder of the table",
+    )
     train_per_class: int = setting(
         0, "training images used of each class, drawn at random by seed; 0 = all", at_least=0
     )

@@ -220,6 +220,28 @@ def parse_journal(content: bytes) -> list[dict[str, Any]]:
     return rows
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Return a regular file opened for reading.
+
+    Anything else is refused before a read could block: a pipe or a device may never end.
+
+    Raises:
+        OSError: not a regular file, missing, or no permission.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise _not_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # exchanged in between
+        os.close(handle)
+        raise _not_regular(path)
+    return os.fdopen(handle, "rb")
+
+
+def _not_regular(path: str | Path) -> OSError:
+    return OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()

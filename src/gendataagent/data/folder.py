@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from gendataagent.core.errors import DataError
-from gendataagent.data.images import SUFFIXES
+from gendataagent.core.files import open_regular
 from gendataagent.data.index import (
     TRAIN,
     DatasetIndex,
@@ -22,8 +21,7 @@ from gendataagent.data.index import (
     split_of,
 )
 from gendataagent.data.labels import UNLABELLED, is_unlabelled
-
-TABLE_SUFFIX = ".parquet"
+from gendataagent.data.walk import Found, posix_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class FolderStore:
     files: tuple[str, ...]
 
     def open(self, row: int) -> BinaryIO:
-        return open(self.path(row), "rb")
+        return open_regular(self.path(row))
 
     def path(self, row: int) -> str:
         """Return the path of the image file."""
@@ -52,95 +50,6 @@ class FolderStore:
         """Return size, mtime and ctime: a change that preserves mtime still changes ctime."""
         status = os.stat(os.path.join(self.root, self.files[row]))
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-
-
-@dataclass(slots=True)
-class Found:
-    """The files below a folder; paths are relative, with the file system's spelling."""
-
-    images: list[str] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    hidden: int = 0
-    loops: list[str] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-    def notes(self) -> list[str]:
-        """Return one sentence for each kind of file that was ignored."""
-        notes = []
-        if self.hidden:
-            notes.append(f"Ignored {self.hidden} hidden files or folders.")
-        if self.others:
-            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.others.items()))
-            notes.append(f"Ignored {self.others.total()} files that are not images ({kinds}).")
-        if self.loops:
-            notes.append(
-                f"Ignored symbolic links to a parent folder: {first_few(sorted(self.loops))}."
-            )
-        return notes
-
-
-def posix_path(path: str) -> str:
-    """Return a relative path with forward slashes, normalised."""
-    return normalise_name(path.replace(os.sep, "/"))
-
-
-def find_files(root: Path) -> Found:
-    """Return the files below `root`; links to folders are followed, except to a parent."""
-    found = Found()
-    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
-    while pending:
-        folder, above = pending.pop()
-        try:
-            status = os.stat(root / folder)
-            identity = (status.st_dev, status.st_ino)
-            if identity in above:
-                found.loops.append(posix_path(folder))
-                continue
-            with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    path = os.path.join(folder, entry.name)
-                    if entry.name.startswith("."):
-                        found.hidden += 1
-                    elif _is_folder(entry):
-                        found.folders.append(path)
-                        pending.append((path, above | {identity}))
-                    else:
-                        _add_file(path, entry, found)
-        except OSError as error:
-            reason = f"folder cannot be read: {error.strerror}"
-            found.quarantined.append(Quarantined(posix_path(folder) or ".", reason))
-    return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symbolic link to itself
-        return False
-
-
-def _add_file(path: str, entry: os.DirEntry[str], found: Found) -> None:
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix == TABLE_SUFFIX:
-        found.tables.append(path)
-    elif suffix not in SUFFIXES:
-        found.others[normalise_name(suffix) or "no suffix"] += 1
-    elif reason := _why_not_a_file(entry):
-        found.quarantined.append(Quarantined(posix_path(path), reason))
-    else:
-        found.images.append(path)
-
-
-def _why_not_a_file(entry: os.DirEntry[str]) -> str | None:
-    """Return why an entry is not a regular file, else None; opening a pipe would block forever."""
-    try:
-        regular = stat.S_ISREG(entry.stat().st_mode)
-    except OSError as error:
-        what = "broken symbolic link" if entry.is_symlink() else "cannot be read"
-        return f"{what}: {error.strerror}"
-    return None if regular else "not a regular file"
 
 
 def index_folder(root: Path, found: Found, *, need_train: bool = True) -> DatasetIndex:

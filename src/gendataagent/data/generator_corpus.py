@@ -9,13 +9,15 @@ from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.folder import TABLE_SUFFIX, FolderStore, find_files, posix_path
+from gendataagent.data.folder import FolderStore
+from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, Item
 from gendataagent.data.near_duplicates import Uint8Array
 from gendataagent.data.scan import scan_images
 from gendataagent.data.sets import ImageStore, LabelledImages
 from gendataagent.data.table_index import image_column
 from gendataagent.data.tables import TableFile, TableStore
+from gendataagent.data.walk import TABLE_SUFFIX, find_files, posix_path
 
 _CLASS = "image"
 
@@ -55,6 +57,7 @@ def load_generator_corpus(
         rows=tuple(item.row for item in scanned.items),
         store=store,
         max_pixels=max_pixels,
+        bits=scanned.bits,
     )
     return GeneratorCorpus(images, scanned.thumbnails_N, len(scanned.quarantined))
 
@@ -77,6 +80,7 @@ def _index_tables(
 ) -> tuple[ImageStore, list[Item]]:
     files = [TableFile(str(root / name), name, TRAIN) for name in names]
     column = image_column(files[0], config.image_column)
-    store = TableStore(files, column, str(root))
+    store = TableStore(files, column, ImagePaths.of(root, config.image_root))
+    store.check_paths()
     rows = sum(file.read([column]).num_rows for file in files)
     return store, [Item(row, store.name(row), _CLASS, TRAIN) for row in range(rows)]

@@ -78,8 +78,21 @@ def index_hub(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
     if moved := [f"{name} as {split}" for name, split in copy.splits.items() if name in loaded]:
         notes.append(f"Used {', '.join(moved)} of {copy.id}, as in the paper.")
     notes.append(f"Loaded {copy.id} with datasets{_revision_of(loaded, config.revision)}.")
-    index = index_tables(_folder_of(files), files, config, notes, need_train=need_train)
+    allowing = _allowing_images(config, copy.id)
+    index = index_tables(_folder_of(files), files, allowing, notes, need_train=need_train)
     return replace(index, paper=PAPER.get(key or config.layout))
+
+
+def _allowing_images(config: DataConfig, name: str) -> DataConfig:
+    """Return the settings with the folder that paths in the Arrow files may lead to.
+
+    `datasets` writes absolute paths of a local folder, or of files that it unpacked itself.
+    """
+    import datasets
+
+    local = Path(name).expanduser()
+    base = local if local.is_dir() else Path(datasets.config.HF_DATASETS_CACHE)
+    return config if config.image_root else replace(config, image_root=str(base.absolute()))
 
 
 def _folder_of(files: list[TableFile]) -> Path:

@@ -6,12 +6,13 @@ of Pillow is unchanged, so its limit (Image.MAX_IMAGE_PIXELS) applies in additio
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from gendataagent.core.errors import ImageUnreadableError
+from gendataagent.data.bit_depth import image_of, load_colour, load_grey, real_bits, to_8_bits
 
 FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA",
@@ -67,20 +68,44 @@ def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
     return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, bits: int | None = None) -> Image.Image:
+    """Return the first frame decoded; see `decode`."""
+    return decode(image, bits).image
+
+
+class Decoded(NamedTuple):
+    """An RGB image, and the real depth of one with 16 bits a sample (8 to 16), else 0."""
+
+    image: Image.Image
+    bits: int
+
+
+def decode(image: Image.Image, bits: int | None = None) -> Decoded:
     """Return the first frame decoded: 8-bit RGB, upright, transparency composited on white.
 
-    16-bit integer modes are scaled to 8 bit by 1/257; floating point counts as [0, 1] if no value
-    exceeds 1, else as [0, 255].
+    16-bit samples are scaled to 8 bits from `bits`, or from the smallest usual depth that holds
+    them (10, 12, 14 or 16); floating point counts as [0, 1] if no value exceeds 1, else as
+    [0, 255].
+
+    Args:
+        bits: depth shared by the images of a set, so that they keep their relative brightness.
 
     Raises:
         ImageUnreadableError: the pixels are truncated, corrupt, or of unknown range.
     """
     try:
+        samples: npt.NDArray[Any] | None = load_colour(image)
         image.load()
         orientation = _orientation(image)
         if image.mode.startswith(("I", "F")):
-            image = _to_8_bit(image)
+            samples, is_fraction = load_grey(image)
+            if image.mode == "F":
+                image = Image.fromarray(to_8_bits(samples * 255 if is_fraction else samples, 8))
+                samples = None
+        own_bits = 0
+        if samples is not None:
+            own_bits = real_bits(samples if samples.ndim == 2 else samples[..., :3])
+            image = image_of(samples, max(own_bits, bits or 0))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
@@ -93,7 +118,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     except Exception as error:  # decoders raise OSError, ValueError, struct.error, IndexError...
         raise ImageUnreadableError(_reason(error)) from error
     image.info = {}  # saving it with the EXIF tag would rotate it a second time
-    return image
+    return Decoded(image, own_bits)
 
 
 def centre_square(
@@ -141,23 +166,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # struct.error, OverflowError and others, depending on the damage
         return 1
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Return an 8-bit greyscale image; `convert` would clip values above 255 to white."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = values.min(), values.max()
-    if not np.isfinite(values).all():
-        raise ImageUnreadableError("holds values that are not finite numbers")
-    if image.mode == "F":
-        scale, limit = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
-    else:
-        scale, limit = 1 / 257, 65535.0
-    if low < 0 or high > limit:
-        raise ImageUnreadableError(
-            f"values from {low:g} to {high:g} have no known range; save it with 8 or 16 bits"
-        )
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from gendataagent.core.suggestions import closest
 from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
 from gendataagent.data.deduplication import deduplicate
-from gendataagent.data.folder import TABLE_SUFFIX, find_files, index_folder
+from gendataagent.data.folder import index_folder
 from gendataagent.data.hub import HUB_PREFIX, index_hub
 from gendataagent.data.index import (
     SPLITS,
@@ -48,6 +48,7 @@ from gendataagent.data.splits import (
 )
 from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
+from gendataagent.data.walk import TABLE_SUFFIX, find_files
 
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = ("cifar10",)
@@ -91,6 +92,7 @@ def load_data(
     class_names, class_notes = check_classes(items, index.class_names)
     notes = [
         *index.notes,
+        *scanned.notes,
         *split_notes,
         *deduplicated.notes,
         *paper_notes,
@@ -103,7 +105,11 @@ def load_data(
         notes.append(_quarantine_note(quarantined))
     sets = {
         split: _labelled(
-            [item for item in items if item.split == split], class_names, index, max_pixels
+            [item for item in items if item.split == split],
+            class_names,
+            index,
+            max_pixels,
+            scanned.bits,
         )
         for split in SPLITS
     }
@@ -163,7 +169,7 @@ def load_to_measure(config: DataConfig, *, progress: OnProgress | None = None) -
     with_images = {item.class_name for item in scanned.items}
     names = tuple(name for name in index.class_names if name in with_images)
     return ImagesToMeasure(
-        _labelled(scanned.items, names, index, max_pixels), quarantined, tuple(notes)
+        _labelled(scanned.items, names, index, max_pixels, scanned.bits), quarantined, tuple(notes)
     )
 
 
@@ -195,6 +201,7 @@ def _labelled(
     class_names: tuple[str, ...],
     index: DatasetIndex,
     max_pixels: float,
+    bits: int,
 ) -> LabelledImages:
     label_of = {name: label for label, name in enumerate(class_names)}
     return LabelledImages(
@@ -204,6 +211,7 @@ def _labelled(
         rows=tuple(item.row for item in items),
         store=index.store,
         max_pixels=max_pixels,
+        bits=bits,
     )
 
 
@@ -253,6 +261,11 @@ def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
         table = TableFile(str(path), path.name, TRAIN)
         notes = _layout_notes(config)
         return index_tables(path.parent, [table], config, notes, need_train=need_train)
+    if not path.is_dir():
+        raise DataError(
+            f"{path} is neither a folder nor a regular file; give a folder of images or a parquet "
+            "file"
+        )
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         files, notes = saved_files(path, need_train=need_train)
         notes = [*_layout_notes(config), *notes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -15,25 +16,27 @@ import numpy as np
 
 from gendataagent.core.errors import ImageUnreadableError
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.images import open_image, to_rgb
+from gendataagent.data.images import decode, open_image
 from gendataagent.data.index import Item, Quarantined
+from gendataagent.data.jpeg_damage import damage_of
 from gendataagent.data.near_duplicates import DECODED_PX, THUMBNAIL_SHAPE, Uint8Array, thumbnail
 from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore
 
+FULL_BITS = 16
 CACHE_FROM_IMAGES = 2000  # smaller sets are decoded in seconds and need no cache files
 _ITEMS_PER_TASK = 32
 _MAX_THREADS = 16
-_CHUNK_BYTES = 1 << 20
 _LARGE_PX = 24_000_000
 _one_large_image = threading.Lock()  # bounds memory to a few small images and one large one
 
 
 class ImageSummary(NamedTuple):
-    """Hash of the bytes and thumbnail of an image that decodes."""
+    """Hash of the bytes, thumbnail, and real depth (see `images.Decoded`) of a readable image."""
 
     digest: bytes
     thumbnail: Uint8Array
+    bits: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +46,16 @@ class ScanResult:
     Args:
         digests: id -> hash of the encoded bytes.
         thumbnails_N: [N, 16, 16, 3], one per item.
+        bits: greatest real depth of the images with 16 bits a sample; 0 = there are none.
+        notes: sentences for the user.
     """
 
     items: tuple[Item, ...]
     quarantined: tuple[Quarantined, ...]
     digests: dict[str, bytes] = field(repr=False)
     thumbnails_N: Uint8Array = field(repr=False)
+    bits: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def scan_images(
@@ -72,6 +79,7 @@ def scan_images(
     quarantined: list[Quarantined] = []
     digests: dict[str, bytes] = {}
     thumbnails: list[Uint8Array] = []
+    depths = Counter[int]()
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
     try:
@@ -83,6 +91,7 @@ def scan_images(
                     readable.append(item)
                     digests[item.id] = outcome.digest
                     thumbnails.append(outcome.thumbnail)
+                    depths[outcome.bits] += 1
                 else:
                     quarantined.append(Quarantined(store.name(item.row), outcome))
             done += len(outcomes)
@@ -93,7 +102,25 @@ def scan_images(
         if cache:
             cache.save()
     thumbnails_N = np.array(thumbnails, dtype=np.uint8).reshape(-1, *THUMBNAIL_SHAPE)
-    return ScanResult(tuple(readable), tuple(quarantined), digests, thumbnails_N)
+    return ScanResult(
+        tuple(readable),
+        tuple(quarantined),
+        digests,
+        thumbnails_N,
+        bits=max(depths, default=0),
+        notes=_depth_notes(depths),
+    )
+
+
+def _depth_notes(depths: Counter[int]) -> tuple[str, ...]:
+    bits = max(depths, default=0)
+    if bits in (0, FULL_BITS):
+        return ()
+    deep = depths.total() - depths[0]
+    return (
+        f"{deep:,} images have 16 bits a sample, of which at most {bits} are used; all are scaled "
+        f"to 8 bits from {bits}.",
+    )
 
 
 def _check_cached(
@@ -111,7 +138,7 @@ def _check_cached(
         return ImageSummary(*cached)
     outcome = _check(store, item, max_pixels)
     if isinstance(outcome, ImageSummary):
-        cache.add(item.id, state, outcome.digest, outcome.thumbnail)
+        cache.add(item.id, state, *outcome)
     return outcome
 
 
@@ -124,12 +151,15 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
             # JPEG at down to 1/8 size: all its data is still read, in half the time.
             image.draft(None, (DECODED_PX, DECODED_PX))
             with _one_large_image if large else nullcontext():
-                small = thumbnail(to_rgb(image))
+                decoded = decode(image)
+                small = thumbnail(decoded.image)
             stream.seek(0)
-            digest = hashlib.blake2b(digest_size=16)
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-            return ImageSummary(digest.digest(), small)
+            if image.format in ("JPEG", "MPO"):
+                if damage := damage_of(stream.read()):
+                    return damage
+                stream.seek(0)
+            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
+            return ImageSummary(digest.digest(), small, decoded.bits)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ImageUnreadableError as error:

@@ -22,9 +22,12 @@ from gendataagent.core.errors import StorageError
 from gendataagent.data.near_duplicates import THUMBNAIL_SHAPE, Uint8Array
 from gendataagent.data.sets import ImageStore
 
-_FORMAT = 1  # raise it when `scan` refuses images that it accepted before
+_FORMAT = 2  # raise it when `scan` refuses images that it accepted before
 _THUMBNAIL_FORMAT = 1  # raise it when thumbnails are computed differently
 _RECORD = np.dtype([("digest", "V16"), ("thumbnail", np.uint8, THUMBNAIL_SHAPE)])
+
+
+_Entry = tuple[str, str, int]
 
 
 @runtime_checkable
@@ -42,15 +45,15 @@ class TrackedStore(Protocol):
 
 
 class ScanCache:
-    """Readable images of one store: id -> (state of the file, hash of its bytes), and thumbnails.
+    """Readable images of one store: id -> (state of the file, hash of its bytes, real depth).
 
     `_known` is what was on disk when the cache was opened, `_new` what was added since.
     """
 
     def __init__(self, store: ImageStore, max_pixels: float) -> None:
         self._store = store if isinstance(store, TrackedStore) else None
-        self._new: dict[str, list[str]] = {}
-        self._known: Mapping[str, list[str]] = {}
+        self._new: dict[str, _Entry] = {}
+        self._known: Mapping[str, _Entry] = {}
         self._known_thumbnails = np.empty(0, dtype=_RECORD)
         self._new_thumbnails: dict[bytes, Uint8Array] = {}
         if self._store is not None:
@@ -70,19 +73,21 @@ class ScanCache:
         """Return the state of an image's file; "" if the store does not track it."""
         return self._store.state(row) if self._store is not None else ""
 
-    def get(self, source_id: str, state: str) -> tuple[bytes, Uint8Array] | None:
-        """Return hash and thumbnail of an image that decoded in this state, else None."""
+    def get(self, source_id: str, state: str) -> tuple[bytes, Uint8Array, int] | None:
+        """Return what `add` was given for an image in this state, else None."""
         found = self._known.get(source_id)
         if not found or not state or found[0] != state:
             return None
         digest = bytes.fromhex(found[1])
         row = self._row_of.get(digest)
-        return None if row is None else (digest, self._known_thumbnails["thumbnail"][row])
+        return None if row is None else (digest, self._known_thumbnails["thumbnail"][row], found[2])
 
-    def add(self, source_id: str, state: str, digest: bytes, thumbnail: Uint8Array) -> None:
+    def add(
+        self, source_id: str, state: str, digest: bytes, thumbnail: Uint8Array, bits: int
+    ) -> None:
         """Add an image that decoded."""
         if state:
-            self._new[source_id] = [state, digest.hex()]
+            self._new[source_id] = (state, digest.hex(), bits)
             self._new_thumbnails[digest] = thumbnail
 
     def save(self) -> None:
@@ -125,14 +130,12 @@ def _read_thumbnails(path: Path) -> npt.NDArray[np.void]:
     return np.frombuffer(content, dtype=_RECORD)
 
 
-def _read(path: Path) -> Mapping[str, list[str]]:
+def _read(path: Path) -> Mapping[str, _Entry]:
     """Return the entries of a cache file; none if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        valid = all(
-            len(entry) == 2 and isinstance(entry[0], str) and bytes.fromhex(entry[1])
-            for entry in content.values()
-        )
-        return content if valid else {}
-    except (OSError, ValueError, TypeError, AttributeError):
+        entries = {id_: (str(e[0]), str(e[1]), int(e[2])) for id_, e in content.items()}
+        valid = all(len(bytes.fromhex(entry[1])) == 16 for entry in entries.values())
+        return entries if valid else {}
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return {}

@@ -61,6 +61,7 @@ class LabelledImages(_TorchDataset):
         labels: index into `class_names`, one per id.
         rows: position of each image in `store`.
         max_pixels: larger images are refused, as at load time.
+        bits: real depth of the images with 16 bits a sample, shared by all splits; 0 = none known.
     """
 
     class_names: tuple[str, ...]
@@ -69,6 +70,7 @@ class LabelledImages(_TorchDataset):
     rows: tuple[int, ...]
     store: ImageStore
     max_pixels: float = float("inf")
+    bits: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.labels) == len(self.rows):
@@ -124,7 +126,7 @@ class LabelledImages(_TorchDataset):
         row, source_id = self.rows[index], self.ids[index]
         try:
             with self.store.open(row) as stream:
-                return to_rgb(open_image(stream, self.max_pixels))
+                return to_rgb(open_image(stream, self.max_pixels), self.bits)
         except (OSError, ImageUnreadableError) as error:
             raise ImageUnreadableError(
                 f"cannot read image {source_id} ({self.store.name(row)}): {error}. It was "
@@ -150,6 +152,7 @@ class LabelledImages(_TorchDataset):
             rows=tuple(self.rows[i] for i in chosen),
             store=self.store,
             max_pixels=self.max_pixels,
+            bits=self.bits,
         )
 
     def to_datasets(self) -> Any:

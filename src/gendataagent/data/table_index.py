@@ -11,6 +11,7 @@ from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
 from gendataagent.data.labels import LabelColumn, name_labels
 from gendataagent.data.tables import TableFile, TableStore
@@ -56,7 +57,8 @@ def index_tables(
         config, column_notes = _without_missing_columns(files[0].schema().names, config)
         notes = [*notes, *column_notes]
     columns = _find_columns(files, config)
-    store = TableStore(files, columns.image, str(root))
+    store = TableStore(files, columns.image, ImagePaths.of(root, config.image_root))
+    store.check_paths()
     found: list[LabelColumn] = []
     ids: list[str] = []
     splits: list[str] = []

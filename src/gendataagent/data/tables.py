@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import DataError, ImageUnreadableError
-from gendataagent.core.files import atomic_writer
+from gendataagent.core.files import atomic_writer, open_regular
+from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, split_in, split_of
 
 IN_MEMORY_BYTES = 256 << 20
@@ -51,6 +52,7 @@ class TableFile:
         import pyarrow.parquet as pq
 
         try:
+            open_regular(self.path).close()
             if self.is_parquet:
                 return pq.read_schema(self.path)
             with pa.memory_map(self.path) as source:
@@ -66,6 +68,7 @@ class TableFile:
         import pyarrow.parquet as pq
 
         try:
+            open_regular(self.path).close()
             if self.is_parquet:
                 return pq.ParquetFile(self.path).read(columns=list(columns))
             return pa.ipc.open_stream(pa.memory_map(self.path)).read_all().select(list(columns))
@@ -79,11 +82,11 @@ class TableStore:
     """The concatenated image columns of several tables, reopened in each process.
 
     Args:
-        folder: base of relative image paths, for tables that hold paths instead of bytes.
+        paths: where paths lead, for tables that hold paths instead of bytes.
     """
 
-    def __init__(self, files: Sequence[TableFile], column: str, folder: str) -> None:
-        self._files, self._column, self._folder = tuple(files), column, folder
+    def __init__(self, files: Sequence[TableFile], column: str, paths: ImagePaths) -> None:
+        self._files, self._column, self._paths = tuple(files), column, paths
         size = sum(os.path.getsize(file.path) for file in files if file.is_parquet)
         self._chunks: list[Any] = []
         rows_per_file = []
@@ -97,7 +100,16 @@ class TableStore:
         self._file_ends = list(accumulate(rows_per_file))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._files, self._column, self._folder)
+        return type(self), (self._files, self._column, self._paths)
+
+    def check_paths(self) -> None:
+        """Raise `DataError` naming the first row whose path leads outside the allowed folder."""
+        start = 0
+        for chunk in self._chunks:
+            for row, path in enumerate(_paths_of(chunk), start):
+                if path is not None:
+                    self._paths.check(path, self.name(row))
+            start += len(chunk)
 
     def open(self, row: int) -> BinaryIO:
         chunk = bisect_right(self._chunk_ends, row)
@@ -106,10 +118,17 @@ class TableStore:
         content, path = value, None
         if isinstance(value, dict):
             content, path = value.get("bytes"), value.get("path")
-        if content is not None:
+        elif isinstance(value, str):
+            content, path = None, value
+        if isinstance(content, bytes):
             return io.BytesIO(content)
-        if path:
-            return open(os.path.join(self._folder, path), "rb")
+        if content is not None:
+            raise ImageUnreadableError(
+                f"the cell holds a {type(content).__name__}, not an encoded image"
+            )
+        if isinstance(path, str) and path and "\0" not in path:
+            self._paths.check(path, self.name(row))
+            return open_regular(self._paths.resolve(path))
         raise ImageUnreadableError("the row has no image")
 
     @property
@@ -123,7 +142,7 @@ class TableStore:
         value = self._chunks[chunk][row - (self._chunk_ends[chunk - 1] if chunk else 0)]
         if isinstance(value, Mapping):
             value = value.get("bytes")
-        if value is None or not value.is_valid:
+        if value is None or not value.is_valid or isinstance(value.as_py(), str):
             return ""
         status = os.stat(self._files[bisect_right(self._file_ends, row)].path)
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
@@ -133,6 +152,25 @@ class TableStore:
         number = bisect_right(self._file_ends, row)
         start = self._file_ends[number - 1] if number else 0
         return f"{self._files[number].name}#{row - start}"
+
+
+def _paths_of(chunk: Any) -> list[str | None]:
+    """Return the path in each cell of an image column that holds no image itself, else None."""
+    import pyarrow.compute as compute
+    import pyarrow.types as kinds
+
+    if kinds.is_string(chunk.type) or kinds.is_large_string(chunk.type):
+        return list(chunk.to_pylist())
+    if not kinds.is_struct(chunk.type) or chunk.type.get_field_index("path") < 0:
+        return []
+    paths = compute.struct_field(chunk, "path")
+    if chunk.type.get_field_index("bytes") < 0:
+        return list(paths.to_pylist())
+    empty = compute.is_null(compute.struct_field(chunk, "bytes")).to_pylist()
+    return [
+        path if missing and isinstance(path, str) else None
+        for path, missing in zip(paths.to_pylist(), empty, strict=True)
+    ]
 
 
 def _unpacked(file: TableFile, column: str) -> TableFile:
@@ -173,16 +211,17 @@ def saved_files(root: Path, *, need_train: bool = True) -> tuple[list[TableFile]
     """Return the Arrow files of a Dataset or DatasetDict saved with `save_to_disk`, and notes."""
     try:
         if (root / "dataset_dict.json").exists():
-            splits = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+            splits = _read_json(root / "dataset_dict.json")["splits"]
         else:
             splits = [""]
         found: list[tuple[str, str, str | None]] = []
         for split in splits:
-            state = json.loads((root / split / "state.json").read_text(encoding="utf-8"))
-            for entry in state["_data_files"]:
+            for entry in _read_json(root / split / "state.json")["_data_files"]:
                 name = f"{split}/{entry['filename']}".lstrip("/")
+                if ImagePaths(str(root)).leads_outside(name):
+                    raise ValueError(f"it names {name!r}, outside its folder")
                 found.append((name, str(root / name), split_of(split)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{root} is not a complete data set saved by datasets ({error}); save it again with "
             "save_to_disk"
@@ -195,6 +234,11 @@ def _info_beside(path: str) -> str | None:
     """Return the file in which `save_to_disk` states the features of an Arrow file."""
     info = os.path.join(os.path.dirname(path), "dataset_info.json")
     return info if os.path.isfile(info) else None
+
+
+def _read_json(path: Path) -> Any:
+    with open_regular(path) as stream:
+        return json.loads(stream.read())
 
 
 def with_splits(

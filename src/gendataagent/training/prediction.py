@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
+from gendataagent.core.files import open_regular
 from gendataagent.data.images import open_image, to_rgb
 from gendataagent.data.pixels import Pixels, square_tensor
 from gendataagent.training.classifier import BATCH_SIZE, Classifier
@@ -85,7 +86,7 @@ def _predict(
 def _read(path: Path, size_px: int) -> Tensor | str:
     """Return the image as pixels, or why it cannot be read."""
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return square_tensor(to_rgb(open_image(stream, _MAX_PIXELS)), size_px)
     except (ImageUnreadableError, DataError) as error:
         return str(error)

@@ -1,0 +1,77 @@
+"""JPEG files whose end or middle was overwritten with zeros.
+
+An interrupted copy or download often leaves a file of full size that ends in zeros. Decoders read
+zeros as image data and give a grey or smeared area without an error.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONG_RUN = 64  # bytes; no image data has so many zeros in a row, but see `_zeros_are_flat`
+_STANDS_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_SCAN, _END, _TABLES = 0xDA, 0xD9, 0xC4
+_SEQUENTIAL = {0xC0, 0xC1}
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_ZEROS = bytes(LONG_RUN)
+
+
+def damage_of(content: bytes) -> str | None:
+    """Return why a JPEG file is damaged by zeros, or None; the image is not decoded.
+
+    Zeros after the end marker are padding and no damage.
+    """
+    position, sequential = 2, False
+    first_symbols: dict[int, int] = {}
+    while True:
+        found = _NEXT_MARKER.search(content, position)
+        if found is None:
+            return _without_end(content)
+        marker, position = found[1][0], found.end()
+        if marker == _END:
+            return None
+        if marker in _STANDS_ALONE:
+            continue
+        length = int.from_bytes(content[position : position + 2], "big")
+        segment = content[position + 2 : position + length]
+        position += max(length, 2)
+        if marker in _SEQUENTIAL:
+            sequential = True
+        elif marker == _TABLES:
+            first_symbols.update(_first_ac_symbols(segment))
+        elif marker == _SCAN:
+            after = _NEXT_MARKER.search(content, position)
+            end = after.start() if after else len(content)
+            run = content.find(_ZEROS, position, end)
+            if sequential and run >= 0 and not _zeros_are_flat(segment, first_symbols):
+                return f"JPEG data is overwritten with zeros from byte {run:,}"
+            position = end
+
+
+def _without_end(content: bytes) -> str | None:
+    """Return the damage of a file without an end marker; decoders forgive a marker cut off."""
+    zeros = len(content) - len(content.rstrip(b"\x00"))
+    if zeros < 16:
+        return None
+    return f"JPEG data ends in {zeros:,} zeros without an end marker; the file was not fully copied"
+
+
+def _first_ac_symbols(tables: bytes) -> dict[int, int]:
+    """Return {number of an AC table: the symbol whose code is all zeros}."""
+    first: dict[int, int] = {}
+    start = 0
+    while start + 17 < len(tables):
+        kind, number = divmod(tables[start], 16)
+        if kind == 1:
+            first[number] = tables[start + 17]
+        start += 17 + sum(tables[start + 1 : start + 17])
+    return first
+
+
+def _zeros_are_flat(scan: bytes, first_symbols: dict[int, int]) -> bool:
+    """Return whether zeros can be image data of a scan: in all its AC tables they end a block.
+
+    Optimised tables give flat areas, which are frequent, the shortest codes: all zeros.
+    """
+    used = {component % 16 for component in scan[2 : 1 + 2 * scan[0] : 2]} if scan else set()
+    return all(first_symbols.get(number, 0) == 0 for number in used)
