@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from gendataagent.agent.filtering import FILTERS, FilterContext, FilterScores, drop
 from gendataagent.config import FilterConfig
-from gendataagent.core.checkpoints import list_weights, save_weights
+from gendataagent.core.checkpoints import save_weights
 from gendataagent.core.errors import GenDataAgentError, ScoreError
 from gendataagent.core.records import Candidate, candidate_id
 from gendataagent.data.pixels import Pixels
@@ -157,7 +157,7 @@ def snapshots_of(context: FilterContext, count: int, folder: Path) -> list[Path]
     for epoch in range(count):
         weights = {k: v * (1 + epoch) for k, v in context.classifier.module.state_dict().items()}
         save_weights(folder, epoch, weights)
-    return [path for _, path in list_weights(folder)]
+    return sorted(folder.iterdir())
 
 
 def test_vog_is_that_of_the_snapshots_and_leaves_the_classifier_as_found(

@@ -10,11 +10,11 @@ import torch
 
 from gendataagent.core import checkpoints as checkpoint_module
 from gendataagent.core.checkpoints import (
-    list_weights,
     load_latest,
     load_weights,
     save_checkpoint,
     save_weights,
+    weights_path,
 )
 from gendataagent.core.errors import RunFolderError, StorageError
 
@@ -143,13 +143,17 @@ def test_the_manifest_holds_sizes_and_hashes(tmp_path: Path) -> None:
     assert len(entry["sha256"]) == 64
 
 
-def test_weights_are_listed_oldest_first_and_read_back(tmp_path: Path) -> None:
-    for epoch in (30, 5, 10000):
-        save_weights(tmp_path, epoch, tensors(epoch))
-    (tmp_path / "notes.txt").write_text("not weights")
-    assert [epoch for epoch, _ in list_weights(tmp_path)] == [5, 30, 10000]
-    assert torch.equal(load_weights(list_weights(tmp_path)[1][1])["a"], tensors(30)["a"])
-    assert list_weights(tmp_path / "nowhere") == []
+def test_weights_are_written_by_epoch_and_read_back(tmp_path: Path) -> None:
+    path = save_weights(tmp_path, 10000, tensors(30))
+    assert path == weights_path(tmp_path, 10000)
+    assert torch.equal(load_weights(path)["a"], tensors(30)["a"])
+
+
+def test_an_earlier_checkpoint_can_be_asked_for(tmp_path: Path) -> None:
+    for epoch in (3, 5):
+        save(tmp_path, epoch)
+    found = [load_latest(tmp_path, at_most=at_most) for at_most in (None, 5, 4, 2)]
+    assert [checkpoint and checkpoint.epoch for checkpoint in found] == [5, 5, 3, None]
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:

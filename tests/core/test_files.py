@@ -78,45 +78,85 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_no_space_left_says_so_and_what_to_do() -> None:
     with pytest.raises(StorageError, match=r"No space left.*free some space.*--resume"):
-        files.append_line(Path("/dev/full"), "line")
+        files.append_row(Path("/dev/full"), {"a": 1})
 
 
-def test_a_line_is_appended_after_those_before(tmp_path: Path) -> None:
+def test_a_row_is_appended_after_those_before(tmp_path: Path) -> None:
     path = tmp_path / "below" / "lines"
-    files.append_line(path, "one")
-    files.append_line(path, "zwöi")
-    assert path.read_bytes() == "one\nzwöi\n".encode()
+    files.append_row(path, {"one": 1})
+    files.append_row(path, {"two": "zwöi"})
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [set(line) for line in lines] == [{"one", "check"}, {"two", "check"}]
+    assert files.read_journal(path) == [{"one": 1}, {"two": "zwöi"}]
 
 
 def test_a_torn_line_is_not_continued(tmp_path: Path) -> None:
     path = tmp_path / "lines"
-    path.write_bytes(b'{"whole": 1}\n{"torn":')
-    files.append_line(path, '{"next": 2}')
-    assert path.read_bytes() == b'{"whole": 1}\n{"torn":\n{"next": 2}\n'
+    path.write_bytes(b'{"torn":')
+    files.append_row(path, {"next": 2})
+    assert path.read_bytes().startswith(b'{"torn":\n{"next": 2')
+    assert files.read_journal(path) == [{"next": 2}]
 
 
 def test_a_journal_is_read_without_its_torn_lines(tmp_path: Path) -> None:
     path = tmp_path / "below" / "lines"
     assert files.read_journal(path) == []
     for _ in range(2):
-        files.append_line(path, '{"whole": "zwöi"}')
+        files.append_row(path, {"whole": "zwöi"})
         with open(path, "ab") as stream:
             stream.write('{"torn": "zwö'.encode()[:-1])  # in the middle of a letter
-    files.append_line(path, "[1, 2]")
-    files.append_line(path, "[" * 100_000)
+    with open(path, "ab") as stream:
+        stream.write(b"\n[1, 2]\n" + b"[" * 100_000 + b'\n{"without": "a checksum"}\n')
     assert files.read_journal(path) == [{"whole": "zwöi"}] * 2
     with pytest.raises(RunFolderError, match=r"cannot read .*below"):
         files.read_journal(path.parent)
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_a_journal_is_read_without_lines_in_which_one_bit_has_changed(
+    bit: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "lines"
+    row: dict[str, Any] = {"seed": 123, "caption": "zwöi, {deep}", "list": [1.5, None]}
+    files.append_row(path, row)
+    content = path.read_bytes()
+    for place in range(len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1 << bit
+        path.write_bytes(changed)
+        assert files.read_journal(path) == []
+
+
 def test_a_line_that_did_not_fit_damages_no_other(tmp_path: Path) -> None:
     path = tmp_path / "lines"
-    files.append_line(path, "first")
-    with files_end_at(20), pytest.raises(StorageError):
-        files.append_line(path, "x" * 100)
-    files.append_line(path, "last")
-    lines = path.read_text().splitlines()
-    assert (lines[0], lines[-1]) == ("first", "last")
+    files.append_row(path, {"first": 1})
+    with files_end_at(60), pytest.raises(StorageError):
+        files.append_row(path, {"long": "x" * 100})
+    files.append_row(path, {"last": 3})
+    assert files.read_journal(path) == [{"first": 1}, {"last": 3}]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / ".a.png.123.tmp").touch()
+    (tmp_path / ".classifier.77.tmp" / "inside").mkdir(parents=True)
+    assert not files.holds_nothing(tmp_path)
+    for own in (".hidden", "a.tmp", ".notes.tmp", ".lock"):
+        (tmp_path / own).touch()
+    files.remove_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".hidden", ".lock", ".notes.tmp", "a.tmp", "deep",
+    ]  # fmt: skip
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_folder_with_a_lock_and_leftovers_alone_holds_nothing(tmp_path: Path) -> None:
+    assert files.holds_nothing(tmp_path)
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.toml.4711.tmp").touch()
+    assert files.holds_nothing(tmp_path)
+    (tmp_path / "config.toml").touch()
+    assert not files.holds_nothing(tmp_path)
 
 
 def test_json_survives_writing_and_reading(tmp_path: Path) -> None:

@@ -111,16 +111,19 @@ def test_a_smaller_training_subset_is_part_of_a_larger_one() -> None:
     assert {item.id for item in other} != chosen[10]
 
 
-def test_fingerprint_sees_split_id_and_class_but_not_order() -> None:
+def test_fingerprint_sees_split_id_class_and_content_but_not_order() -> None:
     items = items_of({"cat": 3, "dog": 2})
-    same = fingerprint_of(items[::-1])
-    assert fingerprint_of(items) == same
+    contents = {item.id: item.id.encode() for item in items} | {"cat/x": b"cat/0"}
+    same = fingerprint_of(items[::-1], contents)
+    assert fingerprint_of(items, contents) == same
+    assert fingerprint_of(items, {**contents, "cat/0": b"cat/1"}) != same
     changes = [
         Item(0, "cat/0", "cat", "test"),
         Item(0, "cat/x", "cat", "train"),
         Item(0, "cat/0", "dog", "train"),
     ]
-    assert len({fingerprint_of([change, *items[1:]]) for change in changes} | {same}) == 4
+    changed = {fingerprint_of([change, *items[1:]], contents) for change in changes}
+    assert len(changed | {same}) == 4
 
 
 def save(path: Path, number: int) -> None:

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.decoding import DecodedImages, TrainingPixels
-from gendataagent.agent.filtering import FILTERS, FilterContext, FilterScores, drop
+from gendataagent.agent.filtering import FILTERS, READS_SNAPSHOTS, FilterContext, FilterScores, drop
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.core import memory
-from gendataagent.core.checkpoints import list_weights
+from gendataagent.core.checkpoints import weights_path
 from gendataagent.core.costs import StageCosts
+from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress
 from gendataagent.core.records import Candidate, Scored, derive_seed
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.seals import Damage
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
@@ -141,22 +144,54 @@ class Acceptance:
         classifier: Classifier,
         real: Pixels,
     ) -> FilterScores:
-        snapshots = [
-            path
-            for epoch, path in list_weights(self._folder.snapshots)
-            if epoch <= self._schedule.round_epochs[number]
-        ]
         context = FilterContext(
             candidates=usable,
             pixels=pixels,
             classifier=classifier,
-            snapshots=snapshots,
+            snapshots=self._snapshots(number),
             config=self._config.filter,
             seed=derive_seed(self._config.seed, "filter", number),
             real=real,
             batch_size=memory.scoring_batch(classifier.size_px),
         )
         return FILTERS[self._config.filter.by](context)
+
+    def lost_snapshots(self) -> dict[int, Damage]:
+        """Return epoch -> damage of each snapshot that an unfinished round's filter reads."""
+        if self._config.filter.by not in READS_SNAPSHOTS:
+            return {}
+        rounds = enumerate(self._schedule.round_epochs)
+        left = [at for number, at in rounds if not self._folder.round_is_done(number)]
+        return {
+            epoch: damage
+            for epoch in self._schedule.snapshot_epochs
+            if any(epoch <= at for at in left)
+            and (damage := self._folder.damage(weights_path(self._folder.snapshots, epoch)))
+        }
+
+    def _snapshots(self, number: int) -> list[Path]:
+        """Return the weight files that the schedule demands before a round, oldest first.
+
+        None of them where a loop never called `Agent.tell`; the filter then says so.
+
+        Raises:
+            RunFolderError: the filter reads them, and one is missing or has changed.
+        """
+        before = self._schedule.round_epochs[number]
+        due = [epoch for epoch in self._schedule.snapshot_epochs if epoch <= before]
+        paths = [weights_path(self._folder.snapshots, epoch) for epoch in due]
+        damaged = list(filter(None, map(self._folder.damage, paths)))
+        if not damaged:
+            return paths
+        told = set(paths) & set(self._folder.sealed_files())
+        if told and self._config.filter.by in READS_SNAPSHOTS:
+            raise RunFolderError(
+                f"the filter {self._config.filter.by} needs the classifier's weights of epoch "
+                f"{', '.join(map(str, due))}, and {damaged[0]}. A loop of your own must call "
+                "agent.tell(model, epoch=...) after every epoch; gendataagent run --resume trains "
+                "those epochs again"
+            )
+        return []
 
     def _rounds_in_training(self, number: int) -> list[int]:
         """Return the earlier rounds whose images stay in training beside those of `number`."""

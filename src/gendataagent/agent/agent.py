@@ -44,6 +44,7 @@ from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
 from gendataagent.core.rows import read_records
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
@@ -214,7 +215,11 @@ class Agent:
         """Report that `epoch` epochs are trained; saves the weights if the filter needs them."""
         if epoch in self.schedule.snapshot_epochs:
             weights = self._inputs.classifier(model).module.state_dict()
-            save_weights(self._folder.snapshots, epoch, weights)
+            save_weights(self._folder.snapshots, epoch, weights, self._folder.write)
+
+    def lost_snapshots(self) -> dict[int, Damage]:
+        """Return epoch -> damage of each lost snapshot that the filter of a later round reads."""
+        return self._acceptance.lost_snapshots()
 
     def pixels_of(self, images: SyntheticImages, size_px: int) -> Pixels:
         """Return images of `ask` at one size; those of a trainer's size are in memory already."""
@@ -242,7 +247,7 @@ class Agent:
     def _select(self, number: int, classifier: Classifier) -> list[Scored]:
         """Score every real training image with the classifier and take the hardest."""
         path = self._folder.round(number) / "selected.jsonl"
-        if path.exists():
+        if self._folder.is_whole(path):
             return read_records(Scored, path)
         probabilities_NC = classifier.predict_probabilities(
             self._real_pixels(classifier), memory.scoring_batch(classifier.size_px)
@@ -259,7 +264,7 @@ class Agent:
             selected = self._adaptive.select(context)
         else:
             selected = select(context, self.config.selection)
-        files.write_jsonl(path, [s.to_json() for s in selected])
+        self._folder.write_jsonl(path, [s.to_json() for s in selected])
         return selected
 
     def _plan(self, number: int, selected: Sequence[Scored]) -> list[Candidate]:
@@ -282,7 +287,7 @@ class Agent:
     ) -> list[Candidate]:
         """Caption the sources and rewrite each caption once per candidate."""
         path = self._folder.round(number) / "candidates.jsonl"
-        if path.exists():
+        if self._folder.is_whole(path):
             return read_records(Candidate, path)
         backends, settings = self._backends, self.config.prompting
         with costs.measure("caption"):
@@ -315,7 +320,7 @@ class Agent:
             replace(c, generator=made_by.name, generator_revision=made_by.revision)
             for c in prompted
         ]
-        files.write_jsonl(path, [c.to_json() for c in prompted])
+        self._folder.write_jsonl(path, [c.to_json() for c in prompted])
         return prompted
 
     def _render(

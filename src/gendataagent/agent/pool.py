@@ -10,9 +10,9 @@ ClassLabel:
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from gendataagent.data.items import Items
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """One line of `rendered.jsonl`."""
+    """One line of `rendered.jsonl`: candidates, and id -> SHA-256 of the images that were made."""
 
     seconds: float
     candidates: tuple[Candidate, ...]
+    sha256: Mapping[str, str]
 
 
 class Pool:
@@ -54,8 +55,8 @@ class Pool:
     def rendered(self, number: int) -> tuple[dict[str, Candidate], float]:
         """Return id -> candidate of what a round has rendered so far, and the seconds it took.
 
-        Each line of `rendered.jsonl` is one batch whose images are all on disk; a last line torn by
-        a crash is ignored and its batch rendered again.
+        Each line of `rendered.jsonl` is one batch, with the SHA-256 of each image. A batch whose
+        line is torn or has changed, and an image that is lost or has changed, is rendered again.
         """
         path = self._folder.round(number) / "rendered.jsonl"
         done: dict[str, Candidate] = {}
@@ -66,18 +67,26 @@ class Pool:
             except RowError:  # damaged: its images are made again, the same ones
                 continue
             seconds += batch.seconds
-            done.update((candidate.id, candidate) for candidate in batch.candidates)
+            for candidate in batch.candidates:
+                digest = batch.sha256.get(candidate.id)
+                if digest is None or _is_whole(self.image_path(candidate), digest):
+                    done[candidate.id] = candidate
         return done, seconds
 
     def add_batch(self, number: int, batch: Sequence[RenderedCandidate], seconds: float) -> None:
         """Write the images of a rendered batch, then a line that lists them."""
+        sums: dict[str, str] = {}
         for item in batch:
             if item.image is not None:
                 buffer = io.BytesIO()
                 item.image.save(buffer, "PNG")
                 files.write_bytes(self.image_path(item.candidate), buffer.getvalue())
-        line = {"seconds": seconds, "candidates": [item.candidate.to_json() for item in batch]}
-        files.append_line(self._folder.round(number) / "rendered.jsonl", json.dumps(line))
+                sums[item.candidate.id] = hashlib.sha256(buffer.getvalue()).hexdigest()
+        rows = [item.candidate.to_json() for item in batch]
+        files.append_row(
+            self._folder.round(number) / "rendered.jsonl",
+            {"seconds": seconds, "candidates": rows, "sha256": sums},
+        )
 
     def image_path(self, candidate: Candidate) -> Path:
         """Return the image file of a candidate, whether it exists or not."""
@@ -105,7 +114,12 @@ class Pool:
         files.write_jsonl(self._judged(number), [c.to_json() for c in candidates])
 
     def candidates(self, number: int) -> list[Candidate]:
-        """Return all candidates of a closed round."""
+        """Return all candidates of a closed round.
+
+        Raises:
+            RunFolderError: the round is finished, and a file of it is lost or has changed.
+        """
+        self._folder.check_round(number)
         return read_records(Candidate, self._judged(number))
 
     def _judged(self, number: int) -> Path:
@@ -119,3 +133,7 @@ class Pool:
         """Return the images of rendered candidates, in order."""
         items = [(candidate, self.image_path(candidate)) for candidate in candidates]
         return SyntheticImages(self._class_names, items, self._form)
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and files.file_sha256(path) == digest

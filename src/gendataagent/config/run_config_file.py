@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from gendataagent.config import RunConfig
@@ -17,7 +18,7 @@ def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
     Raises:
         ConfigError: a setting is wrong (a config built in Python is checked here first).
         RunFolderError: the folder exists and is not empty; it is left unchanged.
-        StorageError: it cannot be written.
+        StorageError: it cannot be written; nothing is left of it.
     """
     RunConfig.from_dict(config.to_dict())
     folder = RunFolder(Path(path))
@@ -27,7 +28,8 @@ def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
             "name another folder with --out"
         )
     try:
-        if folder.path.exists() and any(folder.path.iterdir()):
+        created = not folder.path.exists()
+        if not created and not files.holds_nothing(folder.path):
             raise RunFolderError(
                 f"{path} exists and is not empty; name a new or an empty folder with --out"
             )
@@ -37,7 +39,16 @@ def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
             f"cannot create the run folder {path}: {error.strerror or error}; name a folder that "
             "you can write to with --out"
         ) from error
-    write_run_config(folder, config)
+    try:
+        write_run_config(folder, config)
+    except StorageError as error:
+        if created:
+            with contextlib.suppress(OSError):
+                folder.path.rmdir()
+        raise StorageError(
+            f"cannot write {folder.config_file}: {error.__cause__ or error}. Nothing was started; "
+            "free some space or fix the permissions, then give the same command again"
+        ) from error
     return folder
 
 

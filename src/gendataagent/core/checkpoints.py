@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from gendataagent.core.files import file_sha256, read_json, sync_folder, write_b
 
 TENSORS_FILE, STATE_FILE, MANIFEST_FILE = "tensors.safetensors", "state.json", "manifest.json"
 KEPT_CHECKPOINTS = 2
-_EPOCH = re.compile(r"epoch-(\d{4,})(\.safetensors)?")
+_EPOCH = re.compile(r"epoch-(\d{4,})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def save_checkpoint(
             shutil.rmtree(target)
         os.replace(aside, target)
         sync_folder(folder)
-        for _, old in _list(folder)[:-KEPT_CHECKPOINTS]:
+        for _, old in list_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
     except StorageError:
         raise
@@ -79,15 +79,20 @@ def save_checkpoint(
     return target
 
 
-def load_latest(folder: Path) -> Checkpoint | None:
+def load_latest(folder: Path, *, at_most: int | None = None) -> Checkpoint | None:
     """Return the newest checkpoint whose hashes match; None if there is no checkpoint.
+
+    Args:
+        at_most: ignore checkpoints of later epochs.
 
     Raises:
         RunFolderError: all checkpoints are damaged.
     """
     damaged: list[str] = []
-    for epoch, path in reversed(_list(folder)):
-        problem = _damage(path, epoch)
+    for epoch, path in reversed(list_checkpoints(folder)):
+        if at_most is not None and epoch > at_most:
+            continue
+        problem = checkpoint_damage(path, epoch)
         if problem is None:
             return Checkpoint(
                 epoch=epoch,
@@ -104,16 +109,21 @@ def load_latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def save_weights(folder: Path, epoch: int, weights: Mapping[str, Tensor]) -> Path:
+def weights_path(folder: Path, epoch: int) -> Path:
+    """Return the file of the weights of an epoch, whether it exists or not."""
+    return folder / f"epoch-{epoch:04d}.safetensors"
+
+
+def save_weights(
+    folder: Path,
+    epoch: int,
+    weights: Mapping[str, Tensor],
+    write: Callable[[Path, bytes], None] = write_bytes,
+) -> Path:
     """Write a state dict to `folder/epoch-0010.safetensors`, atomically; return the path."""
-    path = folder / f"epoch-{epoch:04d}.safetensors"
-    write_bytes(path, _tensor_bytes(weights))
+    path = weights_path(folder, epoch)
+    write(path, _tensor_bytes(weights))
     return path
-
-
-def list_weights(folder: Path) -> list[tuple[int, Path]]:
-    """Return (epoch, path) of the saved weights, oldest first."""
-    return [(epoch, path) for epoch, path in _list(folder) if path.is_file()]
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -131,7 +141,8 @@ def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     )
 
 
-def _list(folder: Path) -> list[tuple[int, Path]]:
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Return (epoch, folder) of the checkpoints, whole or not, oldest first."""
     if not folder.is_dir():
         return []
     found = [(_EPOCH.fullmatch(path.name), path) for path in folder.iterdir()]
@@ -151,8 +162,8 @@ def _manifest(folder: Path, epoch: int) -> dict[str, Any]:
     }
 
 
-def _damage(path: Path, epoch: int) -> str | None:
-    """Return what is wrong with a checkpoint's folder, or None."""
+def checkpoint_damage(path: Path, epoch: int) -> str | None:
+    """Return what is wrong with the folder of a checkpoint, or None."""
     try:
         found, written = _manifest(path, epoch), read_json(path / MANIFEST_FILE)
     except (OSError, RunFolderError) as error:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,11 @@ from typing import Any, BinaryIO, NoReturn
 
 from gendataagent.core.errors import RunFolderError, StorageError
 
+LOCK_FILE = ".lock"
 _CHUNK = 1 << 20
+_LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
+_CHECK_CHARACTERS = 16
+_CHECKED_LINE = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
 
 
 @contextlib.contextmanager
@@ -93,16 +97,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically; NaN and infinity are refused."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as the bytes of an indented JSON file; NaN and infinity are refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object per line to `path`, atomically; NaN and infinity are refused."""
-    buffer = io.StringIO()
-    for row in rows:
-        buffer.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-    write_bytes(path, buffer.getvalue().encode())
+    write_bytes(path, jsonl_bytes(rows))
+
+
+def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the bytes of a file with one JSON object per line; NaN and infinity are refused."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    return "".join(lines).encode()
 
 
 def expand(path: str | Path) -> Path:
@@ -192,23 +204,50 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file that `append_line` wrote; [] if there is none.
+    """Return the objects of a JSONL file that `append_row` wrote; [] if there is none.
 
-    Lines torn by a crash are skipped; what they recorded is done again.
+    Lines that a crash tore, or that have changed since, are skipped; what they recorded is done
+    again.
 
     Raises:
         RunFolderError: the file cannot be read.
     """
     try:
-        return parse_journal(read_bytes(path))
+        lines = read_bytes(path).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
+    return [row for line in lines if (row := parse_checked(line)) is not None]
+
+
+def checked_line(row: Mapping[str, Any]) -> bytes:
+    """Return `row` as one line of JSON that ends with a checksum of itself, without line break.
+
+    `row` must have at least one key.
+    """
+    text = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)[:-1].encode()
+    return text + f', "check": "{_check_of(text)}"}}'.encode()
+
+
+def parse_checked(line: bytes) -> dict[str, Any] | None:
+    """Return the row of `checked_line`; None if the line is torn or has changed."""
+    match = _CHECKED_LINE.fullmatch(line.strip())
+    if match is None or _check_of(match[1]) != match[2].decode():
+        return None
+    try:
+        row: dict[str, Any] = json.loads(match[1] + b"}")
+    except (ValueError, RecursionError):
+        return None
+    return row
+
+
+def _check_of(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:_CHECK_CHARACTERS]
 
 
 def parse_journal(content: bytes) -> list[dict[str, Any]]:
-    """Return the JSON objects among the lines of `content`; torn lines are skipped."""
+    """Return the JSON objects among the lines of `content`, for display; torn lines are skipped."""
     rows = []
     for line in content.split(b"\n"):
         try:
@@ -218,24 +257,6 @@ def parse_journal(content: bytes) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
-
-
-def open_regular(path: str | Path) -> BinaryIO:
-    """Return a regular file opened for reading.
-
-    Anything else is refused before a read could block: a pipe or a device may never end.
-
-    Raises:
-        OSError: not a regular file, missing, or no permission.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise _not_regular(path)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):  # exchanged in between
-        os.close(handle)
-        raise _not_regular(path)
-    return os.fdopen(handle, "rb")
 
 
 def _not_regular(path: str | Path) -> OSError:
@@ -263,13 +284,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line durably; a crash can tear this line but none before it."""
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line with a checksum, durably, for `read_journal`.
+
+    A crash can tear this line but none before it.
+    """
+    line = checked_line(row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         with open(path, "ab") as stream:
-            stream.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            stream.write((b"\n" if torn else b"") + line + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
@@ -287,3 +312,26 @@ def _ends_with_newline(path: Path) -> bool:
     with open(path, "rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a file or folder is what an interrupted write of this module left behind."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Return whether a folder is empty but for a lock file and what interrupted writes left."""
+    return all(path.name == LOCK_FILE or is_leftover(path) for path in folder.iterdir())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what interrupted writes left anywhere below `folder`, where no one else may write."""
+    for place, folders, names in os.walk(folder):
+        for name in [name for name in (*folders, *names) if _LEFTOVER.fullmatch(name)]:
+            path = Path(place, name)
+            if name in folders:
+                folders.remove(name)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.files import LOCK_FILE, remove_leftovers
 
 WAIT_FOREVER = -1.0
 
 
 @contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` for writing by the lock file `.lock` in it.
+    """Hold `folder` for writing by the lock file `.lock` in it; remove what a killed writer left.
 
     Raises:
         RunFolderError: another process or thread is writing to it.
@@ -23,12 +24,13 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold_file(folder / ".lock", timeout_s=0.0))
+            stack.enter_context(hold_file(folder / LOCK_FILE, timeout_s=0.0))
         except Timeout as error:
             raise RunFolderError(
                 f"another run or adaptation is writing to {folder}; wait until it ends or stop it, "
                 "then try again"
             ) from error
+        remove_leftovers(folder)
         yield
 
 

@@ -274,7 +274,7 @@ class RunManifest:
 
     Args:
         config_hash: hash of every setting that changes results (not workers, device, ...).
-        data_fingerprint: hash of the ids, labels and splits of the data.
+        data_fingerprint: hash of the ids, labels, splits and contents of the data.
         generator: with its LoRA once the run has adapted it; before that, the generator it adapts.
         environment: python, torch, platform, device, package versions.
     """

@@ -15,24 +15,30 @@
     RUN/evaluation.json        written once, at the end
     RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
     RUN/robustness.json        from evaluate --corruptions; may be written again
+    RUN/sha256.jsonl           hashes of files that a resume reads, see `core.seals`
     RUN/DONE                   the run is finished
 
-A `DONE` mark is written last; a round or run without it is resumed where it stopped.
+A `DONE` mark is written last and lists the SHA-256 of every file that the round or run stands on; a
+round or run without it is resumed where it stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.locks import hold_folder
 from gendataagent.core.records import RunManifest
-from gendataagent.core.rows import read_record
+from gendataagent.core.rows import read_columns, read_mapping, read_record
+from gendataagent.core.seals import SEALS_FILE, Damage, Seals, damages, read_mark, write_mark
 
 DONE = "DONE"
+_COLUMNS = {"split": str, "id": str, "class": str, "label": int, "content": str}
+_NOT_THE_RESULT = ("checkpoints", "config.toml")  # of an adaptation
 
 
 class RunFolder:
@@ -40,6 +46,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._seals = Seals(path)
+        self._whole_rounds: set[int] = set()  # checked, or finished by this object
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -53,7 +61,7 @@ class RunFolder:
         return folder
 
     def discard_if_unstarted(self) -> None:
-        """Remove a new folder in which no run has started (it has no manifest).
+        """Remove all of a new folder in which no run has started (it has no manifest).
 
         After fixing a wrong data path, the same command then works.
         """
@@ -61,10 +69,14 @@ class RunFolder:
             return
         if self.baseline.exists():
             RunFolder(self.baseline).discard_if_unstarted()
-        for path in (self.config_file, self.path / ".lock"):
+        files.remove_leftovers(self.path)
+        data = (self.splits_file, self.quarantine_file, self.near_duplicates_file)
+        own = (self.path / SEALS_FILE, self.config_file, self.path / files.LOCK_FILE)
+        for path in (*data, *own):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else is in the folder
-            self.path.rmdir()
+        for folder in (self.splits_file.parent, self.path):
+            with contextlib.suppress(OSError):  # something else is in the folder
+                folder.rmdir()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -147,15 +159,147 @@ class RunFolder:
     def pool(self, number: int) -> Path:
         return self.path / "pool" / f"{number:03d}"
 
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file atomically and record its hash, so that `damage` can check it."""
+        self._seals.write(path, content)
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Write `value` as JSON, as `write` does."""
+        self.write(path, files.json_bytes(value))
+
+    def write_jsonl(self, path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write one JSON object per line, as `write` does."""
+        self.write(path, files.jsonl_bytes(rows))
+
+    def damage(self, path: Path) -> Damage | None:
+        """Return what is wrong with a file that `write` wrote (missing, changed), or None."""
+        return self._seals.damage(path)
+
+    def is_whole(self, path: Path) -> bool:
+        """Return whether a file that `write` writes is there and unchanged."""
+        return self.damage(path) is None
+
+    def sealed_files(self) -> list[Path]:
+        """Return every file that `write` ever wrote, there or not."""
+        return [self.path / name for name in self._seals.recorded()]
+
     def round_is_done(self, number: int) -> bool:
         return (self.round(number) / DONE).exists()
 
     def mark_round_done(self, number: int) -> None:
-        files.write_bytes(self.round(number) / DONE, b"")
+        """Write the mark of a finished round: the hash of each file of the round and its images."""
+        found = _files_in(self.round(number), self.pool(number))
+        write_mark(self.round(number) / DONE, self.path, found)
+        self._whole_rounds.add(number)
+
+    def check_round(self, number: int) -> None:
+        """Check, once, that the files of a finished round are what they were when it ended.
+
+        Raises:
+            RunFolderError: naming the first file that is missing or has changed.
+        """
+        mark = self.round(number) / DONE
+        if number not in self._whole_rounds and mark.exists():
+            again = f"remove {mark} and resume the run, which makes the round again"
+            if self.is_done:
+                again = "start a new run with the same settings, which makes the same files"
+            _refuse_damaged(f"round {number} of {self.path}", self.path, mark, instead=again)
+        self._whole_rounds.add(number)
 
     @property
     def is_done(self) -> bool:
         return (self.path / DONE).exists()
 
     def mark_done(self) -> None:
-        files.write_bytes(self.path / DONE, b"")
+        """Write the mark of a finished run: the hash of each file that its end stands on."""
+        own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file]
+        marks = [*self.path.glob(f"rounds/*/{DONE}"), self.baseline / DONE, self.adaptation / DONE]
+        folders = (self.splits_file.parent, self.classifier, self.guard_file.parent)
+        found = [*own, *marks, *_files_in(*folders)]
+        write_mark(self.path / DONE, self.path, [path for path in found if path.is_file()])
+
+    def check_done(self, *paths: Path) -> None:
+        """Check files of a finished run, or all in folders, against its mark.
+
+        Raises:
+            RunFolderError: naming the first one that is missing or has changed.
+        """
+        if self.is_done:
+            _refuse_damaged(f"the run in {self.path}", self.path, self.path / DONE, paths)
+
+    def read_timing(self) -> dict[str, float]:
+        """Return stage -> seconds so far; what is damaged is left out, since no result needs it."""
+        try:
+            return read_mapping(self.timing_file, float)
+        except RunFolderError:
+            return {}
+
+    def read_manifest(self) -> RunManifest:
+        """Return the manifest.
+
+        Raises:
+            RunFolderError: it is missing or has changed.
+        """
+        if damage := self.damage(self.manifest_file):
+            raise RunFolderError(
+                f"{damage}; it says what the run was made from. Put it back from a copy, or start "
+                "a new run with --out"
+            )
+        return read_record(RunManifest, self.manifest_file)
+
+    def recorded_images(self) -> list[dict[str, Any]]:
+        """Return the rows of `splits.jsonl`: the images that the run was started with.
+
+        Raises:
+            RunFolderError: the file is missing or has changed.
+        """
+        if damage := self.damage(self.splits_file):
+            raise RunFolderError(
+                f"{damage}; it lists the images of the run. Put it back from a copy, or start a "
+                "new run with --out"
+            )
+        return read_columns(self.splits_file, _COLUMNS)
+
+
+def mark_folder_done(folder: Path) -> None:
+    """Write the mark of a finished folder, such as an adaptation's: the hash of each file in it."""
+    found = [p for p in _files_in(folder) if p.relative_to(folder).parts[0] not in _NOT_THE_RESULT]
+    write_mark(folder / DONE, folder, found)
+
+
+def check_folder_done(folder: Path, *paths: Path) -> None:
+    """Raise `RunFolderError` if one of these files of a finished folder is not what was written."""
+    if (folder / DONE).is_file():
+        _refuse_damaged(f"the result in {folder}", folder, folder / DONE, paths)
+
+
+def _files_in(*folders: Path) -> list[Path]:
+    """Return the regular files below folders, but for marks, locks and leftovers."""
+    return [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.name not in (DONE, SEALS_FILE, files.LOCK_FILE)
+        and not files.is_leftover(path)
+    ]
+
+
+def _refuse_damaged(
+    what: str,
+    folder: Path,
+    mark: Path,
+    only: tuple[Path, ...] = (),
+    instead: str = "start a new run with the same settings, which makes the same files",
+) -> None:
+    sums = {
+        name: digest
+        for name, digest in read_mark(mark).items()
+        if not only or any((folder / name).is_relative_to(path) for path in only)
+    }
+    found = next(damages(folder, sums), None)
+    if found is not None:
+        raise RunFolderError(
+            f"{what} is damaged: {found}. Put the file back from a copy, or {instead}. See every "
+            f"damaged file with: gendataagent verify {folder}"
+        )

@@ -16,6 +16,7 @@ from gendataagent.data.index import (
     DatasetIndex,
     Item,
     Quarantined,
+    file_state,
     first_few,
     normalise_name,
     split_of,
@@ -47,9 +48,8 @@ class FolderStore:
         return normalise_name(os.path.realpath(self.root))
 
     def state(self, row: int) -> str:
-        """Return size, mtime and ctime: a change that preserves mtime still changes ctime."""
-        status = os.stat(os.path.join(self.root, self.files[row]))
-        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        """Return size, times and inode: another file of the same size and age differs too."""
+        return file_state(os.path.join(self.root, self.files[row]))
 
 
 def index_folder(root: Path, found: Found, *, need_train: bool = True) -> DatasetIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -74,6 +75,16 @@ def split_in(stem: str) -> str | None:
         if split := split_of(word):
             return split
     return None
+
+
+def file_state(path: str) -> str:
+    """Return size, mtime, ctime and inode of a file; raise OSError if it is missing.
+
+    A change that preserves mtime still changes ctime. Files written in one clock tick can agree in
+    size and times, but not in the inode, so two that were swapped are told apart.
+    """
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def normalise_name(name: str) -> str:

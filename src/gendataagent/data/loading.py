@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,7 @@ def load_data(
             index,
             max_pixels,
             scanned.bits,
+            scanned.digests,
         )
         for split in SPLITS
     }
@@ -119,7 +120,7 @@ def load_data(
         test=sets[TEST],
         quarantined=quarantined,
         notes=tuple(notes),
-        fingerprint=fingerprint_of(items),
+        fingerprint=fingerprint_of(items, scanned.digests),
         near_duplicates=deduplicated.found,
         thumbnails={
             split: scanned.thumbnails_N[[thumbnail_of[i] for i in sets[split].ids]]
@@ -169,7 +170,9 @@ def load_to_measure(config: DataConfig, *, progress: OnProgress | None = None) -
     with_images = {item.class_name for item in scanned.items}
     names = tuple(name for name in index.class_names if name in with_images)
     return ImagesToMeasure(
-        _labelled(scanned.items, names, index, max_pixels, scanned.bits), quarantined, tuple(notes)
+        _labelled(scanned.items, names, index, max_pixels, scanned.bits, scanned.digests),
+        quarantined,
+        tuple(notes),
     )
 
 
@@ -202,6 +205,7 @@ def _labelled(
     index: DatasetIndex,
     max_pixels: float,
     bits: int,
+    digests: Mapping[str, bytes],
 ) -> LabelledImages:
     label_of = {name: label for label, name in enumerate(class_names)}
     return LabelledImages(
@@ -212,6 +216,7 @@ def _labelled(
         store=index.store,
         max_pixels=max_pixels,
         bits=bits,
+        contents=tuple(digests[item.id].hex() for item in items),
     )
 
 

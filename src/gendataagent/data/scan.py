@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections import Counter
@@ -21,7 +20,7 @@ from gendataagent.data.index import Item, Quarantined
 from gendataagent.data.jpeg_damage import damage_of
 from gendataagent.data.near_duplicates import DECODED_PX, THUMBNAIL_SHAPE, Uint8Array, thumbnail
 from gendataagent.data.scan_cache import ScanCache
-from gendataagent.data.sets import ImageStore
+from gendataagent.data.sets import ImageStore, content_hash
 
 FULL_BITS = 16
 CACHE_FROM_IMAGES = 2000  # smaller sets are decoded in seconds and need no cache files
@@ -158,8 +157,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
                 if damage := damage_of(stream.read()):
                     return damage
                 stream.seek(0)
-            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
-            return ImageSummary(digest.digest(), small, decoded.bits)
+            return ImageSummary(content_hash(stream), small, decoded.bits)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ImageUnreadableError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     _TorchDataset = Dataset[tuple[Image.Image, int]]
 else:
     _TorchDataset = object  # torch asks for no more than __len__ and __getitem__
+
+
+_CHUNK_BYTES = 1 << 20
+_READ_THREADS = 8
+
+
+def content_hash(stream: BinaryIO) -> bytes:
+    """Return a hash of what is left in a stream: 16 bytes of BLAKE2b."""
+    digest = hashlib.blake2b(digest_size=16)
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.digest()
 
 
 class ImageStore(Protocol):
@@ -62,6 +76,7 @@ class LabelledImages(_TorchDataset):
         rows: position of each image in `store`.
         max_pixels: larger images are refused, as at load time.
         bits: real depth of the images with 16 bits a sample, shared by all splits; 0 = none known.
+        contents: hash of each image, if known; see `content_hashes`.
     """
 
     class_names: tuple[str, ...]
@@ -71,6 +86,7 @@ class LabelledImages(_TorchDataset):
     store: ImageStore
     max_pixels: float = float("inf")
     bits: int = 0
+    contents: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.labels) == len(self.rows):
@@ -153,7 +169,26 @@ class LabelledImages(_TorchDataset):
             store=self.store,
             max_pixels=self.max_pixels,
             bits=self.bits,
+            contents=None if self.contents is None else tuple(self.contents[i] for i in chosen),
         )
+
+    def content_hashes(self) -> tuple[str, ...]:
+        """Return a hash of each image's encoded bytes, in order; reads them all if unknown.
+
+        Raises:
+            ImageUnreadableError: an image was moved or removed after loading.
+        """
+        if self.contents is not None:
+            return self.contents
+        with ThreadPoolExecutor(_READ_THREADS) as threads:
+            return tuple(threads.map(self._content_hash, range(len(self))))
+
+    def _content_hash(self, index: int) -> str:
+        try:
+            with self.store.open(self.rows[index]) as stream:
+                return content_hash(stream).hex()
+        except OSError as error:
+            raise ImageUnreadableError(f"cannot read image {self.ids[index]}: {error}") from error
 
     def to_datasets(self) -> Any:
         """Return a `datasets.Dataset` with the columns id, image and label, a ClassLabel.

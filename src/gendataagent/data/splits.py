@@ -25,8 +25,8 @@ class ImageSplits:
     Args:
         quarantined: unreadable images, each with the reason.
         notes: sentences for the user.
-        fingerprint: hash over split, id and class of all images; independent of where the data
-            is stored and of the order in which the system lists files.
+        fingerprint: hash over split, id, class and content of all images; independent of where the
+            data is stored, of dates, and of the order of the images.
         near_duplicates: images with a near-duplicate in another split, removed or not.
         thumbnails: split -> [N, 16, 16, 3] of its images in order, for validation and test:
             used to recognise copies, without labels.
@@ -51,17 +51,31 @@ class ImageSplits:
         return {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one JSON row per image: split, id, class, label."""
+        """Return one JSON row per image: split, id, class, label, hash of its content."""
         return [
-            {"split": split, "id": source_id, "class": self.class_names[label], "label": label}
+            {
+                "split": split,
+                "id": source_id,
+                "class": self.class_names[label],
+                "label": label,
+                "content": content,
+            }
             for split, images in self.by_name().items()
-            for source_id, label in zip(images.ids, images.labels, strict=True)
+            for source_id, label, content in zip(
+                images.ids, images.labels, images.content_hashes(), strict=True
+            )
         ]
 
 
-def fingerprint_of(items: Sequence[Item]) -> str:
-    """Return a hash over split, id and class, independent of the order of the items."""
-    rows = sorted(json.dumps([item.split, item.id, item.class_name]) for item in items)
+def fingerprint_of(items: Sequence[Item], digests: Mapping[str, bytes]) -> str:
+    """Return a hash over split, id, class and content, independent of the order of the items.
+
+    Args:
+        digests: id -> hash of the encoded image.
+    """
+    rows = sorted(
+        json.dumps([item.split, item.id, item.class_name, digests[item.id].hex()]) for item in items
+    )
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
 

@@ -21,7 +21,7 @@ from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import atomic_writer, open_regular
 from gendataagent.data.image_paths import ImagePaths
-from gendataagent.data.index import TRAIN, split_in, split_of
+from gendataagent.data.index import TRAIN, file_state, split_in, split_of
 
 IN_MEMORY_BYTES = 256 << 20
 _ROWS_PER_BATCH = 256
@@ -144,8 +144,7 @@ class TableStore:
             value = value.get("bytes")
         if value is None or not value.is_valid or isinstance(value.as_py(), str):
             return ""
-        status = os.stat(self._files[bisect_right(self._file_ends, row)].path)
-        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        return file_state(self._files[bisect_right(self._file_ends, row)].path)
 
     def name(self, row: int) -> str:
         """Return `file#row`, rows counted from 0 in each file."""
@@ -178,8 +177,7 @@ def _unpacked(file: TableFile, column: str) -> TableFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    status = os.stat(file.path)
-    what = [os.path.realpath(file.path), status.st_size, status.st_mtime_ns, column]
+    what = [os.path.realpath(file.path), file_state(file.path), column]
     digest = hashlib.blake2b(json.dumps(what).encode(), digest_size=16).hexdigest()
     target = cache_folder() / "parquet" / f"{digest}.arrow"
     if not target.exists():

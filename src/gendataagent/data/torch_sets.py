@@ -70,7 +70,7 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
         tuple(_without_transforms(leaf) for leaf, _ in leaves),
         tuple((number, row) for number, (_, rows) in enumerate(leaves) for row in rows),
     )
-    ids, labels = _ids_and_labels(leaves, store)
+    ids, labels, contents = _ids_labels_contents(leaves, store)
     _require_unchanged(labels[0], shown_label)
     starts = np.cumsum([0, *(len(rows) for _, rows in leaves)])
     for (leaf, _), start, end in zip(leaves, starts[:-1], starts[1:], strict=True):
@@ -84,6 +84,7 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
             labels=tuple(labels),
             rows=tuple(range(len(ids))),
             store=store,
+            contents=contents,
         ),
         form=form,
         size_px=size_px,
@@ -248,10 +249,12 @@ def _range_of(image: Tensor) -> int | None:
     return 255 if bool(((image >= 0) & (image <= 1)).all()) else None
 
 
-def _ids_and_labels(
+def _ids_labels_contents(
     leaves: Sequence[tuple[Any, Sequence[int]]], store: ItemStore
-) -> tuple[list[str], list[int]]:
+) -> tuple[list[str], list[int], tuple[str, ...] | None]:
+    """Return ids, labels, and hashes of the pixels; None for those where files were not read."""
     ids: list[str] = []
+    contents: list[str] = []
     labels: list[int] = []
     for number, (leaf, rows) in enumerate(leaves):
         prefix = f"{number}/" if len(leaves) > 1 else ""
@@ -264,9 +267,10 @@ def _ids_and_labels(
                 pixels = f"{image.mode} {image.size} ".encode() + image.tobytes()
                 digest = hashlib.blake2b(pixels, digest_size=_HASH_BYTES).hexdigest()
                 name = f"{row:06d}-{digest}"
+                contents.append(digest)
             ids.append(prefix + name)
             labels.append(label)
-    return ids, labels
+    return ids, labels, tuple(contents) if len(contents) == len(ids) else None
 
 
 def _samples(data_set: Any) -> list[tuple[str, int]] | None:

@@ -82,17 +82,17 @@ def measure_extras(folder: Path) -> None:
     `EXTRA_IMAGES` test images, balanced over classes; near-duplicates of all test images.
 
     Raises:
-        RunFolderError: the run is not finished, or its data is missing.
+        RunFolderError: the run is not finished, or its images are missing or have changed.
     """
     path = folder / EXTRAS_FILE
     if path.exists():
         return
-    from gendataagent.data import load_data
     from gendataagent.runs.reload import load_classifier
+    from gendataagent.runs.splits import read_splits
 
     config: RunConfig = read_run_config(RunFolder.open(folder))
     result = read_result(folder)
-    splits = load_data(config.data, seed=config.seed)
+    splits = read_splits(folder)
     classifier = load_classifier(
         folder, device=config.device, trust_remote_code=config.trust_remote_code
     )

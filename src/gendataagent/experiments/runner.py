@@ -28,11 +28,13 @@ from pathlib import Path
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import create_run_folder, read_run_config
+from gendataagent.core import files
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.core.locks import hold_file
 from gendataagent.core.records import ModelDescription, RunManifest
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.seals import SEALS_FILE
 from gendataagent.experiments.benchmarks import Task
 from gendataagent.experiments.measures import EXTRAS_FILE, measure_extras
 from gendataagent.generation.executors import end_with_parent
@@ -226,16 +228,14 @@ def _start_warm(config: RunConfig, folder: Path, out: Path) -> None:
     with hold_file(warm.with_suffix(".lock")):
         if not (warm / "COMPLETE").exists():
             run_until(config, warm, rounds[0])
-            (warm / "COMPLETE").touch()
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)  # of a killed process with this number
-    create_run_folder(aside, config)
-    for name in ("checkpoints", "snapshots"):
-        if (warm / name).exists():
-            shutil.copytree(warm / name, aside / name)
-    for name in ("metrics.jsonl", "timing.json"):
-        shutil.copy2(warm / name, aside / name)
-    aside.rename(folder)
+            files.write_bytes(warm / "COMPLETE", b"")
+    with files.atomic_folder(folder) as aside:
+        create_run_folder(aside, config)
+        for name in ("checkpoints", "snapshots", "data"):
+            if (warm / name).exists():
+                shutil.copytree(warm / name, aside / name)
+        for name in ("metrics.jsonl", "timing.json", SEALS_FILE):
+            shutil.copy2(warm / name, aside / name)
 
 
 def _key(*parts: object) -> str:

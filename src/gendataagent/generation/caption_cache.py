@@ -1,7 +1,7 @@
 """Captions kept on disk by image and captioner, so that a second run costs nothing.
 
 One file per captioner and settings, one JSON object per line. Lines are only appended, by several
-processes at once if need be; a torn or unknown line costs only its own caption.
+processes at once if need be; a torn, changed or unknown line costs only its own caption.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ class CachedCaptioner:
         """Append a batch in one piece and make it durable."""
         path = self._path_now()
         self._known.update(captions)
-        lines = [json.dumps({"image": key, "caption": text}) for key, text in captions.items()]
+        rows = [{"image": key, "caption": text} for key, text in captions.items()]
         # The line break first ends a line that an earlier crash may have torn.
-        piece = "\n".join(["", *lines, ""]).encode()
+        piece = b"\n".join([b"", *map(files.checked_line, rows), b""])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered, so that the piece is one write and no other process can append inside it.
@@ -179,7 +179,7 @@ def caption_folder(setting: str) -> Path | None:
 
 
 def _entries(lines: bytes) -> Iterator[tuple[str, str]]:
-    for row in files.parse_journal(lines):
+    for row in filter(None, map(files.parse_checked, lines.split(b"\n"))):
         key, caption = row.get("image"), row.get("caption")
         if isinstance(key, str) and isinstance(caption, str) and len(caption) <= _LONGEST_CAPTION:
             yield key, caption

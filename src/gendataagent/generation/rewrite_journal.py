@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,7 +27,7 @@ class RewriteJournal:
     def add(self, rewrites: Mapping[str, Rewrite]) -> None:
         """Append a batch."""
         rows = {candidate_id: asdict(rewrite) for candidate_id, rewrite in rewrites.items()}
-        files.append_line(self._path, json.dumps(rows, ensure_ascii=False))
+        files.append_row(self._path, rows)
 
     def read(self) -> dict[str, Rewrite]:
         """Return every rewrite so far by candidate id."""

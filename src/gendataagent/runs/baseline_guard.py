@@ -98,7 +98,7 @@ class BaselineGuard:
         if epoch in self._epochs:
             right_V = self._right(classifier).tolist()
             row = {"epoch": epoch, "right": "".join(str(int(right)) for right in right_V)}
-            files.write_json(_right_file(self._folder.path, epoch), row)
+            self._folder.write_json(_right_file(self._folder.path, epoch), row)
 
     def check(self, classifier: Classifier, epoch: int) -> GuardCheck | None:
         """Compare the run with its baseline if a round is due after `epoch`.
@@ -130,7 +130,8 @@ class BaselineGuard:
             worse=p_value < SIGNIFICANT,
             stopped=p_value < SIGNIFICANT and bool(before) and before[-1].worse,
         )
-        files.write_jsonl(self._checks_file, [each.to_json() for each in (*before, check)])
+        rows = [each.to_json() for each in (*before, check)]
+        self._folder.write_jsonl(self._checks_file, rows)
         return check
 
     def gave_up(self, epoch: int) -> bool:
@@ -157,11 +158,12 @@ class BaselineGuard:
             baseline_loss=theirs["loss"],
             stopped_epoch=stopped[0] if stopped else None,
         )
-        files.write_json(self._folder.guard_file, record.to_json())
+        self._folder.write_json(self._folder.guard_file, record.to_json())
         return record
 
     def baseline_evaluations(self) -> dict[str, Any]:
         """Return the baseline's evaluations, by split."""
+        self._baseline.check_done(self._baseline.evaluation_file)
         evaluations = read_mapping(self._baseline.evaluation_file, Evaluation)
         return {split: evaluation.to_json() for split, evaluation in evaluations.items()}
 
@@ -177,6 +179,7 @@ class BaselineGuard:
                 f"the baseline in {self._baseline.path} has no classifier; remove that folder "
                 "and resume the run with --resume, which trains the baseline again"
             )
+        self._baseline.check_done(theirs)
         with files.atomic_folder(self._folder.classifier) as aside:
             shutil.copytree(theirs, aside, dirs_exist_ok=True)
 
@@ -191,6 +194,11 @@ class BaselineGuard:
     def _checks(self) -> list[GuardCheck]:
         if not self._checks_file.exists():
             return []
+        if damage := self._folder.damage(self._checks_file):
+            raise RunFolderError(
+                f"{damage}; it holds the comparisons with the baseline. Put it back from a copy, "
+                "or start a new run with --out"
+            )
         return read_records(GuardCheck, self._checks_file)
 
     def _right(self, classifier: Classifier) -> Tensor:
@@ -202,9 +210,9 @@ class BaselineGuard:
 
     def _baseline_right(self, epoch: int) -> list[bool]:
         path = _right_file(self._folder.baseline, epoch)
-        if not path.exists():
+        if damage := self._baseline.damage(path):
             raise RunFolderError(
-                f"{path} is missing; it holds which validation images the baseline classifies "
+                f"{damage}; it holds which validation images the baseline classifies "
                 f"correctly after {epoch} epochs. Remove {self._folder.baseline} and resume the "
                 "run with --resume, which trains the baseline again"
             )

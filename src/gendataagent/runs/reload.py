@@ -13,7 +13,6 @@ from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation
-from gendataagent.core.rows import read_columns
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
 from gendataagent.data.labels import relabelled
@@ -48,6 +47,7 @@ def load_classifier(
     inside = RunFolder(folder).classifier
     if (inside / CONFIG_FILE).is_file():
         folder = inside
+        RunFolder(Path(path)).check_done(inside)
     elif not (folder / CONFIG_FILE).is_file():
         raise RunFolderError(_no_classifier(folder))
     return read_classifier(
@@ -144,13 +144,14 @@ def evaluate_corrupted(
 
 def _test_split_or_all(folder: RunFolder, images: LabelledImages) -> tuple[str, LabelledImages]:
     """Return the run's test split if all of its images are among these, else all of these."""
-    rows = read_columns(folder.splits_file, {"id": str, "class": str, "split": str})
+    rows = folder.recorded_images()
     there = {
-        (id_, images.class_names[label])
-        for id_, label in zip(images.ids, images.labels, strict=True)
+        (id_, images.class_names[label], content)
+        for id_, label, content in zip(
+            images.ids, images.labels, images.content_hashes(), strict=True
+        )
     }
-    class_of = {row["id"]: row["class"] for row in rows}
-    if not there.issuperset(class_of.items()):
+    if not there.issuperset((row["id"], row["class"], row["content"]) for row in rows):
         return OTHER, images
     test_ids = {row["id"] for row in rows if row["split"] == TEST}
     return TEST, images.subset(i for i, id_ in enumerate(images.ids) if id_ in test_ids)

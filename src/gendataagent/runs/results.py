@@ -58,13 +58,14 @@ def read_result(out: str | Path) -> RunResult:
         raise RunFolderError(
             f"the run in {out} is not finished; resume it with: gendataagent run --resume {out}"
         )
+    folder.check_done(folder.evaluation_file, folder.metrics_file, folder.guard_file)
     agent = read_run_config(folder).agent
     rounds = sorted((folder.path / "rounds").glob("*/record.json"))
     return RunResult(
         path=folder.path,
         evaluations=read_mapping(folder.evaluation_file, Evaluation),
         rounds=tuple(read_record(RoundRecord, path) for path in rounds),
-        seconds=read_mapping(folder.timing_file, float),
+        seconds=folder.read_timing(),
         optimizer_steps=sum(
             epoch.optimizer_steps for epoch in read_records(EpochMetrics, folder.metrics_file)
         ),

@@ -20,7 +20,7 @@ from gendataagent.config.run_config_file import (
 )
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint
-from gendataagent.core.errors import GenDataAgentError
+from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
 from gendataagent.core.run_folder import RunFolder
@@ -55,6 +55,8 @@ def run(
     folder = create_run_folder(out, config)
     try:
         return _run(folder, config, backends, progress or SilentProgress())
+    except StorageError:
+        raise  # all is kept for --resume, as its message says
     except GenDataAgentError:
         folder.discard_if_unstarted()
         raise
@@ -93,7 +95,9 @@ def run_until(
     Raises:
         GenDataAgentError: as `run`.
     """
-    folder = create_run_folder(out, config) if not Path(out).exists() else RunFolder.open(out)
+    folder = RunFolder(Path(out))
+    if not folder.config_file.exists():
+        create_run_folder(out, config)
     with folder.lock():
         _train(prepare(folder, config, None, progress or SilentProgress()), epoch)
 
@@ -120,7 +124,7 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
         agent=replace(config.agent, enabled=False, baseline=False),
         training=replace(config.training, real_images=True),
     )
-    if folder.baseline.exists():
+    if RunFolder(folder.baseline).config_file.exists():
         inner = RunFolder.open(folder.baseline)
     else:
         inner = create_run_folder(folder.baseline, without)
@@ -195,9 +199,11 @@ def _record_epoch(session: Session, metrics: EpochMetrics, *, keep: bool) -> Non
             )
     session.metrics.append(metrics)
     if keep or metrics.epoch % settings.checkpoint_every_epochs == 0:
-        files.write_jsonl(session.folder.metrics_file, [m.to_json() for m in session.metrics])
+        rows = [m.to_json() for m in session.metrics]
+        files.write_jsonl(session.folder.metrics_file, rows)
         files.write_json(session.folder.timing_file, session.watch.seconds)
         tensors, state = session.trainer.state()
+        state = {**state, "metrics": rows}
         save_checkpoint(session.folder.checkpoints, metrics.epoch, tensors, state)
 
 

@@ -16,15 +16,14 @@ from gendataagent.agent.agent import Agent
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import write_run_config
-from gendataagent.core import files
 from gendataagent.core.checkpoints import load_latest
 from gendataagent.core.devices import resolve_device
-from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch, counting
 from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
-from gendataagent.core.rows import read_mapping, read_record, read_records
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.rows import fit
+from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.data import ImageSplits, load_data, median_side_px
+from gendataagent.data.identity import as_recorded
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
@@ -68,7 +67,7 @@ def prepare(
     device = resolve_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    watch = Stopwatch(_seconds_before(folder))
+    watch = Stopwatch(folder.read_timing())
     with (
         watch.measure("load data"),
         progress.stage("read images", None, "images") as stage,
@@ -80,6 +79,7 @@ def prepare(
             progress=counting(stage),
             on_search=counting(search),
         )
+    splits = _as_started(folder, config, splits)
     config, backends = _begin_or_check(folder, config, splits, backends, device, progress)
     classifier = build_classifier(
         config.classifier,
@@ -125,11 +125,6 @@ def prepare(
     return session
 
 
-def _seconds_before(folder: RunFolder) -> dict[str, float]:
-    """Return stage -> seconds of earlier attempts."""
-    return read_mapping(folder.timing_file, float) if folder.timing_file.exists() else {}
-
-
 def _adapt(
     folder: RunFolder,
     config: RunConfig,
@@ -151,10 +146,26 @@ def _adapt(
     )
     watch.seconds["adapt"] = sum(adaptation.seconds.values())
     adapted = with_lora(backends, config, adaptation.folder)
-    manifest = read_record(RunManifest, folder.manifest_file)
-    manifest = replace(manifest, generator=adapted.generator.describe())
-    files.write_json(folder.manifest_file, manifest.to_json())
+    manifest = replace(folder.read_manifest(), generator=adapted.generator.describe())
+    folder.write_json(folder.manifest_file, manifest.to_json())
     return adapted
+
+
+def _as_started(folder: RunFolder, config: RunConfig, splits: ImageSplits) -> ImageSplits:
+    """Return the images as the run was started with them, if it was.
+
+    Raises:
+        RunFolderError: they are others, by content; names files.
+    """
+    # A run that starts from copied checkpoints has no manifest yet, but stands on images already.
+    if not (folder.manifest_file.exists() or folder.checkpoints.exists()):
+        return splits
+    return as_recorded(
+        splits,
+        folder.recorded_images(),
+        place=config.data.path,
+        whose=f"the run in {folder.path}",
+    )
 
 
 def _begin_or_check(
@@ -172,13 +183,7 @@ def _begin_or_check(
         None without the agent.
     """
     if folder.manifest_file.exists():
-        fingerprint = read_record(RunManifest, folder.manifest_file).data_fingerprint
-        if fingerprint != splits.fingerprint:
-            raise RunFolderError(
-                f"the images at {config.data.path} are not those that the run in {folder.path} "
-                "was started with: their ids or labels differ. Put them back, or start a new run "
-                "with --out"
-            )
+        folder.read_manifest()
         return config, backends or _build_backends(config)
     config, notes = resolve_auto(
         config, device=device, typical_side_px=median_side_px(splits.train)
@@ -193,13 +198,13 @@ def _begin_or_check(
     for note in notes:
         if note not in shown:
             progress.say(note)
-    files.write_jsonl(
+    folder.write_jsonl(
         folder.quarantine_file, [{"name": q.name, "reason": q.reason} for q in splits.quarantined]
     )
-    files.write_jsonl(
+    folder.write_jsonl(
         folder.near_duplicates_file, [pair.to_json() for pair in splits.near_duplicates]
     )
-    files.write_jsonl(folder.splits_file, splits.to_rows())
+    folder.write_jsonl(folder.splits_file, splits.to_rows())
     write_run_config(folder, config)
     manifest = RunManifest(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -219,7 +224,7 @@ def _begin_or_check(
         environment=environment(device),
         notes=tuple(notes),
     )
-    files.write_json(folder.manifest_file, manifest.to_json())
+    folder.write_json(folder.manifest_file, manifest.to_json())
     return config, backends
 
 
@@ -241,15 +246,38 @@ def environment(device: str) -> dict[str, str]:
 
 
 def _restore(session: Session) -> None:
-    """Restore the newest undamaged checkpoint, if there is one."""
-    checkpoint = load_latest(session.folder.checkpoints)
+    """Restore the newest undamaged checkpoint, if there is one.
+
+    If a finished round, or a snapshot that the filter still needs, is lost, restore an earlier one,
+    or none, so that it is made again, the same to the bit.
+    """
+    agent, say, folder = session.agent, session.progress.say, session.folder.checkpoints
+    checkpoint = load_latest(folder)
+    lost = _lost(session, checkpoint.epoch) if checkpoint else {}
+    for epoch, what in lost.items():
+        say(f"{what}; it is made again, and training repeats from before epoch {epoch + 1}")
+    if lost:
+        checkpoint = load_latest(folder, at_most=min(lost))
     if checkpoint is None:
         return
     for sentence in checkpoint.damaged:
-        session.progress.say(f"{sentence}; using the one before")
+        say(f"{sentence}; using the one before")
     session.trainer.load_state(checkpoint.tensors, checkpoint.state)
-    rows = read_records(EpochMetrics, session.folder.metrics_file)
-    session.metrics = [row for row in rows if row.epoch <= checkpoint.epoch]
-    session.progress.say(
-        f"resuming after epoch {checkpoint.epoch} of {session.config.training.epochs}"
-    )
+    if agent:
+        agent.tell(session.classifier, epoch=checkpoint.epoch)  # a lost snapshot may be of now
+    session.metrics = [fit(EpochMetrics, row) for row in checkpoint.state["metrics"]]
+    say(f"resuming after epoch {checkpoint.epoch} of {session.config.training.epochs}")
+
+
+def _lost(session: Session, epochs_done: int) -> dict[int, str]:
+    """Return epoch -> what should be on disk since then, but is lost."""
+    agent, guard = session.agent, session.guard
+    if agent is None:
+        return {}
+    snapshots = agent.lost_snapshots()
+    lost = {epoch: str(damage) for epoch, damage in snapshots.items() if epoch <= epochs_done}
+    for number, epoch in enumerate(agent.schedule.round_epochs):
+        stopped = guard is not None and guard.gave_up(epoch)
+        if epoch < epochs_done and not stopped and not session.folder.round_is_done(number):
+            lost[epoch] = f"{session.folder.round(number) / DONE} is missing"
+    return lost

@@ -6,7 +6,6 @@ Letters in tensor names: N images of a round, V validation images.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -86,7 +85,7 @@ class Prober:
         probe = self._known.get((knob, option))
         if probe is None:
             probe = self._try(knob, option, candidates)
-            files.append_line(self._journal, json.dumps(probe.to_json()))
+            files.append_row(self._journal, probe.to_json())
             self._known[knob, option] = probe
         self._on_probe()
         return probe

@@ -1,7 +1,8 @@
 """Filters: score the synthetic images, then drop a share of each class.
 
 To add a filter: write `def my_scores(context: FilterContext) -> FilterScores` in a new file of this
-folder and add one line to `FILTERS`; its name then works as `filter.by`.
+folder and add one line to `FILTERS`; its name then works as `filter.by`. If it reads the snapshots,
+add its name to `READS_SNAPSHOTS` too.
 """
 
 from __future__ import annotations
@@ -22,4 +23,7 @@ FILTERS: Mapping[str, Filter] = {
     "none": no_scores,
 }
 
-__all__ = ["FILTERS", "Filter", "FilterContext", "FilterScores", "drop"]
+READS_SNAPSHOTS = frozenset({"vog"})
+"""Filters that read `FilterContext.snapshots`: each one that the schedule demands must be there."""
+
+__all__ = ["FILTERS", "READS_SNAPSHOTS", "Filter", "FilterContext", "FilterScores", "drop"]

@@ -11,11 +11,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gendataagent.core import files
 from gendataagent.core.errors import ModelError
 from gendataagent.core.records import derive_seed
 from gendataagent.data import LabelledImages
-from gendataagent.generation.adaptation.job import AdaptationJob, shuffled
+from gendataagent.generation.adaptation.job import BEFORE_FILE, AdaptationJob, shuffled
 from gendataagent.generation.adaptation.latents import LatentEncoder, LatentSource
 from gendataagent.generation.adaptation.mmd import MIN_IMAGES, KernelMMD, latent_features
 from gendataagent.generation.adaptation.result import Distances
@@ -55,7 +54,7 @@ class DistanceMeasurement:
                 "reference": self._real(self._reference_images, self._reference),
             }
         content = safetensors.torch.save(tensors, metadata={"of": self._inputs_hash()})
-        files.write_bytes(job.folder / "before.safetensors", content)
+        job.seals.write(job.folder / BEFORE_FILE, content)
 
     def after(self, weights: Path) -> Distances | None:
         """Load the written LoRA as any user would, generate the same images, and compare.
@@ -110,7 +109,9 @@ class DistanceMeasurement:
 
     def _read(self) -> dict[str, Tensor] | None:
         """Return what `before` wrote; None if it is missing, damaged, or of other inputs."""
-        path = self._job.folder / "before.safetensors"
+        path = self._job.folder / BEFORE_FILE
+        if self._job.seals.damage(path):
+            return None
         try:
             with safetensors.safe_open(path, framework="pt") as opened:
                 if (opened.metadata() or {}).get("of") != self._inputs_hash():
@@ -124,6 +125,7 @@ class DistanceMeasurement:
         generation = self._job.config.generation
         parts = [
             self._prompts, self._seeds, [self._reference_images.ids[i] for i in self._reference],
+            self._reference_images.subset(self._reference).content_hashes(),
             generation.guidance_scale, generation.num_inference_steps, generation.negative_prompt,
             generation.scheduler, self._size_px,
         ]  # fmt: skip

@@ -14,12 +14,16 @@ from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch
 from gendataagent.core.protocols import Captioner
 from gendataagent.core.records import derive_seed
+from gendataagent.core.seals import Seals
 from gendataagent.data import LabelledImages
 from gendataagent.generation.diffusion import DiffusionSpec
 
 SETTINGS_FILE = "settings.json"
 CONFIG_FILE = "config.toml"
 PROMPTS_FILE = "prompts.jsonl"
+BEFORE_FILE = "before.safetensors"
+CHECKPOINTS = "checkpoints"
+_FROM_INPUTS = (PROMPTS_FILE, BEFORE_FILE, CHECKPOINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +48,18 @@ class AdaptationJob:
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
+    def seals(self) -> Seals:
+        """The recorded hashes of the folder's files."""
+        return Seals(self.folder)
+
+    @property
     def seed(self) -> int:
         return self.config.seed
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `RunFolderError` if the folder holds anything but an adaptation."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SETTINGS_FILE).is_file():
+    """Raise `RunFolderError` if the folder holds anything but an adaptation, begun or finished."""
+    if folder.is_dir() and not (files.holds_nothing(folder) or (folder / SETTINGS_FILE).is_file()):
         raise RunFolderError(
             f"{folder} is not empty and holds no adaptation; name a new or an empty folder"
         )
@@ -63,10 +72,15 @@ def claim_folder(job: AdaptationJob) -> None:
         RunFolderError: the folder belongs to a job with other inputs.
     """
     path, own = job.folder / SETTINGS_FILE, inputs_of(job)
-    # Until the prompts are written nothing depends on the inputs, and they may still change.
-    if not (path.is_file() and (job.folder / PROMPTS_FILE).is_file()):
-        files.write_json(path, own)
+    # Until something depends on the inputs, they may still change.
+    if not any((job.folder / name).exists() for name in _FROM_INPUTS):
+        job.seals.write(path, files.json_bytes(own))
         return
+    if damage := job.seals.damage(path):
+        raise RunFolderError(
+            f"{damage}; it says what the adaptation is made from. Put it back from a copy, or name "
+            "another folder"
+        )
     written = files.read_json(path)
     differences = [
         f"{key} is {written.get(key)!r} there, not {own.get(key)!r}"
@@ -84,8 +98,10 @@ def inputs_of(job: AdaptationJob) -> dict[str, Any]:
     """Return everything the weights depend on, as JSON values."""
     generator, captioner = job.spec.describe(), job.captioner.description
     images = hashlib.blake2b(digest_size=8)
-    for image_id, label in zip(job.images.ids, job.images.labels, strict=True):
-        images.update(f"{image_id}\0{job.images.class_names[label]}\n".encode())
+    for image_id, label, content in zip(
+        job.images.ids, job.images.labels, job.images.content_hashes(), strict=True
+    ):
+        images.update(f"{image_id}\0{job.images.class_names[label]}\0{content}\n".encode())
     resolved = ("enabled", "mixed_precision")
     settings = {
         row.key: row.value

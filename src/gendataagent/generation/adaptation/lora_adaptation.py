@@ -9,7 +9,8 @@ The recipe is Real-Fake's (see `config.AdaptationConfig`). The folder holds:
     before.safetensors                  features that the distances before training are measured on
     samples/epoch-0010.png              top row real images, bottom row images from their prompts
     pytorch_lora_weights.safetensors    the LoRA in diffusers' format; other programs load it too
-    adaptation.json                     written last: `Adaptation`
+    adaptation.json                     the result: `Adaptation`
+    DONE                                written last: SHA-256 of the files above
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.protocols import Captioner
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.run_folder import DONE, RunFolder, mark_folder_done
 from gendataagent.data import LabelledImages
 from gendataagent.generation.adaptation.job import (
     CONFIG_FILE,
@@ -107,12 +108,15 @@ def adapt(
     with RunFolder(job.folder).lock():
         claim_folder(job)
         files.write_bytes(job.folder / CONFIG_FILE, config.to_toml().encode())
-        if (job.folder / RECORD_FILE).is_file():
-            return read_adaptation(job.folder)
-        return _adapt(job)
+        if not (job.folder / RECORD_FILE).is_file():
+            (job.folder / DONE).unlink(missing_ok=True)  # of a record that was removed
+            _adapt(job)
+        if not (job.folder / DONE).is_file():
+            mark_folder_done(job.folder)
+        return read_adaptation(job.folder)
 
 
-def _adapt(job: AdaptationJob) -> Adaptation:
+def _adapt(job: AdaptationJob) -> None:
     from gendataagent.generation.adaptation.distances import DistanceMeasurement
     from gendataagent.generation.adaptation.lora_trainer import (
         LoraTrainer,
@@ -169,7 +173,6 @@ def _adapt(job: AdaptationJob) -> Adaptation:
     )
     if distances is not None:
         job.progress.say(_summary(distances))
-    return read_adaptation(job.folder)
 
 
 def _summary(distances: Distances) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.records import ModelDescription
+from gendataagent.core.run_folder import check_folder_done
 
 if TYPE_CHECKING:
     from gendataagent.generation.adaptation.mmd import Distance
@@ -119,4 +120,5 @@ def read_adaptation(folder: str | Path) -> Adaptation:
             f"{adaptation.weights} was changed after it was written; remove {path} and adapt "
             "again: the weights are rebuilt from the last checkpoint"
         )
+    check_folder_done(path.parent, path)
     return adaptation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gendataagent.core import files
 from gendataagent.core.checkpoints import load_latest, save_checkpoint
 from gendataagent.core.records import derive_seed
-from gendataagent.generation.adaptation.job import AdaptationJob, shuffled
+from gendataagent.generation.adaptation.job import CHECKPOINTS, AdaptationJob, shuffled
 
 if TYPE_CHECKING:
     from gendataagent.generation.adaptation.lora_trainer import LoraTrainer, Step
@@ -22,7 +22,7 @@ def train_to_end(
     job: AdaptationJob, trainer: LoraTrainer, prompts: list[str], size_px: int
 ) -> list[float]:
     """Train to the last step, from the newest valid checkpoint; return each epoch's mean loss."""
-    settings, checkpoints = job.config.adaptation, job.folder / "checkpoints"
+    settings, checkpoints = job.config.adaptation, job.folder / CHECKPOINTS
     trainer.cache(job.progress)
     curve = _LossCurve()
     found = load_latest(checkpoints)

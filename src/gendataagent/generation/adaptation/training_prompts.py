@@ -13,7 +13,7 @@ from gendataagent.generation.stages import caption, plan
 def training_prompts(job: AdaptationJob) -> list[str]:
     """Return the prompt of each training image, in order; written to prompts.jsonl."""
     path = job.folder / PROMPTS_FILE
-    if path.is_file():
+    if job.seals.damage(path) is None:
         rows = files.read_jsonl(path)
         if [row.get("id") for row in rows] == list(job.images.ids):
             return [str(row.get("prompt", "")) for row in rows]
@@ -46,5 +46,5 @@ def training_prompts(job: AdaptationJob) -> list[str]:
             words = ""  # as in a round: no prompt may ask for the wrong class
         prompt = compose_prompt(candidate.class_name, words)
         rows.append({"id": candidate.source_id, "caption": words, "prompt": prompt})
-    files.write_jsonl(path, rows)
+    job.seals.write(path, files.jsonl_bytes(rows))
     return [row["prompt"] for row in rows]
