@@ -17,7 +17,11 @@ CLASSES = {0: "airplane", 5: "dög mit Leerzeichen", 8: "ship"}
 @pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real photographs from the bundled slice as split/class/*.png."""
-    root = tmp_path_factory.mktemp("photos")
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+def write_photos(root: Path) -> Path:
+    """Write the photographs as root/split/class/*.png; return `root`."""
     for split, count in PER_CLASS.items():
         taken = dict.fromkeys(CLASSES, 0)
         for row in pq.read_table(cifar10_parquet(split)).to_pylist():

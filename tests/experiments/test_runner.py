@@ -145,7 +145,7 @@ def test_a_partial_copy_of_a_killed_process_does_no_harm(
     """Process ids repeat, in containers even from run to run."""
     (task,) = plan_experiment(replace(benchmark, arms=benchmark.arms[1:2]))
     folder = folder_of(task, tmp_path)
-    left = folder.with_name(f".{folder.name}.{os.getpid()}")
+    left = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.copytree(folder_of(task, finished) / "checkpoints", left / "checkpoints")
     (left / "config.toml").touch()
     assert run_task(task, tmp_path).failure == ""

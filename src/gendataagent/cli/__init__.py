@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from gendataagent import __version__
-from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, predict, run
+from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, predict, run, verify
 from gendataagent.cli.console import say, write
 from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
@@ -30,12 +30,13 @@ __all__ = [
     "plan",
     "predict",
     "run",
+    "verify",
 ]
 
 # --help lists the commands in this order
 _ORDER = (
-    "run", "predict", "report", "evaluate", "plan", "presets", "config", "doctor", "adapt", "audit",
-    "experiment", "compare",
+    "run", "predict", "report", "evaluate", "plan", "presets", "config", "doctor", "verify",
+    "adapt", "audit", "experiment", "compare",
 )  # fmt: skip
 app.registered_commands.sort(
     key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))

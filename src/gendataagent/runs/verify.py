@@ -16,7 +16,7 @@ from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.core.seals import CHANGED, Damage, Seals, damages, read_mark
-from gendataagent.generation.adaptation import RECORD_FILE
+from gendataagent.generation.adaptation.result import RECORD_FILE
 from gendataagent.runs.splits import read_splits
 
 

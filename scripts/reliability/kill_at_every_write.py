@@ -1,0 +1,302 @@
+"""Kill a command, or fill its disk, before every durable write; resume; compare to the bit.
+
+    python scripts/reliability/kill_at_every_write.py                 # run, adapt and experiment
+    python scripts/reliability/kill_at_every_write.py run --every 7   # a sample
+    python scripts/reliability/kill_at_every_write.py adapt --fault full-disk --work /tmp/adapt
+
+Each command works on 48 small photographs with a generator of random weights. It first runs to its
+end and its durable writes are counted. Then, for each of them: run in a new folder, end just before
+that write, check that no traceback was printed, resume as the command says, and compare every file
+that must not depend on interruptions, to the bit. Outcomes are appended to WORK/attempts.jsonl;
+started again with the same WORK, only the missing ones are made. Ends with 1 if one failed.
+
+Needs a checkout with the development packages (make test installs them). An attempt is a fork of
+this process, which has loaded everything, so that it takes as long as the command itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.fault_injection import FULL_DISK, KILL, FaultInjector  # noqa: E402
+
+COMMANDS = ("run", "adapt", "experiment")
+VOLATILE = ("seconds", "created", "peak_memory_mib")  # keys whose values no two runs share
+NOT_COMPARED = (
+    "DONE", "sha256.jsonl", ".lock", "timing.json", "report.html", "rendered.jsonl",
+    "results.parquet", "results.md", "results.html",
+)  # fmt: skip
+FOLDERS_NOT_COMPARED = ("checkpoints", "plots", "captions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One command that failed before write number `at`, and was resumed; no problem = the same."""
+
+    command: str
+    fault: str
+    at: int
+    seconds: float
+    problem: str = ""
+
+
+class Campaign:
+    """All attempts at one command.
+
+    Args:
+        work: holds the photographs, the generator, the undisturbed outcome, and logs.
+    """
+
+    def __init__(self, command: str, work: Path) -> None:
+        self.command, self.work = command, work
+        self.out = work / "attempt" / "out"
+        self._log = work / f"{command}.log"
+        self._world = _World(work / "world")
+
+    def reference(self) -> tuple[dict[str, str], int]:
+        """Return the undisturbed outcome and the number of durable writes, made once."""
+        path = self.work / f"{self.command}.json"
+        if not path.exists():
+            code, count = self._start(self._world.arguments(self.command, self.out), at=0)
+            if code:
+                raise SystemExit(f"the undisturbed {self.command} failed; see {self._log}")
+            found = {"writes": count, "outcome": outcome(self.out)}
+            path.write_text(json.dumps(found), encoding="utf-8")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found["outcome"], found["writes"]
+
+    def attempt(self, at: int, fault: str, expected: dict[str, str]) -> Attempt:
+        """Fail before write number `at`, resume, and compare."""
+        started = time.monotonic()
+        first = self._world.arguments(self.command, self.out)
+        code, _ = self._start(first, at=at, fault=fault)
+        text = self._log.read_text(encoding="utf-8", errors="replace")
+        problem = ""
+        if "Traceback" in text:
+            problem = f"traceback: {text.strip().splitlines()[-1]}"
+        elif code:
+            resumed = self._world.resuming(self.command, self.out)
+            code, _ = self._start(resumed, at=0, clean=False)
+            problem = self._difference(code, expected)
+        seconds = round(time.monotonic() - started, 2)
+        return Attempt(command=self.command, fault=fault, at=at, seconds=seconds, problem=problem)
+
+    def _difference(self, code: int, expected: dict[str, str]) -> str:
+        if code:
+            text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+            return f"resume ended with {code}: {' '.join(text.splitlines()[-3:])[:600]}"
+        found = outcome(self.out)
+        names = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
+        if names:
+            return f"{len(names)} files differ: {', '.join(names[:5])}"
+        if left := [p.name for p in self.out.rglob(".*.tmp")]:
+            return f"left behind: {', '.join(left[:5])}"
+        return ""
+
+    def _start(
+        self, arguments: Sequence[str], *, at: int, fault: str = KILL, clean: bool = True
+    ) -> tuple[int, int]:
+        """Run the command in a fork; return its exit code and the number of durable writes."""
+        if clean:
+            shutil.rmtree(self.out.parent, ignore_errors=True)
+            self.out.parent.mkdir(parents=True)
+        counter = self.work / f"{self.command}.count"
+        counter.unlink(missing_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if not child:
+            _become(arguments, FaultInjector(root=self.out, counter=counter, at=at, kind=fault),
+                    self._log)  # fmt: skip
+        _, status = os.waitpid(child, 0)
+        count = counter.stat().st_size if counter.exists() else 0
+        return os.waitstatus_to_exitcode(status), count
+
+
+def _become(arguments: Sequence[str], injector: FaultInjector, log: Path) -> None:
+    """Turn this forked process into the command; never returns."""
+    code = 99
+    try:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        injector.install()
+        sys.argv = ["gendataagent", *arguments]
+        from gendataagent.cli import main
+
+        try:
+            main()
+            code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+class _World:
+    """Photographs, a generator and settings on which each command takes seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        from tests.small_world import settings_for, write_photos
+        from tests.tiny_models import save_tiny_pipeline
+
+        photos, generator = folder / "photos", folder / "tiny-random-sd"
+        if not (folder / "COMPLETE").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            write_photos(photos)
+            save_tiny_pipeline(generator)
+            (folder / "COMPLETE").touch()
+        self._config = folder / "config.toml"
+        tree = settings_for(photos, generator).to_dict()
+        tree["adaptation"] |= {
+            "epochs": 2, "batch_size": 8, "measure_images": 4, "checkpoint_every_steps": 2,
+            "sample_every_epochs": 1, "learning_rate": 1e-2,
+        }  # fmt: skip
+        self._tree = tree
+        self._photos, self._generator = photos, generator
+
+    def arguments(self, command: str, out: Path) -> list[str]:
+        """Return the command line that starts the command."""
+        from gendataagent.config import RunConfig
+
+        if command == "experiment":
+            tree = self._tree
+            chosen = {
+                "data.path": str(self._photos),
+                "generation.generator": str(self._generator),
+                **{f"training.{key}": tree["training"][key]
+                   for key in ("epochs", "steps_per_epoch", "batch_size", "learning_rate")},
+                **{f"generation.{key}": tree["generation"][key]
+                   for key in ("num_inference_steps", "chunk_size")},
+                "agent.rounds": 1, "agent.first_round_epoch": 1, "agent.rounds_within": 1.0,
+                "device": "cpu",
+            }  # fmt: skip
+            sets = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
+            return ["experiment", "fewshot-cifar10", "--arms", "only-real,real-fake", "--seeds",
+                    "7,8", "--jobs", "1", "--out", str(out), *sets]  # fmt: skip
+        tree = json.loads(json.dumps(self._tree))
+        if command == "run":
+            tree["adaptation"]["enabled"] = True
+            tree["agent"]["guard"] = True
+        self._config.write_text(RunConfig.from_dict(tree).to_toml(), encoding="utf-8")
+        return [command, "--config", str(self._config), "--out", str(out)]
+
+    def resuming(self, command: str, out: Path) -> list[str]:
+        """Return the command line that a user would give after the failure."""
+        if command != "experiment" and (out / "config.toml").is_file():
+            return [command, "--resume", str(out)]
+        return self.arguments(command, out)
+
+
+def outcome(out: Path) -> dict[str, str]:
+    """Return the hash of each file that must not depend on interruptions."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out)
+        skipped = path.name in NOT_COMPARED or set(FOLDERS_NOT_COMPARED) & set(name.parts)
+        if path.is_file() and not skipped:
+            content = b"".join(_steady(path))
+            found[name.as_posix()] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def _steady(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file without what measures time and memory."""
+    if path.suffix == ".json":
+        yield json.dumps(_without_volatile(json.loads(path.read_bytes()))).encode()
+    elif path.suffix == ".jsonl":
+        for line in path.read_bytes().splitlines():
+            row = json.loads(line)
+            row.pop("check", None)
+            yield json.dumps(_without_volatile(row)).encode()
+    else:
+        yield path.read_bytes()
+
+
+def _without_volatile(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_volatile(v) for k, v in value.items() if k not in VOLATILE}
+    return [_without_volatile(item) for item in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Make the missing attempts of each command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(COMMANDS))
+    parser.add_argument("--every", type=int, default=1, help="take every n-th write only")
+    parser.add_argument("--first", type=int, default=1, help="the first write to take")
+    parser.add_argument("--fault", choices=(KILL, FULL_DISK), default=KILL)
+    parser.add_argument("--work", type=Path, default=Path("runs/kill-at-every-write"))
+    options = parser.parse_args()
+    unknown = [name for name in options.commands if name not in COMMANDS]
+    if unknown or options.every < 1 or options.first < 1:
+        parser.error(f"commands are {', '.join(COMMANDS)}; --every and --first are at least 1")
+    _preload()
+    failed = 0
+    for command in options.commands or COMMANDS:
+        failed += _all_attempts(Campaign(command, options.work.resolve()), options)
+    raise SystemExit(1 if failed else 0)
+
+
+def _all_attempts(campaign: Campaign, options: argparse.Namespace) -> int:
+    """Make the missing attempts of a command; return how many of all have failed."""
+    campaign.work.mkdir(parents=True, exist_ok=True)
+    journal = campaign.work / "attempts.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    known = {(row["command"], row["fault"], row["at"]): row for row in map(json.loads, lines)}
+    expected, writes = campaign.reference()
+    places = range(options.first, writes + 1, options.every)
+    print(f"{campaign.command}: {writes} durable writes, {len(places)} attempts, {options.fault}")
+    failed = 0
+    for done, at in enumerate(places, start=1):
+        row = known.get((campaign.command, options.fault, at))
+        if row is None:
+            row = asdict(campaign.attempt(at, options.fault, expected))
+            with open(journal, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+        failed += bool(row["problem"])
+        found = row["problem"] or "the same to the bit"
+        print(
+            f"  {done}/{len(places)}  before write {at}: {found} ({row['seconds']} s)", flush=True
+        )
+    print(f"{campaign.command}: {failed} of {len(places)} failed", flush=True)
+    return failed
+
+
+def _preload() -> None:
+    """Import what every attempt needs, but compute nothing: threads do not survive a fork."""
+    import diffusers
+    import peft
+    import transformers
+
+    from gendataagent.experiments import run_experiment
+    from gendataagent.generation.adaptation import adapt
+    from gendataagent.generation.diffusion.generator import DiffusionGenerator
+    from gendataagent.runs.run import run
+
+    del diffusers, peft, transformers, run_experiment, adapt, DiffusionGenerator, run
+
+
+if __name__ == "__main__":
+    main()

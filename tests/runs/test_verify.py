@@ -1,0 +1,209 @@
+"""Every kind of damage to a run folder is found by `verify`, and none is used in silence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gendataagent.cli import app
+from gendataagent.config import RunConfig
+from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.runs.reload import load_classifier
+from gendataagent.runs.results import read_result
+from gendataagent.runs.run import resume, run
+from gendataagent.runs.verify import verify
+from tests.runs.test_resume import Interrupting, outcome
+from tests.small_world import settings_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def config(photo_folder: Path, tiny_pipeline_folder: Path) -> RunConfig:
+    return settings_for(photo_folder, tiny_pipeline_folder)
+
+
+@pytest.fixture(scope="module")
+def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finished") / "run"
+    run(config, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def halfway(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stopped in the second round, when its first images are on disk."""
+
+    class InSecondRound(Interrupting):
+        def advance(self, amount: float = 1) -> None:
+            journal = path / "rounds" / "001" / "rendered.jsonl"
+            if journal.exists() and len(files.read_journal(journal)) == 2:
+                raise KeyboardInterrupt
+
+    path = tmp_path_factory.mktemp("halfway") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(config, path, progress=InSecondRound())
+    return path
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+@pytest.fixture
+def stopped(halfway: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(halfway, tmp_path / "stopped"))
+
+
+def flip(path: Path, place: float = 0.5) -> Path:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def damaged(folder: Path) -> list[str]:
+    return [
+        damage.path.relative_to(folder).as_posix()
+        for part in verify(folder)
+        for damage in part.damaged
+    ]
+
+
+def test_a_whole_run_is_whole_wherever_it_is_moved(copy: Path, halfway: Path) -> None:
+    parts = verify(copy)
+    assert damaged(copy) == []
+    assert [part.part for part in parts] == [
+        "settings", "start", "round 0", "round 1", "snapshots", "checkpoints", "end",
+    ]  # fmt: skip
+    assert sum(part.files for part in parts) > 60
+    assert damaged(halfway) == []
+
+
+def test_a_changed_bit_in_any_file_that_a_run_stands_on_is_found(copy: Path) -> None:
+    skipped = {".lock", "config.toml", "sha256.jsonl"}
+    paths = [path for path in sorted(copy.rglob("*")) if path.is_file()]
+    paths = [path for path in paths if path.name not in skipped and path.stat().st_size]
+    assert len(paths) > 60
+    for path in paths:
+        content = path.read_bytes()
+        flip(path)
+        found = damaged(copy)
+        whole = path.parent if path.parent.parent.name == "checkpoints" else path
+        assert whole.relative_to(copy).as_posix() in found, path
+        path.write_bytes(content)
+    assert damaged(copy) == []
+
+
+def test_the_command_prints_a_table_and_ends_with_1(copy: Path) -> None:
+    good = CliRunner().invoke(app, ["verify", str(copy), "--images"])
+    assert good.exit_code == 0, good.output
+    assert "real images" in good.output
+    assert "are what was written" in good.output
+    flip(copy / "rounds" / "000" / "judged.jsonl")
+    next((copy / "pool" / "001").glob("*.png")).unlink()
+    bad = CliRunner().invoke(app, ["verify", str(copy)])
+    assert bad.exit_code == 1
+    assert "2 of" in bad.output
+    assert "judged.jsonl has changed since it was" in " ".join(bad.output.split())
+
+
+def test_a_changed_setting_is_found(copy: Path) -> None:
+    text = (copy / "config.toml").read_text(encoding="utf-8")
+    (copy / "config.toml").write_text(text.replace("seed = 7", "seed = 8"), encoding="utf-8")
+    assert damaged(copy) == ["config.toml"]
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "metrics.jsonl"])
+def test_changed_figures_are_not_read(name: str, copy: Path) -> None:
+    path = copy / name
+    path.write_text(path.read_text(encoding="utf-8").replace("1", "2", 1), encoding="utf-8")
+    with pytest.raises(RunFolderError, match=rf"{name} has changed.*gendataagent verify"):
+        read_result(copy)
+
+
+def test_a_changed_classifier_is_not_loaded(copy: Path) -> None:
+    flip(copy / "classifier" / "model.safetensors", 0.9)
+    with pytest.raises(RunFolderError, match=r"model\.safetensors has changed"):
+        load_classifier(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"train": "x"}'])
+def test_a_damaged_timing_blocks_nothing(content: bytes, copy: Path, stopped: Path) -> None:
+    for folder in (copy, stopped):
+        (folder / "timing.json").write_bytes(content)
+    assert read_result(copy).evaluations
+    assert RunFolder(stopped).read_timing() == {}
+
+
+def test_what_is_damaged_in_an_unfinished_round_is_made_again(
+    stopped: Path, finished: Path
+) -> None:
+    flip(next((stopped / "pool" / "001").glob("*.png")))
+    for name in ("selected.jsonl", "candidates.jsonl", "rendered.jsonl", "rewrites.jsonl"):
+        flip(stopped / "rounds" / "001" / name)
+    (stopped / "timing.json").write_bytes(b"{")
+    resume(stopped)
+    assert outcome(stopped) == outcome(finished)
+    assert damaged(stopped) == []
+
+
+@pytest.mark.parametrize("name", ["selected.jsonl", "judged.jsonl", "record.json"])
+def test_a_finished_round_that_is_damaged_is_refused_and_can_be_made_again(
+    name: str, stopped: Path, finished: Path
+) -> None:
+    flip(stopped / "rounds" / "000" / name)
+    with pytest.raises(RunFolderError, match=rf"round 0 .*{name} has changed.*remove .*DONE"):
+        resume(stopped)
+    (stopped / "rounds" / "000" / "DONE").unlink()
+    resume(stopped)
+    assert outcome(stopped) == outcome(finished)
+
+
+@pytest.mark.parametrize("lost", ["deleted", "flipped", "folder"])
+def test_lost_snapshots_are_made_again_and_never_switch_the_filter_off(
+    lost: str, stopped: Path, finished: Path
+) -> None:
+    path = sorted((stopped / "snapshots").iterdir())[0]
+    if lost == "folder":
+        shutil.rmtree(stopped / "snapshots")
+    elif lost == "deleted":
+        path.unlink()
+    else:
+        flip(path, 0.9)
+    said: list[str] = []
+
+    class Listening(Interrupting):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    resume(stopped, progress=Listening())
+    assert any("it is made again, and training repeats" in message for message in said)
+    assert outcome(stopped) == outcome(finished)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "data/splits.jsonl"])
+def test_a_changed_record_of_the_start_is_refused(name: str, stopped: Path) -> None:
+    flip(stopped / name)
+    with pytest.raises(RunFolderError, match=rf"{name} has changed"):
+        resume(stopped)
+
+
+def test_other_images_under_the_same_names_are_found(
+    config: RunConfig, stopped: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(config.data.path, tmp_path / "photos"))
+    assert verify(stopped, images=True, data=str(data))[-1].whole
+    first, second = (next(folder.iterdir()) for folder in sorted((data / "train").iterdir())[:2])
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    (damage,) = verify(stopped, images=True, data=str(data))[-1].damaged
+    assert f"other content: train/{first.parent.name}/{first.name}" in str(damage)
