@@ -259,10 +259,6 @@ def parse_journal(content: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _not_regular(path: str | Path) -> OSError:
-    return OSError(errno.EINVAL, "not a regular file", str(path))
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()

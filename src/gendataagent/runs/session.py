@@ -250,8 +250,13 @@ def _restore(session: Session) -> None:
 
     If a finished round, or a snapshot that the filter still needs, is lost, restore an earlier one,
     or none, so that it is made again, the same to the bit.
+
+    Raises:
+        RunFolderError: a file of a finished round has changed, or no checkpoint is whole.
     """
     agent, say, folder = session.agent, session.progress.say, session.folder.checkpoints
+    for number in range(len(agent.schedule.round_epochs) if agent else 0):
+        session.folder.check_round(number)
     checkpoint = load_latest(folder)
     lost = _lost(session, checkpoint.epoch) if checkpoint else {}
     for epoch, what in lost.items():

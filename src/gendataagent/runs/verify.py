@@ -89,7 +89,7 @@ def _settings(folder: RunFolder) -> Iterator[Verified]:
     try:
         config = read_run_config(folder)
         if folder.manifest_file.exists():
-            then = folder.read_manifest()["config_hash"]
+            then = folder.read_manifest().config_hash
             damaged += [Damage(folder.config_file, CHANGED)] * (then != config.results_hash())
     except ConfigError as error:
         damaged = [Damage(folder.config_file, f"cannot be used: {error}")]
