@@ -127,7 +127,7 @@ def test_backends_are_built_and_described_without_torch() -> None:
         "from gendataagent.generation.backends import build_backends\n"
         "settings = {'device': 'cpu', 'generation': {'generator': 'tiny-sd'}}\n"
         "generator = build_backends(RunConfig.from_dict(settings)).generator\n"
-        "generator.check()\nprint(generator.describe().name, *sys.modules)"
+        "print(generator.describe().name, *sys.modules)"
     )
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

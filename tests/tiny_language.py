@@ -77,8 +77,12 @@ def byte_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
     return tokenizer
 
 
-def save_as_gguf(folder: Path, file: Path) -> Path:
-    """Write the Llama of `save_tiny_llama` as a GGUF file, as llama.cpp's converter does."""
+def save_as_gguf(folder: Path, file: Path, *, without: str = "") -> Path:
+    """Write the Llama of `save_tiny_llama` as a GGUF file, as llama.cpp's converter does.
+
+    Args:
+        without: part of the names of tensors to leave out.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gguf = importlib.import_module("gguf")  # optional
@@ -105,6 +109,8 @@ def save_as_gguf(folder: Path, file: Path) -> Path:
     writer.add_pad_token_id(tokenizer.pad_token_id)
     writer.add_chat_template(CHAT_TEMPLATE)
     for name, weights in model.state_dict().items():
+        if without and without in name:
+            continue
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
         for part, count in heads.items():
             if part in name:  # llama.cpp orders the halves of each rotation differently

@@ -8,6 +8,7 @@ coloured noise of 32 px in a few milliseconds per image.
     save_tiny_sdxl             Stable Diffusion XL: two text encoders
     save_tiny_lcm              a latent consistency model, in its own pipeline
     save_tiny_sd3              Stable Diffusion 3: a transformer, flow matching
+    save_tiny_flux             Flux: a guidance-distilled transformer, flow matching
     save_tiny_lora             LoRA weights for the first, in diffusers' format
 """
 
@@ -143,6 +144,36 @@ def save_tiny_sd3(folder: Path, *, seed: int = 0) -> Path:
             tokenizer=_tokenizer(),
             tokenizer_2=_tokenizer(),
             tokenizer_3=_t5_tokenizer(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_flux(folder: Path, *, seed: int = 0) -> Path:
+    """Save a `FluxPipeline` with its two text encoders, a CLIP and a T5."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    with seeded(seed):
+        transformer = FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=2 * _TEXT_WIDTH,
+            pooled_projection_dim=_TEXT_WIDTH,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 4, 8),
+        )
+        pipeline = FluxPipeline(
+            vae=_kl_autoencoder(shift_factor=0.06),
+            transformer=transformer,
+            text_encoder=_text_encoder(),
+            text_encoder_2=_t5_encoder(),
+            tokenizer=_tokenizer(),
+            tokenizer_2=_t5_tokenizer(),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         )
     pipeline.save_pretrained(folder)

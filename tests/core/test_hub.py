@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,9 +112,51 @@ def only_pickled(folder: Path) -> None:
     torch.save({}, folder / "pytorch_model.bin")
 
 
+def a_broken_link(folder: Path) -> None:
+    path = folder / "model-1.safetensors"
+    path.unlink()
+    path.symlink_to(folder.parent / "blobs" / "c0ffee")
+
+
+def a_pipe(folder: Path) -> None:
+    path = folder / "model-1.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_pipe_as_index(folder: Path) -> None:
+    path = folder / "model.safetensors.index.json"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def nested_index(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")
+
+
+def overlapping_tensors(folder: Path) -> None:
+    path = folder / "model-1.safetensors"
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    header = json.dumps({"a": entry, "b": {**entry, "data_offsets": [8, 24]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(24))
+
+
+def a_shape_of_another_size(folder: Path) -> None:
+    path = folder / "model-1.safetensors"
+    entry = {"dtype": "F32", "shape": [5], "data_offsets": [0, 24]}
+    header = json.dumps({"a": entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(24))
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (a_broken_link, "model-1.safetensors is a link to a file that is not there"),
+        (a_pipe, "model-1.safetensors is not a regular file"),
+        (a_pipe_as_index, "lacks model.safetensors.index.json"),
+        (nested_index, "config.json cannot be read"),
+        (overlapping_tensors, "model-1.safetensors has a damaged header"),
+        (a_shape_of_another_size, "model-1.safetensors has a damaged header"),
         (no_index, "has no config.json, so it is not an image-to-text model"),
         (garbled_index, "config.json cannot be read"),
         (cut_weights, r"model-1.safetensors has \d+ of \d+ bytes; download it again"),
@@ -173,7 +216,10 @@ def test_the_hub_is_asked_only_for_missing_models() -> None:
         ),
         (hub_errors.OfflineModeIsEnabled("offline"), "the hub cannot be reached"),
         (http.ConnectError("refused"), "the hub cannot be reached"),
-        (ValueError("requires you to execute ... set trust_remote_code=True"), "read the code"),
+        (
+            ValueError("requires you to execute ... set trust_remote_code=True"),
+            "read the code.*--trust-remote-code",
+        ),
         (torch.OutOfMemoryError("CUDA out of memory"), "there is not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "there is not enough memory"),
         (ModuleNotFoundError("No module named 'timm'"), r"a package is missing \(No module named"),
@@ -272,6 +318,14 @@ def test_other_mirrors_are_not_tried_for_other_faults(error: Exception) -> None:
     with pytest.raises(ModelError, match="'gone/model'"):
         hub.load_first([replace(SOURCE, name="gone/model"), SOURCE], loader)
     assert len(asked) == 2
+
+
+def test_litter_beside_the_weights_is_no_part_of_a_model(folder: Path) -> None:
+    before = hub.content_hash(folder)
+    for name in ("._model-1.safetensors", "._config.json", "._x.safetensors.index.json"):
+        (folder / name).write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ")
+    hub.check(of_folder(folder))
+    assert hub.content_hash(folder) == before
 
 
 def test_a_hash_covers_names_and_contents(folder: Path) -> None:

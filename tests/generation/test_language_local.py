@@ -267,7 +267,7 @@ def test_missing_weights_are_reported(copied: Path) -> None:
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        ModelError, match=r"lacks 1 of its weights \(model\.layers\.1\.mlp\.up_proj"
+        ModelError, match=r"1 of the 21 tensors .* missing \(model\.layers\.1\.mlp\.up_proj"
     ):
         chat(copied).complete(CONVERSATIONS[:1], [0])
 
@@ -338,6 +338,9 @@ def test_a_gguf_file_answers_like_the_same_model(
     one.check()
     assert one.name == "tiny.gguf"
     assert one.complete(CONVERSATIONS[:2], SEEDS[:2]) == together[:2]
+    lacking = save_as_gguf(llama, tmp_path / "lacking.gguf", without="layers.1.mlp.up_proj")
+    with pytest.raises(ModelError, match=r"1 of its tensors are missing \(blk\.1\.ffn_up\.weight"):
+        chat(lacking).check()
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(file.read_bytes()[:-5000])
     with pytest.raises(ModelError, match="truncated or damaged"):

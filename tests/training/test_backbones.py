@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ NAMES = ("ant", "bee", "gold fish", "ñandú")
 
 
 def tiny(seed: int = 0, **settings: Any) -> Classifier:
-    return build_classifier(ClassifierConfig(**settings), NAMES, seed=seed)
+    """Return a classifier whose files also pass the check, without a warning."""
+    config = ClassifierConfig(**settings)
+    classifier = build_classifier(config, NAMES, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        check_model(config)
+    return classifier
 
 
 def build(config: ClassifierConfig) -> Classifier:
@@ -166,8 +173,39 @@ def test_weights_without_the_backbone_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     kept = {name: value for name, value in load_file(path).items() if "layer.1" not in name}
     save_file(kept, path, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lack \d+ of \d+ parameters"):
+    with pytest.raises(
+        ModelError, match=r"\d+ of the \d+ tensors of a ViTForImageClassification are missing"
+    ):
         tiny(model=str(tmp_path))
+
+
+@pytest.mark.parametrize("look", [check_model, build], ids=["checked", "built"])
+@pytest.mark.parametrize("ending", ["running_mean", "running_var", "misshapen"])
+def test_a_classifier_without_statistics_of_batchnorm_is_refused(
+    ending: str, look: Callable[[ClassifierConfig], object], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    ResNetForImageClassification(config).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    kept = {name: value for name, value in load_file(path).items() if not name.endswith(ending)}
+    said = rf"3 of the \d+ tensors of a ResNetFor.* missing \(.*{ending}"
+    if ending == "misshapen":
+        name = "resnet.embedder.embedder.normalization.running_var"
+        kept[name] = torch.ones(9)
+        said = rf"{name} has shape \[9\], but a ResNetFor.* by its config.json has \[8\]"
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=said):
+        look(ClassifierConfig(model=str(tmp_path), size_px=32))
+
+
+def test_a_model_of_another_kind_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    from tests.tiny_language import save_tiny_llama
+
+    with pytest.raises(ModelError, match="of type 'llama', not an image classifier or CLIP"):
+        check_model(ClassifierConfig(model=str(save_tiny_llama(tmp_path))))
 
 
 def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
@@ -301,7 +339,7 @@ def test_an_encoder_without_its_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     kept = {key: value for key, value in load_file(path).items() if "post_layernorm" not in key}
     save_file(kept, path, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="lack 2 of"):
+    with pytest.raises(ModelError, match=r"2 of the \d+ tensors of a CLIPVisionModel are missing"):
         tiny(model=str(tmp_path))
 
 
@@ -426,7 +464,7 @@ def test_code_of_a_model_runs_only_with_trust_remote_code(tmp_path: Path) -> Non
         "AutoModelForImageClassification": "own_code.MyModel",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="set trust_remote_code=true"):
+    with pytest.raises(ModelError, match="--trust-remote-code"):
         tiny(model=str(tmp_path))
     settings = ClassifierConfig(model=str(tmp_path))
     loaded = build_classifier(settings, NAMES, seed=0, trust_remote_code=True)

@@ -50,7 +50,7 @@ from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, build_backends, name_problems
+from gendataagent.generation.backends import Backends, build_backends, checked, name_problems
 from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
@@ -183,7 +183,7 @@ class Agent:
             config,
             opened,
             folder,
-            backends or build_backends(config),
+            backends or checked(build_backends(config)),
             inputs=inputs,
             validation=validation,
             trainer=trainer,

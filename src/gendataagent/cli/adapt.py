@@ -16,6 +16,7 @@ from gendataagent.cli.shared import (
     PresetOption,
     SeedOption,
     SetOption,
+    TrustOption,
     app,
     settings_from,
 )
@@ -40,6 +41,7 @@ def adapt(
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Adapt the generator to your training images by LoRA, or resume an adaptation."""
     shortcuts: dict[str, Any] = {
@@ -47,6 +49,7 @@ def adapt(
         "generation.generator": generator,
         "adaptation.epochs": epochs,
         "seed": seed,
+        "trust_remote_code": trust_remote_code or None,
     }
     given = {key: value for key, value in shortcuts.items() if value is not None}
     if resume is not None:
@@ -60,7 +63,7 @@ def adapt(
         raise ConfigError(
             "--out must name the folder for the LoRA (or use --resume to continue one)"
         )
-    settings = settings_from(config, given, set_ or [], preset)
+    settings = settings_from(config, given, set_ or [], preset, of_run=resume is not None)
     try:
         adaptation = _adapt(settings, out, ConsoleProgress())
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from gendataagent.cli.console import ConsoleProgress, say, show
-from gendataagent.cli.shared import app, print_result
+from gendataagent.cli.shared import TrustOption, app, print_result
 from gendataagent.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def evaluate(
     severity: Annotated[
         str | None, typer.Option(help="severities, such as 1-5 (the default), 3, or 1,3")
     ] = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Evaluate a run's classifier on its test split, or on other images.
 
@@ -40,7 +41,9 @@ def evaluate(
         named = [name.strip() for name in corruptions.split(",")]
         names = [name for name in dict.fromkeys(named) if name]
         severities = parse_severities(severity or ALL_SEVERITIES)
-        _evaluate_corrupted(run_folder, names, severities, data)
+        _evaluate_corrupted(
+            run_folder, names, severities, data, trust_remote_code=trust_remote_code
+        )
         return
     if severity is not None:
         raise ConfigError("--severity needs --corruptions gaussian_blur,speckle_noise; add it")
@@ -52,7 +55,9 @@ def evaluate(
         return
     from gendataagent.runs.reload import evaluate_on
 
-    evaluation = evaluate_on(run_folder, data, progress=ConsoleProgress())
+    evaluation = evaluate_on(
+        run_folder, data, progress=ConsoleProgress(), trust_remote_code=trust_remote_code
+    )
     say(
         f"{evaluation.images} images: top-1 {evaluation.top1:.1%}, worst class "
         f"{evaluation.worst_class} {evaluation.worst_class_accuracy:.1%}, worst-case disparity "
@@ -80,12 +85,12 @@ def parse_severities(text: str) -> list[int]:
 
 
 def _evaluate_corrupted(
-    run_folder: Path, names: list[str], severities: list[int], data: str | None
+    run_folder: Path, names: list[str], severities: list[int], data: str | None, **options: bool
 ) -> None:
     from gendataagent.runs.reload import ROBUSTNESS_FILE, TEST, evaluate_corrupted
 
     robustness = evaluate_corrupted(
-        run_folder, names, severities, data=data, progress=ConsoleProgress()
+        run_folder, names, severities, data=data, progress=ConsoleProgress(), **options
     )
     show(_table(robustness, severities))
     own = robustness.clean.split == TEST

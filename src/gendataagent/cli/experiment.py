@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gendataagent.cli.console import ConsoleProgress, say, show
-from gendataagent.cli.shared import SetOption, app
+from gendataagent.cli.shared import SetOption, TrustOption, app
 from gendataagent.config.settings import apply_overrides
 from gendataagent.core.errors import ConfigError, GenerationError
 
@@ -39,6 +39,7 @@ def experiment(
     ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs and exit")] = False,
     set_: SetOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Compare strategies over seeds at equal budget: tables, plots, paired differences.
 
@@ -63,6 +64,8 @@ def experiment(
     settings = apply_overrides({}, set_ or [])
     if data is not None:
         settings.setdefault("data", {})["path"] = data
+    if trust_remote_code:
+        settings["trust_remote_code"] = True
     folder = out or Path("runs") / f"experiment-{benchmark.name}"
     if dry_run:
         tasks = plan_experiment(benchmark, settings)

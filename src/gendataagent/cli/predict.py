@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from gendataagent.cli.console import ConsoleProgress, show, write
-from gendataagent.cli.shared import app
+from gendataagent.cli.shared import TrustOption, app
 from gendataagent.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def predict(
         bool, typer.Option("--json", help="print one JSON object a line and nothing else")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option(help="run Python code that came with the run's model")
-    ] = False,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Classify images: print file, class and probability.
 

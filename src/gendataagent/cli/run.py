@@ -17,6 +17,7 @@ from gendataagent.cli.shared import (
     SeedOption,
     SetOption,
     StrategyOption,
+    TrustOption,
     app,
     print_result,
     settings_from,
@@ -46,6 +47,7 @@ def run(
     strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Train a classifier on your images with the agent, or resume a run.
 
@@ -62,6 +64,7 @@ def run(
         "training.epochs": epochs,
         "seed": seed,
         "agent.baseline": baseline or None,
+        "trust_remote_code": trust_remote_code or None,
     }
     given = {key: value for key, value in shortcuts.items() if value is not None}
     progress = ConsoleProgress()
@@ -118,7 +121,7 @@ def _resume(
     from gendataagent.runs.run import resume
 
     file = RunFolder.open(folder).config_file
-    settings = settings_from(file, given, overrides) if given or overrides else None
+    settings = settings_from(file, given, overrides, of_run=True) if given or overrides else None
     try:
         return resume(folder, config=settings, progress=progress)
     except KeyboardInterrupt:

@@ -12,7 +12,12 @@ from rich.table import Table
 from gendataagent.cli.console import say, show
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
-from gendataagent.config.settings import apply_overrides, merged, read_toml
+from gendataagent.config.settings import (
+    apply_overrides,
+    merged,
+    read_settings,
+    read_settings_of_run,
+)
 from gendataagent.config.strategies import check_rewriter, find_strategy
 from gendataagent.runs.preflight import problems
 
@@ -43,6 +48,12 @@ StrategyOption = Annotated[
     str | None,
     typer.Option(help="compared system by name, or a .toml file; overrides the preset"),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="run Python code that comes with a model; read it first"
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -57,8 +68,13 @@ def settings_from(
     overrides: list[str],
     preset: str | None = None,
     strategy: str | None = None,
+    *,
+    of_run: bool = False,
 ) -> RunConfig:
     """Return the settings of preset, strategy, file, --set and options; later ones win.
+
+    Args:
+        of_run: whether a run or an adaptation has written the file.
 
     Raises:
         ConfigError: lists every problem.
@@ -66,7 +82,8 @@ def settings_from(
     tree: dict[str, Any] = preset_settings(preset) if preset is not None else {}
     way = find_strategy(strategy) if strategy is not None else None
     tree = merged(tree, way.settings) if way is not None else tree
-    tree = merged(tree, read_toml(config)) if config is not None else tree
+    read = read_settings_of_run if of_run else read_settings
+    tree = merged(tree, read(config)) if config is not None else tree
     tree = apply_overrides(tree, overrides)
     for key, value in given.items():
         *section, name = key.split(".")

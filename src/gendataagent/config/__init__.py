@@ -27,11 +27,12 @@ from gendataagent.config.agent import (
 from gendataagent.config.data import DataConfig
 from gendataagent.config.generation import AdaptationConfig, GenerationConfig, PromptingConfig
 from gendataagent.config.settings import (
+    PERMISSION,
     apply_overrides,
     build,
     iterate_settings,
     plain,
-    read_toml,
+    read_settings,
     setting,
 )
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
@@ -67,7 +68,10 @@ class RunConfig:
         0, "CPU threads for torch; 0 = torch's default", at_least=0, affects_results=False
     )
     trust_remote_code: bool = setting(
-        False, "run the Python code that comes with a hub model; true only if you have read it"
+        False,
+        "run the Python code that comes with a model, if you have read it; in no file, only by "
+        "--trust-remote-code or from Python, each time",
+        affects_results=False,
     )
     data: DataConfig = field(default_factory=DataConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
@@ -100,15 +104,18 @@ class RunConfig:
         cls, path: str | Path, overrides: Sequence[str] = (), *checks: ConfigCheck
     ) -> Self:
         """Return the config of a TOML file with `section.key=value` overrides on top."""
-        return cls.from_dict(apply_overrides(read_toml(path), overrides), *checks)
+        return cls.from_dict(apply_overrides(read_settings(path), overrides), *checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested plain values (tuples become lists)."""
         return cast(dict[str, Any], plain(self))
 
     def to_toml(self) -> str:
-        """Return the settings as TOML that `from_toml` reads back to an equal config."""
-        return tomli_w.dumps(self.to_dict())
+        """Return the settings as TOML that `from_toml` reads back to an equal config.
+
+        Whether code of a model may be run is left out: a file must not decide that.
+        """
+        return tomli_w.dumps({k: v for k, v in self.to_dict().items() if k != PERMISSION})
 
     def results_hash(self) -> str:
         """Return a hash of every setting that can change the results."""

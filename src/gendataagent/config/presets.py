@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gendataagent.config.settings import read_toml
+from gendataagent.config.settings import read_settings
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import did_you_mean
 
@@ -35,7 +35,7 @@ def preset_settings(name: str) -> dict[str, Any]:
 
     A preset that leaves the data to the user has `data.path = ""`.
     """
-    return read_toml(_file(name))
+    return read_settings(_file(name))
 
 
 def preset_text(name: str) -> str:

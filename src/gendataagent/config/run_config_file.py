@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from gendataagent.config import RunConfig
-from gendataagent.config.settings import iterate_settings
+from gendataagent.config.settings import PERMISSION, iterate_settings, read_settings_of_run
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError, StorageError
 from gendataagent.core.run_folder import RunFolder
@@ -52,9 +52,15 @@ def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
     return folder
 
 
-def read_run_config(folder: RunFolder) -> RunConfig:
-    """Return the settings of a run."""
-    return RunConfig.from_toml(folder.config_file)
+def read_run_config(folder: RunFolder, *, trust_remote_code: bool = False) -> RunConfig:
+    """Return the settings of a run.
+
+    Args:
+        trust_remote_code: whether code of its models may be run; what its file says of that is
+            ignored, because the folder may come from someone else.
+    """
+    tree = read_settings_of_run(folder.config_file)
+    return RunConfig.from_dict({**tree, PERMISSION: trust_remote_code})
 
 
 def write_run_config(folder: RunFolder, config: RunConfig) -> None:

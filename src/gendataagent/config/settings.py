@@ -17,6 +17,7 @@ from gendataagent.core.files import read_bytes
 from gendataagent.core.suggestions import did_you_mean
 
 _SHOWN = 80  # characters of a value in a message
+PERMISSION = "trust_remote_code"  # the setting that no file may have
 _HUGE = 2**62  # TOML integers end at 2**63
 
 
@@ -68,6 +69,29 @@ def iterate_settings(config: Any) -> Iterator[SettingRow]:
                 leaf.default,
                 leaf.metadata["setting"],
             )
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Return the settings in a user's TOML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or permits a model's code to be run.
+    """
+    tree = read_toml(path)
+    if tree.pop(PERMISSION, False) is not False:
+        raise ConfigError(
+            f"{path}: {PERMISSION} has no effect in a file, because a file may come from someone "
+            "else. Remove the line; if you have read the model's code, give --trust-remote-code "
+            f"each time (in Python: {PERMISSION}=True)"
+        )
+    return tree
+
+
+def read_settings_of_run(path: str | Path) -> dict[str, Any]:
+    """Return the settings that a run has written; a permission to run code is left out."""
+    tree = read_toml(path)
+    tree.pop(PERMISSION, None)
+    return tree
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.config import RunConfig
-from gendataagent.config.settings import merged, read_toml
+from gendataagent.config.settings import merged, read_settings
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import closest
 
@@ -239,7 +239,7 @@ def read_strategy(path: str | Path) -> Strategy:
     Raises:
         ConfigError: the file cannot be read, or `like` does not name a built-in strategy.
     """
-    tree = read_toml(path)
+    tree = read_settings(path)
     about, like = tree.pop("about", ""), tree.pop("like", "")
     if not isinstance(about, str) or not isinstance(like, str):
         raise ConfigError(f"{path}: about and like must be strings, got {about!r} and {like!r}")

@@ -17,11 +17,17 @@ from typing import Any, TypeVar
 
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand
+from gendataagent.core.weight_files import (
+    INDEX,
+    PICKLED,
+    fault_of_weights,
+    find_files,
+    missing_shards,
+    weight_files,
+)
 
 Model = TypeVar("Model")
 
-WEIGHTS = ".safetensors"
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _NOT_FOUND = frozenset({"RepositoryNotFoundError", "RevisionNotFoundError"})
 _HASHED = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja"})
 
@@ -158,6 +164,14 @@ def cached_file(source: ModelSource, name: str) -> Path | None:
     return Path(here) if isinstance(here, str) else None
 
 
+def local_folder(source: ModelSource) -> Path | None:
+    """Return the folder of a model on this machine: its own, or its place in the hub's cache."""
+    if source.folder is not None:
+        return source.folder
+    index = cached_file(source, source.index_file)
+    return None if index is None else index.parent
+
+
 def is_not_found(error: ModelError) -> bool:
     """Return whether a model could not be loaded because the hub has no such model."""
     kinds = _kinds(error)
@@ -205,8 +219,8 @@ def check_folder(source: ModelSource, folder: Path) -> None:
 
 def check_file(setting: str, path: Path) -> None:
     """Raise `ModelError` if a safetensors file is truncated or damaged."""
-    if fault := _fault_of_weights(path):
-        raise ModelError(f"{setting}: {path} {fault}; download it again")
+    if fault := fault_of_weights(path):
+        raise ModelError(f"{setting}: {path} {fault}")
 
 
 def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
@@ -219,22 +233,16 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
         )
     try:
         json.loads((folder / index).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         return f": {index} cannot be read ({error}); download it again"
-    weights = sorted(folder.rglob(f"*{WEIGHTS}"))
+    weights = weight_files(folder)
     if not weights:
-        pickled = [p.name for p in sorted(folder.rglob("*")) if p.suffix in PICKLED]
-        why = f" ({', '.join(pickled[:3])} are pickled, which can run code)" if pickled else ""
-        return (
-            f" has no safetensors weights{why}; download the safetensors files, or save the "
-            "model with save_pretrained"
-        )
+        return f" {without_weights(folder)}"
     for path in weights:
-        if fault := _fault_of_weights(path):
-            return f": {path.relative_to(folder)} {fault}; download it again"
-    for path in sorted(folder.rglob(f"*{WEIGHTS}.index.json")):
-        missing = _missing_shards(path)
-        if missing:
+        if fault := fault_of_weights(path):
+            return f": {path.relative_to(folder)} {fault}"
+    for path in find_files(folder, f"*{INDEX}*.json"):
+        if missing := missing_shards(path):
             return (
                 f" lacks {', '.join(missing[:3])}, listed in {path.name}: the download is "
                 "incomplete; run it again"
@@ -242,32 +250,18 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
     return None
 
 
+def without_weights(folder: Path) -> str:
+    """Return what to say of a model's folder without safetensors weights."""
+    pickled = [path.name for path in find_files(folder, "*") if path.suffix in PICKLED]
+    why = f" ({', '.join(pickled[:3])} are pickled, which can run code)" if pickled else ""
+    return (
+        f"has no safetensors weights{why}; download the safetensors files, or save the model with "
+        "save_pretrained"
+    )
+
+
 def _with_instead(source: ModelSource, sentence: str) -> str:
     return f"{sentence}. {source.instead}" if source.instead else sentence
-
-
-def _fault_of_weights(path: Path) -> str | None:
-    """Return what is wrong with a safetensors file, judged by its header, or None."""
-    size = path.stat().st_size
-    try:
-        with open(path, "rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > size - 8:
-                return f"is truncated ({size} bytes)"
-            header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        return f"is not a safetensors file ({error})"
-    expected = 8 + length + max(ends, default=0)
-    return None if size == expected else f"has {size} of {expected} bytes"
-
-
-def _missing_shards(index: Path) -> list[str]:
-    try:
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, LookupError, AttributeError):
-        return [index.name]
-    return sorted(name for name in named if not (index.parent / name).is_file())
 
 
 def advice(source: ModelSource, error: Exception) -> str:
@@ -292,7 +286,7 @@ def advice(source: ModelSource, error: Exception) -> str:
     elif "trust_remote_code" in text:
         todo = (
             "it comes with its own Python code, which is not run by default: read the code, then "
-            "set trust_remote_code=true"
+            "give --trust-remote-code (in Python: trust_remote_code=True)"
         )
     elif kinds & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in text:
         todo = "there is not enough memory; use a smaller model or another dtype"
@@ -354,7 +348,8 @@ def content_hash(folder: Path) -> str:
 
     A gigabyte takes about a second, so the result is cached in the process by modification times.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
+    found = find_files(folder, "*")
+    files = [path for path in found if path.suffix in _HASHED and path.is_file()]
     return _hash_of_files(
         tuple((p.relative_to(folder).as_posix(), p, p.stat().st_mtime_ns) for p in files)
     )

@@ -75,7 +75,7 @@ def _extra_names() -> list[str]:
             "test_repeats_in_synthetic"]  # fmt: skip
 
 
-def measure_extras(folder: Path) -> None:
+def measure_extras(folder: Path, *, trust_remote_code: bool = False) -> None:
     """Take the measures that a run does not take itself and write them into its folder, once.
 
     Robustness to blur and noise and the control of the memorisation ratio on at most
@@ -93,9 +93,7 @@ def measure_extras(folder: Path) -> None:
     config: RunConfig = read_run_config(RunFolder.open(folder))
     result = read_result(folder)
     splits = read_splits(folder)
-    classifier = load_classifier(
-        folder, device=config.device, trust_remote_code=config.trust_remote_code
-    )
+    classifier = load_classifier(folder, device=config.device, trust_remote_code=trust_remote_code)
     some = splits.test.subset(some_of_each_class(splits.test.labels, EXTRA_IMAGES))
     extras = {
         **_robustness(classifier, some),

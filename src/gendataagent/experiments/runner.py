@@ -171,10 +171,10 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
         if not (folder / "config.toml").is_file():
             _start_warm(config, folder, out)
         if (folder / "config.toml").is_file():
-            resume(folder)
+            resume(folder, trust_remote_code=config.trust_remote_code)
         else:
             run(config, folder)
-        measure_extras(folder)
+        measure_extras(folder, trust_remote_code=config.trust_remote_code)
     except GenDataAgentError as error:
         return TaskOutcome(task=task, seconds=time.monotonic() - started, failure=str(error))
     return TaskOutcome(task=task, seconds=time.monotonic() - started)

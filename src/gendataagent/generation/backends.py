@@ -241,6 +241,19 @@ def build_backends(config: RunConfig) -> Backends:
     )
 
 
+def checked(backends: Backends) -> Backends:
+    """Return the backends, each part checked that can be.
+
+    Raises:
+        ModelError: a model is missing, incomplete or of the wrong kind.
+        ConfigError: a setting does not suit it.
+    """
+    for part in (backends.captioner, backends.rewriter, backends.generator):
+        if isinstance(part, Checked):
+            part.check()
+    return backends
+
+
 def build_generator(config: RunConfig) -> GeneratorFactory:
     """Return the generator that the settings name; its weights are loaded at its first use."""
     device = resolve_device(config.device)

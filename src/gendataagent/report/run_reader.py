@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gendataagent.config import RunConfig
-from gendataagent.config.settings import SettingRow, iterate_settings, read_toml
+from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.files import open_regular, parse_journal, read_bytes, read_json
 from gendataagent.core.records import (
@@ -270,7 +270,7 @@ def _manifest(reader: _Reader, row: Any, folder: Path) -> RunManifest:
 def _settings(folder: Path) -> tuple[dict[str, SettingRow], dict[str, Any]]:
     """Return the known settings with the values of this run, and the unknown ones."""
     try:
-        tree = read_toml(folder / "config.toml")
+        tree = read_settings_of_run(folder / "config.toml")
     except ConfigError as error:
         raise RunFolderError(str(error)) from error
     flat: dict[str, Any] = {}

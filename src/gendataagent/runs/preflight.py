@@ -12,8 +12,8 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.generation.backends import (
     TINY_SD,
     Backends,
-    Checked,
     build_backends,
+    checked,
     name_problems,
     path_problems,
     with_backends_chosen,
@@ -55,11 +55,7 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
         )
     if own is not None or not config.agent.enabled:
         return own
-    backends = build_backends(config)
-    for part in (backends.captioner, backends.rewriter, backends.generator):
-        if isinstance(part, Checked):
-            part.check()
-    return backends
+    return checked(build_backends(config))
 
 
 def resolve_auto(

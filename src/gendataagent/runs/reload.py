@@ -67,21 +67,23 @@ def _no_classifier(path: Path) -> str:
     )
 
 
-def _classifier_of(folder: RunFolder) -> Classifier:
-    """Return the classifier of a run whose settings say whether its code may be run."""
-    return load_classifier(folder.path, trust_remote_code=read_run_config(folder).trust_remote_code)
-
-
 def evaluate_on(
-    run_folder: str | Path, data: str, *, progress: Progress | None = None
+    run_folder: str | Path,
+    data: str,
+    *,
+    progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> Evaluation:
     """Return the measures of a run's classifier on all images at `data`, whatever their split.
+
+    Args:
+        trust_remote_code: as `load_classifier`.
 
     Raises:
         DataError: the images' classes are not among the classifier's.
     """
     folder = RunFolder.open(run_folder)
-    classifier = _classifier_of(folder)
+    classifier = load_classifier(folder.path, trust_remote_code=trust_remote_code)
     progress = progress or SilentProgress()
     pixels = _pixels(classifier, _load_other(read_run_config(folder), data, progress), progress)
     with progress.stage("evaluate", len(pixels), "images") as stage:
@@ -95,6 +97,7 @@ def evaluate_corrupted(
     *,
     data: str | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> Robustness:
     """Return the measures of a finished run's classifier on its corrupted test split.
 
@@ -105,6 +108,7 @@ def evaluate_corrupted(
     Args:
         data: where the images are, if not where the run read them. If it holds all images of the
             run, its test split is used; otherwise all images there.
+        trust_remote_code: as `load_classifier`.
 
     Raises:
         ConfigError: no such corruption or severity.
@@ -119,7 +123,7 @@ def evaluate_corrupted(
             f"{run_folder}"
         )
     progress = progress or SilentProgress()
-    classifier = _classifier_of(folder)
+    classifier = load_classifier(folder.path, trust_remote_code=trust_remote_code)
     config = read_run_config(folder)
     if data is None:
         split, images = TEST, read_splits(folder.path, progress=progress).test

@@ -20,6 +20,7 @@ from gendataagent.config.run_config_file import (
 )
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint
+from gendataagent.core.completeness import collect_unchecked
 from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
@@ -68,12 +69,15 @@ def resume(
     config: RunConfig | None = None,
     backends: Backends | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> RunResult:
     """Resume the run in `out` after its last complete step; a finished run is only read.
 
     Args:
         config: new settings; they may differ only in what does not affect results (device,
             workers, ...).
+        trust_remote_code: whether Python code that comes with its models may be run; what the
+            run's folder says of that is ignored.
 
     Raises:
         RunFolderError: `out` is not a run folder, or `config` would change the results.
@@ -82,7 +86,9 @@ def resume(
     if config is not None:
         check_same_settings(folder, config)
         write_run_config(folder, config)
-    return _run(folder, read_run_config(folder), backends, progress or SilentProgress())
+        trust_remote_code = trust_remote_code or config.trust_remote_code
+    config = read_run_config(folder, trust_remote_code=trust_remote_code)
+    return _run(folder, config, backends, progress or SilentProgress())
 
 
 def run_until(
@@ -103,13 +109,21 @@ def run_until(
 
 
 def _run(
-    folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
+    folder: RunFolder,
+    config: RunConfig,
+    backends: Backends | None,
+    progress: Progress,
+    *,
+    parent: RunFolder | None = None,
 ) -> RunResult:
     with folder.lock():
         if not folder.is_done:
             check_path(config.data)
-            with progress.stage("check models"):
+            with progress.stage("check models"), collect_unchecked() as unchecked:
                 backends = check_models(config, backends)
+            for sentence in unchecked:
+                if parent is None:  # else it has been said
+                    progress.say(sentence)
         if config.agent.trains_baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
@@ -130,7 +144,8 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
         inner = create_run_folder(folder.baseline, without)
     if not inner.is_done:
         progress.say("training the baseline first: the same training without the agent")
-    _run(inner, read_run_config(inner), None, progress)
+    settings = read_run_config(inner, trust_remote_code=config.trust_remote_code)
+    _run(inner, settings, None, progress, parent=folder)
 
 
 def _train_and_evaluate(session: Session) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from gendataagent import __version__
 from gendataagent.core import files
+from gendataagent.core.completeness import Lacks
 from gendataagent.core.devices import memory_errors
 from gendataagent.core.errors import ModelError, RunFolderError, StorageError
 from gendataagent.training.backbones import transformers_models
@@ -145,7 +146,9 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
     if "PooledForImage" in architectures[0]:  # the code in the folder is ours: take it from here
         from gendataagent.training.backbones.pooled_encoder import class_for
 
-        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
         loader, options = class_for(config), {"config": config}
     module, loading = loader.from_pretrained(
         str(folder),
@@ -154,9 +157,8 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
         output_loading_info=True,
         **options,
     )
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
-        raise ValueError(f"{len(missing)} weights are missing ({', '.join(missing[:3])}...)")
+    if lacks := Lacks.of_report(module, loading):
+        raise ValueError(lacks.sentence("model.safetensors"))
     return cast(nn.Module, module)
 
 

@@ -33,6 +33,7 @@ from gendataagent.generation.captioning.loading import (
     KIND,
     SETTING,
     Parts,
+    check_weights,
     load_parts,
     load_weights,
 )
@@ -118,12 +119,12 @@ class ImageToTextCaptioner:
         )
 
     def check(self) -> None:
-        """Raise `ModelError` for faults that show without weights.
+        """Raise `ModelError` for faults that show without loading weights, missing tensors too.
 
         Of a hub model config, processor and tokenizer are fetched.
         """
         if self._loaded is None:
-            load_parts(self._source)
+            check_weights(self._source, load_parts(self._source))
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         """Return one cleaned caption per image; "" for an image that cannot be captioned.

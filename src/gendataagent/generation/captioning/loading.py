@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gendataagent.core import hub
+from gendataagent.core.completeness import Lacks, check_auto
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
 
@@ -22,7 +23,7 @@ EXAMPLES = "Salesforce/blip2-opt-2.7b, Salesforce/blip-image-captioning-base, mi
 # Tables of embeddings are padded to round sizes, and some models keep a few tokens beyond theirs.
 _TOKENS_BEYOND = 64
 _SHARE_OF_TABLE = 0.9
-_SHARE_MISSING = 0.1  # an unused pooler may be missing; an entire part may not
+_UNUSED = ".pooler."  # captions are made from all patches; older files of vision encoders lack it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,13 @@ def load_parts(source: ModelSource) -> Parts:
     return parts
 
 
+def check_weights(source: ModelSource, parts: Parts) -> None:
+    """Raise `ModelError` if the files lack tensors, judged by their headers."""
+    transformers = _quiet_transformers()
+    auto = transformers.AutoModelForImageTextToText
+    check_auto(source, auto, parts.config, allowed=lambda _: _is_unused)
+
+
 def load_weights(
     source: ModelSource, parts: Parts, *, device: torch.device, dtype: torch.dtype
 ) -> Any:
@@ -75,19 +83,21 @@ def load_weights(
             config=parts.config,
             dtype=dtype,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # to name them
             output_loading_info=True,
             **options,
         )
-        missing = sorted(report["missing_keys"])
-        if len(missing) > _SHARE_MISSING * len(model.state_dict()):
-            raise ModelError(
-                f"{source.setting}: the weights of {source.name!r} lack {len(missing)} of the "
-                f"{len(model.state_dict())} that a {type(model).__name__} has, such as "
-                f"{missing[0]}; it was saved as something else, name {KIND} ({EXAMPLES})"
-            )
+        lacks = Lacks.of_report(model, report).but_for(_is_unused)
+        if lacks:
+            where = f"the weights of {source.name!r}"
+            raise ModelError(f"{source.setting}: {lacks.sentence(where)}")
         return model.to(device).eval().requires_grad_(False)
 
     return hub.load(source, read)
+
+
+def _is_unused(tensor: str) -> bool:
+    return _UNUSED in f".{tensor}"
 
 
 def _read_parts(transformers: Any, config: Any, place: str, options: dict[str, Any]) -> Parts:

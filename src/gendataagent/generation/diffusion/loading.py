@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import warnings
 from typing import Any
 
@@ -13,6 +12,8 @@ from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
 from gendataagent.generation.diffusion.lora import apply_lora
 from gendataagent.generation.diffusion.mirrors import with_mirrors
+from gendataagent.generation.diffusion.parts import check_networks
+from gendataagent.generation.diffusion.quiet import import_diffusers_quietly
 from gendataagent.generation.diffusion.schedulers import choose_scheduler
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 
@@ -25,7 +26,7 @@ def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
     Raises:
         ModelError: it cannot be loaded; the message says what to do.
     """
-    diffusers = _import_diffusers_quietly()
+    diffusers = import_diffusers_quietly()
     load = functools.partial(
         diffusers.AutoPipelineForImage2Image.from_pretrained,
         dtype=dtype,
@@ -33,6 +34,9 @@ def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
         variant=spec.variant or None,
     )
     source, pipeline = hub.load_first(with_mirrors(spec.source), load)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what can be checked only by loading it
+        check_networks(source, variant=spec.variant)  # it may just have been downloaded
     if source.name != spec.model:
         warnings.warn(
             f"{spec.model} could not be found; {source.name}, which holds the same model, was "
@@ -60,22 +64,3 @@ def move_to_device(pipeline: Any, spec: DiffusionSpec) -> None:
             f"{spec.device}; set generation.dtype=float16, name a smaller generator or another "
             "device, or end other programs that use it"
         ) from error
-
-
-def _import_diffusers_quietly() -> Any:
-    """Return diffusers, with its and transformers' log messages and progress bars off.
-
-    What matters of them is raised as an error or reported once: diffusers warns of every truncated
-    prompt.
-    """
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    import diffusers
-
-    # diffusers passes this deprecated argument with every file it asks the hub for.
-    warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument")
-    diffusers.utils.logging.set_verbosity(logging.CRITICAL)
-    diffusers.utils.logging.disable_progress_bar()
-    return diffusers

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand
-from gendataagent.core.hub import WEIGHTS, ModelSource
+from gendataagent.core.hub import ModelSource
+from gendataagent.core.weight_files import WEIGHTS, find_files, stored_in
 
 FILE_NAME = f"pytorch_lora_weights{WEIGHTS}"  # the name that diffusers' save_lora_weights writes
 _SETTING = "generation.lora"
 _NOT_MATRICES = (".alpha", ".dora_scale")
+# lora_A, lora.down, to_q_lora.down, lora_down, lora_linear_layer.down, qkv_lora1.down
+_HALF = re.compile(r"(lora(?:_linear_layer|\d)?[._])(A|B|down|up)(?=(?:\.\w+)?\.weight$)")
+_OTHER_HALF = {"A": "B", "B": "A", "down": "up", "up": "down"}
 # Raised by peft, diffusers and safetensors for a file that is no LoRA, or one for another model.
 _LOAD_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError)
 
@@ -28,6 +33,16 @@ def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
     Raises:
         ModelError: there is no such LoRA, it is incomplete, or it is for another base model.
     """
+    pipeline.fuse_lora(components=add_lora(pipeline, lora), lora_scale=scale)
+    pipeline.unload_lora_weights()
+
+
+def add_lora(pipeline: Any, lora: str) -> list[str]:
+    """Add LoRA layers to a pipeline, which may be without weights; return the parts that have some.
+
+    Raises:
+        ModelError: as `apply_lora`.
+    """
     path = find_lora(lora)
     kind = type(pipeline).__name__
     if not hasattr(pipeline, "load_lora_weights"):
@@ -40,7 +55,6 @@ def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
         pipeline.load_lora_weights(
             str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True
         )
-        expected = _count_matrices(path)
     except _LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{misfit} ({reason})") from error
@@ -53,17 +67,37 @@ def apply_lora(pipeline: Any, lora: str, scale: float) -> None:
         ".lora_" in name for part in parts for name, _ in getattr(pipeline, part).named_parameters()
     )
     # diffusers only warns of matrices that match no layer.
+    expected = sum(not name.endswith(_NOT_MATRICES) for name in stored_in(path))
     if applied < max(expected, 1):
         raise ModelError(f"{misfit} ({applied} of its {expected} matrices match a layer)")
-    pipeline.fuse_lora(components=parts, lora_scale=scale)
-    pipeline.unload_lora_weights()
+    return parts
 
 
-def _count_matrices(path: Path) -> int:
-    from safetensors import safe_open
+def _check_pairs(path: Path) -> None:
+    """Raise `ModelError` unless each matrix "down" or "A" has its "up" or "B" of the same rank.
 
-    with safe_open(path, framework="pt") as file:
-        return sum(not name.endswith(_NOT_MATRICES) for name in file.keys())  # noqa: SIM118
+    diffusers takes the missing half as zero, so that the layer is left as it was.
+    """
+    tensors = stored_in(path)
+    halves = {name: twin for name in tensors if (twin := _twin(name)) != name}
+    alone = sorted(name for name, twin in halves.items() if twin not in tensors)
+    if alone:
+        raise ModelError(
+            f"{_SETTING}: {path} lacks the other half of {len(alone)} of its {len(halves)} "
+            f"matrices ({', '.join(map(_twin, alone[:3]))} ...); it is damaged, download it again"
+        )
+    for name in sorted(halves):
+        down, up = tensors[name].shape, tensors[halves[name]].shape
+        if _HALF.search(name)[2] in ("A", "down") and down[:1] != up[1:2]:  # type: ignore[index]
+            raise ModelError(
+                f"{_SETTING}: in {path}, {name} has shape {list(down)} but {halves[name]} has "
+                f"{list(up)}, of another rank; it is damaged, download it again"
+            )
+
+
+def _twin(name: str) -> str:
+    """Return the name of a LoRA matrix' other half; any other name is returned unchanged."""
+    return _HALF.sub(lambda found: found[1] + _OTHER_HALF[found[2]], name, count=1)
 
 
 def find_lora(lora: str) -> Path:
@@ -77,6 +111,7 @@ def find_lora(lora: str) -> Path:
         source, name = _on_hub(lora)
         path = hub.load(source, _Fetcher(name))
     hub.check_file(_SETTING, path)
+    _check_pairs(path)
     return path
 
 
@@ -95,7 +130,7 @@ def local_lora(lora: str) -> Path | None:
             )
         return path
     if path.is_dir():
-        files = sorted(path.glob(f"*{WEIGHTS}"))
+        files = find_files(path, f"*{WEIGHTS}", deep=False)
         named = path / FILE_NAME
         if named in files or len(files) == 1:
             return named if named in files else files[0]

@@ -9,7 +9,7 @@ from gendataagent.config import AUTO, GenerationConfig
 from gendataagent.core import hub
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
-from gendataagent.generation.diffusion.lora import find_lora, lora_revision
+from gendataagent.generation.diffusion.lora import add_lora, find_lora, lora_revision
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 
 
@@ -90,7 +90,26 @@ class DiffusionSpec:
         return ModelDescription(name=name, revision=revision)
 
     def check(self) -> None:
-        """Raise `ModelError` for every fault that shows without loading the pipeline."""
-        hub.check_first(with_mirrors(self.source))
+        """Raise for every fault that shows without loading the weights.
+
+        Raises:
+            ModelError: the pipeline or its LoRA is missing, incomplete or of the wrong kind.
+            ConfigError: `size_px` does not suit the model.
+        """
+        sources = with_mirrors(self.source)
+        hub.check_first(sources)
         if self.lora:
             find_lora(self.lora)
+        # here, because they import torch
+        from gendataagent.generation.diffusion.parts import pipeline_without_weights
+        from gendataagent.generation.diffusion.schedulers import choose_scheduler
+        from gendataagent.generation.diffusion.signature import CallSignature
+
+        source = next((source for source in sources if hub.is_here(source)), sources[0])
+        pipeline = pipeline_without_weights(source, variant=self.variant)
+        if pipeline is None:
+            return
+        CallSignature.of(pipeline, self.model, self.size_px)
+        choose_scheduler(self.scheduler, pipeline.scheduler)
+        if self.lora:
+            add_lora(pipeline, self.lora)

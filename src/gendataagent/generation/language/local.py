@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from gendataagent.config import AUTO
 from gendataagent.core import hub
+from gendataagent.core.completeness import Lacks, check_auto
 from gendataagent.core.devices import BatchSize, free_memory, resolve_dtype
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
@@ -94,11 +95,11 @@ class LocalChat:
             check_quantised(self._source, file)
             return
         hub.check(self._source)
-        if self._source.folder is not None:
-            tokenizer = hub.load(self._source, AutoTokenizer.from_pretrained)
-            config = hub.load(self._source, AutoConfig.from_pretrained)
-            self._check_kind(config)
-            self._check_tokenizer(tokenizer, config.get_text_config().vocab_size)
+        tokenizer = hub.load(self._source, AutoTokenizer.from_pretrained)
+        config = hub.load(self._source, AutoConfig.from_pretrained)
+        self._check_kind(config)
+        self._check_tokenizer(tokenizer, config.get_text_config().vocab_size)
+        check_auto(self._source, AutoModelForCausalLM, config)
 
     def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
         """Return one answer per conversation, in order; raises `ModelError`, `GenerationError`."""
@@ -171,7 +172,7 @@ class LocalChat:
         _quiet()
         file = quantised_file(self._source.name)
         if file is not None:
-            tokenizer, model, missing = load_quantised(self._source, file, self._dtype)
+            tokenizer, model, report = load_quantised(self._source, file, self._dtype)
         else:
             tokenizer = hub.load(self._source, AutoTokenizer.from_pretrained)
             model, report = hub.load(
@@ -180,16 +181,13 @@ class LocalChat:
                     AutoModelForCausalLM.from_pretrained,
                     dtype=self._dtype,
                     use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # to name them
                     output_loading_info=True,
                 ),
             )
-            missing = set(report["missing_keys"])
-        if missing:
-            # transformers would continue with random numbers in their place
-            raise ModelError(
-                f"{self._source.setting}: {self._source.name} lacks {len(missing)} of its weights "
-                f"({', '.join(sorted(missing)[:3])}, ...); download the complete model again"
-            )
+        if lacks := Lacks.of_report(model, report):
+            where = f"the weights of {self._source.name}"
+            raise ModelError(f"{self._source.setting}: {lacks.sentence(where)}")
         self._check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings)
         # Sampling is done by RowSampler; of the model's own settings only the end tokens are kept.
         ends = model.generation_config.eos_token_id

@@ -12,9 +12,12 @@ from typing import Any
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource
+from gendataagent.core.weight_files import find_files
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
+# architectures of llama.cpp in which every block has the same tensors
+_ALIKE = frozenset({"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "starcoder2"})
 _INSTALL = 'pip install "gguf>=0.10"'
 
 
@@ -27,7 +30,8 @@ def quantised_file(name: str) -> Path | None:
     if place.suffix.lower() == SUFFIX and place.is_file():
         return place
     if place.is_dir() and not (place / "config.json").exists():
-        files = sorted(p for p in place.iterdir() if p.suffix.lower() == SUFFIX)
+        inside = find_files(place, "*", deep=False)
+        files = [path for path in inside if path.suffix.lower() == SUFFIX]
         if len(files) > 1:
             raise ModelError(
                 f"the folder {place} holds {len(files)} GGUF files ({files[0].name}, "
@@ -47,20 +51,49 @@ def check_quantised(source: ModelSource, file: Path) -> None:
         raise ModelError(f"{start}: reading GGUF files needs a package that is missing: {_INSTALL}")
     reader = importlib.import_module("gguf").GGUFReader
     try:
-        tensors = reader(file).tensors
+        opened = reader(file)
+        tensors = opened.tensors
+        absent = _absent_tensors(opened)
     except (ValueError, LookupError, TypeError, OSError, OverflowError) as error:
         # what the reader raises for missing or wrong bytes
         raise ModelError(f"{start}: the file is truncated or damaged; download it again") from error
     if not tensors:
         raise ModelError(f"{start}: it holds no weights; set the file of a language model")
+    if absent:
+        raise ModelError(
+            f"{start}: {len(absent)} of its tensors are missing ({', '.join(absent[:3])}"
+            f"{', ...' if absent[3:] else ''}); download it again"
+        )
 
 
-def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Any, set[str]]:
-    """Return tokenizer, model and the names of weights the file lacks; raises `ModelError`."""
+def _absent_tensors(opened: Any) -> list[str]:
+    """Return the tensors that a file lacks, where all blocks of its architecture are alike.
+
+    Of other architectures it shows when the model is loaded.
+    """
+    fields = opened.fields
+    architecture = bytes(_value(fields["general.architecture"])).decode()
+    if architecture not in _ALIKE or f"{architecture}.expert_count" in fields:
+        return []
+    names = {tensor.name for tensor in opened.tensors}
+    blocks = [name.split(".", 2) for name in names if name.startswith("blk.")]
+    in_a_block = sorted({rest for _, _, rest in blocks})
+    count = int(_value(fields[f"{architecture}.block_count"])[0])
+    needed = [f"blk.{number}.{rest}" for number in range(count) for rest in in_a_block]
+    needed += ["token_embd.weight", "output_norm.weight"]
+    return [name for name in needed if name not in names]
+
+
+def _value(field: Any) -> Any:
+    return field.parts[field.data[0]]
+
+
+def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Any, Any]:
+    """Return tokenizer, model and transformers' report on its loading; raises `ModelError`."""
     check_quantised(source, file)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"gguf_file": file.name, "local_files_only": True}
+    place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **place)
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -72,7 +105,7 @@ def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, An
             f"{source.setting}: cannot load {file} as {source.kind}: {reason}. transformers reads "
             "GGUF files of common architectures only; use the same model as safetensors"
         ) from error
-    return tokenizer, model, set(report["missing_keys"])
+    return tokenizer, model, report
 
 
 def _unpacked() -> dict[str, Any]:

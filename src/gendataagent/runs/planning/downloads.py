@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.files import expand
-from gendataagent.core.hub import WEIGHTS, ModelSource, cached_file, looks_like_path
+from gendataagent.core.hub import ModelSource, cached_file, looks_like_path
+from gendataagent.core.weight_files import stored_in, weight_files
 from gendataagent.runs.planning.facts import MODELS
 
 BUNDLED, HERE, HUB, SERVER, MISSING = "bundled", "on this machine", "hub", "server", "missing"
@@ -105,7 +105,7 @@ def is_cached(name: str, index_file: str, revision: str = "") -> bool:
     """
     source = ModelSource(setting="", kind="", name=name, revision=revision)
     index = None if name.startswith(TIMM_PREFIX) else cached_file(source, index_file)
-    return index is not None and any(index.parent.rglob(f"*{WEIGHTS}"))
+    return index is not None and any(path.is_file() for path in weight_files(index.parent))
 
 
 def weights_on_disk(place: Path) -> tuple[int, int]:
@@ -114,19 +114,14 @@ def weights_on_disk(place: Path) -> tuple[int, int]:
     Of a folder that holds several variants of the same weights, all are counted as bytes, but the
     weights once.
     """
-    files = [place] if place.is_file() else sorted(place.rglob(f"*{WEIGHTS}"))
+    files = [place] if place.is_file() else [p for p in weight_files(place) if p.is_file()]
     plain = [file for file in files if len(file.suffixes) == 1 or file.name.startswith("model-")]
     return sum(file.stat().st_size for file in files), sum(map(_weights, plain or files))
 
 
 def _weights(file: Path) -> int:
     """Return the number of weights in a safetensors file, from its header; 0 of a broken one."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(file, framework="numpy") as tensors:
-            handle: Any = tensors  # annotated without its methods
-            names = handle.keys()
-            return sum(math.prod(handle.get_slice(name).get_shape()) for name in names)
-    except (OSError, SafetensorError):  # loading it reports the fault
+        return sum(math.prod(tensor.shape) for tensor in stored_in(file).values())
+    except ValueError:  # loading it reports the fault
         return 0

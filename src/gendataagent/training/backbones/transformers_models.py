@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from gendataagent.config import ClassifierConfig
+from gendataagent.core.completeness import Lacks, check_auto, check_files
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
 from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, bgr_to_rgb
@@ -44,10 +45,25 @@ def check_transformers_model(
 ) -> None:
     """Raise `ModelError` for what can be known to be wrong before loading weights."""
     source = transformers_source(name, config, trust_remote_code=trust_remote_code)
-    if source.folder is None or config.pretrained:
-        check(source)
-    else:
+    if not config.pretrained and source.folder is not None:
         _read_config(source, config, ())
+        return
+    check(source)
+    if config.pretrained:
+        _check_weights(source, config)
+
+
+def _check_weights(source: ModelSource, config: ClassifierConfig) -> None:
+    """Raise `ModelError` if the files lack tensors other than a head's, by their headers."""
+    import transformers
+
+    model_config = _read_config(source, config, None)
+    if _is_encoder(model_config):
+        cls = getattr(transformers, ENCODERS[model_config.model_type])
+        check_files(source, cls, _vision_of(model_config))
+    else:
+        auto = transformers.AutoModelForImageClassification
+        check_auto(source, auto, model_config, allowed=_of_heads)
 
 
 def transformers_backbone(
@@ -96,11 +112,14 @@ def labels_of(class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _read_config(source: ModelSource, config: ClassifierConfig, class_names: Sequence[str]) -> Any:
+def _read_config(
+    source: ModelSource, config: ClassifierConfig, class_names: Sequence[str] | None
+) -> Any:
+    """Return the configuration with these classes, or with its own (None)."""
     from transformers import AutoConfig
 
     quiet()
-    labels = labels_of(class_names)
+    labels = {} if class_names is None else labels_of(class_names)
 
     def read(place: str, **options: Any) -> Any:
         return AutoConfig.from_pretrained(place, **options, **labels)
@@ -197,15 +216,17 @@ def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module
             output_loading_info=True,
             **options,
         )
-        _check_loaded(source.name, module, loading["missing_keys"])
+        lacks = Lacks.of_report(module, loading).but_for(_of_heads(module))
+        if lacks:
+            where = f"the weights of {source.name}"
+            raise ModelError(f"{source.setting}: {lacks.sentence(where)}")
         return cast(nn.Module, module)
 
     return load(source, read)
 
 
-def _check_loaded(name: str, module: nn.Module, missing_keys: Sequence[str]) -> None:
-    """Raise `ModelError` if weights other than the heads' are missing from the files."""
-    parameters = dict(module.named_parameters())
+def _of_heads(module: nn.Module) -> Callable[[str], bool]:
+    """Return a function that says whether a tensor belongs to a classification head."""
     linears = {key: part for key, part in module.named_modules() if isinstance(part, nn.Linear)}
     classes = getattr(getattr(module, "config", None), "num_labels", None)
     # Some have a second head (DeiT's for distillation). Parts of the backbone are numbered.
@@ -216,13 +237,7 @@ def _check_loaded(name: str, module: nn.Module, missing_keys: Sequence[str]) -> 
     ]
     heads += list(linears)[-1:] if hasattr(module, "num_labels") else []
     allowed = tuple(f"{head}." for head in heads)
-    missing = [key for key in missing_keys if key in parameters and not key.startswith(allowed)]
-    if missing:
-        raise ModelError(
-            f"classifier.model: the weights of {name} lack {len(missing)} of {len(parameters)} "
-            f"parameters ({', '.join(sorted(missing)[:3])}...); it is damaged or not "
-            f"a {type(module).__name__}"
-        )
+    return lambda name: name.startswith(allowed)
 
 
 def _fix_momentum(module: nn.Module) -> None:

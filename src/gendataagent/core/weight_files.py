@@ -1,0 +1,201 @@
+"""The safetensors files of a model folder: which count, whether they are whole, what they hold.
+
+Only headers are read, so that the largest model takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = ".safetensors"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+INDEX = f"{WEIGHTS}.index"
+_LONGEST_HEADER = 100_000_000  # bytes; the library reads no longer one
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of a file, by its header.
+
+    Args:
+        dtype: as safetensors names it: F32, BF16, I64...
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """The tensors of the files that a library would load.
+
+    Args:
+        listed_in: the file to name for a tensor that none of them has.
+        promised: tensor -> shard, of tensors that the index of the shards lists and none has.
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    listed_in: Path
+    promised: Mapping[str, Path]
+
+
+def is_litter(path: Path, folder: Path) -> bool:
+    """Return whether a file in `folder` is hidden, or in a hidden folder: `._x.safetensors`.
+
+    macOS leaves such a file of its own beside each file that it copies to another file system.
+    """
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def find_files(folder: Path, pattern: str, *, deep: bool = True) -> list[Path]:
+    """Return the files of `folder` that match, sorted, hidden ones left out.
+
+    A broken link or a pipe among them is returned too: `fault_of_weights` names it.
+
+    Args:
+        deep: whether to look into the folders in it.
+    """
+    found = folder.rglob(pattern) if deep else folder.glob(pattern)
+    return sorted(path for path in found if not is_litter(path, folder) and not path.is_dir())
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return all safetensors files of a model folder, those of its parts included."""
+    return find_files(folder, f"*{WEIGHTS}")
+
+
+def fault_of_weights(path: Path) -> str | None:
+    """Return what is wrong with a safetensors file and what to do, judged by its header, or None.
+
+    It is for the end of a sentence that names the file.
+    """
+    if is_broken_link(path):
+        return "is a link to a file that is not there; copy the files themselves (cp -rL)"
+    if not path.is_file():
+        return "is not a regular file; download it again"
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+                return f"is truncated ({size} bytes); download it again"
+            header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return f"is not a safetensors file ({_short(error)}); download it again"
+    if size != expected:
+        return f"has {size} of {expected} bytes; download it again"
+    try:
+        stored_in(path)
+    except ValueError as error:  # tensors that overlap, or are of another size than their shape
+        return f"has a damaged header ({error}); download it again"
+    return None
+
+
+def stored_in(path: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of one file.
+
+    Raises:
+        ValueError: its header is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            handle: Any = opened  # annotated without its methods
+            slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118
+            return {
+                name: StoredTensor(path, found.get_dtype(), tuple(found.get_shape()))
+                for name, found in slices.items()
+            }
+    except (SafetensorError, OSError) as error:
+        raise ValueError(_short(error)) from error
+
+
+def stored_model(
+    folder: Path, stem: str, *, variant: str = "", index_first: bool = False
+) -> StoredModel | None:
+    """Return what is stored of a model; None if it has none of the files a library looks for.
+
+    Args:
+        stem: name of its file without suffix: "model", "diffusion_pytorch_model".
+        variant: file variant such as "fp16"; "" = the plain files.
+        index_first: whether shards go before a single file (diffusers), or after (transformers).
+
+    Raises:
+        ValueError: a file is damaged or a shard missing; the sentence names it.
+    """
+    dot = f".{variant}" if variant else ""
+    single = folder / f"{stem}{dot}{WEIGHTS}"
+    indices = [folder / f"{stem}{INDEX}{dot}.json", folder / f"{stem}{dot}{INDEX}.json"]
+    index = next((path for path in indices if _is_named(path)), None)
+    if index is not None and (index_first or not _is_named(single)):
+        return _sharded(index)
+    if not _is_named(single):
+        return None
+    return StoredModel(_whole([single]), single, {})
+
+
+def missing_shards(index: Path) -> list[str]:
+    """Return the names of files that an index of shards lists and that are not there."""
+    try:
+        named = set(_weight_map(index).values())
+    except ValueError:
+        return [index.name]
+    return sorted(name for name in named if not (index.parent / name).is_file())
+
+
+def _sharded(index: Path) -> StoredModel:
+    listed = _weight_map(index)
+    if missing := missing_shards(index):
+        raise ValueError(
+            f"lacks {', '.join(missing[:3])}, listed in {index.name}: the download is "
+            "incomplete; run it again"
+        )
+    tensors = _whole(index.parent / name for name in sorted(set(listed.values())))
+    promised = {name: index.parent / file for name, file in listed.items() if name not in tensors}
+    return StoredModel(tensors, index, promised)
+
+
+def _whole(files: Iterable[Path]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for path in files:
+        if fault := fault_of_weights(path):
+            raise ValueError(f"{path.name} {fault}")
+        tensors |= stored_in(path)
+    return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return tensor -> file of an index of shards; raise `ValueError` if it has none."""
+    try:
+        if not index.is_file():
+            raise ValueError("not a regular file")
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if all(Path(name).name == name for name in listed.values()):
+            return dict(listed)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{index.name} cannot be read ({_short(error)}); download it again") from (
+            error
+        )
+    raise ValueError(f"{index.name} names files of other folders; download it again")
+
+
+def is_broken_link(path: Path) -> bool:
+    """Return whether a path is a link to a file that is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def _is_named(path: Path) -> bool:
+    """Return whether there is such a name, a broken link included."""
+    return path.is_symlink() or path.exists()
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -1,0 +1,255 @@
+"""A model is complete or refused, by the headers of its files: every kind that tests can build."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from gendataagent.core.completeness import check_auto
+from gendataagent.core.errors import ModelError
+from gendataagent.core.hub import ModelSource
+from tests.tiny_captioners import FAMILIES, save_tiny_captioner
+from tests.tiny_language import save_tiny_llama
+
+SETTING = "prompting.captioner"
+
+
+def source_of(folder: Path) -> ModelSource:
+    return ModelSource(setting=SETTING, kind="a model", name=str(folder))
+
+
+def check(folder: Path, auto: Any = transformers.AutoModelForImageTextToText) -> None:
+    """Check a model as it would be loaded; a warning that it could not be checked is an error."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_auto(source_of(folder), auto, config)
+
+
+def edit(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors of a safetensors file."""
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def captioners(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    root = tmp_path_factory.mktemp("captioners")
+
+    def saved(family: str) -> Path:
+        folder = root / family
+        return folder if folder.exists() else save_tiny_captioner(folder, family)
+
+    return saved
+
+
+def _drop(name: str, tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[name]
+
+
+def _reshape(name: str, tensors: dict[str, torch.Tensor]) -> None:
+    tensors[name] = torch.zeros(*tensors[name].shape, 2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_complete_captioner_passes_and_each_tensor_is_missed(
+    family: str, captioners: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole = captioners(family)
+    check(whole)
+    folder = Path(shutil.copytree(whole, tmp_path / "model"))
+    weights = folder / "model.safetensors"
+    names = list(load_file(weights))
+    for name in names[1 :: len(names) // 3]:
+        edit(weights, partial(_drop, name))
+        with pytest.raises(ModelError, match=r"of the \d+ tensors of a .* missing") as caught:
+            check(folder)
+        assert str(caught.value).startswith(f"{SETTING}: in {weights}")
+        assert f".{name.rpartition('.')[2]}" in str(caught.value)  # renamed in some families
+        shutil.copy(whole / weights.name, weights)
+        edit(weights, partial(_reshape, name))
+        with pytest.raises(ModelError, match=r"has shape \[.*2\], but a .* by its config.json has"):
+            check(folder)
+        shutil.copy(whole / weights.name, weights)
+
+
+def _tied_llama(folder: Path) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, tie_word_embeddings=True,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def _gpt2(folder: Path) -> None:
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50, n_positions=64)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+
+
+def _opt(folder: Path) -> None:
+    config = transformers.OPTConfig(
+        vocab_size=50, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
+        word_embed_proj_dim=32,
+    )  # fmt: skip
+    transformers.OPTForCausalLM(config).save_pretrained(folder)
+
+
+def _qwen3_of_experts(folder: Path) -> None:
+    config = transformers.Qwen3MoeConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=64, moe_intermediate_size=16,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=4,
+        num_experts_per_tok=2, head_dim=8,
+    )  # fmt: skip
+    transformers.Qwen3MoeForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "save", [save_tiny_llama, _tied_llama, _gpt2, _opt, _qwen3_of_experts], ids=lambda f: f.__name__
+)
+def test_a_complete_language_model_passes_and_a_lacking_one_does_not(
+    save: Callable[[Path], object], tmp_path: Path
+) -> None:
+    save(tmp_path)
+    check(tmp_path, transformers.AutoModelForCausalLM)
+    edit(tmp_path / "model.safetensors", lambda tensors: tensors.pop(sorted(tensors)[-3]))
+    with pytest.raises(ModelError, match=r"tensors of a \w+ForCausalLM|LMHeadModel are missing"):
+        check(tmp_path, transformers.AutoModelForCausalLM)
+
+
+def _resnet() -> Any:
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"
+    )
+    return transformers.ResNetForImageClassification(config)
+
+
+def _convnext() -> Any:
+    config = transformers.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
+    return transformers.ConvNextForImageClassification(config)
+
+
+def _swin() -> Any:
+    config = transformers.SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=4
+    )
+    return transformers.SwinForImageClassification(config)
+
+
+def _mobilenet() -> Any:
+    config = transformers.MobileNetV2Config(depth_multiplier=0.25)
+    return transformers.MobileNetV2ForImageClassification(config)
+
+
+def _vit() -> Any:
+    config = transformers.ViTConfig(
+        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32,
+    )  # fmt: skip
+    return transformers.ViTForImageClassification(config)
+
+
+@pytest.mark.parametrize("build", [_resnet, _convnext, _swin, _mobilenet, _vit])
+def test_a_complete_classifier_passes_and_a_lacking_one_does_not(
+    build: Callable[[], Any], tmp_path: Path
+) -> None:
+    build().save_pretrained(tmp_path)
+    check(tmp_path, transformers.AutoModelForImageClassification)
+    edit(tmp_path / "model.safetensors", lambda tensors: tensors.pop(sorted(tensors)[5]))
+    with pytest.raises(ModelError, match=r"1 of the \d+ tensors of a \w+ForImageClassification"):
+        check(tmp_path, transformers.AutoModelForImageClassification)
+
+
+@pytest.mark.parametrize("statistic", ["running_mean", "running_var"])
+def test_statistics_of_batchnorm_are_needed_its_counter_is_not(
+    statistic: str, tmp_path: Path
+) -> None:
+    _resnet().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    auto = transformers.AutoModelForImageClassification
+
+    def without(ending: str) -> None:
+        kept = {name: t for name, t in load_file(weights).items() if not name.endswith(ending)}
+        save_file(kept, weights, metadata={"format": "pt"})
+
+    without("num_batches_tracked")
+    check(tmp_path, auto)
+    without(statistic)
+    with pytest.raises(ModelError, match=statistic):
+        check(tmp_path, auto)
+
+
+def test_tables_of_positions_that_the_model_computes_may_be_missing(tmp_path: Path) -> None:
+    _swin().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    kept = {n: t for n, t in load_file(weights).items() if not n.endswith("position_index")}
+    save_file(kept, weights, metadata={"format": "pt"})
+    check(tmp_path, transformers.AutoModelForImageClassification)
+
+
+def test_shards_are_read_through_their_index(tmp_path: Path) -> None:
+    transformers.LlamaForCausalLM.from_pretrained(
+        save_tiny_llama(tmp_path / "one")
+    ).save_pretrained(tmp_path / "many", max_shard_size="30KB")
+    auto, folder = transformers.AutoModelForCausalLM, tmp_path / "many"
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 2
+    check(folder, auto)
+    name = "model.layers.1.mlp.up_proj.weight"
+    edit(folder / index[name], lambda tensors: tensors.pop(name))
+    with pytest.raises(
+        ModelError, match=rf"index.json, 1 of .*{name}, by the index in {index[name]}"
+    ):
+        check(folder, auto)
+    (folder / index[name]).unlink()
+    with pytest.raises(ModelError, match=rf"in {folder}, lacks {index[name]}, listed in"):
+        check(folder, auto)
+
+
+def test_a_folder_without_the_file_that_is_loaded_is_refused(tmp_path: Path) -> None:
+    save_tiny_llama(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "weights.safetensors")
+    with pytest.raises(ModelError, match=r"has no model\.safetensors"):
+        check(tmp_path, transformers.AutoModelForCausalLM)
+
+
+def test_packed_weights_are_left_to_loading_and_that_is_said(tmp_path: Path) -> None:
+    save_tiny_llama(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserWarning, match="checked when it is loaded: its weights are packed"):
+        check(tmp_path, transformers.AutoModelForCausalLM)
+
+
+def test_the_check_of_a_model_of_seven_billion_weights_reads_headers_only(tmp_path: Path) -> None:
+    """28 GB by its header, in a file with a hole: reading it would take minutes."""
+    import time
+
+    config = transformers.LlamaConfig()  # the 7B one
+    config.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        tensors = transformers.LlamaForCausalLM(config).state_dict()
+    header, end = {}, 0
+    for name, tensor in tensors.items():
+        size = 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": [*tensor.shape], "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    assert end > 26e9
+    start = time.perf_counter()
+    check(tmp_path, transformers.AutoModelForCausalLM)
+    assert time.perf_counter() - start < 10
