@@ -366,5 +366,5 @@ def test_paths_that_no_file_can_hold_are_refused(path: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.toml")
-    with pytest.raises(ConfigError, match=r"config\.toml: it is not a regular file"):
+    with pytest.raises(ConfigError, match=r"config\.toml: not a regular file"):
         RunConfig.from_toml(tmp_path / "config.toml")

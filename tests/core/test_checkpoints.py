@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_unchanged(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_module, step, no_space)
-        with pytest.raises(StorageError, match=r"epoch-0003: No space left.*--resume"):
+        with pytest.raises(StorageError, match=r"epoch-0003: No space left.*run the command again"):
             save(tmp_path, 3)
     loaded = load_latest(tmp_path)
     assert loaded is not None

@@ -140,7 +140,7 @@ def test_unreadable_files_are_quarantined_and_the_others_kept(tmp_path: Path) ->
     assert reasons["dog/gone.jpg"].startswith("broken symbolic link")
     assert reasons["dog/self.jpg"].startswith("broken symbolic link")
     assert reasons["dog/pipe.jpg"] == "not a regular file"
-    assert note(data, "Quarantined 9")
+    assert note(data, "Unreadable files, folders or rows, quarantined: 9")
 
 
 def test_a_file_without_permission_is_quarantined(
@@ -200,7 +200,7 @@ def test_a_class_folder_without_images_is_dropped_with_a_note(tmp_path: Path) ->
     (tmp_path / "fox").mkdir()
     data = load(tmp_path)
     assert data.class_names == ("cat", "dog")
-    assert note(data, "Dropped 1 classes").endswith(": fox.")
+    assert note(data, "Dropped 1 class without").endswith(": fox.")
 
 
 @pytest.mark.parametrize(

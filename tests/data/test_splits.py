@@ -153,9 +153,9 @@ def test_duplicates_across_splits_and_classes_are_noted_and_kept(tmp_path: Path)
     data = load(tmp_path)
     assert len(data.test) == 3
     assert data.notes[-2:] == (
-        "2 images of test are identical to images of train (first: test/cat/b.png = "
+        "Images of test that are identical to images of train: 2 (first: test/cat/b.png = "
         "train/cat/a.png); test figures may be too high.",
-        "1 images occur with two different classes (first: test/cat/b.png = test/dog/c.png).",
+        "Images that occur with two different classes: 1 (first: test/cat/b.png = test/dog/c.png).",
     )
 
 

@@ -23,7 +23,12 @@ from gendataagent.cli.shared import (
     settings_from,
 )
 from gendataagent.config import RunConfig
-from gendataagent.core.errors import ConfigError
+from gendataagent.core.errors import (
+    ConfigError,
+    GenerationError,
+    MemoryShortError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from gendataagent.runs.results import RunResult
@@ -77,7 +82,7 @@ def run(
         result = _resume(resume, given, set_ or [], progress)
     else:
         settings = settings_from(config, given, set_ or [], preset, strategy)
-        result = _start(settings, out or _new_run_folder(), progress)
+        result = _start(settings, out or new_run_folder(), progress)
     print_result(result)
     _report(result.path)
 
@@ -96,12 +101,25 @@ def _report(folder: Path) -> None:
         )
 
 
-def _new_run_folder() -> Path:
-    """Return runs/001, or the next free number."""
+def new_run_folder(runs: Path = Path("runs")) -> Path:
+    """Make and return runs/001, or the next free number; no two processes get the same.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
     number = 1
-    while Path(f"runs/{number:03d}").exists():
-        number += 1
-    return Path(f"runs/{number:03d}")
+    while True:
+        folder = runs / f"{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise StorageError(
+                f"cannot create the run folder {folder}: {error.strerror or error}; name a folder "
+                "that you can write to with --out"
+            ) from error
 
 
 def _start(settings: RunConfig, out: Path, progress: ConsoleProgress) -> RunResult:
@@ -109,7 +127,7 @@ def _start(settings: RunConfig, out: Path, progress: ConsoleProgress) -> RunResu
 
     try:
         return start(settings, out, progress=progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StorageError, MemoryShortError, GenerationError):
         _say_how_to_resume(out)
         raise
 
@@ -124,10 +142,12 @@ def _resume(
     settings = settings_from(file, given, overrides, of_run=True) if given or overrides else None
     try:
         return resume(folder, config=settings, progress=progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StorageError, MemoryShortError, GenerationError):
         _say_how_to_resume(folder)
         raise
 
 
 def _say_how_to_resume(folder: Path) -> None:
-    say(f"stopped; resume with: gendataagent run --resume {folder}", to_error=True)
+    """Print the command that resumes a run, if there is something to resume."""
+    if (folder / "config.toml").is_file():
+        say(f"stopped; resume with: gendataagent run --resume {folder}", to_error=True)

@@ -74,7 +74,7 @@ def save_checkpoint(
     except OSError as error:
         raise StorageError(
             f"cannot write the checkpoint {target}: {error.strerror or error}. Earlier ones are "
-            "unchanged; free some space or fix the permissions, then resume with --resume"
+            "unchanged; free some space or fix the permissions, then run the command again"
         ) from error
     return target
 

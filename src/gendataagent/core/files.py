@@ -74,10 +74,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or fix the "
-            "permissions, then resume with --resume"
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -130,23 +127,25 @@ def expand(path: str | Path) -> Path:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading.
+    """Return a regular file opened for reading.
+
+    Anything else is refused before a read could block: a pipe or a device may never end.
 
     Raises:
-        OSError: there is none, it cannot be read, or it is a folder, pipe, device or socket.
+        OSError: not a regular file, missing, or no permission.
     """
-    # Opening a pipe that no one writes to would wait for ever.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        return os.fdopen(handle, "rb")
-    except BaseException:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise _not_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # exchanged in between
         os.close(handle)
-        raise
+        raise _not_regular(path)
+    return os.fdopen(handle, "rb")
+
+
+def _not_regular(path: str | Path) -> OSError:
+    return OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -300,7 +299,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def _cannot_write(path: Path, error: OSError) -> StorageError:
     return StorageError(
         f"cannot write {path}: {error.strerror or error}. Files that were complete before are "
-        "unchanged; free some space or fix the permissions, then resume with --resume"
+        "unchanged; free some space or fix the permissions, then run the command again"
     )
 
 

@@ -35,6 +35,11 @@ def remove_invisible(text: str) -> str:
     return _IGNORABLE.sub("", "".join(visible))
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with its noun: "1 class", "1,200 classes"."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 # Colours and movements of the cursor (CSI sequences). Other sequences, such as titles, have no
 # fixed end: of them only the control characters go, so that no text can hide what follows it.
 _CSI = re.compile("(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.core.files import expand
+from gendataagent.core.files import expand, open_regular
 from gendataagent.core.progress import OnProgress
 from gendataagent.core.suggestions import closest
 from gendataagent.data.bundled import ASSETS
@@ -52,6 +54,8 @@ from gendataagent.data.walk import TABLE_SUFFIX, find_files
 
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = ("cifar10",)
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_ADDRESS = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def load_data(
@@ -196,7 +200,7 @@ def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCo
 
 
 def _quarantine_note(quarantined: Sequence[Quarantined]) -> str:
-    return f"Quarantined {len(quarantined)} unreadable files, folders or rows."
+    return f"Unreadable files, folders or rows, quarantined: {len(quarantined)}."
 
 
 def _labelled(
@@ -258,6 +262,10 @@ def _no_path(layout: str) -> str:
 def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex | None:
     """Return the index of a parquet file or a folder saved by `datasets`, else None."""
     if path.is_file():
+        if path.name.lower().endswith(ARCHIVE_SUFFIXES):
+            raise DataError(
+                f"{path} is an archive, which is not unpacked here; unpack it and give the folder"
+            )
         if path.suffix.lower() != TABLE_SUFFIX:
             raise DataError(
                 f"{path} is not a supported file; give a parquet file, or a folder of images, of "
@@ -309,16 +317,36 @@ def _resolve(text: str) -> Path:
         path = ASSETS / name
     else:
         path = expand(text)
-    if path.exists():
-        return path
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = closest(path.name, siblings)
+    if _ADDRESS.match(text):
+        raise DataError(
+            f"data.path {text} is an address, and nothing is downloaded from there; download it, "
+            "unpack it, and give the folder. Only hub:NAME loads a data set by name"
+        )
+    try:
+        if path.is_dir():
+            return path
+        with open_regular(path):
+            return path
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise DataError(
+            f"data.path {path} cannot be read: {error.strerror or error}. Give a folder or a file"
+        ) from error
+    close = closest(path.name, _names_in(path.parent))
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
     raise DataError(
         f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a "
         "parquet file or folder, a folder saved by Hugging Face datasets, hub:NAME for a data set "
         "on the Hub, or bundled:cifar10"
     )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # no such folder, or no permission
+        return []
 
 
 def _require_readable(config: DataConfig, index: DatasetIndex, scanned: ScanResult) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.records import derive_seed
+from gendataagent.core.text import counted
 from gendataagent.data.deduplication import NearDuplicate
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, first_few
 from gendataagent.data.near_duplicates import Uint8Array
@@ -200,7 +201,8 @@ def check_classes(
         )
     if dropped:
         notes.append(
-            f"Dropped {len(dropped)} classes without readable images: {first_few(dropped)}."
+            f"Dropped {counted(len(dropped), 'class', 'classes')} without readable images: "
+            f"{first_few(dropped)}."
         )
     return present, notes
 
@@ -220,7 +222,7 @@ def duplicate_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list
                 leaks[one, other] += [(item, twin) for item in group if item.split == other]
         conflicting += [(group[0], i) for i in group if i.class_name != group[0].class_name][:1]
     notes = [
-        f"{len(pairs)} images of {other} are identical to images of {one} (first: "
+        f"Images of {other} that are identical to images of {one}: {len(pairs)} (first: "
         f"{pairs[0][0].id} = {pairs[0][1].id}); {other} figures may be too high."
         for (one, other), pairs in leaks.items()
         if pairs
@@ -228,7 +230,7 @@ def duplicate_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list
     if conflicting:
         one_item, other_item = conflicting[0]
         notes.append(
-            f"{len(conflicting)} images occur with two different classes (first: {one_item.id} = "
-            f"{other_item.id})."
+            f"Images that occur with two different classes: {len(conflicting)} (first: "
+            f"{one_item.id} = {other_item.id})."
         )
     return notes

@@ -243,8 +243,6 @@ def _evaluate(session: Session) -> None:
             resize_px = session.trainer.augmenter.stored_px
             save_classifier(session.classifier, folder.classifier, resize_px=resize_px)
             evaluations = _evaluate_splits(session)
-    if record:
-        session.progress.say(record.sentence)
     files.write_json(folder.timing_file, session.watch.seconds)
     files.write_json(folder.evaluation_file, evaluations)
 

@@ -33,7 +33,8 @@ OnStep = Callable[[int, int, float], None]
 MIN_BATCH = 2  # BatchNorm has no statistics of a single image
 BATCHNORM_PASSES = 4
 _LESS_MEMORY = (
-    "lower training.batch_size, or set training.mixed_precision, then resume with --resume"
+    "end other programs that use it and resume with --resume, or start a new run with a lower "
+    "training.batch_size"
 )
 
 

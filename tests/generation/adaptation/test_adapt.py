@@ -19,7 +19,7 @@ from PIL import Image
 
 from gendataagent.config import RunConfig
 from gendataagent.core import files
-from gendataagent.core.errors import ConfigError, DataError, RunFolderError
+from gendataagent.core.errors import ConfigError, DataError, RunFolderError, StorageError
 from gendataagent.core.progress import Stage
 from gendataagent.core.protocols import CaptionRequest
 from gendataagent.core.run_folder import RunFolder
@@ -243,6 +243,14 @@ def test_a_folder_with_other_files_or_in_use_is_refused(config: RunConfig, tmp_p
         (out / "settings.json").write_text("{}", encoding="utf-8")
         with pytest.raises(RunFolderError, match="another run or adaptation"):
             adapt(config, TRAIN, out)
+
+
+def test_a_place_that_cannot_hold_an_adaptation_is_a_sentence(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"cannot create the folder .*; name one that you can"):
+        adapt(config, TRAIN, tmp_path / "file" / "lora")
 
 
 def test_changed_weights_are_refused(

@@ -22,7 +22,7 @@ from typing import Any
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.devices import resolve_device
-from gendataagent.core.errors import ConfigError
+from gendataagent.core.errors import ConfigError, StorageError
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.protocols import Captioner
@@ -103,8 +103,14 @@ def adapt(
         captioner=captioner,
         progress=progress or SilentProgress(),
     )
-    check_folder(job.folder)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        check_folder(job.folder)
+        job.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot create the folder {job.folder}: {error.strerror or error}; name one that you "
+            "can write to"
+        ) from error
     with RunFolder(job.folder).lock():
         claim_folder(job)
         files.write_bytes(job.folder / CONFIG_FILE, config.to_toml().encode())
