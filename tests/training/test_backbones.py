@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 from gendataagent.config import ClassifierConfig
 from gendataagent.core.errors import ModelError
 from gendataagent.training.backbones import build_classifier, check_model
+from gendataagent.training.backbones.head import fit_head
 from gendataagent.training.classifier import Classifier
 
 NAMES = ("ant", "bee", "gold fish", "ñandú")
@@ -97,11 +98,6 @@ def test_a_model_on_disk_gets_a_new_head_and_keeps_the_rest(
     assert loaded.mean == pytest.approx((0.485, 0.456, 0.406))
     config: Any = loaded.module.config
     assert list(config.id2label.values()) == list(NAMES)
-
-
-def test_a_head_of_the_same_width_is_kept(tmp_path: Path) -> None:
-    saved = save_vit(tmp_path, classes=len(NAMES)).state_dict()
-    assert torch.equal(tiny(model=str(tmp_path)).head().weight, saved["classifier.weight"])
 
 
 def test_from_scratch_ignores_the_weights_on_disk(tmp_path: Path) -> None:
@@ -346,7 +342,10 @@ def test_an_encoder_without_its_weights_is_refused(tmp_path: Path) -> None:
 def test_a_fine_tuned_clip_classifier_stays_what_it_is(tmp_path: Path) -> None:
     from transformers import CLIPConfig, CLIPForImageClassification
 
-    config = CLIPConfig(vision_config=VISION, text_config=TEXT, num_labels=len(NAMES))
+    config = CLIPConfig(
+        vision_config=VISION, text_config=TEXT, id2label=dict(enumerate(NAMES)),
+        label2id={name: label for label, name in enumerate(NAMES)},
+    )  # fmt: skip
     model = CLIPForImageClassification(config)
     model.save_pretrained(tmp_path)
     loaded = tiny(model=str(tmp_path))
@@ -503,3 +502,115 @@ def test_a_torchvision_that_breaks_timm_is_named(
         ModelError, match=r"torchvision::nms does not exist.*torchvision is not built for"
     ):
         tiny(model="timm:resnet50_clip.openai")
+
+
+def save_named(folder: Path, kind: str, names: Sequence[str]) -> nn.Module:
+    """Save a network with these classes."""
+    import transformers
+
+    sizes: dict[str, Any] = {
+        "vit": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+                "intermediate_size": 32, "image_size": 16, "patch_size": 8},
+        "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+        "convnext": {"num_stages": 2, "hidden_sizes": [8, 16], "depths": [1, 1], "patch_size": 2},
+        "deit": {"hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+                 "intermediate_size": 8, "image_size": 16, "patch_size": 8},
+    }  # fmt: skip
+    config_class, model_class = {
+        "vit": (transformers.ViTConfig, transformers.ViTForImageClassification),
+        "resnet": (transformers.ResNetConfig, transformers.ResNetForImageClassification),
+        "convnext": (transformers.ConvNextConfig, transformers.ConvNextForImageClassification),
+        "deit": (
+            transformers.DeiTConfig,
+            transformers.DeiTForImageClassificationWithTeacher,
+        ),
+    }[kind]
+    labels = dict(enumerate(names)) if names else {}
+    torch.manual_seed(3)
+    config: Any = config_class(
+        **sizes[kind],
+        num_labels=len(names),
+        id2label=labels,
+        label2id={name: label for label, name in labels.items()},
+    )
+    if kind == "deit":
+        config.architectures = ["DeiTForImageClassificationWithTeacher"]
+    model: Any = model_class(config)
+    with torch.no_grad():
+        for head in (part for part in model.modules() if isinstance(part, nn.Linear)):
+            nn.init.normal_(head.bias, std=0.5)
+    model.save_pretrained(folder)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "convnext", "deit"])
+@pytest.mark.parametrize(
+    "names",
+    [NAMES[::-1], ("bee", "ñandú", "Gold_Fish", "ant"), ("ñandú", "ant", "bee", "gold fish")],
+)
+def test_outputs_of_a_checkpoint_are_matched_by_name(
+    tmp_path: Path, kind: str, names: tuple[str, ...]
+) -> None:
+    saved: Any = save_named(tmp_path, kind, names).eval()
+    loaded = tiny(model=str(tmp_path), size_px=16)
+    images = torch.rand((3, 3, 16, 16))
+    with torch.no_grad(), loaded.inference():
+        before = saved(loaded.normalise(images)).logits
+        after = loaded.logits(images)
+    place = [[n.replace("_", " ").lower() for n in names].index(name) for name in NAMES]
+    assert torch.allclose(after, before[:, place], atol=1e-5)
+    assert "was reordered by class name" in loaded.note
+    assert repr(names[0]) in loaded.note
+    config: Any = loaded.module.config
+    assert list(config.id2label.values()) == list(NAMES)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "deit"])
+@pytest.mark.parametrize(
+    "names", [("ant", "bee", "gold fish", "yak"), ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")]
+)
+def test_outputs_for_other_classes_are_new(
+    tmp_path: Path, kind: str, names: tuple[str, ...]
+) -> None:
+    saved: Any = save_named(tmp_path, kind, names).eval()
+    loaded, again = (tiny(model=str(tmp_path), size_px=16) for _ in range(2))
+    other = tiny(1, model=str(tmp_path), size_px=16)
+    images = torch.rand((3, 3, 16, 16))
+    with torch.no_grad(), loaded.inference(), again.inference(), other.inference():
+        before = saved(loaded.normalise(images)).logits
+        after = loaded.logits(images)
+        assert torch.equal(after, again.logits(images))
+        assert not torch.equal(after, other.logits(images))
+    assert not torch.isclose(after, before).any()
+    assert "is new: its classes are not those of the data" in loaded.note
+    assert f"the model has {', '.join(map(repr, names))}" in loaded.note
+    changed = {
+        key
+        for key, weight in saved.state_dict().items()
+        if not torch.equal(weight, loaded.module.state_dict()[key])
+    }
+    assert changed
+    assert all("classifier" in key for key in changed)
+
+
+def test_the_same_classes_in_the_same_order_are_kept_in_silence(tmp_path: Path) -> None:
+    saved = save_named(tmp_path, "vit", NAMES).state_dict()
+    loaded = tiny(model=str(tmp_path))
+    assert torch.equal(loaded.head().weight, saved["classifier.weight"])
+    assert loaded.note == ""
+
+
+def test_an_output_layer_that_is_not_recognised_is_refused() -> None:
+    class Strange(nn.Module):
+        """Its outputs come from a convolution."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.outputs = nn.Conv2d(3, 2, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.outputs(images).mean(dim=(2, 3)))
+
+    with pytest.raises(ModelError, match=r"Strange are not those of the data.*pretrained=false"):
+        fit_head(Strange(), ("b", "a"), ("a", "b"), size_px=8)

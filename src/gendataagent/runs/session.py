@@ -88,6 +88,8 @@ def prepare(
         device=device,
         trust_remote_code=config.trust_remote_code,
     )
+    if classifier.note:
+        _note(folder, classifier.note, progress)
     trainer = Trainer(classifier, config.training, seed=config.seed)
     with watch.measure("load data"):
         real = Pixels.from_images(splits.train, trainer.augmenter.stored_px)
@@ -226,6 +228,17 @@ def _begin_or_check(
     )
     folder.write_json(folder.manifest_file, manifest.to_json())
     return config, backends
+
+
+def _note(folder: RunFolder, note: str, progress: Progress) -> None:
+    """Say a sentence once, and write it into the manifest."""
+    manifest = files.read_json(folder.manifest_file)
+    if note in manifest["notes"]:
+        return
+    if note not in folder.baseline_notes():
+        progress.say(note)
+    manifest["notes"].append(note)
+    files.write_json(folder.manifest_file, manifest)
 
 
 def _build_backends(config: RunConfig) -> Backends | None:

@@ -31,6 +31,7 @@ class Classifier:
         size_px: side of the centre crop that the module sees.
         resize_px: side to which images are resized before that crop; None = `size_px`.
         mean, std: per-channel normalisation of images in [0, 1]; not part of the module.
+        note: what the user should know about it, "" for nothing.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Classifier:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         device: torch.device | str = "cpu",
+        note: str = "",
     ) -> None:
         self.device = torch.device(device)
         self.module = module.to(self.device)
         self.class_names = tuple(class_names)
+        self.note = note
         self.size_px = size_px
         self.resize_px = resize_px or size_px
         self.mean, self.std = tuple(mean), tuple(std)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -10,6 +11,7 @@ from gendataagent.config import AUTO, ClassifierConfig
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.devices import memory_errors
 from gendataagent.core.errors import ModelError
+from gendataagent.training.backbones.head import fit_head
 from gendataagent.training.backbones.preprocessing import Backbone
 from gendataagent.training.backbones.timm_models import check_timm_model, timm_backbone
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET, TINY_RESNET_PX, tiny_resnet
@@ -49,7 +51,10 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all devices
         backbone = _backbone(name, config, class_names, trust_remote_code)
-    size_px = backbone.size_px
+        size_px, note = backbone.size_px, backbone.note
+        if backbone.own_names is not None:
+            with _trying(name, size_px):
+                note = fit_head(backbone.module, backbone.own_names, class_names, size_px=size_px)
     classifier = Classifier(
         backbone.module,
         class_names=class_names,
@@ -57,20 +62,24 @@ def build_classifier(
         mean=backbone.mean,
         std=backbone.std,
         device=device,
+        note=note,
     )
+    with _trying(name, size_px), classifier.inference(), torch.no_grad():
+        classifier.logits(torch.zeros((1, 3, size_px, size_px), device=device))
+    return classifier
+
+
+@contextlib.contextmanager
+def _trying(name: str, size_px: int) -> Iterator[None]:
+    """Explain the errors of a network that gets images of this size."""
     try:
-        with (
-            memory_errors(f"trying {name} on one image of {size_px} px", SMALLER_MODEL),
-            classifier.inference(),
-            torch.no_grad(),
-        ):
-            classifier.logits(torch.zeros((1, 3, size_px, size_px), device=device))
+        with memory_errors(f"trying {name} on one image of {size_px} px", SMALLER_MODEL):
+            yield
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(
             f"{name} cannot take images of {size_px} px: {error}. Set classifier.size_px to the "
             "size it was made for"
         ) from error
-    return classifier
 
 
 def _backbone(

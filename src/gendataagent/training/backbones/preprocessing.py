@@ -29,12 +29,16 @@ class Backbone:
     Args:
         module: normalised images [B, 3, size_px, size_px] -> logits, or an output with `.logits`.
         mean, std: per channel, for images in [0, 1].
+        own_names: of the classes it was trained on, where its output layer was loaded.
+        note: what the user should know about its output layer.
     """
 
     module: nn.Module
     size_px: int
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    own_names: Sequence[str] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,9 @@ from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load
 from gendataagent.core.suggestions import closest
+from gendataagent.data.imagenet_classes import imagenet_names
+from gendataagent.data.labels import same_classes
+from gendataagent.training.backbones.head import new_head_note
 from gendataagent.training.backbones.preprocessing import Backbone
 
 _INSTALL = "pip install 'gendataagent[timm]'"
@@ -54,7 +57,9 @@ def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str
         module = timm.create_model(
             name.removeprefix(TIMM_PREFIX), pretrained=config.pretrained, **options
         )
-        if options["num_classes"] != classes:
+        own_names = _class_names(facts) if config.pretrained else None
+        fits = own_names is None or same_classes(class_names, own_names) is not None
+        if options["num_classes"] != classes or not fits:
             module.reset_classifier(classes)
     except Exception as error:  # networks raise anything for options and weights they refuse
         raise ModelError(advice(_described(name, config), error)) from error
@@ -63,7 +68,19 @@ def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str
         size_px=config.size_px or facts.input_size[-1],
         mean=tuple(facts.mean),
         std=tuple(facts.std),
+        own_names=own_names if fits else None,
+        note="" if own_names is None or fits else new_head_note(own_names, class_names),
     )
+
+
+def _class_names(facts: Any) -> tuple[str, ...]:
+    """Return the names of a network's outputs; timm sorts ImageNet's classes by WordNet id."""
+    if names := getattr(facts, "label_names", None):
+        return tuple(str(name) for name in names)
+    imagenet = tuple(imagenet_names())
+    if facts.num_classes == len(imagenet):
+        return imagenet
+    return tuple(f"output {number}" for number in range(facts.num_classes))
 
 
 def as_timm_wrapper(module: Any, class_names: Sequence[str], *, size_px: int) -> Any:

@@ -12,6 +12,7 @@ from gendataagent.config import ClassifierConfig
 from gendataagent.core.completeness import Lacks, check_auto, check_files
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
+from gendataagent.training.backbones.head import heads_of
 from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, bgr_to_rgb
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET
 
@@ -71,8 +72,8 @@ def transformers_backbone(
 ) -> Backbone:
     """Return a network on disk or on the hub, with a head for the classes.
 
-    A head with as many classes is kept; another is replaced by one drawn from torch's global
-    generator.
+    A head with as many outputs is loaded as it is (`head.fit_head` makes it fit the classes);
+    another is replaced by one drawn from torch's global generator.
 
     Raises:
         ModelError: it cannot be found or loaded, or weights other than the head's are missing.
@@ -93,7 +94,12 @@ def transformers_backbone(
         bgr_to_rgb(module)
     # The preprocessor's size first: DINOv2 was last trained at 518 px, but is used at 224.
     size_px = config.size_px or images.size_px or own_px
-    return Backbone(module=module, size_px=size_px, mean=images.mean, std=images.std)
+    own_names = None
+    if config.pretrained and not _is_encoder(model_config):
+        own_names = _class_names(_read_config(source, config, None))
+    return Backbone(
+        module=module, size_px=size_px, mean=images.mean, std=images.std, own_names=own_names
+    )
 
 
 def quiet() -> None:
@@ -112,10 +118,15 @@ def labels_of(class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _class_names(model_config: Any) -> tuple[str, ...]:
+    """Return the names of a classifier's outputs, in their order."""
+    return tuple(str(name) for _, name in sorted(model_config.id2label.items()))
+
+
 def _read_config(
     source: ModelSource, config: ClassifierConfig, class_names: Sequence[str] | None
 ) -> Any:
-    """Return the configuration with these classes, or with its own (None)."""
+    """Return the configuration with these class names, or with its own for None."""
     from transformers import AutoConfig
 
     quiet()
@@ -227,15 +238,7 @@ def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module
 
 def _of_heads(module: nn.Module) -> Callable[[str], bool]:
     """Return a function that says whether a tensor belongs to a classification head."""
-    linears = {key: part for key, part in module.named_modules() if isinstance(part, nn.Linear)}
-    classes = getattr(getattr(module, "config", None), "num_labels", None)
-    # Some have a second head (DeiT's for distillation). Parts of the backbone are numbered.
-    heads = [
-        key
-        for key, part in linears.items()
-        if part.out_features == classes and not any(word.isdigit() for word in key.split("."))
-    ]
-    heads += list(linears)[-1:] if hasattr(module, "num_labels") else []
+    heads = heads_of(module, getattr(getattr(module, "config", None), "num_labels", 0))
     allowed = tuple(f"{head}." for head in heads)
     return lambda name: name.startswith(allowed)
 
