@@ -398,3 +398,38 @@ def test_a_part_of_a_set_is_a_set(tmp_path: Path) -> None:
     assert len(agent.images) == 4
     synthetic: SyntheticImages = agent.ask(network(), epoch=1)
     assert len(next(iter(DataLoader(ConcatDataset([part, synthetic]), 8)))[1]) == 8
+
+
+def test_a_folder_of_other_classes_is_refused(tmp_path: Path) -> None:
+    def named(*classes: str) -> InMemory:
+        train_set = InMemory()
+        train_set.classes = list(classes)
+        return train_set
+
+    opened(named("ant", "bee", "cow"), tmp_path / "run")
+    opened(named("ant", "Bee", "cow"), tmp_path / "run")
+    with pytest.raises(RunFolderError) as error:
+        opened(named("cow", "bee", "ant"), tmp_path / "run")
+    assert "the train set has 'cow', 'bee', 'ant'; the run has 'ant', 'bee', 'cow'" in str(
+        error.value
+    )
+    with pytest.raises(RunFolderError, match="other classes"):
+        opened(named("ant", "bee", "yak"), tmp_path / "run")
+
+
+def test_a_model_that_names_its_outputs_otherwise_is_refused(tmp_path: Path) -> None:
+    agent = opened(InMemory(), tmp_path / "run")
+    names = agent.images.class_names
+    own = Classifier.wrap(network(), class_names=names[::-1], size_px=32)
+    with pytest.raises(DataError) as error:
+        agent.ask(own, epoch=1)
+    assert "the classifier has 'ship', 'dog', 'cat'; the train set has 'cat', 'dog', 'ship'" in str(
+        error.value
+    )
+    other = network()
+    other.config = {"id2label": dict(enumerate(names[::-1]))}  # type: ignore[assignment]
+    with pytest.raises(DataError, match="id2label has 'ship', 'dog', 'cat'; the train set"):
+        agent.ask(other, epoch=1)
+    generic = network()
+    generic.config = {"id2label": {i: f"LABEL_{i}" for i in range(3)}}  # type: ignore[assignment]
+    assert len(agent.ask(generic, epoch=1)) == 12

@@ -24,6 +24,7 @@ from torch import nn
 from gendataagent.agent.acceptance import Acceptance
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
+from gendataagent.agent.class_record import check_class_names
 from gendataagent.agent.decoding import TrainingPixels
 from gendataagent.agent.model_inputs import ModelInputs
 from gendataagent.agent.names import method_problems
@@ -154,7 +155,7 @@ class Agent:
                 `training={"batch_size": 64}` or `**{"filter.drop_share": 0.5}`.
 
         Raises:
-            RunFolderError: `out` holds a run with other settings.
+            RunFolderError: `out` holds a run with other settings, or of other classes.
             ConfigError: unknown, ambiguous or wrong settings; agent.guard, which needs a complete
                 run; or as the class.
             DataError: `train_set` cannot be used; or as the class.
@@ -179,6 +180,7 @@ class Agent:
             check_same_settings(folder, config)
         else:
             folder = create_run_folder(out, config)
+        check_class_names(folder, opened.images.class_names)
         return cls(
             config,
             opened,

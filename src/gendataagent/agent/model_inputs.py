@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from gendataagent.core.errors import ConfigError, ModelError
+from gendataagent.core.errors import ConfigError, DataError, ModelError
 from gendataagent.data import median_side_px
+from gendataagent.data.labels import both_lists, in_order, same_classes
 from gendataagent.data.train_set import TrainSet
 from gendataagent.training.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
@@ -69,8 +70,12 @@ class ModelInputs:
 
         Raises:
             ModelError: `model` is no torch module.
+            DataError: it names the classes of its outputs in another order than the train set.
         """
+        class_names = self.train_set.images.class_names
         if isinstance(model, Classifier):
+            if not in_order(model.class_names, class_names):
+                raise DataError(_other_classes("the classifier", model.class_names, class_names))
             return model
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -78,13 +83,16 @@ class ModelInputs:
                 "or a gendataagent.Classifier"
             )
         module = _unwrapped(model)
+        own_names = _class_names(module)
+        if same_classes(own_names, class_names) and not in_order(own_names, class_names):
+            raise DataError(_other_classes("the model's id2label", own_names, class_names))
         size_px = self.size_px or _size_px(module) or self._usual_size_px()
         mean, std = self.mean, self.std
         if mean is None or std is None:
             mean, std = _mean_and_std(module) or (IMAGENET_MEAN, IMAGENET_STD)
         return Classifier.wrap(
             module,
-            class_names=self.train_set.images.class_names,
+            class_names=class_names,
             size_px=size_px,
             mean=mean,
             std=std,
@@ -105,6 +113,22 @@ def _unwrapped(module: nn.Module) -> nn.Module:
             module = inner
         else:
             return module
+
+
+def _other_classes(whose: str, names: Sequence[str], class_names: Sequence[str]) -> str:
+    return (
+        "the outputs of the model and the labels of the train set are not the same classes in the "
+        f"same order: {both_lists(whose, names, 'the train set', class_names)}. Give both one order"
+    )
+
+
+def _class_names(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the outputs of a model of transformers, () without any."""
+    for config in _configs(module):
+        names = config.get("id2label")
+        if isinstance(names, Mapping) and all(str(label).isdecimal() for label in names):
+            return tuple(str(names[label]) for label in sorted(names, key=int))
+    return ()
 
 
 def _configs(module: nn.Module) -> Iterator[Mapping[str, Any]]:

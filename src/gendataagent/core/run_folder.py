@@ -114,6 +114,11 @@ class RunFolder:
         return self.path / "data" / "splits.jsonl"
 
     @property
+    def classes_file(self) -> Path:
+        """The class names of an agent in a training loop of the user's, which has no manifest."""
+        return self.path / "data" / "classes.json"
+
+    @property
     def quarantine_file(self) -> Path:
         return self.path / "data" / "quarantine.jsonl"
 

@@ -42,11 +42,12 @@ def as_recorded(splits: ImageSplits, rows: Sequence[Row], *, place: str, whose: 
         )
     label_of = {row["class"]: row["label"] for row in rows}
     names = tuple(sorted(label_of, key=label_of.__getitem__))
+    number_of = {name: number for number, name in enumerate(names)}
     sets, thumbnails = {}, {}
     for split, images in splits.by_name().items():
         own = [row for row in rows if row["split"] == split]
         order = [images.index_of(row["id"]) for row in own]
-        labels = tuple(names.index(row["class"]) for row in own)
+        labels = tuple(number_of[row["class"]] for row in own)
         sets[split] = replace(images.subset(order), class_names=names, labels=labels)
         if split in splits.thumbnails:
             thumbnails[split] = splits.thumbnails[split][order]

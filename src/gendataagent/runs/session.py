@@ -232,13 +232,13 @@ def _begin_or_check(
 
 def _note(folder: RunFolder, note: str, progress: Progress) -> None:
     """Say a sentence once, and write it into the manifest."""
-    manifest = files.read_json(folder.manifest_file)
-    if note in manifest["notes"]:
+    manifest = folder.read_manifest()
+    if note in manifest.notes:
         return
     if note not in folder.baseline_notes():
         progress.say(note)
-    manifest["notes"].append(note)
-    files.write_json(folder.manifest_file, manifest)
+    manifest = replace(manifest, notes=(*manifest.notes, note))
+    folder.write_json(folder.manifest_file, manifest.to_json())
 
 
 def _build_backends(config: RunConfig) -> Backends | None:
