@@ -231,6 +231,34 @@ def test_code_of_a_part_is_not_run(copied: Path, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_half_downloaded_hub_model_needs_the_hub(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    from gendataagent.core.completeness import collect_unchecked
+
+    cache = tmp_path / "hub" / "models--someone--sd"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("c0ffee")
+    shutil.copytree(copied, cache / "snapshots" / "c0ffee")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache.parent))
+    spec = DiffusionSpec(model="someone/sd")
+    with collect_unchecked() as unchecked:
+        spec.check()
+    assert not unchecked
+    weights = cache / "snapshots" / "c0ffee" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    weights.symlink_to(cache / "blobs" / "copied-without-its-files")
+    with pytest.raises(ModelError, match=r"someone/sd.*the hub cannot be reached"):
+        spec.check()
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda _: None)  # it can
+    with collect_unchecked() as unchecked:
+        spec.check()
+    (sentence,) = unchecked
+    assert "someone/sd is complete is checked when it is loaded: not all of its parts" in sentence
+
+
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     return tiny_models.save_tiny_lora(tmp_path / "lora")

@@ -174,7 +174,7 @@ def check_files(
                 f"{source.setting}: {source.folder} has no {stem}{WEIGHTS}, the file of a model "
                 "of transformers; download the complete model again"
             )
-        warn_unchecked(source, "its weights are not on this machine yet")
+        warn_not_here(source, "its weights are not on this machine yet")
         return
     if is_quantised(config):
         warn_unchecked(source, "its weights are packed")
@@ -273,6 +273,16 @@ def warn_unchecked(source: ModelSource, why: str) -> None:
         UncheckedModel,
         stacklevel=2,
     )
+
+
+def warn_not_here(source: ModelSource, why: str) -> None:
+    """Warn that the rest of a hub model is checked once it has been downloaded.
+
+    Raises:
+        ModelError: the hub cannot be reached to download it.
+    """
+    hub.check_download(source)
+    warn_unchecked(source, why)
 
 
 @contextlib.contextmanager

@@ -199,6 +199,17 @@ def check(source: ModelSource) -> None:
         raise ModelError(advice(source, error)) from error
 
 
+def check_download(source: ModelSource) -> None:
+    """Raise `ModelError` unless the hub can be reached to download the rest of a model."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(source.name, source.index_file, revision=source.revision or None)
+    try:
+        get_hf_file_metadata(url)
+    except Exception as error:  # of requests, httpx and the hub's own kinds
+        raise ModelError(advice(source, error)) from error
+
+
 def _no_folder(source: ModelSource) -> str:
     sentence = (
         f"{source.setting}: there is no folder {source.name}; name an existing folder or a hub id"

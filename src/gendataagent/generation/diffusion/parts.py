@@ -15,6 +15,7 @@ from gendataagent.core.completeness import (
     lacks_of_diffusers,
     lacks_of_transformers,
     read_stored,
+    warn_not_here,
     warn_unchecked,
 )
 from gendataagent.core.errors import ModelError
@@ -70,7 +71,7 @@ def check_networks(source: ModelSource, *, variant: str = "") -> dict[str, Any] 
     """
     folder = hub.local_folder(source)
     if folder is None:
-        warn_unchecked(source, "it is not on this machine yet")
+        warn_not_here(source, "it is not on this machine yet")
         return None
     diffusers = import_diffusers_quietly()
     networks, all_checked = {}, True
@@ -159,10 +160,10 @@ def _filled(
 
 
 def _absent(source: ModelSource, fault: str) -> None:
-    """Raise for a folder; a hub model may have been downloaded in part only."""
+    """Raise for a folder, and for a part of a hub model that cannot be downloaded either."""
     if source.folder is not None:
         raise ModelError(f"{source.setting}: {fault}. {source.instead}".rstrip())
-    warn_unchecked(source, "not all of its parts are on this machine yet")
+    warn_not_here(source, "not all of its parts are on this machine yet")
 
 
 def _has_variant(folder: Path, variant: str) -> bool:
