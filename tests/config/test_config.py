@@ -49,12 +49,16 @@ def problems_of(tree: dict[str, Any]) -> tuple[str, ...]:
 def another_value(row: SettingRow) -> Any:
     """Return an allowed value that is not the default."""
     value, facts = row.value, row.setting
+    if row.key == "generation.feedback_scale":  # a number, or its one word
+        return 0.125
+    if facts.at_most is not None and value == facts.at_most:
+        return value - 1 if isinstance(value, int) else value / 2
     if facts.choices:
         return next(choice for choice in facts.choices if choice != value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
-        return [*value[:-1], value[-1] + 0.01]
+        return [*value[:-1], value[-1] - 0.01]
     if isinstance(value, str):
         return f"{value}-other"
     if isinstance(value, int):

@@ -20,6 +20,7 @@ NAMES = (
     "only-real", "randaugment", "cutmix", "mixup", "only-synthetic", "real-fake",
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
+    "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
 )  # fmt: skip
 
 
@@ -49,8 +50,11 @@ def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
     for base in (demo, RunConfig()):
         changed = changes(base, apply(base, name))
         assert {key.split(".")[0] for key in changed} & shared <= {"generation"}
-        if name != "only-synthetic":
-            assert not [key for key in changed if key.startswith("generation")]
+        generation = [key for key in changed if key.startswith("generation")]
+        if name in ("gendataagent-guided", "gendataagent-feedback"):
+            assert generation == ["generation.feedback"]
+        elif name != "only-synthetic":
+            assert not generation
         assert "training.epochs" not in changed
         assert "training.steps_per_epoch" not in changed
 

@@ -26,12 +26,13 @@ from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.class_record import check_class_names
 from gendataagent.agent.decoding import TrainingPixels
+from gendataagent.agent.feedback.rounds import FeedbackRounds, RoundFeedback
 from gendataagent.agent.model_inputs import ModelInputs
 from gendataagent.agent.names import method_problems
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
-from gendataagent.agent.selection.ranking import FloatArray
+from gendataagent.agent.selection.ranking import FloatArray, Labels
 from gendataagent.agent.sources import SourceImages
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import AUTO, RunConfig
@@ -53,6 +54,7 @@ from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, build_backends, checked, name_problems
 from gendataagent.generation.caption_cache import CachedCaptioner
+from gendataagent.generation.feedback import OFF
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
@@ -119,6 +121,11 @@ class Agent:
             held_out=held_out,
             progress=self._progress,
         )
+        self._feedback: FeedbackRounds | None = None
+        if config.generation.feedback != OFF:
+            self._feedback = FeedbackRounds(
+                config, folder, backends.generator, backends.executor, validation, self._progress
+            )
         self._active: tuple[list[int], SyntheticImages] | None = None
 
     @classmethod
@@ -236,14 +243,19 @@ class Agent:
         with costs.measure("select"):
             selected = self._select(number, classifier)
         prompted = self._prompt(number, self._plan(number, selected), costs)
+        feedback = self._prepare_feedback(number, prompted, classifier, costs)
         with costs.measure("render", clock=False):
-            rendered = self._render(number, prompted, costs)
+            rendered = self._render(number, feedback, classifier, costs)
         self._release(self._backends.executor.release, costs.device)
         decision = self._acceptance.judge(
             number, rendered, selected, classifier, self._real_pixels(classifier), costs
         )
         judged = list(decision.judged)
         self.pool.close_round(number, judged)
+        if feedback.note:
+            decision = replace(decision, notes=(*decision.notes, feedback.note))
+        if self._feedback is not None:
+            self._feedback.finish(number)
         return self._write_record(number, selected, judged, decision, costs)
 
     def _select(self, number: int, classifier: Classifier) -> list[Scored]:
@@ -261,6 +273,7 @@ class Agent:
             seed=derive_seed(self.config.seed, "select", number),
             validation_error_C=self._validation_error(classifier),
             untrained=self.schedule.round_epochs[number] == 0,
+            times_used_N=self._times_used(number) if self.config.selection.fresh else None,
         )
         if self._adaptive is not None:
             selected = self._adaptive.select(context)
@@ -325,21 +338,50 @@ class Agent:
         self._folder.write_jsonl(path, [c.to_json() for c in prompted])
         return prompted
 
+    def _prepare_feedback(
+        self,
+        number: int,
+        prompted: Sequence[Candidate],
+        classifier: Classifier,
+        costs: StageCosts,
+    ) -> RoundFeedback:
+        """Decide how strongly the classifier steers the images of this round, if at all."""
+        if self._feedback is None:
+            return RoundFeedback(candidates=tuple(prompted))
+        with costs.measure("feedback"):
+            return self._feedback.prepare(
+                number,
+                prompted,
+                classifier,
+                self._real_pixels(classifier),
+                self._sources.reader(number),
+                trained=self.schedule.round_epochs[number] > 0,
+            )
+
     def _render(
-        self, number: int, prompted: Sequence[Candidate], costs: StageCosts
+        self, number: int, feedback: RoundFeedback, classifier: Classifier, costs: StageCosts
     ) -> list[Candidate]:
         """Make one image per candidate; images of an interrupted attempt are kept."""
+        planned, generator, feedback_of = feedback.candidates, self._backends.generator, None
+        if self._feedback is not None:
+            generator = self._feedback.generator(classifier)
+            feedback_of = self._feedback.feedback_of
         done, costs.seconds["render"] = self.pool.rendered(number)
-        todo = [candidate for candidate in prompted if candidate.id not in done]
+        ready = [item for item in feedback.rendered if item.candidate.id not in done]
+        if ready:
+            self.pool.add_batch(number, ready, 0.0)
+            done.update((item.candidate.id, item.candidate) for item in ready)
+        todo = [candidate for candidate in planned if candidate.id not in done]
         todo.sort(key=lambda candidate: candidate.strength)  # one call renders one strength
-        with self._progress.stage("render", len(prompted), "images", len(done)) as stage:
+        with self._progress.stage("render", len(planned), "images", len(done)) as stage:
             start = time.perf_counter()
             for batch in stages.render(
                 todo,
                 self._backends.executor,
-                self._backends.generator,
+                generator,
                 self._sources.reader(number),
                 batch_size=self.config.generation.chunk_size,
+                feedback_of=feedback_of,
             ):
                 seconds = time.perf_counter() - start
                 self.pool.add_batch(number, batch, seconds)
@@ -347,7 +389,7 @@ class Agent:
                 costs.seconds["render"] += seconds
                 stage.advance(len(batch))
                 start = time.perf_counter()
-        return [done[candidate.id] for candidate in prompted]
+        return [done[candidate.id] for candidate in planned]
 
     def _write_record(
         self,
@@ -396,6 +438,15 @@ class Agent:
             validation, memory.scoring_batch(classifier.size_px)
         ).numpy()
         return class_errors(validation.labels.numpy(), probabilities_NC)
+
+    def _times_used(self, number: int) -> Labels:
+        """Return in how many earlier rounds each training image was a source, [N]."""
+        used = Counter(
+            row["source_id"]
+            for earlier in range(number)
+            for row in files.read_jsonl(self._folder.round(earlier) / "selected.jsonl")
+        )
+        return np.array([used[id_] for id_ in self.images.ids])
 
     def _real_pixels(self, classifier: Classifier) -> Pixels:
         size_px = classifier.size_px

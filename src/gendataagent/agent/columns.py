@@ -26,6 +26,9 @@ COLUMN_TYPES: Mapping[str, str] = {
     "rewritten_by": "string",
     "generator": "string",
     "generator_revision": "string",
+    "feedback": "string",
+    "feedback_scale": "float64",
+    "guide": "string",
     "vog": "float64",
     "rejected_by": "string",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gendataagent.agent.feedback.settings import feedback_problems
 from gendataagent.agent.filtering import FILTERS
 from gendataagent.agent.selection import SELECTORS
 from gendataagent.config import RunConfig
@@ -17,3 +18,4 @@ def method_problems(config: RunConfig) -> Iterator[str]:
     ):
         if name not in table:
             yield f"{key} must be one of {', '.join(table)}; got {name!r}"
+    yield from feedback_problems(config)

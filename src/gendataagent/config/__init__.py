@@ -170,10 +170,29 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
     ):
         if any(not 0 < mark <= 1 for mark in marks) or list(marks) != sorted(set(marks)):
             yield f"{key} must be increasing shares of the epochs in (0, 1], got {list(marks)}"
+    yield from _feedback_problems(config)
     if config.data.validation_share + config.data.test_share > 0.8:
         yield (
             "data.validation_share + data.test_share must leave at least 0.2 for training, got "
             f"{config.data.validation_share:g} + {config.data.test_share:g}"
+        )
+
+
+def _feedback_problems(config: RunConfig) -> Iterator[str]:
+    """Yield problems of the feedback settings."""
+    settings = config.generation
+    steps = settings.feedback_steps
+    if len(steps) != 2 or not 0 <= steps[0] < steps[1] <= 1:
+        yield (
+            "generation.feedback_steps must be two increasing shares from 0 to 1, got "
+            f"{list(steps)}"
+        )
+    if settings.feedback == "none" or not config.agent.enabled:
+        return
+    if settings.feedback_first_round >= config.agent.rounds:
+        yield (
+            f"generation.feedback_first_round ({settings.feedback_first_round}) must be below "
+            f"agent.rounds ({config.agent.rounds}), or no round has feedback"
         )
 
 

@@ -91,6 +91,11 @@ class SelectionConfig:
         "weak classes get more (implies per_class)",
         choices=("size", "validation-error", "training-error"),
     )
+    fresh: bool = setting(
+        False,
+        "select images that were no source yet before those that were, so that the rounds together "
+        "use all of them",
+    )
     skip_hardest: float = setting(
         0.0,
         "share of the hardest images to skip, where wrong labels and outliers gather; the number "

@@ -165,6 +165,47 @@ class GenerationConfig:
         source="fp16 [C]",
         choices=(AUTO, "float16", "bfloat16", "float32"),
     )
+    feedback: str = setting(
+        "none",
+        "what the classifier steers each denoising step towards: entropy = images it cannot "
+        "decide on; loss = images it gets wrong; margin = the boundary to the nearest other "
+        "class; easy and random = controls; none = no feedback. See docs/feedback.md",
+    )
+    feedback_scale: float | str = setting(
+        AUTO,
+        "length of each step's change, where latents have deviation 1; auto = each round searches "
+        "the length at which synthetic images are as hard for the classifier as validation images",
+        choices=(AUTO,),
+        above=0,
+        at_most=1,
+    )
+    feedback_views: int = setting(
+        3,
+        "views of the image over which the gradient is summed: 1 = the image, 2 = and its mirror "
+        "image, 3 = and a blurred copy",
+        at_least=1,
+        at_most=3,
+    )
+    feedback_steps: tuple[float, ...] = setting(
+        (0.0, 1.0), "first and last share of the executed steps that are steered"
+    )
+    feedback_first_round: int = setting(
+        0,
+        "first round with feedback, counted from 0; a round before any training never has it",
+        at_least=0,
+    )
+    feedback_decoder: str = setting(
+        "vae",
+        "what decodes the image at each step: vae = the generator's autoencoder; half = the same "
+        "at half the side, for less memory; or a tiny autoencoder: a folder or hub id, such as "
+        "madebyollin/taesd",
+    )
+    feedback_images: int = setting(
+        48,
+        "images of each round that are made without feedback too, to search the scale and to "
+        "compare on the report",
+        at_least=4,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

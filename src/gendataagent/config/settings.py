@@ -223,6 +223,13 @@ def _convert(
             return value
         return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
                      for i, v in enumerate(value))  # fmt: skip
+    if isinstance(hint, types.UnionType):  # float | str: a number, or one of the choices
+        if isinstance(value, str | bool):
+            if value not in facts.choices:
+                words = " or ".join(facts.choices)
+                problems.append(f"{key} must be a number or {words}, got {value!r}")
+            return value
+        hint = float
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(max(-_HUGE, min(value, _HUGE)))
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -232,7 +239,7 @@ def _convert(
         return value
     if isinstance(value, str) and (fault := _fault_of_text(value)):
         problems.append(f"{key} {fault}, got {shown(value)}")
-    if facts.choices and value not in facts.choices:
+    if facts.choices and isinstance(value, str) and value not in facts.choices:
         problems.append(f"{key} must be one of {', '.join(facts.choices)}; got {shown(value)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         problems.extend(_range_problems(key, value, facts))

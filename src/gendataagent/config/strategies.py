@@ -55,7 +55,9 @@ _PLAIN_TRAINING = {
     "synthetic_label_smoothing": 0.0,
     "batchnorm_from_real": False,
 }
-_PLAIN_SELECTION = {"per_class": False, "budget_by": "size", "skip_hardest": 0.0}
+_PLAIN_SELECTION = {
+    "per_class": False, "budget_by": "size", "skip_hardest": 0.0, "fresh": False,
+}  # fmt: skip
 
 _PAPER = {
     "agent": _PLAIN_AGENT,  # the base sets when the rounds are
@@ -64,6 +66,7 @@ _PAPER = {
     "prompting": {"rewrites": 5},
     "filter": {"by": "vog", "keep": "high"},
     "adaptive": {"enabled": False},
+    "generation": {"feedback": "none"},
 }
 _REAL_FAKE = {
     "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 1},
@@ -72,6 +75,7 @@ _REAL_FAKE = {
     "prompting": {"rewriter": "none", "rewrites": 1},
     "filter": {"by": "none"},
     "adaptive": {"enabled": False},
+    "generation": {"feedback": "none"},
 }
 _PLUS = {
     "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 2, "rounds_within": 0.5,
@@ -81,7 +85,22 @@ _PLUS = {
     "prompting": {"rewrites": 1},
     "filter": {"by": "none"},
     "adaptive": {"enabled": False},
+    "generation": {"feedback": "none"},
 }  # fmt: skip
+_FEEDBACK = {"generation": {"feedback": "entropy", "feedback_scale": "auto"}}
+# Four early rounds that together use every source twice; the first is before any training.
+_GUIDED = {
+    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 4, "rounds_within": 0.5,
+              "pool": "accumulate"},
+    "training": {**_PLAIN_TRAINING, "batchnorm_from_real": True},
+    "selection": {"by": "uniform", "share": 0.5, **_PLAIN_SELECTION, "per_class": True,
+                  "fresh": True},
+    "prompting": {"rewrites": 1},
+    "filter": {"by": "none"},
+    "adaptive": {"enabled": False},
+    **_FEEDBACK,
+}  # fmt: skip
+_NO_FEEDBACK = {"generation": {"feedback": "none"}}
 _UNIFORM = {"selection": {"by": "uniform"}}
 _SAME_CAPTION = {"prompting": {"rewriter": "none"}}
 _NO_FILTER = {"filter": {"by": "none"}}
@@ -192,7 +211,7 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
 
 
 def _ours() -> Iterator[Strategy]:
-    """Yield our variant (docs/evidence.md) and its control: the same fix applied to Real-Fake."""
+    """Yield our variants (docs/evidence.md), each with its control."""
     yield Strategy(
         name="gendataagent-plus",
         about="ours: all sources in two early rounds, all kept, batch norm of real images",
@@ -203,6 +222,25 @@ def _ours() -> Iterator[Strategy]:
         name="real-fake-plus",
         about="control: real-fake with batch norm of real images",
         settings=_over(_REAL_FAKE, {"training": {"batchnorm_from_real": True}}),
+    )
+    yield Strategy(
+        name="gendataagent-guided",
+        about="ours: four early rounds, other sources each, steered by the classifier's entropy",
+        source="feedback: Hemmat et al. 2023, Askari-Hemmat et al. 2025; its scale is ours",
+        settings=_GUIDED,
+        rewrites=True,
+    )
+    yield Strategy(
+        name="gendataagent-unguided",
+        about="control: the same rounds, sources and seeds without feedback",
+        settings=_over(_GUIDED, _NO_FEEDBACK),
+        rewrites=True,
+    )
+    yield Strategy(
+        name="gendataagent-feedback",
+        about="the paper's method with feedback",
+        settings=_over(_PAPER, _FEEDBACK),
+        rewrites=True,
     )
 
 

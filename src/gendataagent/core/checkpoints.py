@@ -126,6 +126,11 @@ def save_weights(
     return path
 
 
+def save_weights_file(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a state dict to a safetensors file, atomically; equal weights give equal bytes."""
+    write_bytes(path, _tensor_bytes(weights))
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Return a saved state dict; raise `RunFolderError` if the file is missing or damaged."""
     try:

@@ -7,13 +7,16 @@ neighbours, the batch size or the order of calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
 from gendataagent.core.records import ModelDescription
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,46 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """How a classifier steers the denoising steps of one image, see `generation.feedback`.
+
+    Args:
+        criterion: name in `generation.feedback.CRITERIA`.
+        scale: root mean square of each step's change of the clean latent.
+        label: class of the image.
+        views: over how many views of the image the gradient is summed.
+        steps: shares of the executed steps between which steps are steered: (first, last).
+        guide: SHA-256 of the classifier's weights file.
+        guide_file: where that file is now; not part of the image's identity.
+    """
+
+    criterion: str
+    scale: float
+    label: int
+    views: int
+    steps: tuple[float, float]
+    guide: str
+    guide_file: str
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What the image depends on."""
+        return (self.criterion, self.scale, self.label, self.views, self.steps, self.guide)
+
+
+class Guide(Protocol):
+    """The classifier that steers, without its weights; picklable, so that workers can have it."""
+
+    def logits(self, images_BCHW: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Return logits [B, C] of images in [0, 1] of any size, differentiable.
+
+        Args:
+            weights: state dict, on the device of the images.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenderRequest:
     """One image to make from a real one.
 
@@ -61,6 +104,7 @@ class RenderRequest:
         source: the real image, RGB, any size; the generator resizes it.
         strength: share of the noise schedule put on the source latent, in (0, 1]; a scheduler
             executes floor(num_inference_steps * strength) steps (SD 3 and Flux round up).
+        feedback: how a classifier steers it; None = not at all.
     """
 
     source: Image.Image
@@ -70,6 +114,7 @@ class RenderRequest:
     strength: float
     guidance_scale: float
     num_inference_steps: int
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

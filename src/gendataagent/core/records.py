@@ -74,6 +74,9 @@ class Candidate:
     Later stages fill in the fields that have a default: caption and prompt by the captioner and
     rewriter, `generator` by the render stage, `vog` and `rejected_by` by the filter. `rejected_by`
     is None for a kept image, otherwise the reason in short ("vog", "black-image", ...).
+
+    `feedback`, `feedback_scale` and `guide` say how the classifier steered it: criterion, length of
+    a step and SHA-256 of the classifier's weights; None = it did not.
     """
 
     id: str
@@ -94,6 +97,9 @@ class Candidate:
     rewritten_by: str | None = None
     generator: str | None = None
     generator_revision: str | None = None
+    feedback: str | None = None
+    feedback_scale: float | None = None
+    guide: str | None = None
     vog: float | None = None
     rejected_by: str | None = None
 

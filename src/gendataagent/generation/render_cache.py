@@ -79,6 +79,7 @@ class CachingExecutor:
         for part in (
             self._stamp, source.size, request.prompt, request.negative_prompt, request.seed,
             request.strength, request.guidance_scale, request.num_inference_steps,
+            request.feedback.identity if request.feedback else None,
         ):  # fmt: skip
             digest.update(repr(part).encode() + b"\0")
         digest.update(source.tobytes())

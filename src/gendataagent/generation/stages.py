@@ -20,6 +20,7 @@ from gendataagent.core.protocols import (
     Captioner,
     CaptionRequest,
     Executor,
+    Feedback,
     ImageGenerator,
     PromptRewriter,
     Rendered,
@@ -44,6 +45,8 @@ REWRITE_BATCH = 64
 
 ImageOf = Callable[[str], Image.Image]
 """Returns the real image of a source id, RGB."""
+FeedbackOf = Callable[[Candidate], Feedback | None]
+"""Returns how the classifier steers a candidate; None = it does not."""
 
 
 def plan(
@@ -190,10 +193,15 @@ def render(
     image_of: ImageOf,
     *,
     batch_size: int,
+    feedback_of: FeedbackOf | None = None,
 ) -> Iterator[list[RenderedCandidate]]:
-    """Yield the candidates with their images, batch by batch, in order."""
+    """Yield the candidates with their images, batch by batch, in order.
+
+    Args:
+        feedback_of: how each candidate is steered; None = none is.
+    """
     batches = list(_batches(list(candidates), batch_size))
-    tasks = (_render_requests(batch, image_of) for batch in batches)
+    tasks = (_render_requests(batch, image_of, feedback_of) for batch in batches)
     for batch, results in zip(batches, executor.map(factory, tasks), strict=True):
         yield [
             _with_rejection(candidate, rendered)
@@ -201,7 +209,9 @@ def render(
         ]
 
 
-def _render_requests(candidates: Sequence[Candidate], image_of: ImageOf) -> list[RenderRequest]:
+def _render_requests(
+    candidates: Sequence[Candidate], image_of: ImageOf, feedback_of: FeedbackOf | None
+) -> list[RenderRequest]:
     """Return one request per candidate; a source they share is decoded once."""
     sources = {
         source: image_of(source) for source in dict.fromkeys(c.source_id for c in candidates)
@@ -215,6 +225,7 @@ def _render_requests(candidates: Sequence[Candidate], image_of: ImageOf) -> list
             strength=candidate.strength,
             guidance_scale=candidate.guidance_scale,
             num_inference_steps=candidate.num_inference_steps,
+            feedback=feedback_of(candidate) if feedback_of else None,
         )
         for candidate in candidates
     ]

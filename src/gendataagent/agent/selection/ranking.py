@@ -31,6 +31,8 @@ class SelectionContext:
         seed: seed of this round's selection, for selectors that draw.
         untrained: whether the classifier has not been trained at all.
         validation_error_C: see `class_errors`; None where there are no validation images.
+        times_used_N: in how many earlier rounds each image was a source; those used least go first.
+            None = does not matter.
     """
 
     source_ids: tuple[str, ...]
@@ -39,6 +41,7 @@ class SelectionContext:
     seed: int
     validation_error_C: FloatArray | None = None
     untrained: bool = False
+    times_used_N: Labels | None = None
 
 
 Selector = Callable[[SelectionContext], FloatArray]
@@ -69,8 +72,10 @@ def take_lowest(
         ScoreError: a score is NaN or infinite; ranking it would call it hardest or easiest.
     """
     scores_N = _checked(context, scores_N)
+    used_N = context.times_used_N if context.times_used_N is not None else np.zeros(len(scores_N))
     order = sorted(
-        range(len(scores_N)), key=lambda index: (scores_N[index], context.source_ids[index])
+        range(len(scores_N)),
+        key=lambda index: (used_N[index], scores_N[index], context.source_ids[index]),
     )
     if per_class or budget_by != BY_SIZE:
         labels = [int(label) for label in np.unique(context.labels_N)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
+from gendataagent.core.protocols import Guide
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 
 if TYPE_CHECKING:
@@ -13,7 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionFactory(DiffusionSpec):
-    """A specification that can be called; picklable, so that each worker builds its generator."""
+    """A specification that can be called; picklable, so that each worker builds its generator.
+
+    Args:
+        guide: the classifier that steers requests with feedback; None = there are none.
+    """
+
+    guide: Guide | None = field(default=None, compare=False, repr=False)
+
+    def with_guide(self, guide: Guide) -> Self:
+        """Return the factory of a generator that accepts requests with feedback."""
+        return replace(self, guide=guide)
 
     def __call__(self) -> DiffusionGenerator:
         """Load the pipeline.
@@ -24,4 +35,4 @@ class DiffusionFactory(DiffusionSpec):
         """
         from gendataagent.generation.diffusion.generator import DiffusionGenerator
 
-        return DiffusionGenerator(self)
+        return DiffusionGenerator(self, self.guide)

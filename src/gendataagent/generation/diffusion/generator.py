@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from PIL import Image
 
 from gendataagent.core.devices import BatchSize, resolve_dtype
-from gendataagent.core.protocols import Rendered, RenderRequest
+from gendataagent.core.errors import GenerationError
+from gendataagent.core.protocols import Guide, Rendered, RenderRequest
 from gendataagent.generation.diffusion.encoding_cache import (
     LATENT_CACHE_BYTES,
     PROMPT_CACHE_BYTES,
@@ -22,6 +25,7 @@ from gendataagent.generation.diffusion.loading import load_pipeline, move_to_dev
 from gendataagent.generation.diffusion.prompts import TokenCounter, truncates_class_name
 from gendataagent.generation.diffusion.signature import CallSignature
 from gendataagent.generation.diffusion.spec import DiffusionSpec
+from gendataagent.generation.diffusion.steerer import Steerer
 
 _BLACK_BELOW = 8  # of 255: NaN latents and safety checkers leave an image darker than this
 
@@ -34,11 +38,13 @@ class DiffusionGenerator:
     images, the last request repeated where there are fewer: an image is then the same to the bit
     whatever it is batched with. Only when the device runs out of memory is the batch made smaller.
 
+    A request with feedback is steered by `guide`, see `generation.feedback`.
+
     Sources and texts are encoded once (`encoding_cache`). A prompt whose class name does not fit
     the text encoder is rejected, because its image could show anything.
     """
 
-    def __init__(self, spec: DiffusionSpec) -> None:
+    def __init__(self, spec: DiffusionSpec, guide: Guide | None = None) -> None:
         self._dtype = resolve_dtype(spec.dtype, spec.device)
         self._pipeline = load_pipeline(spec, self._dtype)
         self._signature = CallSignature.of(self._pipeline, spec.model, spec.size_px)
@@ -49,6 +55,11 @@ class DiffusionGenerator:
         self.prompt_cache = EncodingCache(PROMPT_CACHE_BYTES)
         self._pipeline.vae.encode = CachedImageEncoder(self._pipeline.vae, self.latent_cache)
         self._pipeline.encode_prompt = CachedPromptEncoder(self._pipeline, self.prompt_cache)
+        self._steerer: Steerer | None = None
+        if guide is not None:
+            self._steerer = Steerer(
+                self._pipeline, guide, decoder=spec.feedback_decoder, size_px=self.size_px
+            )
         self._batch_size = BatchSize(
             spec.batch_size,
             too_large="the device has not enough memory for a single image; lower "
@@ -96,11 +107,22 @@ class DiffusionGenerator:
         vae.enable_slicing()
         return True
 
+    def _steering(self, requests: Sequence[RenderRequest]) -> AbstractContextManager[None]:
+        if requests[0].feedback is None:
+            return nullcontext()
+        if self._steerer is None:
+            raise GenerationError(
+                "a request has feedback, but the generator was built without a guide; build it "
+                "with DiffusionFactory.with_guide"
+            )
+        return self._steerer.steering(requests)
+
     @torch.inference_mode()
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         missing = self._batch_size.size - len(requests)
         padded = [*requests, *[requests[-1]] * missing]
-        output = self._pipeline(**self._signature.arguments(padded))
+        with self._steering(padded):
+            output = self._pipeline(**self._signature.arguments(padded))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(padded)
         return [
             Rendered(image=image, rejected_by=_rejection_reason(image, bool(flag)))
@@ -108,8 +130,14 @@ class DiffusionGenerator:
         ][: len(requests)]
 
 
-def _shared_settings(request: RenderRequest) -> tuple[float, float, int]:
-    return request.strength, request.guidance_scale, request.num_inference_steps
+def _shared_settings(request: RenderRequest) -> tuple[object, ...]:
+    feedback = request.feedback
+    return (
+        request.strength,
+        request.guidance_scale,
+        request.num_inference_steps,
+        replace(feedback, label=0) if feedback else None,
+    )
 
 
 def _rejection_reason(image: Image.Image, flagged: bool) -> str | None:

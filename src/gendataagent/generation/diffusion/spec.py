@@ -11,6 +11,7 @@ from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.diffusion.lora import add_lora, find_lora, lora_revision
 from gendataagent.generation.diffusion.mirrors import with_mirrors
+from gendataagent.generation.feedback import OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class DiffusionSpec:
         lora_scale: strength of the LoRA; 0 = none, 1 = as trained.
         trust_remote_code: whether to run Python code that comes with the model.
         batch_size: images per pipeline call.
+        feedback_decoder: what decodes the clean latent for feedback, see
+            `generation.feedback.decoding`; "" = there is no feedback.
     """
 
     model: str
@@ -42,6 +45,7 @@ class DiffusionSpec:
     lora_scale: float = 0.5
     trust_remote_code: bool = False
     batch_size: int = 8
+    feedback_decoder: str = ""
 
     @classmethod
     def from_config(
@@ -60,6 +64,7 @@ class DiffusionSpec:
             lora_scale=config.lora_scale,
             trust_remote_code=trust_remote_code,
             batch_size=config.batch_size,
+            feedback_decoder="" if config.feedback == OFF else config.feedback_decoder,
         )
 
     @property
@@ -104,12 +109,15 @@ class DiffusionSpec:
         from gendataagent.generation.diffusion.parts import pipeline_without_weights
         from gendataagent.generation.diffusion.schedulers import choose_scheduler
         from gendataagent.generation.diffusion.signature import CallSignature
+        from gendataagent.generation.diffusion.steerable import check_steerable
 
         source = next((source for source in sources if hub.is_here(source)), sources[0])
         pipeline = pipeline_without_weights(source, variant=self.variant)
         if pipeline is None:
             return
         CallSignature.of(pipeline, self.model, self.size_px)
-        choose_scheduler(self.scheduler, pipeline.scheduler)
+        scheduler = choose_scheduler(self.scheduler, pipeline.scheduler)
+        if self.feedback_decoder:
+            check_steerable(scheduler, pipeline.vae, self.model)
         if self.lora:
             add_lora(pipeline, self.lora)

@@ -1,0 +1,1 @@
+"""Feedback of a round: the guide, how strong it steers, and what that changed."""
