@@ -174,7 +174,52 @@ def all_benchmarks() -> Iterator[Benchmark]:
         baseline="only-real",
         budget=2.0,
     )
+    yield from _feedback()
     yield from _tables()
+
+
+def _feedback() -> Iterator[Benchmark]:
+    """Yield the proof of feedback and its controls, see docs/results/feedback/plan.md."""
+    compared = (
+        "gendataagent-guided", "gendataagent-unguided", "real-fake-plus", "gendataagent-plus",
+        "real-fake",
+    )  # fmt: skip
+    yield Benchmark(
+        name="feedback",
+        about="feedback in the sampler against its twin without and against static synthesis",
+        base=FEWSHOT, baseline="gendataagent-unguided", budget=2.0,
+        arms=tuple(Arm(name=name, strategy=name) for name in compared),
+    )  # fmt: skip
+    yield Benchmark(
+        name="feedback-controls",
+        about="what feedback is made of: direction, criterion, scale, views, sources",
+        base=FEWSHOT, baseline="gendataagent-guided", budget=2.0,
+        arms=(
+            Arm(name="gendataagent-guided", strategy="gendataagent-guided"),
+            *(
+                Arm(name=name, strategy="gendataagent-guided", settings=settings)
+                for name, settings in (
+                    ("random-direction", _generation(feedback="random", feedback_scale=0.06)),
+                    ("easy", _generation(feedback="easy", feedback_scale=0.06)),
+                    ("loss", _generation(feedback="loss")),
+                    ("margin", _generation(feedback="margin")),
+                    ("scale-0.05", _generation(feedback_scale=0.05)),
+                    ("scale-0.1", _generation(feedback_scale=0.1)),
+                    ("scale-0.2", _generation(feedback_scale=0.2)),
+                    ("one-view", _generation(feedback_views=1)),
+                    ("hard-sources", {"selection": {"by": "marginal", "share": 0.2,
+                                                    "per_class": False, "fresh": False},
+                                      "prompting": {"rewrites": 5}}),
+                )
+            ),
+            Arm(name="gendataagent", strategy="gendataagent"),
+            Arm(name="gendataagent-feedback", strategy="gendataagent-feedback"),
+        ),
+    )  # fmt: skip
+
+
+def _generation(**settings: Any) -> dict[str, Any]:
+    return {"generation": settings}
 
 
 def _tables() -> Iterator[Benchmark]:
