@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gendataagent.cli.run import new_run_folder
-from gendataagent.core.errors import StorageError
+from gendataagent.config import RunConfig
+from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.progress import SilentProgress, Stage
+from gendataagent.runs.run import run
 
 
 def test_runs_started_at_the_same_moment_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -24,3 +31,30 @@ def test_a_place_that_cannot_hold_runs_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StorageError, match=r"runs/001: Not a directory; name a folder .* --out"):
         new_run_folder(tmp_path / "runs")
+
+
+class _Remover(SilentProgress):
+    """Removes the run folder when the first step of training is done."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def advance(self, amount: float = 1) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
+    ) -> Iterator[Stage]:
+        """Yield a stage; that of training removes the folder."""
+        with super().stage(name, total, unit, done) as silent:
+            yield self if name == "train" else silent
+
+
+@pytest.mark.integration
+def test_a_run_whose_folder_is_removed_does_not_end_well(
+    small_config: RunConfig, tmp_path: Path
+) -> None:
+    config = replace(small_config, agent=replace(small_config.agent, enabled=False, guard=False))
+    with pytest.raises(RunFolderError, match="was removed or replaced while it was written to"):
+        run(config, tmp_path / "run", progress=_Remover(tmp_path / "run"))

@@ -57,3 +57,21 @@ def test_a_place_that_cannot_hold_a_lock_file_is_a_storage_error(tmp_path: Path)
         hold_folder(tmp_path / "file"),
     ):
         pass
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_removed_while_it_is_held_does_not_end_well(
+    tmp_path: Path, replaced: bool
+) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "moved"
+
+    def write() -> None:
+        with hold_folder(folder) as check:
+            check()
+            folder.rename(elsewhere)
+            if replaced:
+                folder.mkdir()
+                (folder / ".lock").touch()
+
+    with pytest.raises(RunFolderError, match="was removed or replaced"):
+        write()

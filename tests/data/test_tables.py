@@ -152,7 +152,7 @@ def test_class_names_that_no_image_has_are_dropped(tmp_path: Path) -> None:
     data = load(write(tmp_path / "a.parquet", columns, ["cat", "dog", "fox"]))
     assert data.class_names == ("cat", "fox")
     assert data.train.labels == (0, 1)
-    assert "Dropped 1 classes without readable images: dog." in data.notes
+    assert "Dropped 1 class without readable images: dog." in data.notes
 
 
 def test_number_labels_are_sorted_as_numbers_with_a_note(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gendataagent.core.errors import RunFolderError, StorageError
@@ -13,11 +14,15 @@ WAIT_FOREVER = -1.0
 
 
 @contextlib.contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold `folder` for writing by the lock file `.lock` in it; remove what a killed writer left.
 
+    Yields:
+        A function that raises `RunFolderError` if the folder was removed or replaced meanwhile.
+
     Raises:
-        RunFolderError: another process or thread is writing to it.
+        RunFolderError: another process or thread is writing to it, or it was removed or replaced
+            while the block ran.
         StorageError: the folder cannot be written.
     """
     from filelock import Timeout
@@ -31,7 +36,25 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 "then try again"
             ) from error
         remove_leftovers(folder)
-        yield
+        held = _identity(folder)
+
+        def check() -> None:
+            if _identity(folder) != held:
+                raise RunFolderError(
+                    f"{folder} was removed or replaced while it was written to, and what was in it "
+                    "is lost; remove what is there now and start again"
+                )
+
+        yield check
+        check()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder / LOCK_FILE)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

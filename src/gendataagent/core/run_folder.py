@@ -25,7 +25,7 @@ round or run without it is resumed where it stopped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seals = Seals(path)
+        # Raises `RunFolderError` once a folder that is held was removed or replaced.
+        self.check_still_there: Callable[[], None] = lambda: None
         self._whole_rounds: set[int] = set()  # checked, or finished by this object
 
     @classmethod
@@ -83,10 +85,10 @@ class RunFolder:
         """Hold the folder for writing.
 
         Raises:
-            RunFolderError: another run is writing to it.
+            RunFolderError: another run is writing to it, or it was removed meanwhile.
             StorageError: the folder cannot be written.
         """
-        with hold_folder(self.path):
+        with hold_folder(self.path) as self.check_still_there:
             yield
 
     @property

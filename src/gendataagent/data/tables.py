@@ -44,7 +44,7 @@ class TableFile:
     @property
     def is_parquet(self) -> bool:
         """Whether it is parquet, else an Arrow stream."""
-        return self.path.endswith(".parquet")
+        return self.path.lower().endswith(".parquet")
 
     def schema(self) -> Any:
         """Return the pyarrow schema; raise `DataError` if the file is broken."""

@@ -203,6 +203,7 @@ def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixel
 
 def _record_epoch(session: Session, metrics: EpochMetrics, *, keep: bool) -> None:
     """Evaluate where that is due; write metrics and a checkpoint where one is due or `keep`."""
+    session.folder.check_still_there()
     settings = session.config.training
     last = metrics.epoch == settings.epochs
     if last or metrics.epoch % settings.evaluate_every_epochs == 0:

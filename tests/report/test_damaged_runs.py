@@ -1,0 +1,70 @@
+"""A run folder of somebody else, damaged anywhere: a page or a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gendataagent.core.errors import GenDataAgentError
+from gendataagent.report.run_reader import read_run
+from gendataagent.runs.results import read_result
+from tests.report.fixture_run import build_run
+
+NOT_JSON = ("", "[" * 100_000, "9" * 5_000, "null", "[]", "\x00\xff", "{}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    build_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def damaged(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that every example damages in one file and puts back."""
+    return Path(shutil.copytree(whole, tmp_path_factory.mktemp("damaged") / "run"))
+
+
+def text_files(folder: Path) -> list[Path]:
+    kinds = (".json", ".jsonl", ".toml", ".parquet")
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix in kinds]
+    return [path.relative_to(folder) for path in found if path.stat().st_size]
+
+
+def open_everything(folder: Path) -> None:
+    for read in (read_run, read_result):
+        with contextlib.suppress(GenDataAgentError):
+            read(folder)
+
+
+@pytest.mark.parametrize("content", NOT_JSON, ids=lambda text: ascii(text[:8]))
+def test_a_file_of_something_else_is_a_sentence(whole: Path, damaged: Path, content: str) -> None:
+    for name in text_files(whole):
+        (damaged / name).write_bytes(content.encode("latin-1"))
+        open_everything(damaged)
+        shutil.copyfile(whole / name, damaged / name)
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(data=st.data())
+def test_flipped_bytes_anywhere_are_a_sentence(
+    whole: Path, damaged: Path, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(text_files(whole)))
+    content = bytearray((whole / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content))) :]
+    (damaged / name).write_bytes(bytes(content))
+    try:
+        open_everything(damaged)
+    finally:
+        shutil.copyfile(whole / name, damaged / name)
