@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gendataagent.cli import console as console_module
-from gendataagent.cli.console import ConsoleProgress, SafeConsole, write
+from gendataagent.cli.console import ConsoleProgress, SafeConsole, say, write
 from gendataagent.core.text import remove_control_characters
 
 
@@ -167,3 +167,24 @@ def test_no_other_module_of_the_command_line_prints() -> None:
         ]
         names = {call.id for call in calls if isinstance(call, ast.Name)}
         assert not names & {"print", "Console"}, path.name
+
+
+KEY = "sk-0123456789abcdefghij"
+
+
+def test_secrets_are_hidden_even_where_a_line_is_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    table = Table()
+    table.add_column("what", overflow="fold")
+    table.add_row(f"the server says {KEY}")
+    table.add_row(Text(f"it says {KEY} again"))
+    SafeConsole(width=24).print(table)
+    say(f"error: {KEY[:5]}\x1b[1m{KEY[5:]}", to_error=True)
+    ConsoleProgress(SafeConsole(stderr=True)).say(f"moved to http://h/?k={KEY}")
+    write(f'{{"said": "{KEY.upper()}"}}')
+    out, err = capsys.readouterr()
+    assert "6789" not in out + err
+    assert out.count("***") == 3
+    assert err.count("***") == 2

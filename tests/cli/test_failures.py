@@ -54,6 +54,14 @@ def test_a_fault_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "Traceback" in Path(found[1]).read_text()
 
 
+def test_a_kept_traceback_has_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MY_API_KEY", "sk-0123456789")
+    explain(KeyError("a server repeats sk-0123456789"))
+    (kept,) = tmp_path.iterdir()
+    assert "a server repeats ***" in kept.read_text()
+
+
 def test_the_command_line_prints_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

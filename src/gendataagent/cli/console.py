@@ -27,21 +27,33 @@ from rich.table import Table
 from rich.text import Text
 
 from gendataagent.core.progress import Stage
+from gendataagent.core.secrets import shown, without_secrets
 from gendataagent.core.text import escape_control_characters, remove_control_characters
 
 PLAIN_LINE_EVERY_S = 15.0
 
 
 class SafeConsole(Console):
-    """Rich's console for text from anywhere: no markup, no emoji codes, no control characters."""
+    """Rich's console for text from anywhere: no markup, no emoji codes, no control characters, no
+    secrets.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return text without secrets; before it is wrapped, which could tear them."""
+        return super().render_str(shown(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         """Yield what Rich renders; only its own styles reach the terminal as control codes."""
+        if isinstance(renderable, Text):
+            seen = shown(renderable.plain)
+            if seen != renderable.plain:
+                renderable = renderable.copy()
+                renderable.plain = seen
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else remove_control_characters(segment.text)
             yield segment if text == segment.text else Segment(text, segment.style)
@@ -62,7 +74,7 @@ def write(text: str) -> None:
 
     Control characters become escapes, as TOML and JSON have them.
     """
-    print(escape_control_characters(text), flush=True)
+    print(without_secrets(escape_control_characters(text)), flush=True)
 
 
 class _Count(ProgressColumn):

@@ -7,6 +7,7 @@ import traceback
 
 from gendataagent.core.devices import is_out_of_memory
 from gendataagent.core.errors import GenDataAgentError
+from gendataagent.core.secrets import without_secrets
 
 
 def explain(error: Exception) -> str:
@@ -36,7 +37,7 @@ def _where_kept(error: Exception) -> str:
         with tempfile.NamedTemporaryFile(
             "w", prefix="gendataagent-error-", suffix=".txt", delete=False, errors="replace"
         ) as stream:
-            traceback.print_exception(error, file=stream)
+            stream.write(without_secrets("".join(traceback.format_exception(error))))
         return f" (details: {stream.name})"
     except (OSError, ValueError):  # nowhere to keep it
         return ""

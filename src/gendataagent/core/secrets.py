@@ -1,7 +1,7 @@
-"""Text as it may be shown: without secrets, and without characters that control a terminal.
+"""Keys and passwords, and how they are kept out of everything that is shown.
 
-Class names, file names and a server's replies come from outside. Everything that the command line
-prints and every message that quotes a server passes through `shown`.
+A server may repeat a key in an error, a redirect or a page. Whatever the command line prints and
+every message that quotes a server passes through here.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import html
 import json
 import os
 import re
-import unicodedata
 from urllib.parse import quote, quote_plus
+
+from gendataagent.core.text import remove_control_characters
 
 MASK = "***"
 SHORTEST_SECRET = 6
@@ -21,12 +22,6 @@ _LONG_SECRET = 16
 _SECRET_VARIABLE = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)$", re.I
 )
-_ESCAPE_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # title, links
-    r"|\x1b[\]PX^_]|\x1b[ -/]*[0-~]?"
-)
-_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _IN_AN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 _IN_A_QUERY = re.compile(
     r"(?<=[?&])((?:api[_-]?key|key|token|access_token|password|sig|signature)=)[^&\s'\"]+", re.I
@@ -37,12 +32,8 @@ _remembered: set[str] = set()
 
 
 def shown(text: str) -> str:
-    """Return text without control characters (line breaks and tabs stay) and without secrets.
-
-    Secrets are those of `remember_secret`, the values of environment variables named like one
-    (..._KEY, ..._TOKEN, ..._PASSWORD), and credentials in an address or a header.
-    """
-    return _without_secrets(_without_controls(text))
+    """Return text as it may be quoted: without secrets and without control characters."""
+    return without_secrets(remove_control_characters(text))
 
 
 def remember_secret(secret: str) -> None:
@@ -51,21 +42,12 @@ def remember_secret(secret: str) -> None:
         _remembered.add(secret)
 
 
-def _without_controls(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, _ESCAPE_SEQUENCE.sub("", text)))
+def without_secrets(text: str) -> str:
+    """Return text with `MASK` in the place of secrets.
 
-
-def _visible(letter: str) -> str:
-    if letter in "\n\t":
-        return letter
-    if letter in _BIDIRECTIONAL or unicodedata.category(letter) == "Cc":
-        return ""
-    return "\ufffd" if unicodedata.category(letter) == "Cs" else letter
-
-
-def _without_secrets(text: str) -> str:
+    Secrets are those of `remember_secret`, the values of environment variables named like one
+    (..._KEY, ..._TOKEN, ..._PASSWORD), and credentials in an address or a header.
+    """
     named = (value.strip() for name, value in os.environ.items() if _SECRET_VARIABLE.search(name))
     # a variable may name the file of a key
     secrets = {
