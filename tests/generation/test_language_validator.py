@@ -1,8 +1,6 @@
-"""What may become a prompt: the validator, the words it compares, and how answers are split."""
+"""What may become a prompt: the validator and the words it compares."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from hypothesis import example, given
@@ -252,56 +250,3 @@ def test_any_reply_gets_a_decision(
 def test_the_subject_is_the_end_of_the_first_noun_phrase(caption: str, subject: str | None) -> None:
     # people -> person: compared in the singular
     assert subject_of(caption) == ("person" if subject == "people" else subject)
-
-
-LINES = ["a dog on wet grass", "a dog at dusk", "a dog, seen from above"]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "1. a dog on wet grass\n2. a dog at dusk\n3. a dog, seen from above",
-        "1) a dog on wet grass\n2) a dog at dusk\n3) a dog, seen from above\n",
-        "Sure! Here are three:\n\n1. a dog on wet grass\n\n2. a dog at dusk\n"
-        "3. a dog, seen from above\n\nNote: I kept the dog.",
-        "- a dog on wet grass\n* a dog at dusk\n• a dog, seen from above",
-        "  1. \"a dog on wet grass\"\n  2. **a dog at dusk**\n  3. 'a dog, seen from above'",
-        "a dog on wet grass\na dog at dusk\na dog, seen from above",
-        json.dumps(LINES),
-        json.dumps({"captions": LINES, "count": 3}, indent=2),
-        f"```json\n{json.dumps(LINES)}\n```",
-        "<think>1. a cat\nHmm.</think>\n1. a dog on wet grass\n2. a dog at dusk\n"
-        "3. a dog, seen from above",
-        "\ufeff1.\xa0“a\xa0dog on wet grass”\u200b\u20282.\u3000a d\xadog at dusk\r\n"
-        "\u200f3.\ta dog, seen\u2009from above\x85",
-        "\ufeff" + json.dumps([f"\xa0{line}\u2028" for line in LINES], ensure_ascii=False),
-    ],
-)
-def test_answers_of_every_common_form_are_read(answer: str) -> None:
-    assert replies_of(answer) == LINES
-
-
-@pytest.mark.parametrize("answer", ["", "\n \n", "<think>1. a cat", "[]", "```\n```"])
-def test_an_answer_without_replies_has_none(answer: str) -> None:
-    assert replies_of(answer) == []
-
-
-def test_broken_json_is_read_as_lines() -> None:
-    assert replies_of('["a dog on wet grass", "a do') == ['["a dog on wet grass", "a do']
-    assert replies_of("[" * 100_000)
-
-
-def test_numbers_inside_a_line_stay() -> None:
-    assert replies_of("2 dogs on 3 chairs") == ["2 dogs on 3 chairs"]
-    assert replies_of("1. 2 dogs on 3 chairs") == ["2 dogs on 3 chairs"]
-
-
-@given(st.text())
-def test_any_answer_is_read_into_single_lines(answer: str) -> None:
-    assert all("\n" not in reply for reply in replies_of(answer))
-
-
-@given(st.lists(st.from_regex(r"[a-z]+( [a-z]+){1,6}", fullmatch=True), min_size=1, max_size=12))
-def test_numbered_lines_are_returned_unchanged(lines: list[str]) -> None:
-    numbered = "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
-    assert replies_of(numbered) == lines
