@@ -161,11 +161,11 @@ def test_a_retry_after_of_hours_ends_the_run() -> None:
 def test_one_rejected_request_ends_the_others_at_once() -> None:
     def fails(question: Question, _: int) -> Reply:
         bad = question["messages"][-1]["content"] == "0"
-        return error(422, "unknown field seed") if bad else error(503, "busy")
+        return error(422, "no such user") if bad else error(503, "busy")
 
     with serving(fails) as running:
         start = time.monotonic()
-        with pytest.raises(GenerationError, match="unknown field seed"):
+        with pytest.raises(GenerationError, match="no such user"):
             chat(running.url, retries=9, first_wait_s=20).complete(
                 [conversation(str(n)) for n in range(40)], [0] * 40
             )
@@ -286,11 +286,13 @@ def test_netrc_is_not_read(
     assert server.keys == [""]
 
 
-def test_a_check_costs_nothing_and_finds_the_model(server: ChatServer) -> None:
-    server.models = models("llama3:latest", "tiny")
+def test_a_check_finds_the_model_and_asks_one_real_question(server: ChatServer) -> None:
+    server.models = models("llama3:latest", "tiny", "models/gemini")
     chat(server.url).check()
     chat(server.url, model="llama3").check()
-    assert server.questions == []
+    chat(server.url, model="gemini").check()
+    assert [question["model"] for question in server.questions] == ["tiny", "llama3", "gemini"]
+    assert all("Photo of" in q["messages"][-1]["content"] for q in server.questions)
     with pytest.raises(ModelError, match=r"no model 'big'; it has llama3:latest, tiny"):
         chat(server.url, model="big").check()
 
@@ -298,10 +300,10 @@ def test_a_check_costs_nothing_and_finds_the_model(server: ChatServer) -> None:
 @pytest.mark.parametrize(
     "listing", [error(404, "no"), Reply(body=b"not json"), Reply(body=b"{}"), models()]
 )
-def test_without_a_list_of_models_one_token_is_requested(listing: Reply) -> None:
+def test_without_a_list_of_models_the_question_decides(listing: Reply) -> None:
     with serving(echo, models_reply=listing) as running:
         chat(running.url).check()
-        assert [question["max_tokens"] for question in running.questions] == [1]
+        assert len(running.questions) == 1
         running.answer = lambda question, _: error(404, "The model `tiny` does not exist")
         with pytest.raises(ModelError, match=r"status 404 \(The model `tiny` does not exist\)"):
             chat(running.url).check()

@@ -64,7 +64,17 @@ def without_secrets(text: str) -> str:
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
     """Return the pattern of secrets in every form they are repeated in, the longest first."""
     forms = {form for secret in secrets for form in _forms(secret)}
-    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.I)
+    escaped = [*map(_percent_or_plain, sorted(secrets, key=len, reverse=True))]
+    escaped += map(re.escape, sorted(forms, key=len, reverse=True))
+    return re.compile("|".join(escaped), re.I)
+
+
+def _percent_or_plain(secret: str) -> str:
+    """Return the pattern of a secret each of whose characters may be percent-encoded."""
+    return "".join(
+        f"(?:{re.escape(letter)}|{''.join(f'%{byte:02x}' for byte in letter.encode())})"
+        for letter in secret
+    )
 
 
 def _forms(secret: str) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +16,29 @@ from typing import Any
 
 from gendataagent.config import PromptingConfig
 from gendataagent.core.errors import GenerationError, ModelError
-from gendataagent.generation.language.conversation import Conversation, Message
+from gendataagent.core.secrets import shown
+from gendataagent.generation.language.conversation import Conversation, ask_for_rewrites
+from gendataagent.generation.language.messages import Answer, answer_in
+from gendataagent.generation.language.parsing import replies_of
+from gendataagent.generation.language.request_form import RequestForm
 from gendataagent.generation.language.transport import (
     EXAMPLE_URLS,
     UnansweredError,
     check_address,
     exchange,
+    no_completion,
     open_client,
     refusal,
 )
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 120.0
-_SEED_BITS = 31  # what every server accepts: llama.cpp reads 32 bits, unsigned
+_REFUSED = frozenset({400, 413, 415, 422, 501})
+_FILTERED = re.compile(
+    rb"content_?filter|content_policy|responsibleai|moderation|data_inspection_failed"
+    rb"|safety_(?:settings|violation)|prohibited_content", re.I
+)  # fmt: skip
+_TRIAL_CAPTION, _TRIAL_CLASS, _TRIAL_WORDS = "a red bus on a wet street", "bus", 30
 
 
 class EndpointChat:
@@ -54,6 +65,12 @@ class EndpointChat:
         self._server = f"the server {settings.endpoint_url}"
         self._first_wait_s = first_wait_s
         self._open_client: Any = None
+        self.form = RequestForm(settings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the server, one sentence each."""
+        return tuple(self.form.notes)
 
     @property
     def name(self) -> str:
@@ -61,25 +78,30 @@ class EndpointChat:
         return self._settings.endpoint_model
 
     def check(self) -> None:
-        """Ask the server once whether it is there, accepts the key and has the model.
+        """Ask the server whether it is there, accepts the key, has the model and answers.
 
-        GET /models costs nothing; a server without it is asked for an answer of one token.
+        GET /models, where the server has it, then one real question, as a run asks it: what the
+        server refuses shows here, not in the first round.
         """
         try:
             names = self._model_names()
-            if names is None:
-                self._ask(Conversation(messages=(Message("user", "Hi"),), tokens_at_most=1), 0)
-            elif not {self.name, f"{self.name}:latest"} & set(names):  # as Ollama names them
-                more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-                raise ModelError(
-                    f"prompting.endpoint_model: {self._server} has no model {self.name!r}; it has "
-                    f"{', '.join(names[:10])}{more}"
-                )
         except UnansweredError as error:
             raise ModelError(
                 f"prompting.endpoint_url: {error.reason}. Start the server, or name another "
                 f"address, such as {EXAMPLE_URLS}"
             ) from error
+        if names is not None and not any(_is_same_model(self.name, name) for name in names):
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            raise ModelError(
+                f"prompting.endpoint_model: {self._server} has no model {self.name!r}; it has "
+                f"{shown(', '.join(names[:10]))}{more}"
+            )
+        question = ask_for_rewrites(
+            _TRIAL_CAPTION, _TRIAL_CLASS, seeds=[0], words_at_most=_TRIAL_WORDS
+        )
+        answer = self._ask_until_answered(threading.Event(), question, 0)
+        if not any(replies_of(answer)):
+            self.form.notes.append(f"{self._server} answered a trial question with no caption.")
 
     def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
         """Return one answer per conversation, in order; "" where a content filter refused."""
@@ -140,32 +162,46 @@ class EndpointChat:
         return error.wait_s
 
     def _ask(self, conversation: Conversation, seed: int) -> str:
-        """Return the text of an answer; "" where it has none (a tool call, a content filter)."""
-        request: dict[str, Any] = {
-            "model": self._settings.endpoint_model,
-            "messages": [{"role": m.role, "content": m.content} for m in conversation.messages],
-            "max_tokens": conversation.tokens_at_most,
-            "temperature": self._settings.rewrite_temperature,
-            "top_p": self._settings.rewrite_top_p,
-            "seed": seed & ((1 << _SEED_BITS) - 1),
-            "stream": False,
-        }
-        if conversation.stop:
-            request["stop"] = list(conversation.stop)
-        create = self._client().chat.completions.with_raw_response.create
-        response = exchange(self._settings, lambda: create(**request))
-        if response.status_code == 400 and b"content_filter" in response.content:
-            return ""  # this caption alone is refused; the rewriter counts it
+        """Return the text of an answer; "" where it has none (a tool call, a content filter).
+
+        A parameter that the server refuses is left out and the question asked again; so it is with
+        more room where the answer ended in its thoughts.
+        """
+        while True:
+            request = self.form.request(conversation, seed)
+            answer = self._answer_to(request)
+            if answer is None:  # refused, and the form has learned from it
+                continue
+            if not (answer.cut_while_thinking and self.form.make_room(request)):
+                return answer.text
+
+    def _answer_to(self, request: dict[str, Any]) -> Answer | None:
+        """Return the answer, None if the request is to be asked again in its new form."""
+        try:
+            response = self._send(request)
+        except UnansweredError as error:
+            if self.form.learn(request, error.body):
+                return None
+            raise
+        if response.status_code in _REFUSED:
+            if _FILTERED.search(response.content):
+                return Answer("")  # this caption alone is refused; the rewriter counts it
+            if self.form.learn(request, response.content):
+                return None
+            bare = self.form.bare(request)
+            if bare is not None and self._send(bare).status_code == 200:
+                self.form.settle_on_bare(request)
+                return None
         if response.status_code != 200:
             raise refusal(self._settings, response)
         try:
-            text = response.json()["choices"][0]["message"].get("content")
+            return answer_in(response.content)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise UnansweredError(
-                f"{self._server} sent an answer that is no chat completion: "
-                f"{response.content[:80].decode(errors='replace')!r}"
-            ) from error
-        return text if isinstance(text, str) else ""
+            raise no_completion(self._settings, response) from error
+
+    def _send(self, request: dict[str, Any]) -> Any:
+        create = self._client().chat.completions.with_raw_response.create
+        return exchange(self._settings, lambda: create(**request))
 
     def _model_names(self) -> list[str] | None:
         """Return the models the server lists, None where it lists none."""
@@ -173,6 +209,15 @@ class EndpointChat:
         if response.status_code in {401, 403} or 300 <= response.status_code < 400:
             raise refusal(self._settings, response)
         try:
-            return [str(entry["id"]) for entry in response.json()["data"]] or None
-        except (ValueError, LookupError, TypeError, RecursionError):
+            listed = response.json()
+            if isinstance(listed, dict):
+                listed = listed.get("data") or listed["models"]
+            return [str(entry.get("id") or entry["name"]) for entry in listed] or None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
+
+
+def _is_same_model(wanted: str, listed: str) -> bool:
+    """Return whether a listed name is the wanted one: Ollama adds :latest, Gemini models/."""
+    plain = (name.removeprefix("models/").removesuffix(":latest") for name in (wanted, listed))
+    return len(set(plain)) == 1

@@ -117,7 +117,7 @@ def without_cut_end(answer: str) -> str:
 
 def _lines_of(answer: str) -> str:
     """Return the part of an answer that is read, without empty lines."""
-    lines = remove_invisible(answer[-CHARACTERS_READ:]).splitlines()
+    lines = re.split(r"[\r\n]+", remove_invisible(answer[-CHARACTERS_READ:]))
     return "\n".join(line for line in lines if line.strip())
 
 

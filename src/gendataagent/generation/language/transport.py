@@ -18,6 +18,9 @@ import openai
 
 from gendataagent.config import PromptingConfig
 from gendataagent.core.errors import ConfigError, GenerationError, ModelError
+from gendataagent.core.secrets import remember_secret, shown
+from gendataagent.generation.language.proxies import is_this_machine, proxy_of
+from gendataagent.generation.language.server_words import words_of_error
 
 BODY_BYTES_AT_MOST = 4 << 20
 EXAMPLE_URLS = "http://localhost:8000/v1 (vLLM), :8080/v1 (llama.cpp), :11434/v1 (Ollama)"
@@ -32,10 +35,13 @@ _HEADERS_OF_ENCODING = frozenset({"content-encoding", "content-length", "transfe
 
 
 class UnansweredError(Exception):
-    """A failure worth a retry; `wait_s` is the wait the server asked for, if any."""
+    """A failure worth a retry; `wait_s` is the wait the server asked for, if any, and `body` what
+    it sent.
+    """
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, wait_s: float | None = None, body: bytes = b"") -> None:
         self.reason = reason
+        self.body = body
         self.wait_s = wait_s
         super().__init__(reason)
 
@@ -127,6 +133,7 @@ def key_of(settings: PromptingConfig) -> str:
             f"the environment variable {name} (prompting.endpoint_key_variable) holds characters "
             "that cannot be part of a key; copy the key again"
         )
+    remember_secret(key)
     return key
 
 
@@ -145,17 +152,26 @@ def exchange(settings: PromptingConfig, send: Callable[[], Any]) -> Any:
     except openai.APITimeoutError:
         failure = _timed_out(settings)
     except openai.APIConnectionError as error:
-        failure = UnansweredError(f"{_server(settings)} cannot be reached: {error.__cause__}")
+        reason = f"{_server(settings)} cannot be reached: {shown(str(error.__cause__))}"
+        failure = UnansweredError(reason + _through_proxy(settings))
         if isinstance(error.__cause__, UnansweredError):  # openai 1 wraps our own error too
             failure = error.__cause__
     except openai.APIStatusError as error:
         response = error.response
         if response.status_code in _TRANSIENT_STATUS:
-            wait_s = wait_asked_for(response.headers.get("Retry-After", ""))
-            failure = UnansweredError(_status_of(settings, response), wait_s)
+            reason = _status_of(settings, response) + _through_proxy(settings)
+            failure = UnansweredError(reason, _wait_in(response.headers), response.content)
     if failure is not None:
         raise failure  # not inside `except`: openai's errors hold the whole exchange
     return response
+
+
+def _wait_in(headers: Any) -> float | None:
+    """Return the wait that a response's headers ask for."""
+    milliseconds = wait_asked_for(headers.get("Retry-After-Ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return wait_asked_for(headers.get("Retry-After", ""))
 
 
 def wait_asked_for(retry_after: str) -> float | None:
@@ -174,22 +190,26 @@ def wait_asked_for(retry_after: str) -> float | None:
 def refusal(settings: PromptingConfig, response: Any) -> Exception:
     """Return the error for a status that no retry will change."""
     status, reason = response.status_code, _status_of(settings, response)
+    proxy = proxy_of(settings.endpoint_url)
+    if proxy and (status == 407 or is_this_machine(settings.endpoint_url)):
+        return ModelError(f"prompting.endpoint_url: {reason}{_through_proxy(settings)}")
     if status in {401, 403}:
         name = settings.endpoint_key_variable
         state = "the server rejects the key in it" if key_of(settings) else "it is not set"
         return ModelError(
             f"prompting.endpoint_key_variable names {name!r}, and {state}: {reason}. Set it to a "
-            f"key of this server: export {name}=..."
+            f"key of this server: export {name}=..." + _through_proxy(settings)
         )
     if status == 404:
         return ModelError(
             f"prompting.endpoint_url, prompting.endpoint_model: {reason}. It has no model "
             f"{settings.endpoint_model!r}, or its API is at another address (most end in /v1)"
+            + _through_proxy(settings)
         )
     if 300 <= status < 400:
         return ModelError(
             f"prompting.endpoint_url: {_server(settings)} redirects to "
-            f"{response.headers.get('Location', 'elsewhere')!r}; name that address"
+            f"{shown(response.headers.get('Location', 'elsewhere'))!r}; name that address"
         )
     return GenerationError(
         f"{reason}: it rejects the request. Look at its log; lower prompting.rewrites if it "
@@ -197,25 +217,40 @@ def refusal(settings: PromptingConfig, response: Any) -> Exception:
     )
 
 
+def no_completion(settings: PromptingConfig, response: Any) -> UnansweredError:
+    """Return the error for a response with status 200 that holds no answer."""
+    return UnansweredError(
+        f"{_server(settings)} sent an answer that is no chat completion: "
+        f"{words_of_error(response.content)[:80]!r}" + _through_proxy(settings),
+        body=response.content,
+    )
+
+
 def _status_of(settings: PromptingConfig, response: Any) -> str:
     """Return status and message of an error as one short line without the key."""
-    try:
-        said = response.json()
-    except (ValueError, RecursionError):
-        said = ""
-    for name in ("error", "message", "detail"):
-        said = said.get(name, said) if isinstance(said, dict) else said
-    words = said.split() if isinstance(said, str) else []
-    line = "".join(letter for letter in " ".join(words) if letter.isprintable())
-    key = key_of(settings)
-    line = (line.replace(key, "***") if key else line)[:200].rstrip(". ")
+    line = words_of_error(response.content)
     status = f"{_server(settings)} answered with status {response.status_code}"
     return f"{status} ({line})" if line else status
+
+
+def _through_proxy(settings: PromptingConfig) -> str:
+    """Return that a proxy is between this machine and the server, and what to do; "" if none."""
+    proxy = proxy_of(settings.endpoint_url)
+    if not proxy:
+        return ""
+    if not is_this_machine(settings.endpoint_url):
+        return f" (asked through the proxy {proxy})"
+    host = urlsplit(settings.endpoint_url).hostname
+    return (
+        f" (asked through the proxy {proxy} of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, which need "
+        f"not reach this machine: export NO_PROXY={host})"
+    )
 
 
 def _timed_out(settings: PromptingConfig) -> UnansweredError:
     return UnansweredError(
         f"{_server(settings)} sent no complete answer within {settings.endpoint_timeout_s:g} s"
+        + _through_proxy(settings)
     )
 
 
