@@ -33,6 +33,7 @@ from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
 from gendataagent.agent.selection.ranking import FloatArray, Labels
+from gendataagent.agent.shortfalls import shortfalls
 from gendataagent.agent.sources import SourceImages
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import AUTO, RunConfig
@@ -52,9 +53,10 @@ from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, build_backends, checked, name_problems
+from gendataagent.generation.backends import Backends, Noted, build_backends, checked, name_problems
 from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.feedback import OFF
+from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
@@ -410,7 +412,7 @@ class Agent:
             rewriting=journal.counts(),
             seconds=costs.seconds,
             peak_memory_mib=costs.peak_memory_mib,
-            notes=decision.notes,
+            notes=(*decision.notes, *self._shortfalls(judged, journal)),
             choices=decision.values,
         )
         files.write_json(self._folder.round(number) / "record.json", record.to_json())
@@ -420,6 +422,19 @@ class Agent:
             f"images, {record.made} made, {record.kept} kept" + ". ".join(["", *record.notes])
         )
         return record
+
+    def _shortfalls(self, judged: Sequence[Candidate], journal: RewriteJournal) -> tuple[str, ...]:
+        """Return what the rewriter met, and what the round had to do without."""
+        captioner, rewriter = self._backends.captioner, self._backends.rewriter
+        said = rewriter.notes if isinstance(rewriter, Noted) else ()
+        return tuple(note.rstrip(".") for note in said) + shortfalls(
+            judged,
+            journal.read(),
+            self.images.class_names,
+            captioned=not isinstance(captioner, NoCaption),
+            rewritten=not isinstance(rewriter, SameCaption),
+            filter_name=self.config.filter.by,
+        )
 
     def _release(self, release: Callable[[], None], device: str) -> None:
         """Free a stage's model if the settings ask for it or the device's memory is short."""

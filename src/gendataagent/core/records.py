@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 
 SEED_BITS = 63  # torch.Generator.manual_seed takes a signed 64-bit integer
 
+# How a round's note begins that says how much of its work was missing, dropped or replaced.
+SHORTFALL = "More than a quarter of"
+
 HELD_OUT = ("test", "validation")  # splits that nothing may be trained on
 
 

@@ -14,7 +14,7 @@ A name in no table is a model on disk or on a hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -50,6 +50,16 @@ class Checked(Protocol):
 
     def check(self) -> None:
         """Raise `ModelError` for every fault that shows without loading weights."""
+        ...
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A captioner or rewriter that has something to tell the user (optional, like `Checked`)."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about what it met so far."""
         ...
 
 

@@ -78,8 +78,16 @@ class ChatModel(Protocol):
         """Commit or hash of its weights; "" if unknown."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user: what a server refuses, for example."""
+        ...
+
     def check(self) -> None:
-        """Raise `ModelError` for faults that show without asking anything."""
+        """Raise `ModelError`, or of a server `GenerationError`, for faults that show before a run.
+
+        Nothing is loaded; a server is asked one question.
+        """
         ...
 
     def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:

@@ -80,6 +80,11 @@ class LocalChat:
         folder = self._source.folder
         return folder.resolve().name if folder is not None else self._source.name
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: there is no server."""
+        return ()
+
     @functools.cached_property
     def revision(self) -> str:
         """A hash of the files on this machine, or the hub's commit."""

@@ -64,6 +64,11 @@ class LanguageModelRewriter:
         """Which language model writes."""
         return ModelDescription(name=self.chat.name, revision=self.chat.revision)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know about the chat model's server."""
+        return self.chat.notes
+
     def check(self) -> None:
         """Raise `ModelError` for what can be known to be wrong before anything is asked."""
         self.chat.check()

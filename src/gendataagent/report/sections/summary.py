@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gendataagent.core.records import Evaluation
+from gendataagent.core.records import SHORTFALL, Evaluation
 from gendataagent.report.markup import (
     MISSING,
     count,
@@ -144,6 +144,12 @@ def caveats(run: RunView) -> str:
         sentences.append("The agent was off: this run trained on the real images only.")
     elif run.finished and not run.rounds:
         sentences.append("No round finished, so training used no synthetic images.")
+    sentences += [
+        f"Round {round_.record.round + 1}: {esc(note)}."
+        for round_ in run.rounds
+        for note in round_.record.notes
+        if note.startswith(SHORTFALL)
+    ]
     if run.guard is not None:
         sentences.append(esc(run.guard.sentence))
     if run.baseline is not None:
