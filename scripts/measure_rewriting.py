@@ -78,6 +78,10 @@ class RecordingChat:
     answers: list[str] = field(default_factory=list)
 
     @property
+    def notes(self) -> Sequence[str]:
+        return self.chat.notes
+
+    @property
     def name(self) -> str:
         return self.chat.name
 

@@ -97,4 +97,5 @@ def _sentence(what: str, happened: str, lost: Counter[str], total: int, hint: st
     if lost.total() <= SHARE_UNMENTIONED * total:
         return ""
     parts = ", ".join(f"{n} {reason}" for reason, n in lost.most_common(_REASONS_NAMED))
-    return f"{SHORTFALL} the {what} of this round {happened}: {lost.total()} of {total} ({parts}){hint}"
+    counted = f"{lost.total()} of {total} ({parts})"
+    return f"{SHORTFALL} the {what} of this round {happened}: {counted}{hint}"
