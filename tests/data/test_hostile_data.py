@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gendataagent.core.errors import GenDataAgentError
+from gendataagent.core.errors import DataError, GenDataAgentError
 from gendataagent.data import load_data
 
 NAMES = st.text(
@@ -100,6 +100,16 @@ def test_a_damaged_table_is_images_or_a_sentence(tmp_path: Path, data: st.DataOb
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content))
     with contextlib.suppress(GenDataAgentError):
+        load_data(str(path))
+
+
+@pytest.mark.parametrize("word", [b"class name 1", b"label"], ids=["cell", "column name"])
+def test_text_that_is_not_utf_8_is_named(tmp_path: Path, word: bytes) -> None:
+    path = tmp_path / "train.parquet"
+    rows = {"image": [_png(4), _png(5)], "label": ["class name 1", "class name 2"]}
+    pq.write_table(pa.table(rows), path, compression="none")
+    path.write_bytes(path.read_bytes().replace(word, word[:-1] + b"\xfb"))
+    with pytest.raises(DataError, match=r"cannot read .*train\.parquet"):
         load_data(str(path))
 
 

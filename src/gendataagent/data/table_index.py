@@ -62,8 +62,13 @@ def index_tables(
     found: list[LabelColumn] = []
     ids: list[str] = []
     splits: list[str] = []
-    for file in files:
+    for number, file in enumerate(files):
         table = file.read([columns.label, *([columns.id] if columns.id else [])])
+        if table.num_rows != store.rows_of(number):
+            raise DataError(
+                f"cannot read {file.path}: it has {store.rows_of(number)} images but "
+                f"{table.num_rows} labels. Download or save it again"
+            )
         values = table.column(columns.label).to_pylist()
         names = _names_in(file, columns.label)
         found.append(LabelColumn(file.name, file.split, values, names, columns.label))

@@ -57,7 +57,7 @@ class TableFile:
                 return pq.read_schema(self.path)
             with pa.memory_map(self.path) as source:
                 return pa.ipc.open_stream(source).schema
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(
                 f"cannot read {self.path}: {error}. Download or save it again"
             ) from error
@@ -70,9 +70,13 @@ class TableFile:
         try:
             open_regular(self.path).close()
             if self.is_parquet:
-                return pq.ParquetFile(self.path).read(columns=list(columns))
-            return pa.ipc.open_stream(pa.memory_map(self.path)).read_all().select(list(columns))
-        except (OSError, pa.ArrowException) as error:
+                table = pq.ParquetFile(self.path).read(columns=list(columns))
+            else:
+                stream = pa.ipc.open_stream(pa.memory_map(self.path))
+                table = stream.read_all().select(list(columns))
+            table.validate(full=True)  # offsets inside the data, text in UTF-8
+            return table
+        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
             raise DataError(
                 f"cannot read {self.path}: {error}. Download or save it again"
             ) from error
@@ -101,6 +105,10 @@ class TableStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._files, self._column, self._paths)
+
+    def rows_of(self, number: int) -> int:
+        """Return how many rows file `number` has."""
+        return self._file_ends[number] - (self._file_ends[number - 1] if number else 0)
 
     def check_paths(self) -> None:
         """Raise `DataError` naming the first row whose path leads outside the allowed folder."""
