@@ -9,14 +9,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from gendataagent.config import DataConfig
-from gendataagent.data import ImageSplits, load_data, scan
+from gendataagent.data import ImageSplits, likeness, load_data, scan
+from gendataagent.data.leakage import LeakageCheck
+from tests.data.copies import COPIES, photo
 
 SIZES = {"train": 12, "validation": 6, "test": 6}
 
 
 def make_image(seed: int) -> Image.Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)
+    return photo(seed, 64)
 
 
 def path_of(root: Path, split: str, number: int) -> Path:
@@ -98,10 +99,38 @@ def test_images_that_are_all_alike_are_kept_with_a_note(photos: Path) -> None:
     make_image(0).save(path_of(photos, "test", 0))
     data = load(photos)
     assert len(data.train) == 12
-    assert "12 in train of test images, of 12. That is too many" in data.notes[0]
+    assert data.likeness.all_alike
+    assert data.notes[0].startswith("The images of this set are all alike")
     assert not any(pair.removed for pair in data.near_duplicates)
-    assert "set data.near_duplicates to off" in data.notes[0]
+    assert LeakageCheck.of(data, DataConfig()) is None
     assert load(photos, near_duplicates="off").near_duplicates == ()
+
+
+def test_a_split_that_separates_copies_is_kept_and_blamed(photos: Path) -> None:
+    for number in range(6):
+        disguise(path_of(photos, "test", number), path_of(photos, "train", number))
+    data = load(photos)
+    assert len(data.train) == 12
+    assert "6 in train of test images, of 12. That is too many" in data.notes[0]
+    assert "The split itself separates" in data.notes[0]
+    assert not data.likeness.all_alike
+
+
+def test_drawn_splits_keep_all_copies_of_a_photograph_together(tmp_path: Path) -> None:
+    for number in range(24):
+        folder = tmp_path / ("cat", "dog")[number % 2]
+        folder.mkdir(exist_ok=True)
+        for kind in ("recompressed", "8 degrees", "cropped"):
+            COPIES[kind](photo(number)).save(folder / f"{kind} {number}.png")
+    for seed in range(3):
+        data = load_data(DataConfig(path=str(tmp_path)), seed=seed)
+        photographs = [
+            {id_.split(" ")[-1] for id_ in images.ids} for images in data.by_name().values()
+        ]
+        torn = [one & other for one in photographs for other in photographs if one is not other]
+        assert sum(map(len, torn)) <= 4  # each is counted twice: two photographs of 24
+        assert data.near_duplicates == ()
+        assert any("groups); each group was drawn into one split" in note for note in data.notes)
 
 
 def test_a_class_keeps_its_last_images(photos: Path) -> None:
@@ -113,23 +142,25 @@ def test_a_class_keeps_its_last_images(photos: Path) -> None:
     assert "All training images of bird are near-duplicates" in data.notes[0]
 
 
-def test_thumbnails_of_held_out_images_are_in_their_order(photos: Path) -> None:
+def test_sketches_of_held_out_images_are_in_their_order(photos: Path) -> None:
     disguise(path_of(photos, "test", 1), photos / "validation/cat/0sea.jpg")
     data = load(photos)
-    assert set(data.thumbnails) == {"validation", "test"}
+    assert set(data.sketches) == {"validation", "test"}
     for split in ("validation", "test"):
         images = data.by_name()[split]
-        assert len(data.thumbnails[split]) == len(images)
+        assert len(data.sketches[split]) == len(images)
         for index in range(len(images)):
             means = np.asarray(images.image(index), dtype=float).mean(axis=(0, 1))
-            assert np.abs(data.thumbnails[split][index].mean(axis=(0, 1)) - means).max() < 3
+            found = data.sketches[split][index]["thumbnail"].mean(axis=(0, 1))
+            assert np.abs(found - means).max() < 3
 
 
-def test_thumbnails_of_a_large_set_are_cached(
+def test_sketches_and_pairs_of_a_large_set_are_cached(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(scan, "CACHE_FROM_IMAGES", 1)
+    monkeypatch.setattr(likeness, "CACHE_FROM_IMAGES", 1)
     disguise(path_of(photos, "test", 3), photos / "train/cat/holiday.jpg")
     first = load(photos)
     decoded: list[str] = []
@@ -144,16 +175,19 @@ def test_thumbnails_of_a_large_set_are_cached(
     assert decoded == []
     assert second.near_duplicates == first.near_duplicates
     assert len(second.near_duplicates) == 1
-    (file,) = (tmp_path / "cache/thumbnails").iterdir()
+    (file,) = (tmp_path / "cache/sketches").iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     assert load(photos).near_duplicates == first.near_duplicates
     assert len(decoded) == sum(SIZES.values()) + 1
     decoded.clear()
-    load(photos)
+    (measured,) = (tmp_path / "cache/likeness").iterdir()
+    for content in (b"{", b'{"pairs": [[0, 99999, 1, 0, 1]], "all_alike": false}', b"[1]"):
+        measured.write_bytes(content)
+        assert load(photos).near_duplicates == first.near_duplicates
     assert decoded == []
 
 
 def test_the_search_reports_its_progress(photos: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_data(DataConfig(path=str(photos)), seed=0, on_search=lambda *step: seen.append(step))
-    assert seen == [(6, 30), (18, 30), (30, 30)]
+    assert seen == [(24, 24)]

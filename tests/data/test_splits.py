@@ -25,8 +25,8 @@ def items_of(sizes: dict[str, int], split: str = "train") -> list[Item]:
     ]
 
 
-def distinct(items: list[Item]) -> dict[str, bytes]:
-    return {item.id: item.id.encode() for item in items}
+def distinct(items: list[Item]) -> list[int]:
+    return [item.row for item in items]
 
 
 def draw(items: list[Item], seed: int = 0, **shares: float) -> tuple[list[Item], list[str]]:
@@ -89,13 +89,42 @@ def test_drawing_depends_on_the_seed_not_on_the_order() -> None:
 
 def test_identical_images_stay_in_one_split() -> None:
     items = items_of({"cat": 40})
-    twins = {item.id: str(item.row // 2).encode() for item in items}
-    drawn, _ = draw_missing_splits(items, twins, DataConfig(), seed=0)
-    splits: dict[bytes, set[str]] = {}
+    drawn, notes = draw_missing_splits(
+        items, [item.row // 2 for item in items], DataConfig(), seed=0
+    )
+    splits: dict[int, set[str]] = {}
     for item in drawn:
-        splits.setdefault(twins[item.id], set()).add(item.split)
+        splits.setdefault(item.row // 2, set()).add(item.split)
+    assert notes[-1].startswith("40 images are near-duplicates of another one or in a group")
     assert {len(found) for found in splits.values()} == {1}
     assert counts(drawn, "cat") == (28, 6, 6)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30),
+    classes=st.integers(1, 3),
+    seed=st.integers(0, 3),
+)
+def test_groups_are_whole_and_train_keeps_one(sizes: list[int], classes: int, seed: int) -> None:
+    groups = [number for number, size in enumerate(sizes) for _ in range(size)]
+    items = [Item(row, f"i{row}", f"c{row % classes}", "train") for row in range(len(groups))]
+    drawn, _ = draw_missing_splits(items, groups, DataConfig(), seed=seed)
+    splits: dict[int, set[str]] = {}
+    for item, group in zip(drawn, groups, strict=True):
+        splits.setdefault(group, set()).add(item.split)
+    assert all(len(found) == 1 for found in splits.values())
+    assert any(item.split == "train" for item in drawn)
+    if classes == 1 and len(sizes) >= 3:
+        assert {item.split for item in drawn} == {"train", "validation", "test"}
+
+
+def test_large_groups_do_not_blow_up_a_split() -> None:
+    sizes = [30, *[1] * 70]
+    groups = [number for number, size in enumerate(sizes) for _ in range(size)]
+    items = items_of({"cat": 100})
+    for seed in range(5):
+        drawn, _ = draw_missing_splits(items, groups, DataConfig(), seed=seed)
+        assert counts(drawn, "cat") == (70, 15, 15)
 
 
 def test_a_smaller_training_subset_is_part_of_a_larger_one() -> None:

@@ -197,7 +197,7 @@ def test_a_corpus_may_be_parquet_without_classes_but_not_empty(tmp_path: Path) -
     for path in (tmp_path, tmp_path / "some.parquet"):
         corpus = load_generator_corpus(path, DataConfig())
         assert corpus.images.ids == ("some.parquet#0", "some.parquet#1")
-        assert corpus.thumbnails_N.shape == (2, 16, 16, 3)
+        assert corpus.sketches_N.shape == (2,)
     (tmp_path / "empty").mkdir()
     for wrong in ("empty", "nowhere"):
         with pytest.raises(DataError):

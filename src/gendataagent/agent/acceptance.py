@@ -99,7 +99,7 @@ class Acceptance:
     ) -> dict[str, Candidate]:
         """Return id -> candidate; copies of a held-out image are rejected."""
         if self._held_out is not None:
-            usable = self._held_out.reject_copies(usable, images.thumbnails_N)
+            usable = self._held_out.reject_copies(usable, images.sketches_N)
         return {candidate.id: candidate for candidate in usable}
 
     def _decide(

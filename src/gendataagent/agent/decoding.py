@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gendataagent.agent.synthetic import SyntheticImages
-from gendataagent.data.near_duplicates import THUMBNAIL_SHAPE, Uint8Array, thumbnail
+from gendataagent.data.near_duplicates import SKETCH, Sketches, sketch
 from gendataagent.data.pixels import GIB, Pixels, square_tensor
 
 CACHE_BYTES = 4 * GIB
@@ -28,12 +28,12 @@ class DecodedImages:
 
     Args:
         pixels: side in px -> the images at that size.
-        thumbnails_N: uint8 [N, 16, 16, 3], for the comparison with held-out images.
+        sketches_N: of `near_duplicates`, for the comparison with held-out images.
     """
 
     ids: tuple[str, ...]
     pixels: Mapping[int, Pixels]
-    thumbnails_N: Uint8Array
+    sketches_N: Sketches
 
     def subset(self, ids: Sequence[str]) -> DecodedImages:
         """Return the images of these ids, in the order they have here, without copying them."""
@@ -43,7 +43,7 @@ class DecodedImages:
             return self
         pixels = {size: pixels.subset(rows_N) for size, pixels in self.pixels.items()}
         return DecodedImages(
-            tuple(self.ids[row] for row in rows_N), pixels, self.thumbnails_N[rows_N]
+            tuple(self.ids[row] for row in rows_N), pixels, self.sketches_N[rows_N]
         )
 
     @classmethod
@@ -61,11 +61,11 @@ class DecodedImages:
             size: torch.empty((count if fits else 0, 3, size, size), dtype=torch.uint8)
             for size in sizes_px
         }
-        thumbnails_N = np.empty((count, *THUMBNAIL_SHAPE), dtype=np.uint8)
+        sketches_N = np.empty(count, dtype=SKETCH)
 
         def decode(index: int) -> None:
             image = images.image(index)
-            thumbnails_N[index] = thumbnail(image)
+            sketches_N[index] = sketch(image)
             for size, cache_N3SS in caches.items():
                 if fits:
                     cache_N3SS[index] = square_tensor(image, size)
@@ -80,7 +80,7 @@ class DecodedImages:
             )
             for size, cache_N3SS in caches.items()
         }
-        return cls(images.ids, pixels, thumbnails_N)
+        return cls(images.ids, pixels, sketches_N)
 
 
 class TrainingPixels:

@@ -85,8 +85,8 @@ def _table(audit: Audit) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
-        title="Near-duplicates of test and validation images (thumbnails correlate more than "
-        f"{DUPLICATE_CORRELATION:g}, mirrored or not)",
+        title="Near-duplicates of test and validation images (laid over each other, they correlate "
+        f"more than {DUPLICATE_CORRELATION:g}; also turned, mirrored or cropped)",
         title_justify="left",
     )
     table.add_column("set")

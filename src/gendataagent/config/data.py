@@ -44,6 +44,13 @@ class DataConfig:
     test_share: float = setting(
         0.15, "share of each class set aside when no test split is given", above=0, at_most=0.5
     )
+    group_by: str = setting(
+        AUTO,
+        "images of one group stay in one split when a split is drawn: the name of a table's column "
+        "(video, patient), or a regular expression for the ids, of which the first bracket names "
+        "the group: (.*)_frame. auto = augmented copies by Roboflow's names; empty = none. "
+        "Near-duplicates stay together in any case",
+    )
     max_megapixels: float = setting(
         178.0,
         "larger images are quarantined without being decoded (Pillow's own limit is 178.9)",

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from gendataagent.config import DataConfig
-from gendataagent.core.progress import OnProgress
 from gendataagent.data.index import TEST, TRAIN, VALIDATION, Item, first_few
-from gendataagent.data.near_duplicates import Uint8Array, find_near_duplicates
+from gendataagent.data.likeness import Likeness
 
 TOO_MANY = 0.2  # of a split: the images are all alike, or the split itself is wrong
+ALL_ALIKE = (
+    "The images of this set are all alike, even without what they share: near-duplicates cannot be "
+    "told from relatives. None were removed, and synthetic images are not refused as copies of "
+    "validation or test images. If the splits share scenes (frames of one film), set data.group_by."
+)
 _PAIRS = ((VALIDATION, TEST), (TRAIN, TEST), (TRAIN, VALIDATION))
 
 
@@ -27,9 +29,10 @@ class NearDuplicate:
     """An image of one split and its closest near-duplicate in another.
 
     Args:
-        correlation: of their thumbnails, above `DUPLICATE_CORRELATION` and at most 1.
+        correlation: of the two laid over each other, above `DUPLICATE_CORRELATION` and at most 1.
         mirrored: whether one is the mirror image of the other.
         removed: whether the image was removed from its split.
+        removable: whether data.near_duplicates = remove removes it.
     """
 
     split: str
@@ -39,6 +42,7 @@ class NearDuplicate:
     correlation: float
     mirrored: bool
     removed: bool = False
+    removable: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -54,78 +58,62 @@ class Deduplicated:
     notes: list[str]
 
 
-def deduplicate(
-    items: Sequence[Item],
-    thumbnails_N: Uint8Array,
-    config: DataConfig,
-    *,
-    on_search: OnProgress | None = None,
-) -> Deduplicated:
+def deduplicate(items: Sequence[Item], likeness: Likeness, config: DataConfig) -> Deduplicated:
     """Return the items kept under `data.near_duplicates`, and the near-duplicates found.
 
-    A split that would lose more than a fifth of its images keeps all of them: where images are all
-    alike (digits, X-rays), thumbnails cannot tell copies from relatives. A class keeps its last
-    training images.
+    A split that would lose more than a fifth of its images keeps all of them, and so do all splits
+    where the images are all alike (digits, X-rays): there copies cannot be told from relatives. A
+    class keeps its last training images.
 
     Args:
-        thumbnails_N: [N, 16, 16, 3], one per item.
-        on_search: called with (images compared, images to compare).
+        items: in the order of the sketches that `likeness` was measured on.
     """
     if config.near_duplicates == "off":
         return Deduplicated(list(items), (), [])
-    found = _find(items, thumbnails_N, on_search)
+    if likeness.all_alike:
+        return Deduplicated(list(items), _across(items, likeness), [ALL_ALIKE])
+    found = _across(items, likeness)
     if not found:
         return Deduplicated(list(items), (), [])
+    removed_ids, notes = _to_remove(items, found)
     if config.near_duplicates == "report":
+        found = tuple(replace(pair, removable=pair.id in removed_ids) for pair in found)
         note = (
             f"Near-duplicates across splits: {_counted(found)}. They were kept "
             "(data.near_duplicates = report), so validation and test figures may be too high."
         )
-        return Deduplicated(list(items), tuple(found), [note])
-    removed_ids, notes = _to_remove(items, found)
-    marked = [replace(pair, removed=pair.id in removed_ids) for pair in found]
+        return Deduplicated(list(items), found, [note])
+    marked = [
+        replace(pair, removed=pair.id in removed_ids, removable=pair.id in removed_ids)
+        for pair in found
+    ]
     if removed := [pair for pair in marked if pair.removed]:
         notes.insert(0, f"Removed near-duplicates across splits: {_counted(removed)}.")
     kept = [item for item in items if item.id not in removed_ids]
     return Deduplicated(kept, tuple(marked), notes)
 
 
-def _find(
-    items: Sequence[Item],
-    thumbnails_N: Uint8Array,
-    on_search: OnProgress | None,
-) -> list[NearDuplicate]:
-    rows_of = {
-        split: np.array([i for i, item in enumerate(items) if item.split == split], dtype=np.intp)
-        for split in (TRAIN, VALIDATION, TEST)
-    }
-    total = sum(len(rows_of[one]) for one, other in _PAIRS if len(rows_of[other]))
-    done = 0
-    found: list[NearDuplicate] = []
-    for one, other in _PAIRS:
-        mine, theirs = rows_of[one], rows_of[other]
-        if not len(mine) or not len(theirs):
+def _across(items: Sequence[Item], likeness: Likeness) -> tuple[NearDuplicate, ...]:
+    """Return each image's closest near-duplicate in each later split, closest first."""
+    found: dict[tuple[str, str], NearDuplicate] = {}
+    rank = {TEST: 0, VALIDATION: 1, TRAIN: 2}
+    for pair in likeness.pairs:
+        first, second = items[pair.row], items[pair.reference]
+        if first.split == second.split or not pair.certain:
             continue
-        before = done
-
-        def count(rows: int, _: int, before: int = before) -> None:
-            if on_search:
-                on_search(before + rows, total)
-
-        matches = find_near_duplicates(thumbnails_N[mine], thumbnails_N[theirs], on_progress=count)
-        found += [
-            NearDuplicate(
-                split=one,
-                id=items[mine[match.row]].id,
-                reference_split=other,
-                reference_id=items[theirs[match.reference]].id,
-                correlation=match.correlation,
-                mirrored=match.mirrored,
+        one, other = sorted((first, second), key=lambda item: -rank[item.split])
+        key = one.id, other.split
+        if key not in found or found[key].correlation < pair.correlation:
+            found[key] = NearDuplicate(
+                split=one.split,
+                id=one.id,
+                reference_split=other.split,
+                reference_id=other.id,
+                correlation=pair.correlation,
+                mirrored=pair.mirrored,
             )
-            for match in matches
-        ]
-        done += len(mine)
-    return sorted(found, key=lambda pair: (-pair.correlation, pair.id, pair.reference_split))
+    order = sorted(found.values(), key=lambda p: (-p.correlation, p.id, p.reference_split))
+    return tuple(order)
 
 
 def _to_remove(
@@ -141,10 +129,10 @@ def _to_remove(
         if len(ids) > TOO_MANY * sizes[split]:
             notes.append(
                 f"Near-duplicates across splits: {_counted(own)}, of {sizes[split]}. That is too "
-                "many to be accidental copies, so none were removed. If the images are all alike "
-                "(digits, X-rays), set data.near_duplicates to off; if the splits share scenes "
-                "(frames of one film), split by scene: until then validation and test figures are "
-                "too high."
+                "many to be accidental copies, so none were removed. The split itself separates "
+                "copies or scenes (frames of one film): draw it again from all images, with "
+                "data.group_by if the names tell the scene; until then validation and test "
+                "figures are too high."
             )
             continue
         removed |= ids

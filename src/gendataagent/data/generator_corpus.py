@@ -12,7 +12,7 @@ from gendataagent.core.progress import OnProgress
 from gendataagent.data.folder import FolderStore
 from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, Item
-from gendataagent.data.near_duplicates import Uint8Array
+from gendataagent.data.near_duplicates import Sketches
 from gendataagent.data.scan import scan_images
 from gendataagent.data.sets import ImageStore, LabelledImages
 from gendataagent.data.table_index import image_column
@@ -24,10 +24,10 @@ _CLASS = "image"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GeneratorCorpus:
-    """The readable images, their thumbnails [N, 16, 16, 3], and the number of unreadable ones."""
+    """The readable images, their sketches, and the number of unreadable ones."""
 
     images: LabelledImages
-    thumbnails_N: Uint8Array
+    sketches_N: Sketches
     unreadable: int
 
 
@@ -59,7 +59,7 @@ def load_generator_corpus(
         max_pixels=max_pixels,
         bits=scanned.bits,
     )
-    return GeneratorCorpus(images, scanned.thumbnails_N, len(scanned.quarantined))
+    return GeneratorCorpus(images, scanned.sketches_N, len(scanned.quarantined))
 
 
 def _index(path: Path, config: DataConfig) -> tuple[ImageStore, list[Item]]:

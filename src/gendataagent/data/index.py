@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gendataagent.data.sets import ImageStore
 
@@ -53,6 +54,7 @@ class DatasetIndex:
     Args:
         class_names: every class the data set names, in label order, with images or not.
         notes: sentences for the user.
+        groups: id -> value of the column named by data.group_by, for tables.
         paper: the paper's counts, if this is one of its data sets.
     """
 
@@ -62,6 +64,7 @@ class DatasetIndex:
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
     paper: PaperCounts | None = None
+    groups: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def split_of(name: str) -> str | None:

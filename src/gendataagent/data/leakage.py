@@ -13,22 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.nn import functional
+from PIL import Image
 
 from gendataagent.config import DataConfig
 from gendataagent.core.progress import OnProgress
 from gendataagent.core.records import HELD_OUT, Candidate
 from gendataagent.data import ImageSplits
 from gendataagent.data.near_duplicates import (
-    DUPLICATE_CORRELATION,
-    THUMBNAIL_PX,
-    THUMBNAIL_SHAPE,
+    SKETCH,
     Match,
-    Uint8Array,
+    Shared,
+    Sketches,
     find_near_duplicates,
-    thumbnail,
+    sketch,
 )
 from gendataagent.data.pixels import ImageSet, Pixels
 
@@ -43,7 +41,7 @@ class DuplicatePair:
     Args:
         id: of the image in the audited set.
         reference_id: of the near-duplicate in the reference set.
-        correlation: of their thumbnails, above the threshold and at most 1.
+        correlation: of the two laid over each other, above the threshold and at most 1.
         mirrored: whether one is the mirror image of the other.
     """
 
@@ -65,82 +63,87 @@ class LeakageReport:
         return frozenset(duplicate.id for duplicate in self.duplicates)
 
 
-def near_duplicates(
-    images: Pixels, references: Pixels, *, threshold: float = DUPLICATE_CORRELATION
-) -> LeakageReport:
+def near_duplicates(images: Pixels, references: Pixels) -> LeakageReport:
     """Return the images that have a near-duplicate among `references`, each with the closest.
 
     `near_duplicates(synthetic, train)` shows what the generator copied. The two sets may have
-    different image sizes; memory grows by 3 kB an image of either.
+    different image sizes; memory grows by 5 kB an image of either.
     """
-    matches = find_near_duplicates(
-        _thumbnails(images), _thumbnails(references), threshold=threshold
-    )
+    matches = find_near_duplicates(_sketches(images), _sketches(references))
     return _report(images.ids, references.ids, matches)
 
 
-def thumbnails_of(images: ImageSet, progress: OnProgress | None = None) -> Uint8Array:
-    """Return thumbnails [N, 16, 16, 3]; images are decoded in threads and not kept."""
-    thumbnails_N = np.empty((len(images), *THUMBNAIL_SHAPE), dtype=np.uint8)
+def sketches_of(images: ImageSet, progress: OnProgress | None = None) -> Sketches:
+    """Return the sketches of images, which are decoded in threads and not kept."""
+    sketches_N = np.empty(len(images), dtype=SKETCH)
     with ThreadPoolExecutor(_DECODE_THREADS) as threads:
-        small = threads.map(lambda index: thumbnail(images.image(index)), range(len(images)))
+        small = threads.map(lambda index: sketch(images.image(index)), range(len(images)))
         for index, one in enumerate(small):
-            thumbnails_N[index] = one
+            sketches_N[index] = one
             if progress is not None:
                 progress(index + 1, len(images))
-    return thumbnails_N
+    return sketches_N
 
 
-def compare_thumbnails(
+def compare_sketches(
     ids: Sequence[str],
-    thumbnails_N: Uint8Array,
+    sketches_N: Sketches,
     reference_ids: Sequence[str],
-    reference_thumbnails_R: Uint8Array,
+    reference_sketches_R: Sketches,
+    *,
+    shared: Shared | None = None,
 ) -> LeakageReport:
-    """Return what `near_duplicates` does, from existing thumbnails."""
-    return _report(ids, reference_ids, find_near_duplicates(thumbnails_N, reference_thumbnails_R))
+    """Return what `near_duplicates` does, from existing sketches.
+
+    Args:
+        shared: what the images of the data set share; None = taken from the two sets.
+    """
+    matches = find_near_duplicates(sketches_N, reference_sketches_R, shared=shared)
+    return _report(ids, reference_ids, matches)
 
 
 class LeakageCheck:
     """Rejects synthetic near-duplicates of validation and test images.
 
-    Holds thumbnails of those images without labels. Classifier, captioner and generator never see
+    Holds sketches of those images without labels. Classifier, captioner and generator never see
     them.
     """
 
     def __init__(
         self,
         ids: Mapping[str, Sequence[str]],
-        thumbnails: Mapping[str, Uint8Array],
+        sketches: Mapping[str, Sketches],
+        shared: Shared | None = None,
     ) -> None:
-        self._ids, self._thumbnails = ids, thumbnails
+        self._ids, self._sketches, self._shared = ids, sketches, shared
 
     @classmethod
     def of(cls, splits: ImageSplits, config: DataConfig) -> LeakageCheck | None:
-        """Return the check of a run; None if data.near_duplicates is off."""
-        if config.near_duplicates == "off":
+        """Return the check of a run; None if data.near_duplicates is off, or all images alike."""
+        if config.near_duplicates == "off" or splits.likeness.all_alike:
             return None
         ids = {split: images.ids for split, images in splits.by_name().items()}
-        return cls(ids, splits.thumbnails)
+        return cls(ids, splits.sketches, splits.likeness.shared)
 
     def reject_copies(
-        self, candidates: Sequence[Candidate], thumbnails_N: Uint8Array
+        self, candidates: Sequence[Candidate], sketches_N: Sketches
     ) -> list[Candidate]:
         """Return the candidates, with `rejected_by` set on near-duplicates of held-out images.
 
         Args:
-            thumbnails_N: of the candidates' images, [N, 16, 16, 3].
+            sketches_N: of the candidates' images.
         """
         ids = [candidate.id for candidate in candidates]
         by_id = {candidate.id: candidate for candidate in candidates}
         for split in reversed(HELD_OUT):  # a near-duplicate of both is reported as one of test
-            if split not in self._thumbnails:
+            if split not in self._sketches:
                 continue
-            report = compare_thumbnails(
+            report = compare_sketches(
                 ids,
-                thumbnails_N,
+                sketches_N,
                 self._ids[split],
-                self._thumbnails[split],
+                self._sketches[split],
+                shared=self._shared,
             )
             for id_ in report.ids:
                 by_id[id_] = replace(by_id[id_], rejected_by=f"repeats-{split}-image")
@@ -150,19 +153,20 @@ class LeakageCheck:
 def _report(
     ids: Sequence[str], reference_ids: Sequence[str], matches: Sequence[Match]
 ) -> LeakageReport:
+    closest: dict[int, Match] = {}
+    for match in matches:  # the closest of a row comes first
+        closest.setdefault(match.row, match)
     found = [
         DuplicatePair(ids[m.row], reference_ids[m.reference], m.correlation, m.mirrored)
-        for m in matches
+        for m in closest.values()
     ]
     return LeakageReport(tuple(sorted(found, key=lambda pair: (-pair.correlation, pair.id))))
 
 
-def _thumbnails(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Return thumbnails [N, 16, 16, 3]: mean colours of equal squares of pixels, not rounded."""
-    parts = [
-        functional.adaptive_avg_pool2d(pixels.batch(batch_B).float(), THUMBNAIL_PX)
-        .permute(0, 2, 3, 1)
-        .numpy()
-        for batch_B in torch.arange(len(pixels)).split(_BATCH)
-    ]
-    return np.concatenate([np.empty((0, *THUMBNAIL_SHAPE), dtype=np.float32), *parts])
+def _sketches(pixels: Pixels) -> Sketches:
+    sketches_N = np.empty(len(pixels), dtype=SKETCH)
+    for batch_B in torch.arange(len(pixels)).split(_BATCH):
+        images_B3SS = pixels.batch(batch_B).permute(0, 2, 3, 1).numpy()
+        for index, image in zip(batch_B.tolist(), images_B3SS, strict=True):
+            sketches_N[index] = sketch(Image.fromarray(np.ascontiguousarray(image)))
+    return sketches_N

@@ -17,6 +17,7 @@ from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
 from gendataagent.data.deduplication import deduplicate
 from gendataagent.data.folder import index_folder
+from gendataagent.data.groups import group_images, groups_across_splits
 from gendataagent.data.hub import HUB_PREFIX, index_hub
 from gendataagent.data.index import (
     SPLITS,
@@ -30,6 +31,7 @@ from gendataagent.data.index import (
     first_few,
 )
 from gendataagent.data.labels import name_notes
+from gendataagent.data.likeness import Likeness, measure_likeness
 from gendataagent.data.official import (
     ARCHIVES,
     FOLDER,
@@ -87,9 +89,13 @@ def load_data(
     scanned = scan_images(index.store, index.items, max_pixels=max_pixels, progress=progress)
     quarantined = (*index.quarantined, *scanned.quarantined)
     _require_readable(config, index, scanned)
-    items, split_notes = draw_missing_splits(scanned.items, scanned.digests, config, seed=seed)
-    deduplicated = deduplicate(items, scanned.thumbnails_N, config, on_search=on_search)
-    thumbnail_of = {item.id: i for i, item in enumerate(items)}
+    likeness = Likeness()
+    if config.near_duplicates != "off":
+        likeness = measure_likeness(scanned.sketches_N, on_progress=on_search)
+    groups, group_notes = group_images(scanned.items, scanned.digests, likeness, index, config)
+    items, split_notes = draw_missing_splits(scanned.items, groups, config, seed=seed)
+    deduplicated = deduplicate(items, likeness, config)
+    sketch_of = {item.id: i for i, item in enumerate(items)}
     items = deduplicated.items
     paper_notes = _paper_notes(scanned.items, items, index.paper) if index.paper else []
     items, subset_notes = draw_train_subset(items, config.train_per_class, seed=seed)
@@ -97,6 +103,7 @@ def load_data(
     notes = [
         *index.notes,
         *scanned.notes,
+        *group_notes,
         *split_notes,
         *deduplicated.notes,
         *paper_notes,
@@ -105,6 +112,7 @@ def load_data(
         *name_notes(class_names),
     ]
     notes += duplicate_notes(items, scanned.digests)
+    notes += groups_across_splits(items, index, config)
     if quarantined:
         notes.append(_quarantine_note(quarantined))
     sets = {
@@ -126,11 +134,12 @@ def load_data(
         notes=tuple(notes),
         fingerprint=fingerprint_of(items, scanned.digests),
         near_duplicates=deduplicated.found,
-        thumbnails={
-            split: scanned.thumbnails_N[[thumbnail_of[i] for i in sets[split].ids]]
+        sketches={
+            split: scanned.sketches_N[[sketch_of[i] for i in sets[split].ids]]
             for split in (VALIDATION, TEST)
             if len(sets[split])
         },
+        likeness=likeness,
     )
 
 

@@ -18,7 +18,7 @@ from gendataagent.core.progress import OnProgress
 from gendataagent.data.images import decode, open_image
 from gendataagent.data.index import Item, Quarantined
 from gendataagent.data.jpeg_damage import damage_of
-from gendataagent.data.near_duplicates import DECODED_PX, THUMBNAIL_SHAPE, Uint8Array, thumbnail
+from gendataagent.data.near_duplicates import DECODED_PX, SKETCH, Sketches, sketch
 from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore, content_hash
 
@@ -31,10 +31,10 @@ _one_large_image = threading.Lock()  # bounds memory to a few small images and o
 
 
 class ImageSummary(NamedTuple):
-    """Hash of the bytes, thumbnail, and real depth (see `images.Decoded`) of a readable image."""
+    """Hash of the bytes, sketch, and real depth (see `images.Decoded`) of a readable image."""
 
     digest: bytes
-    thumbnail: Uint8Array
+    sketch: Sketches
     bits: int
 
 
@@ -44,7 +44,7 @@ class ScanResult:
 
     Args:
         digests: id -> hash of the encoded bytes.
-        thumbnails_N: [N, 16, 16, 3], one per item.
+        sketches_N: one per item, of the dtype `near_duplicates.SKETCH`.
         bits: greatest real depth of the images with 16 bits a sample; 0 = there are none.
         notes: sentences for the user.
     """
@@ -52,7 +52,7 @@ class ScanResult:
     items: tuple[Item, ...]
     quarantined: tuple[Quarantined, ...]
     digests: dict[str, bytes] = field(repr=False)
-    thumbnails_N: Uint8Array = field(repr=False)
+    sketches_N: Sketches = field(repr=False)
     bits: int = 0
     notes: tuple[str, ...] = ()
 
@@ -77,7 +77,7 @@ def scan_images(
     readable: list[Item] = []
     quarantined: list[Quarantined] = []
     digests: dict[str, bytes] = {}
-    thumbnails: list[Uint8Array] = []
+    sketches: list[Sketches] = []
     depths = Counter[int]()
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
@@ -89,7 +89,7 @@ def scan_images(
                 if isinstance(outcome, ImageSummary):
                     readable.append(item)
                     digests[item.id] = outcome.digest
-                    thumbnails.append(outcome.thumbnail)
+                    sketches.append(outcome.sketch)
                     depths[outcome.bits] += 1
                 else:
                     quarantined.append(Quarantined(store.name(item.row), outcome))
@@ -100,12 +100,12 @@ def scan_images(
         pool.shutdown(wait=True, cancel_futures=True)
         if cache:
             cache.save()
-    thumbnails_N = np.array(thumbnails, dtype=np.uint8).reshape(-1, *THUMBNAIL_SHAPE)
+    sketches_N = np.array(sketches, dtype=SKETCH)
     return ScanResult(
         tuple(readable),
         tuple(quarantined),
         digests,
-        thumbnails_N,
+        sketches_N,
         bits=max(depths, default=0),
         notes=_depth_notes(depths),
     )
@@ -142,7 +142,7 @@ def _check_cached(
 
 
 def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | str:
-    """Return hash and thumbnail of an image, or the reason why it cannot be used."""
+    """Return the summary of an image, or the reason why it cannot be used."""
     try:
         with store.open(item.row) as stream:
             image = open_image(stream, max_pixels)
@@ -151,7 +151,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
             image.draft(None, (DECODED_PX, DECODED_PX))
             with _one_large_image if large else nullcontext():
                 decoded = decode(image)
-                small = thumbnail(decoded.image)
+                small = sketch(decoded.image)
             stream.seek(0)
             if image.format in ("JPEG", "MPO"):
                 if damage := damage_of(stream.read()):

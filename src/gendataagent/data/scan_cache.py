@@ -1,7 +1,7 @@
 """Cache of the scan: which images decoded before, so that a large set is decoded only once.
 
 Two files a data set in the cache folder: id -> state of the file and hash of the image, and
-thumbnails by hash. Only readable images are cached; a file whose size or times changed is decoded
+sketches by hash. Only readable images are cached; a file whose size or times changed is decoded
 again. Deleting the cache costs only time.
 """
 
@@ -19,12 +19,12 @@ import numpy.typing as npt
 from gendataagent.core import files
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import StorageError
-from gendataagent.data.near_duplicates import THUMBNAIL_SHAPE, Uint8Array
+from gendataagent.data.near_duplicates import SKETCH, Sketches
 from gendataagent.data.sets import ImageStore
 
 _FORMAT = 2  # raise it when `scan` refuses images that it accepted before
-_THUMBNAIL_FORMAT = 1  # raise it when thumbnails are computed differently
-_RECORD = np.dtype([("digest", "V16"), ("thumbnail", np.uint8, THUMBNAIL_SHAPE)])
+_SKETCH_FORMAT = 2  # raise it when sketches are computed differently
+_RECORD = np.dtype([("digest", "V16"), ("sketch", SKETCH)])
 
 
 _Entry = tuple[str, str, int]
@@ -54,52 +54,50 @@ class ScanCache:
         self._store = store if isinstance(store, TrackedStore) else None
         self._new: dict[str, _Entry] = {}
         self._known: Mapping[str, _Entry] = {}
-        self._known_thumbnails = np.empty(0, dtype=_RECORD)
-        self._new_thumbnails: dict[bytes, Uint8Array] = {}
+        self._known_sketches = np.empty(0, dtype=_RECORD)
+        self._new_sketches: dict[bytes, Sketches] = {}
         if self._store is not None:
             try:
                 self._file = _file_of(self._store.location, max_pixels)
-                self._thumbnail_file = _thumbnail_file_of(self._store.location)
+                self._sketch_file = _sketch_file_of(self._store.location)
             except StorageError:  # nowhere to keep a cache
                 self._store = None
         if self._store is not None:
             self._known = _read(self._file)
-            self._known_thumbnails = _read_thumbnails(self._thumbnail_file)
+            self._known_sketches = _read_sketches(self._sketch_file)
         self._row_of = {
-            digest.tobytes(): row for row, digest in enumerate(self._known_thumbnails["digest"])
+            digest.tobytes(): row for row, digest in enumerate(self._known_sketches["digest"])
         }
 
     def state(self, row: int) -> str:
         """Return the state of an image's file; "" if the store does not track it."""
         return self._store.state(row) if self._store is not None else ""
 
-    def get(self, source_id: str, state: str) -> tuple[bytes, Uint8Array, int] | None:
+    def get(self, source_id: str, state: str) -> tuple[bytes, Sketches, int] | None:
         """Return what `add` was given for an image in this state, else None."""
         found = self._known.get(source_id)
         if not found or not state or found[0] != state:
             return None
         digest = bytes.fromhex(found[1])
         row = self._row_of.get(digest)
-        return None if row is None else (digest, self._known_thumbnails["thumbnail"][row], found[2])
+        return None if row is None else (digest, self._known_sketches["sketch"][row], found[2])
 
-    def add(
-        self, source_id: str, state: str, digest: bytes, thumbnail: Uint8Array, bits: int
-    ) -> None:
+    def add(self, source_id: str, state: str, digest: bytes, sketch: Sketches, bits: int) -> None:
         """Add an image that decoded."""
         if state:
             self._new[source_id] = (state, digest.hex(), bits)
-            self._new_thumbnails[digest] = thumbnail
+            self._new_sketches[digest] = sketch
 
     def save(self) -> None:
         """Write what is new; a cache folder that cannot be written does not stop the run."""
         if self._store is None:
             return
         try:
-            fresh = [item for item in self._new_thumbnails.items() if item[0] not in self._row_of]
+            fresh = [item for item in self._new_sketches.items() if item[0] not in self._row_of]
             if fresh:
                 rows = np.array(fresh, dtype=_RECORD)
-                content = np.concatenate([self._known_thumbnails, rows]).tobytes()
-                files.write_bytes(self._thumbnail_file, content)
+                content = np.concatenate([self._known_sketches, rows]).tobytes()
+                files.write_bytes(self._sketch_file, content)
             if any(self._known.get(i) != v for i, v in self._new.items()):
                 entries = json.dumps({**self._known, **self._new})
                 files.write_bytes(self._file, entries.encode())
@@ -113,14 +111,14 @@ def _file_of(location: str, max_pixels: float) -> Path:
     return cache_folder() / "readable" / f"{name}.json"
 
 
-def _thumbnail_file_of(location: str) -> Path:
-    what = json.dumps([_THUMBNAIL_FORMAT, location])
+def _sketch_file_of(location: str) -> Path:
+    what = json.dumps([_SKETCH_FORMAT, location])
     name = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
-    return cache_folder() / "thumbnails" / f"{name}.bin"
+    return cache_folder() / "sketches" / f"{name}.bin"
 
 
-def _read_thumbnails(path: Path) -> npt.NDArray[np.void]:
-    """Return the records of a thumbnail file; none if it is missing or incomplete."""
+def _read_sketches(path: Path) -> npt.NDArray[np.void]:
+    """Return the records of a sketch file; none if it is missing or incomplete."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -15,7 +15,8 @@ from gendataagent.core.records import derive_seed
 from gendataagent.core.text import counted
 from gendataagent.data.deduplication import NearDuplicate
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, first_few
-from gendataagent.data.near_duplicates import Uint8Array
+from gendataagent.data.likeness import Likeness
+from gendataagent.data.near_duplicates import Sketches
 from gendataagent.data.sets import LabelledImages
 
 
@@ -29,8 +30,9 @@ class ImageSplits:
         fingerprint: hash over split, id, class and content of all images; independent of where the
             data is stored, of dates, and of the order of the images.
         near_duplicates: images with a near-duplicate in another split, removed or not.
-        thumbnails: split -> [N, 16, 16, 3] of its images in order, for validation and test:
-            used to recognise copies, without labels.
+        sketches: split -> those of its images in order, for validation and test: used to recognise
+            copies, without labels.
+        likeness: the near-duplicates among all readable images, and what they all share.
     """
 
     train: LabelledImages
@@ -40,7 +42,8 @@ class ImageSplits:
     notes: tuple[str, ...]
     fingerprint: str
     near_duplicates: tuple[NearDuplicate, ...] = ()
-    thumbnails: Mapping[str, Uint8Array] = field(default_factory=dict, repr=False, compare=False)
+    sketches: Mapping[str, Sketches] = field(default_factory=dict, repr=False, compare=False)
+    likeness: Likeness = field(default_factory=Likeness, repr=False, compare=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,48 +84,80 @@ def fingerprint_of(items: Sequence[Item], digests: Mapping[str, bytes]) -> str:
 
 
 def draw_missing_splits(
-    items: Sequence[Item], digests: Mapping[str, bytes], config: DataConfig, *, seed: int
+    items: Sequence[Item], groups: Sequence[int], config: DataConfig, *, seed: int
 ) -> tuple[list[Item], list[str]]:
     """Return the items with missing splits drawn from train, stratified by class, and notes.
 
     Each class gives its share (at least one image) to each missing split, test first; the last
-    image of a class stays in train. Images with identical bytes go to the same split, or test
-    would contain training images.
+    images of a class stay in train. Images of one group go to the same split, or test would
+    contain copies of training images. A group of several classes counts for the class that has
+    most images in it.
+
+    Args:
+        groups: number of each item's group.
     """
     shares = {VALIDATION: config.validation_share, TEST: config.test_share}
     given = {item.split for item in items}
     missing = [split for split in (TEST, VALIDATION) if split not in given]
     if not missing:
         return list(items), []
-    by_class: dict[str, dict[bytes, list[Item]]] = defaultdict(lambda: defaultdict(list))
-    for item in items:
+    by_group: dict[int, list[Item]] = defaultdict(list)
+    for item, group in zip(items, groups, strict=True):
         if item.split == TRAIN:
-            by_class[item.class_name][digests[item.id]].append(item)
+            by_group[group].append(item)
+    by_class: dict[str, list[list[Item]]] = {
+        item.class_name: [] for item in items if item.split == TRAIN
+    }
+    for members in by_group.values():
+        counts = Counter(item.class_name for item in members)
+        by_class[min(counts, key=lambda name: (-counts[name], name))].append(members)
     moved: dict[str, str] = {}
     short: dict[str, list[str]] = {split: [] for split in missing}
-    for name, images in sorted(by_class.items()):
-        groups = sorted(
-            images.values(),
+    for name, members_of in sorted(by_class.items()):
+        waiting = sorted(
+            members_of,
             key=lambda group: derive_seed(seed, "split", min(item.id for item in group)),
         )
-        start = 0
-        for split, count in _counts(len(groups), missing, shares).items():
+        images = sum(map(len, waiting))
+        for split, count in _counts(len(waiting), missing, shares).items():
             if not count:
                 short[split].append(name)
-            for group in groups[start : start + count]:
-                moved.update((item.id, split) for item in group)
-            start += count
+                continue
+            wanted = max(1, int(images * shares[split] + 0.5)) if len(waiting) < images else count
+            for members in _drawn(waiting, wanted, leave=len(missing) - missing.index(split)):
+                waiting.remove(members)
+                moved.update((item.id, split) for item in members)
     notes = [
         f"No {split} split given: drew {count} images from train (share {shares[split]:g} of each "
         f"class, seed {seed})."
         for split, count in sorted(Counter(moved.values()).items())
     ]
+    if together := [members for members in by_group.values() if len(members) > 1]:
+        notes.append(
+            f"{sum(map(len, together)):,} images are near-duplicates of another one or in a group "
+            f"with it ({len(together):,} groups); each group was drawn into one split."
+        )
     notes += [
         f"Classes too small for the {split} split: {first_few(names)}."
         for split, names in sorted(short.items())
         if names
     ]
     return [replace(item, split=moved.get(item.id, item.split)) for item in items], notes
+
+
+def _drawn(waiting: Sequence[list[Item]], wanted: int, *, leave: int) -> list[list[Item]]:
+    """Return the first groups that together have at most `wanted` images, at least one group.
+
+    Args:
+        leave: groups to leave for the other splits.
+    """
+    drawn: list[list[Item]] = []
+    left = wanted
+    for group in waiting:
+        if len(group) <= left and len(waiting) - len(drawn) > leave:
+            drawn.append(group)
+            left -= len(group)
+    return drawn or [min(waiting, key=len)]
 
 
 def _counts(total: int, missing: Sequence[str], shares: Mapping[str, float]) -> dict[str, int]:

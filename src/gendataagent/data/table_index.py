@@ -62,6 +62,8 @@ def index_tables(
     found: list[LabelColumn] = []
     ids: list[str] = []
     splits: list[str] = []
+    groups: list[str | None] = []
+    by_column = all(config.group_by in file.schema().names for file in files)
     for number, file in enumerate(files):
         table = file.read([columns.label, *([columns.id] if columns.id else [])])
         if table.num_rows != store.rows_of(number):
@@ -75,6 +77,9 @@ def index_tables(
         splits += [file.split] * table.num_rows
         if columns.id:
             ids += _ids(file, table.column(columns.id).to_pylist())
+        if by_column:
+            values = file.read([config.group_by]).column(config.group_by).to_pylist()
+            groups += [None if value is None else str(value) for value in values]
     named = name_labels(found)
     labels = [label for part in named.labels for label in part]
     notes = [*notes, *named.notes]
@@ -91,7 +96,13 @@ def index_tables(
         for row, label in enumerate(labels)
         if label is not None
     )
-    return DatasetIndex(store=store, items=items, class_names=named.class_names, notes=tuple(notes))
+    return DatasetIndex(
+        store=store,
+        items=items,
+        class_names=named.class_names,
+        notes=tuple(notes),
+        groups={id_: group for id_, group in zip(ids, groups, strict=False) if group is not None},
+    )
 
 
 def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:

@@ -53,10 +53,11 @@ def _page(audit: Audit) -> str:
                 count(len(one.reports[split].ids)) if split in one.reports else ""
                 for split in HELD_OUT
             ),
+            count(len(one.removed)) if one.title in ("train", "validation") else "",
         ]
         for one in audit.sets
     ]
-    head = ["set", "images", *(f"of {split}" for split in HELD_OUT)]
+    head = ["set", "images", *(f"of {split}" for split in HELD_OUT), "removed by a run"]
     counts = section(
         "sets", "Sets", table(head, rows, caption="Near-duplicates of test and validation images")
     )
@@ -65,9 +66,10 @@ def _page(audit: Audit) -> str:
     sheet = section("pairs", "Pairs", _sheet(audit, shown), lead=more)
     header = (
         '<p class="eyebrow">GenDataAgent</p><h1>Leakage audit</h1>'
-        '<p class="lead">Near-duplicates of test and validation images: their thumbnails correlate '
-        f"more than {DUPLICATE_CORRELATION:g}, mirrored or not. Look at the pairs: below 0.94 not "
-        "all are the same photograph.</p>"
+        '<p class="lead">Near-duplicates of test and validation images: copies of one photograph, '
+        "also turned, mirrored, cropped or recompressed. Laid over each other, the two correlate "
+        f"more than {DUPLICATE_CORRELATION:g} without what all images of the set share.</p>"
+        + "".join(f"<p>{esc(note)}</p>" for note in audit.notes)
     )
     return document(
         title="Leakage audit",
@@ -90,9 +92,12 @@ def _sheet(audit: Audit, pairs: Sequence[tuple[AuditedSet, str, DuplicatePair]])
                 images.image(images.ids.index(id_)).save(path)
                 cells.append(f"{thumbnails.image(path, id_)}<br>{name(id_)}")
             mirrored = ", mirrored" if pair.mirrored else ""
+            outcome = "removed by a run" if pair.id in one.removed else "kept"
+            if one.title not in ("train", "validation"):
+                outcome = ""
             rows.append(
                 [f"{pair.correlation:.3f}{mirrored}", f"{esc(one.title)}<br>{cells[0]}",
-                 f"{esc(split)}<br>{cells[1]}"]
+                 f"{esc(split)}<br>{cells[1]}", outcome]
             )  # fmt: skip
-    head = ["correlation", "image", "near-duplicate of"]
+    head = ["correlation", "image", "near-duplicate of", "outcome"]
     return table(head, rows, caption="Pairs", numeric=False) if rows else ""

@@ -16,24 +16,30 @@ from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import HELD_OUT
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data
+from gendataagent.data.deduplication import ALL_ALIKE
 from gendataagent.data.generator_corpus import load_generator_corpus
 from gendataagent.data.leakage import (
     DuplicatePair,
     LeakageReport,
-    compare_thumbnails,
-    thumbnails_of,
+    compare_sketches,
+    sketches_of,
 )
-from gendataagent.data.near_duplicates import Uint8Array
+from gendataagent.data.near_duplicates import Sketches
 from gendataagent.data.pixels import ImageSet
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedSet:
-    """The near-duplicates in one set: held-out split -> report."""
+    """The near-duplicates in one set: held-out split -> report.
+
+    Args:
+        removed: ids that data.near_duplicates = remove takes out of this set.
+    """
 
     title: str
     images: ImageSet = field(repr=False)
     reports: Mapping[str, LeakageReport]
+    removed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Audit:
                 "reference_id": pair.reference_id,
                 "correlation": pair.correlation,
                 "mirrored": pair.mirrored,
+                "removed": pair.id in one.removed,
             }
             for one, split, pair in self.pairs()
         ]
@@ -97,15 +104,15 @@ def audit_data(
         splits = load_data(
             everything, seed=seed, progress=counting(stage), on_search=counting(search)
         )
-    held_out = {split: splits.by_name()[split] for split in HELD_OUT if split in splits.thumbnails}
+    held_out = {split: splits.by_name()[split] for split in HELD_OUT if split in splits.sketches}
     sets = [_of_split(split, splits) for split in ("train", "validation")]
-    notes: list[str] = []
+    notes = [ALL_ALIKE] if splits.likeness.all_alike else []
     if corpus is not None:
         with progress.stage("read corpus", None, "images") as stage:
             read = load_generator_corpus(corpus, data, progress=counting(stage))
         if read.unreadable:
             notes.append(f"{read.unreadable} images of the corpus cannot be read.")
-        sets.append(_compared("corpus", read.images, read.thumbnails_N, splits))
+        sets.append(_compared("corpus", read.images, read.sketches_N, splits))
     if run is not None:
         sets += _of_run(RunFolder.open(run), splits, progress)
     return Audit(tuple(sets), held_out, tuple(notes))
@@ -125,23 +132,30 @@ def _of_split(split: str, splits: ImageSplits) -> AuditedSet:
                 ),
             )
             for other in HELD_OUT
-            if other in splits.thumbnails and other != split
+            if other in splits.sketches and other != split
         },
+        frozenset(
+            pair.id for pair in splits.near_duplicates if pair.removable and pair.split == split
+        ),
     )
 
 
 def _compared(
-    title: str, images: ImageSet, thumbnails_N: Uint8Array, splits: ImageSplits
+    title: str, images: ImageSet, sketches_N: Sketches, splits: ImageSplits
 ) -> AuditedSet:
     return AuditedSet(
         title,
         images,
         {
-            split: compare_thumbnails(
-                images.ids, thumbnails_N, splits.by_name()[split].ids, splits.thumbnails[split]
+            split: compare_sketches(
+                images.ids,
+                sketches_N,
+                splits.by_name()[split].ids,
+                splits.sketches[split],
+                shared=splits.likeness.shared,
             )
             for split in HELD_OUT
-            if split in splits.thumbnails
+            if split in splits.sketches
         },
     )
 
@@ -161,6 +175,6 @@ def _of_run(folder: RunFolder, splits: ImageSplits, progress: Progress) -> list[
     for title, kept in (("synthetic, kept", True), ("synthetic, rejected", False)):
         images = pool.images_of([candidate for candidate in candidates if candidate.kept is kept])
         with progress.stage(title, len(images), "images") as stage:
-            thumbnails_N = thumbnails_of(images, counting(stage))
-        sets.append(_compared(title, images, thumbnails_N, splits))
+            sketches_N = sketches_of(images, counting(stage))
+        sets.append(_compared(title, images, sketches_N, splits))
     return sets

@@ -97,8 +97,7 @@ def _after_drawing(
     items: Sequence[Item], data: DataConfig, seed: int, source: str
 ) -> RealImageCounts:
     """Draw the missing splits and the subset as a run does, but without decoding."""
-    digests = {item.id: item.id.encode() for item in items}
-    drawn, _ = draw_missing_splits(items, digests, data, seed=seed)
+    drawn, _ = draw_missing_splits(items, range(len(items)), data, seed=seed)
     drawn, _ = draw_train_subset(drawn, data.train_per_class, seed=seed)
     sizes = {split: Counter(i.class_name for i in drawn if i.split == split) for split in SPLITS}
     return RealImageCounts(

@@ -1,0 +1,100 @@
+"""Images that belong together: frames of one video, crops of one photograph, copies."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from gendataagent.config import AUTO, DataConfig
+from gendataagent.core.errors import ConfigError
+from gendataagent.data.index import SPLITS, DatasetIndex, Item, first_few
+from gendataagent.data.likeness import Likeness, joined
+
+# "IMG_12_jpg.rf.0a1b2c.jpg": Roboflow exports several augmented copies of IMG_12.jpg.
+ROBOFLOW = r"((?:[^/]+/)?[^/]+)\.rf\.[^/]+$"
+
+
+def group_images(
+    items: Sequence[Item],
+    digests: Mapping[str, bytes],
+    likeness: Likeness,
+    index: DatasetIndex,
+    config: DataConfig,
+) -> tuple[Sequence[int], list[str]]:
+    """Return the number of each item's group, and notes.
+
+    A group joins identical files, near-duplicates, and images of one value under data.group_by.
+
+    Raises:
+        ConfigError: data.group_by is neither a column nor a pattern that fits any id.
+    """
+    named, notes = named_groups(items, index, config)
+    same: dict[object, list[int]] = defaultdict(list)
+    for row, item in enumerate(items):
+        same[digests[item.id]].append(row)
+        if (name := named.get(item.id)) is not None:
+            same[name].append(row)
+    links = [(pair.row, pair.reference) for pair in likeness.pairs]
+    links += [(rows[0], row) for rows in same.values() for row in rows[1:]]
+    return joined(len(items), links), notes
+
+
+def named_groups(
+    items: Sequence[Item], index: DatasetIndex, config: DataConfig
+) -> tuple[Mapping[str, str], list[str]]:
+    """Return {id: name of its group} under data.group_by, and notes; raise as `group_images`."""
+    if not config.group_by:
+        return {}, []
+    if index.groups:
+        return index.groups, []
+    if config.group_by == AUTO:
+        named = _by_pattern(items, re.compile(ROBOFLOW))
+        return named, [_note(named, "augmented copies by Roboflow's names")] if named else []
+    try:
+        pattern = re.compile(config.group_by)
+    except re.error as error:
+        raise ConfigError(
+            f"data.group_by {config.group_by!r} is neither a column of the data nor a regular "
+            f"expression ({error}); name a column, or give a pattern such as (.*)_frame"
+        ) from error
+    named = _by_pattern(items, pattern)
+    if not named:
+        raise ConfigError(
+            f"data.group_by {config.group_by!r} is no column of the data and fits no id of an "
+            f"image, as {first_few([item.id for item in items], at_most=3)}; name a column, or "
+            "give a pattern such as (.*)_frame"
+        )
+    return named, [_note(named, f"data.group_by {config.group_by!r}")]
+
+
+def _by_pattern(items: Sequence[Item], pattern: re.Pattern[str]) -> dict[str, str]:
+    """Return the group of each id that fits: the first bracket, else all that the pattern fits."""
+    named = {}
+    for item in items:
+        if found := pattern.search(item.id):
+            text = found[1] if pattern.groups and found[1] is not None else found[0]
+            named[item.id] = text
+    return named
+
+
+def _note(named: Mapping[str, str], how: str) -> str:
+    return f"{len(named):,} images are in {len(set(named.values())):,} groups ({how})."
+
+
+def groups_across_splits(
+    items: Sequence[Item], index: DatasetIndex, config: DataConfig
+) -> list[str]:
+    """Return a note on the groups that the given splits separate."""
+    named, _ = named_groups(items, index, config)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if item.id in named:
+            splits[named[item.id]].add(item.split)
+    if not (torn := sorted(name for name, found in splits.items() if len(found) > 1)):
+        return []
+    return [
+        f"{len(torn):,} groups under data.group_by have images in several of {', '.join(SPLITS)} "
+        f"(first: {torn[0]}): the given splits separate them, and validation and test figures may "
+        "be too high."
+    ]
