@@ -125,5 +125,5 @@ def test_a_table_in_another_order_is_read_in_the_recorded_one(photos: Path, tmp_
         assert mine.labels == theirs.labels
         for index in range(len(mine)):
             assert mine.image(index).tobytes() == theirs.image(index).tobytes()
-    for split, thumbnails_N in before.thumbnails.items():
-        assert (restored.thumbnails[split] == thumbnails_N).all()
+    for split, sketches_N in before.sketches.items():
+        assert (restored.sketches[split] == sketches_N).all()

@@ -90,7 +90,7 @@ def one_channel(count: int) -> list[Image.Image]:
 def test_a_common_background_or_tint_makes_no_near_duplicates(make) -> None:  # type: ignore[no-untyped-def]
     images = make(80)
     likeness = measure_likeness(sketches(images))
-    assert likeness.all_alike or len(likeness.pairs) <= 4
+    assert likeness.all_alike or sum(p.certain for p in likeness.pairs) <= 4
     if not likeness.all_alike:
         again = measure_likeness(sketches([*images, COPIES["recompressed"](images[7])]))
         assert any((pair.row, pair.reference) == (7, 80) for pair in again.pairs)

@@ -108,7 +108,7 @@ def test_a_pipe_as_data_is_refused_with_a_sentence(tmp_path: Path, name: str) ->
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     for path in (pipe(tmp_path / "pipe"), Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match="not a regular file|a folder"):
+        with pytest.raises(OSError, match=r"not a regular file|a folder"):
             open_regular(path)
     (tmp_path / "file").write_bytes(b"x")
     with open_regular(tmp_path / "file") as stream:

@@ -43,18 +43,18 @@ def as_recorded(splits: ImageSplits, rows: Sequence[Row], *, place: str, whose: 
     label_of = {row["class"]: row["label"] for row in rows}
     names = tuple(sorted(label_of, key=label_of.__getitem__))
     number_of = {name: number for number, name in enumerate(names)}
-    sets, thumbnails = {}, {}
+    sets, sketches = {}, {}
     for split, images in splits.by_name().items():
         own = [row for row in rows if row["split"] == split]
         order = [images.index_of(row["id"]) for row in own]
         labels = tuple(number_of[row["class"]] for row in own)
         sets[split] = replace(images.subset(order), class_names=names, labels=labels)
-        if split in splits.thumbnails:
-            thumbnails[split] = splits.thumbnails[split][order]
+        if split in splits.sketches:
+            sketches[split] = splits.sketches[split][order]
     return replace(
         splits,
         train=sets[TRAIN],
         validation=sets[VALIDATION],
         test=sets[TEST],
-        thumbnails=thumbnails,
+        sketches=sketches,
     )

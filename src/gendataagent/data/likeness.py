@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -57,10 +58,8 @@ def measure_likeness(sketches_N: Sketches, *, on_progress: OnProgress | None = N
     found = _measure(sketches_N, shared, on_progress)
     if path:
         content = {"pairs": [astuple(pair) for pair in found.pairs], "all_alike": found.all_alike}
-        try:
+        with contextlib.suppress(StorageError):  # measured again at the next run
             files.write_bytes(path, json.dumps(content).encode())
-        except StorageError:
-            pass  # measured again at the next run
     return found
 
 

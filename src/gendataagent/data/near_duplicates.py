@@ -155,7 +155,7 @@ def find_near_duplicates(
         )
     )
     registration = Registration(together["detail"], shared.detail)
-    agreement = registration.compare(*hypotheses)
+    agreement = registration.compare(*hypotheses, mutual=within)
     # Turned and cropped freely, a few images fit each other by accident.
     least = np.where(
         np.arange(len(hypotheses.one_P)) < len(proposed.one_P),

@@ -57,8 +57,15 @@ class Registration:
         cut = details_N.reshape(len(details_N), side, _SHRINK, side, _SHRINK)
         self._small_N = cut.mean(axis=(2, 4), dtype=np.float32)
 
-    def compare(self, one_P: IntArray, other_P: IntArray, affine_P23: FloatArray) -> Agreement:
-        """Return how well each pair agrees, `affine_P23` mapping points of the first."""
+    def compare(
+        self, one_P: IntArray, other_P: IntArray, affine_P23: FloatArray, *, mutual: bool = True
+    ) -> Agreement:
+        """Return how well each pair agrees, `affine_P23` mapping points of the first.
+
+        Args:
+            mutual: whether a guess must be among the best ones of both images, to save time; else
+                of the first, since many synthetic images may copy one photograph.
+        """
         count = len(one_P)
         guess = np.concatenate(
             [np.empty(0, np.float32)]
@@ -67,7 +74,7 @@ class Registration:
         tried = np.flatnonzero(
             (guess > _GUESS_LEAST)
             & (rank_within(one_P, guess) < _TRIED)
-            & (rank_within(other_P, guess) < _TRIED)
+            & ((rank_within(other_P, guess) < _TRIED) | (not mutual))
         )
         affine = affine_P23.astype(np.float32, copy=True)
         correlation, blocks, overlap = (np.zeros(count, np.float32) for _ in range(3))
