@@ -108,7 +108,7 @@ class TableStore:
 
     def rows_of(self, number: int) -> int:
         """Return how many rows file `number` has."""
-        return self._file_ends[number] - (self._file_ends[number - 1] if number else 0)
+        return int(self._file_ends[number] - (self._file_ends[number - 1] if number else 0))
 
     def check_paths(self) -> None:
         """Raise `DataError` naming the first row whose path leads outside the allowed folder."""
