@@ -340,3 +340,24 @@ def test_a_hash_covers_names_and_contents(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelError, match="bytes; download it again"):
         hub.check_file("generation.lora", path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["config.json", "model-1.safetensors", "tokenizer.json"])
+def test_a_pipe_in_a_model_folder_is_not_opened(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+        hub.check_folder(of_folder(folder), folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a": ' + "9" * 5_000 + "}", ""], ids=["deep", "long number", "empty"]
+)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_json_of_any_content_in_a_model_folder_is_a_sentence(
+    folder: Path, name: str, text: str
+) -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+        hub.check_folder(of_folder(folder), folder)

@@ -258,6 +258,9 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
                 f" lacks {', '.join(missing[:3])}, listed in {path.name}: the download is "
                 "incomplete; run it again"
             )
+    for path in find_files(folder, "*"):
+        if path.exists() and not path.is_file():  # reading a pipe may never end
+            return f": {path.relative_to(folder)} is not a regular file; download the model again"
     return None
 
 
