@@ -136,3 +136,18 @@ def test_one_of_several_configurations_has_to_be_named(tmp_path: Path) -> None:
 def test_errors_name_the_next_step(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(name)
+
+
+def test_files_with_other_class_names_than_datasets_reads_are_refused(tmp_path: Path) -> None:
+    folder = parquet(tmp_path / "repo", train=[0, 1, 2, 3], test=[4, 5])
+    path = folder / "data/test-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    metadata = table.schema.metadata[b"huggingface"]
+    swapped = metadata.replace(b'["apple_pie", "pho"]', b'["pho", "apple_pie"]')
+    assert swapped != metadata
+    pq.write_table(table.replace_schema_metadata({b"huggingface": swapped}), path)
+    with pytest.raises(DataError) as error:
+        load(str(folder))
+    assert "has 'pho', 'apple_pie'; datasets has 'apple_pie', 'pho'" in str(error.value)
+    data = load_data(DataConfig(path=str(folder), near_duplicates="off"), seed=0)
+    assert [data.class_names[label] for label in data.test.labels] == ["pho", "apple pie"]

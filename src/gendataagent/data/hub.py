@@ -16,9 +16,10 @@ from typing import Any
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand
-from gendataagent.data.index import TEST, TRAIN, DatasetIndex, split_of
+from gendataagent.data.index import TEST, TRAIN, DatasetIndex, normalise_name, split_of
+from gendataagent.data.labels import both_lists
 from gendataagent.data.official import PAPER
-from gendataagent.data.table_index import index_tables
+from gendataagent.data.table_index import index_tables, names_in
 from gendataagent.data.tables import TableFile, with_splits
 
 HUB_PREFIX = "hub:"
@@ -69,6 +70,7 @@ def index_hub(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
     if copy.id.startswith((".", "~", "/")) and not expand(copy.id).is_dir():
         raise DataError(f"data.path {config.path}: no folder {copy.id}")
     loaded = _load(copy.id, configuration, config.revision)
+    _require_own_names(copy.id, configuration, loaded)
     found: list[tuple[str, str, str | None]] = []
     for split, part in loaded.items():
         paths = dict.fromkeys(entry["filename"] for entry in part.cache_files)
@@ -93,6 +95,33 @@ def _allowing_images(config: DataConfig, name: str) -> DataConfig:
     local = Path(name).expanduser()
     base = local if local.is_dir() else Path(datasets.config.HF_DATASETS_CACHE)
     return config if config.image_root else replace(config, image_root=str(base.absolute()))
+
+
+def _require_own_names(name: str, configuration: str, loaded: Mapping[str, Any]) -> None:
+    """Raise if parquet files of a folder have other class names than `datasets` read them with.
+
+    It reads all integers with the names of the first file, or of the folder's README.
+    """
+    folder = expand(name)
+    if not folder.is_dir():
+        return
+    import datasets
+
+    builder = datasets.load_dataset_builder(str(folder), configuration or None)
+    paths = [path for some in (builder.config.data_files or {}).values() for path in some]
+    features = next(iter(loaded.values())).features
+    for path in sorted(path for path in paths if path.endswith(".parquet")):
+        file = TableFile(path, Path(path).name, TRAIN)
+        for column, kind in features.items():
+            read = tuple(map(normalise_name, getattr(kind, "names", None) or ()))
+            own = names_in(file, column)
+            if read and own and read[: len(own)] != own:
+                lists = both_lists(file.name, own, "datasets", read)
+                raise DataError(
+                    f"datasets reads the column {column!r} of {file.name} with other class names "
+                    f"than those of the file: {lists}. Give the folder itself, {folder}, without "
+                    "hub:, and each file is read with its own"
+                )
 
 
 def _folder_of(files: list[TableFile]) -> Path:

@@ -72,7 +72,7 @@ def index_tables(
                 f"{table.num_rows} labels. Download or save it again"
             )
         values = table.column(columns.label).to_pylist()
-        names = _names_in(file, columns.label)
+        names = names_in(file, columns.label)
         found.append(LabelColumn(file.name, file.split, values, names, columns.label))
         splits += [file.split] * table.num_rows
         if columns.id:
@@ -148,7 +148,7 @@ def _without_missing_columns(
     ]
 
 
-def _names_in(file: TableFile, column: str) -> tuple[str, ...] | None:
+def names_in(file: TableFile, column: str) -> tuple[str, ...] | None:
     """Return the class names that a file has for a column, in the order of its integers."""
     names = _features(file).get(column, {}).get("names")
     if isinstance(names, Mapping):  # {"0": "cat", "1": "dog"}
