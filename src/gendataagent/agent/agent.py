@@ -36,6 +36,7 @@ from gendataagent.agent.selection.ranking import FloatArray, Labels
 from gendataagent.agent.shortfalls import shortfalls
 from gendataagent.agent.sources import SourceImages
 from gendataagent.agent.synthetic import SyntheticImages
+from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.keywords import with_keywords
 from gendataagent.config.run_config_file import check_same_settings, create_run_folder
@@ -93,7 +94,7 @@ class Agent:
         *,
         inputs: ModelInputs | None = None,
         pixels: Pixels | None = None,
-        validation: Pixels | None = None,
+        validation: Pixels | ValidationImages | None = None,
         trainer: Trainer | None = None,
         held_out: LeakageCheck | None = None,
         progress: Progress | None = None,
@@ -108,10 +109,12 @@ class Agent:
         self._inputs = inputs or ModelInputs.of(train_set, None, None, None)
         self._sources = SourceImages(self.images, folder)
         self._pixels = pixels
+        if not isinstance(validation, ValidationImages):
+            validation = ValidationImages(validation)
         self._validation = validation
         self._adaptive: AdaptiveRounds | None = None
         if config.adaptive.enabled:
-            self._adaptive = AdaptiveRounds(config, folder, trainer, validation)
+            self._adaptive = AdaptiveRounds(config, folder, trainer, validation.pixels)
         self._progress = progress or SilentProgress()
         self._training_pixels = TrainingPixels(trainer.augmenter.stored_px if trainer else None)
         self._acceptance = Acceptance(
@@ -142,7 +145,7 @@ class Agent:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         backends: Backends | None = None,
-        validation: Pixels | None = None,
+        validation: Any = None,
         trainer: Trainer | None = None,
         progress: Progress | None = None,
         **settings: Any,
@@ -158,7 +161,9 @@ class Agent:
             size_px: side of the square images that the model takes; None = as `ModelInputs` finds.
             mean, std: normalisation of the model's images in [0, 1]; None = likewise.
             backends: captioner, rewriter, generator and executor of your own.
-            validation: for settings that choose by validation images.
+            validation: images the model is not trained on, for settings that compare with them:
+                a data set of the same kinds as `train_set`, or `Pixels`; None = the validation
+                split, where `train_set` is a path.
             trainer: for adaptive.enabled.
             settings: single settings over `config`: `rounds=5, epochs=40, generator="..."`,
                 `training={"batch_size": 64}` or `**{"filter.drop_share": 0.5}`.
@@ -196,7 +201,7 @@ class Agent:
             folder,
             backends or checked(build_backends(config)),
             inputs=inputs,
-            validation=validation,
+            validation=ValidationImages.of(validation, opened, config.data, seed=config.seed),
             trainer=trainer,
             held_out=LeakageCheck.of(opened.splits, config.data) if opened.splits else None,
             progress=progress,
@@ -444,10 +449,10 @@ class Agent:
 
     def _validation_error(self, classifier: Classifier) -> FloatArray | None:
         """Return the error of each class on the validation images, where selection uses it."""
-        validation = self._validation
-        if validation is None or not len(validation):
-            return None
         if self.config.selection.budget_by != "validation-error":
+            return None
+        validation = self._validation.at(classifier.resize_px)
+        if validation is None:
             return None
         probabilities_NC = classifier.predict_probabilities(
             validation, memory.scoring_batch(classifier.size_px)

@@ -27,6 +27,7 @@ from gendataagent.agent.feedback.record import (
     FeedbackRecord,
 )
 from gendataagent.agent.feedback.search import Found, find_scale
+from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_weights_file
@@ -87,7 +88,7 @@ class FeedbackRounds:
         folder: RunFolder,
         generator: GeneratorFactory,
         executor: Executor,
-        validation: Pixels | None,
+        validation: ValidationImages,
         progress: Progress,
     ) -> None:
         if not isinstance(generator, SteerableFactory):
@@ -97,7 +98,7 @@ class FeedbackRounds:
             )
         settings = config.generation
         self._auto = settings.feedback_scale == AUTO
-        if self._auto and (validation is None or not len(validation)):
+        if self._auto and not len(validation):
             raise ConfigError(
                 "generation.feedback_scale=auto compares with images that the classifier is not "
                 "trained on, and there are none; give validation images (data.validation_share, "
@@ -186,8 +187,9 @@ class FeedbackRounds:
         if not prober.hardness[0.0].labels:
             found = Found(0.0, NO_IMAGES, (plain,))
         elif self._auto:
-            assert self._validation is not None
-            held_out = Hardness.measure(classifier, self._some(self._validation))
+            validation = self._validation.at(classifier.resize_px)
+            assert validation is not None  # checked when the rounds were opened
+            held_out = Hardness.measure(classifier, self._some(validation))
             labels = prober.hardness[0.0].labels
             target = held_out.mean_p(labels)
             share = held_out.recognition(labels)
