@@ -71,4 +71,3 @@ class ValidationImages:
         if isinstance(self._images, LabelledImages):
             self._images = Pixels.from_images(self._images, size_px)
         return self.pixels
-
