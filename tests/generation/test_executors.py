@@ -132,6 +132,21 @@ def test_serial_builds_once_until_released_or_given_another_factory(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_workers_stay_for_the_next_call_until_released_or_an_error(tmp_path: Path) -> None:
+    executor, factory = ProcessExecutor(1), Counted(tmp_path)
+    for _ in range(2):
+        list(executor.map(factory, [[request(0)]]))
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(ModelError):
+        list(executor.map(factory, [[request(1, FAIL)]]))
+    assert len(list(executor.map(factory, [[request(2)]]))) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+    executor.release()
+    list(executor.map(factory, [[request(0)]]))
+    assert len(list(tmp_path.iterdir())) == 3
+    executor.release()
+
+
 def test_a_dead_worker_raises_and_loses_no_finished_task() -> None:
     tasks = [[request(i)] for i in range(3)] + [[request(3, DIE)]] + [[request(9)]] * 8
     done: list[list[Rendered]] = []

@@ -55,38 +55,53 @@ class ProcessExecutor:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self._workers, self._threads = workers, threads
+        self._started: tuple[BuildGenerator, ProcessPoolExecutor] | None = None
 
     def map(self, factory: BuildGenerator, tasks: Iterable[RenderTask]) -> Iterator[list[Rendered]]:
         """Yield the result of each task, in task order; at most two tasks per worker are queued.
+
+        The workers stay for the next call with the same factory, so each builds its generator once.
 
         Raises:
             GenerationError: a worker died (killed, out of memory). All results before it were
                 yielded.
         """
-        context = multiprocessing.get_context("spawn")  # fork after torch has threads can hang
-        pool = ProcessPoolExecutor(
-            self._workers, context, initializer=_start_worker, initargs=(factory, self._threads)
-        )
         waiting: deque[tuple[Future[list[Rendered]], RenderTask]] = deque()
+        finished = False
         try:
             for task in tasks:
-                waiting.append((_submit(pool, task), task))
+                waiting.append((_submit(self._pool(factory), task), task))
                 if len(waiting) >= 2 * self._workers:
                     future, sent = waiting.popleft()
                     yield _checked(future.result(), sent)
             while waiting:
                 future, sent = waiting.popleft()
                 yield _checked(future.result(), sent)
+            finished = True
         except BrokenProcessPool as error:
             raise GenerationError(
                 "a generation worker died, most often because memory ran out; lower "
                 "generation.workers or generation.chunk_size, then continue with --resume"
             ) from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            if not finished:  # an error, or the caller wants no more
+                self.release()
 
     def release(self) -> None:
-        """Do nothing: the workers end with each `map`."""
+        """End the workers and free their memory."""
+        if self._started is not None:
+            self._started[1].shutdown(wait=True, cancel_futures=True)
+            self._started = None
+
+    def _pool(self, factory: BuildGenerator) -> ProcessPoolExecutor:
+        if self._started is None or self._started[0] != factory:
+            self.release()
+            context = multiprocessing.get_context("spawn")  # fork after torch has threads can hang
+            pool = ProcessPoolExecutor(
+                self._workers, context, initializer=_start_worker, initargs=(factory, self._threads)
+            )
+            self._started = (factory, pool)
+        return self._started[1]
 
 
 def _submit(pool: ProcessPoolExecutor, task: RenderTask) -> Future[list[Rendered]]:
