@@ -232,7 +232,8 @@ def test_probes_survive_the_disk_and_a_torn_last_line(tmp_path: Path) -> None:
     file = tmp_path / "probes.jsonl"
     assert read_probes(file) == []
     rows = [probe(None, 0.1), probe(0.5, None)]
-    files.write_jsonl(file, [row.to_json() for row in rows])
+    for row in rows:
+        files.append_row(file, row.to_json())
     with open(file, "ab") as stream:
         stream.write(b'{"knob": "stre')
     assert read_probes(file) == rows

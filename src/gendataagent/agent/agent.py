@@ -11,9 +11,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,17 @@ from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.class_record import check_class_names
 from gendataagent.agent.decoding import TrainingPixels
-from gendataagent.agent.feedback.rounds import FeedbackRounds, RoundFeedback
+from gendataagent.agent.feedback.rounds import FeedbackRounds
+from gendataagent.agent.image_making import ImageMaking
 from gendataagent.agent.model_inputs import ModelInputs
 from gendataagent.agent.names import method_problems
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
 from gendataagent.agent.selection.ranking import FloatArray, Labels
-from gendataagent.agent.shortfalls import shortfalls
-from gendataagent.agent.sources import SourceImages
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.agent.validation import ValidationImages
-from gendataagent.config import AUTO, RunConfig
+from gendataagent.config import RunConfig
 from gendataagent.config.keywords import with_keywords
 from gendataagent.config.run_config_file import check_same_settings, create_run_folder
 from gendataagent.core import files, memory
@@ -54,11 +52,7 @@ from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, Noted, build_backends, checked, name_problems
-from gendataagent.generation.caption_cache import CachedCaptioner
-from gendataagent.generation.feedback import OFF
-from gendataagent.generation.plain import NoCaption, SameCaption
-from gendataagent.generation.rewrite_journal import RewriteJournal
+from gendataagent.generation.backends import Backends, build_backends, checked, name_problems
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
 
@@ -105,9 +99,8 @@ class Agent:
         self.images = train_set.images
         self.schedule = Schedule.from_config(config)
         self.pool = Pool(folder, self.images.class_names, train_set.form)
-        self._folder, self._backends = folder, backends
+        self._folder = folder
         self._inputs = inputs or ModelInputs.of(train_set, None, None, None)
-        self._sources = SourceImages(self.images, folder)
         self._pixels = pixels
         if not isinstance(validation, ValidationImages):
             validation = ValidationImages(validation)
@@ -126,11 +119,15 @@ class Agent:
             held_out=held_out,
             progress=self._progress,
         )
-        self._feedback: FeedbackRounds | None = None
-        if config.generation.feedback != OFF:
-            self._feedback = FeedbackRounds(
-                config, folder, backends.generator, backends.executor, validation, self._progress
-            )
+        self._making = ImageMaking(
+            config,
+            self.images,
+            folder,
+            self.pool,
+            backends,
+            feedback=FeedbackRounds.of(config, folder, backends, validation, self._progress),
+            progress=self._progress,
+        )
         self._active: tuple[list[int], SyntheticImages] | None = None
 
     @classmethod
@@ -249,20 +246,18 @@ class Agent:
         costs = StageCosts(str(classifier.device))
         with costs.measure("select"):
             selected = self._select(number, classifier)
-        prompted = self._prompt(number, self._plan(number, selected), costs)
-        feedback = self._prepare_feedback(number, prompted, classifier, costs)
-        with costs.measure("render", clock=False):
-            rendered = self._render(number, feedback, classifier, costs)
-        self._release(self._backends.executor.release, costs.device)
+        prompted = self._making.prompt(number, self._plan(number, selected), costs)
+        rendered, note = self._making.render(
+            number, prompted, classifier, self._real_pixels(classifier), costs
+        )
         decision = self._acceptance.judge(
             number, rendered, selected, classifier, self._real_pixels(classifier), costs
         )
         judged = list(decision.judged)
         self.pool.close_round(number, judged)
-        if feedback.note:
-            decision = replace(decision, notes=(*decision.notes, feedback.note))
-        if self._feedback is not None:
-            self._feedback.finish(number)
+        if note:
+            decision = replace(decision, notes=(*decision.notes, note))
+        self._making.finish(number)
         return self._write_record(number, selected, judged, decision, costs)
 
     def _select(self, number: int, classifier: Classifier) -> list[Scored]:
@@ -304,100 +299,6 @@ class Agent:
             run_seed=self.config.seed,
         )
 
-    def _prompt(
-        self, number: int, planned: Sequence[Candidate], costs: StageCosts
-    ) -> list[Candidate]:
-        """Caption the sources and rewrite each caption once per candidate."""
-        path = self._folder.round(number) / "candidates.jsonl"
-        if self._folder.is_whole(path):
-            return read_records(Candidate, path)
-        backends, settings = self._backends, self.config.prompting
-        with costs.measure("caption"):
-            captioned = stages.caption(
-                planned,
-                backends.captioner,
-                self._sources.reader(number),
-                run_seed=self.config.seed,
-                known=self._known_captions(number),
-                progress=self._progress,
-            )
-        if isinstance(backends.captioner, CachedCaptioner):
-            for note in backends.captioner.notes:
-                self._progress.say(note)
-        self._release(backends.captioner.release, costs.device)
-        journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
-        with costs.measure("rewrite"):
-            prompted = stages.rewrite(
-                captioned,
-                backends.rewriter,
-                class_names=self.images.class_names,
-                known=journal.read(),
-                on_batch=journal.add,
-                batch_size=2 * max(settings.batch_size, settings.endpoint_concurrency),
-                progress=self._progress,
-            )
-        self._release(backends.rewriter.release, costs.device)
-        made_by = self._backends.generator.describe()
-        prompted = [
-            replace(c, generator=made_by.name, generator_revision=made_by.revision)
-            for c in prompted
-        ]
-        self._folder.write_jsonl(path, [c.to_json() for c in prompted])
-        return prompted
-
-    def _prepare_feedback(
-        self,
-        number: int,
-        prompted: Sequence[Candidate],
-        classifier: Classifier,
-        costs: StageCosts,
-    ) -> RoundFeedback:
-        """Decide how strongly the classifier steers the images of this round, if at all."""
-        if self._feedback is None:
-            return RoundFeedback(candidates=tuple(prompted))
-        with costs.measure("feedback"):
-            return self._feedback.prepare(
-                number,
-                prompted,
-                classifier,
-                self._real_pixels(classifier),
-                self._sources.reader(number),
-                trained=self.schedule.round_epochs[number] > 0,
-            )
-
-    def _render(
-        self, number: int, feedback: RoundFeedback, classifier: Classifier, costs: StageCosts
-    ) -> list[Candidate]:
-        """Make one image per candidate; images of an interrupted attempt are kept."""
-        planned, generator, feedback_of = feedback.candidates, self._backends.generator, None
-        if self._feedback is not None:
-            generator = self._feedback.generator(classifier)
-            feedback_of = self._feedback.feedback_of
-        done, costs.seconds["render"] = self.pool.rendered(number)
-        ready = [item for item in feedback.rendered if item.candidate.id not in done]
-        if ready:
-            self.pool.add_batch(number, ready, 0.0)
-            done.update((item.candidate.id, item.candidate) for item in ready)
-        todo = [candidate for candidate in planned if candidate.id not in done]
-        todo.sort(key=lambda candidate: candidate.strength)  # one call renders one strength
-        with self._progress.stage("render", len(planned), "images", len(done)) as stage:
-            start = time.perf_counter()
-            for batch in stages.render(
-                todo,
-                self._backends.executor,
-                generator,
-                self._sources.reader(number),
-                batch_size=self.config.generation.chunk_size,
-                feedback_of=feedback_of,
-            ):
-                seconds = time.perf_counter() - start
-                self.pool.add_batch(number, batch, seconds)
-                done.update((item.candidate.id, item.candidate) for item in batch)
-                costs.seconds["render"] += seconds
-                stage.advance(len(batch))
-                start = time.perf_counter()
-        return [done[candidate.id] for candidate in planned]
-
     def _write_record(
         self,
         number: int,
@@ -406,7 +307,6 @@ class Agent:
         decision: Decision,
         costs: StageCosts,
     ) -> RoundRecord:
-        journal = RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
         record = RoundRecord(
             round=number,
             epoch=self.schedule.round_epochs[number],
@@ -414,10 +314,10 @@ class Agent:
             made=len(judged),
             kept=sum(candidate.kept for candidate in judged),
             rejected=dict(Counter(c.rejected_by for c in judged if c.rejected_by is not None)),
-            rewriting=journal.counts(),
+            rewriting=self._making.rewriting(number),
             seconds=costs.seconds,
             peak_memory_mib=costs.peak_memory_mib,
-            notes=(*decision.notes, *self._shortfalls(judged, journal)),
+            notes=(*decision.notes, *self._making.shortfalls(number, judged)),
             choices=decision.values,
         )
         files.write_json(self._folder.round(number) / "record.json", record.to_json())
@@ -427,25 +327,6 @@ class Agent:
             f"images, {record.made} made, {record.kept} kept" + ". ".join(["", *record.notes])
         )
         return record
-
-    def _shortfalls(self, judged: Sequence[Candidate], journal: RewriteJournal) -> tuple[str, ...]:
-        """Return what the rewriter met, and what the round had to do without."""
-        captioner, rewriter = self._backends.captioner, self._backends.rewriter
-        said = rewriter.notes if isinstance(rewriter, Noted) else ()
-        return tuple(note.rstrip(".") for note in said) + shortfalls(
-            judged,
-            journal.read(),
-            self.images.class_names,
-            captioned=not isinstance(captioner, NoCaption),
-            rewritten=not isinstance(rewriter, SameCaption),
-            filter_name=self.config.filter.by,
-        )
-
-    def _release(self, release: Callable[[], None], device: str) -> None:
-        """Free a stage's model if the settings ask for it or the device's memory is short."""
-        wanted = self.config.agent.release_models
-        if wanted == "always" or (wanted == AUTO and memory.is_short(device)):
-            release()
 
     def _validation_error(self, classifier: Classifier) -> FloatArray | None:
         """Return the error of each class on the validation images, where selection uses it."""
@@ -475,12 +356,3 @@ class Agent:
         if self._pixels is None or self._pixels.size_px < size_px:
             self._pixels = Pixels.from_images(self.images, size_px)
         return self._pixels
-
-    def _known_captions(self, number: int) -> dict[str, str]:
-        return {
-            candidate.source_id: candidate.source_caption
-            for earlier in range(number)
-            if self._folder.round_is_done(earlier)
-            for candidate in self.pool.candidates(earlier)
-            if candidate.source_caption is not None
-        }

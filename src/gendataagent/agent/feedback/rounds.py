@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from PIL import Image
 
@@ -39,7 +39,7 @@ from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
-from gendataagent.generation.backends import GeneratorFactory
+from gendataagent.generation.backends import Backends, GeneratorFactory
 from gendataagent.generation.feedback import OFF
 from gendataagent.training.classifier import Classifier
 
@@ -109,6 +109,20 @@ class FeedbackRounds:
         self._seed, self._validation, self._progress = config.seed, validation, progress
         self._plain_generator: SteerableFactory = generator
         self._generator: GeneratorFactory | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        folder: RunFolder,
+        backends: Backends,
+        validation: ValidationImages,
+        progress: Progress,
+    ) -> Self | None:
+        """Return the feedback of the settings, None where they want none; raise as the class."""
+        if config.generation.feedback == OFF:
+            return None
+        return cls(config, folder, backends.generator, backends.executor, validation, progress)
 
     def generator(self, classifier: Classifier) -> GeneratorFactory:
         """Return the factory that renders all rounds, steered or not."""
