@@ -46,6 +46,9 @@ ARMS = (
     variant("guidance 7.5", generation={"guidance_scale": 7.5}),
     variant("guidance 7.5, agreement", generation={"guidance_scale": 7.5},
             filter={"by": "agreement"}),
+    variant("feedback", generation={"feedback": "entropy"}),
+    Arm(name="guided", strategy="gendataagent-guided",
+        settings={"adaptation": DEMO["adaptation"]}),
 )  # fmt: skip
 
 
@@ -57,7 +60,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--arms", help="comma-separated names; all if left out")
     arguments = parser.parse_args()
+    wanted = arguments.arms.split(",") if arguments.arms else [arm.name for arm in ARMS]
+    arms = tuple(arm for arm in ARMS if arm.name in wanted)
     data = arguments.out / "data"
     if not (data / "test.parquet").exists():
         write_data(cifar10.read_package(arguments.data), data)
@@ -65,8 +71,8 @@ def main() -> None:
         name="choose-demo",
         about="settings of the demo",
         base=merged(BASE, {"data": {"path": str(data)}, "agent": {"baseline": False}}),
-        arms=ARMS,
-        baseline="real",
+        arms=arms,
+        baseline=arms[0].name,
         budget=2.0,
         seeds=tuple(range(arguments.seeds)),
     )
@@ -74,7 +80,7 @@ def main() -> None:
     print(f"on {A_CLASS} other photographs per class, from neither the training nor the test set")
     print(measures_table(rows).markdown())
     for key in ("top1", "worst_class", "ece"):
-        print(differences_table(rows, key, ["real", "guidance 3"]).markdown())
+        print(differences_table(rows, key, [arm.name for arm in arms[:2]]).markdown())
 
 
 def write_data(package: cifar10.Cifar10, folder: Path) -> None:
