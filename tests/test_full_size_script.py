@@ -68,7 +68,9 @@ def test_all_stages_are_run_and_measured(
         assert stages[name]["per_second"] > 0, name
         assert stages[name]["peak_memory_gib"] > 0, name
     assert stages["render"]["items"] == 4
-    assert stages["filter"]["notes"] == []  # VoG had its two checkpoints
+    # The language model's weights are random, so its rewrites are refused; VoG had its two
+    # snapshots.
+    assert all("of the rewrites of this round" in note for note in stages["filter"]["notes"])
     run_folder = tmp_path / "models" / "sd+blip2+llama+resnet"
     config = (run_folder / "config.toml").read_text()
     assert str(tmp_path / "models" / "tiny-llama") in config

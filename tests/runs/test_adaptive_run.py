@@ -213,6 +213,7 @@ def test_the_run_ends_with_the_classifier_that_does_better_on_validation(
     theirs = files.read_json(out / "baseline" / "evaluation.json")
     theirs["validation"]["top1"] = baseline_top1
     files.write_json(out / "baseline" / "evaluation.json", theirs)
+    RunFolder(out / "baseline").mark_done()  # as if it had been the outcome
     result = resume(out)  # from its last checkpoint: only the end is done again
     assert result.guard is not None
     assert result.guard.chosen == chosen
@@ -242,7 +243,7 @@ def test_a_run_that_gave_up_makes_no_images_and_trains_on_none(
     shutil.copytree(reference[0] / "baseline", out / "baseline")
     row = {"epoch": 2, "images": 12, "only_agent": 0, "only_baseline": 12, "p_value": 0.0,
            "worse": True, "stopped": True}  # fmt: skip
-    files.write_jsonl(out / "guard" / "checks.jsonl", [row])
+    RunFolder(out).write_jsonl(out / "guard" / "checks.jsonl", [row])
     result = resume(out)
     assert [record.round for record in result.rounds] == [0]
     assert result.images_made == 18
