@@ -126,9 +126,13 @@ def save_weights(
     return path
 
 
-def save_weights_file(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a state dict to a safetensors file, atomically; equal weights give equal bytes."""
-    write_bytes(path, _tensor_bytes(weights))
+def save_weights_file(path: Path, weights: Mapping[str, Tensor], about: str = "") -> None:
+    """Write a state dict to a safetensors file, atomically; equal arguments give equal bytes.
+
+    Args:
+        about: text for the file's metadata.
+    """
+    write_bytes(path, _tensor_bytes(weights, {"about": about} if about else None))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -139,10 +143,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise RunFolderError(f"cannot read the weights {path}: {error}") from error
 
 
-def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     # safetensors refuses tensors that share memory (tied weights), hence the copies
     return safetensors.torch.save(
-        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()},
+        metadata,
     )
 
 

@@ -66,6 +66,7 @@ class Feedback:
         label: class of the image.
         views: over how many views of the image the gradient is summed.
         steps: shares of the executed steps between which steps are steered: (first, last).
+        decoder: what decodes the clean latent; the generator was built for it.
         guide: SHA-256 of the classifier's weights file.
         guide_file: where that file is now; not part of the image's identity.
     """
@@ -75,13 +76,15 @@ class Feedback:
     label: int
     views: int
     steps: tuple[float, float]
+    decoder: str
     guide: str
     guide_file: str
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What the image depends on."""
-        return (self.criterion, self.scale, self.label, self.views, self.steps, self.guide)
+        steered = (self.criterion, self.scale, self.label, self.views, self.steps)
+        return (*steered, self.decoder, self.guide)
 
 
 class Guide(Protocol):

@@ -188,6 +188,17 @@ def test_a_round_cannot_be_completed_by_a_classifier_with_other_weights(
         opened(config, splits, tmp_path / "run").ask(classifier, epoch=1)
 
 
+def test_the_guides_hash_covers_how_it_sees_images(
+    config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    opened(config, splits, tmp_path / "a").ask(classifier, epoch=1)
+    other = Classifier.wrap(
+        classifier.module, class_names=splits.class_names, size_px=SIZE_PX, mean=(0.5, 0.5, 0.5)
+    )
+    opened(config, splits, tmp_path / "b").ask(other, epoch=1)
+    assert record_of(tmp_path / "a")["guide"] != record_of(tmp_path / "b")["guide"]
+
+
 def test_what_cannot_work_is_refused_at_once(
     config: RunConfig, splits: ImageSplits, tmp_path: Path
 ) -> None:

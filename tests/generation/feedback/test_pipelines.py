@@ -79,7 +79,7 @@ def guided(folder: Path, classifier: Classifier, **changes: Any) -> DiffusionFac
 def requests(weights: Path, count: int = 4, **changes: Any) -> list[RenderRequest]:
     """Return requests with feedback; without where `scale=0`."""
     settings: dict[str, Any] = {
-        "criterion": "loss", "scale": 0.3, "views": 3, "steps": (0.0, 1.0),
+        "criterion": "loss", "scale": 0.3, "views": 3, "steps": (0.0, 1.0), "decoder": "vae",
         "guide": file_sha256(weights), "guide_file": str(weights), **changes,
     }  # fmt: skip
     return [

@@ -141,6 +141,7 @@ class FeedbackRounds:
             label=candidate.label,
             views=self._settings.feedback_views,
             steps=(first, last),
+            decoder=self._settings.feedback_decoder,
             guide=candidate.guide,
             guide_file=str(self._guide_file(candidate.round).absolute()),
         )
@@ -290,7 +291,9 @@ class FeedbackRounds:
         return self._folder.round(number) / "guide.safetensors"
 
     def _write_guide(self, number: int, classifier: Classifier) -> str:
-        """Write the classifier's weights; return their SHA-256."""
+        """Write the classifier's weights and inputs; return the file's SHA-256."""
         path = self._guide_file(number)
-        save_weights_file(path, classifier.module.state_dict())
+        inputs = (classifier.size_px, classifier.resize_px, classifier.mean, classifier.std)
+        about = repr((type(classifier.module).__name__, *inputs))
+        save_weights_file(path, classifier.module.state_dict(), about)
         return files.file_sha256(path)
