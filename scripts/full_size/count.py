@@ -157,9 +157,9 @@ def generator(unet: Any, vae: Any, others: Sequence[Any], latents: Sides) -> dic
     def encode(side: int) -> Any:
         return vae.encode(torch.empty(1, 3, side, side).half())
 
-    def decode(side: int) -> Any:
-        latent = side // shrink
-        return vae.decode(torch.empty(1, vae.config.latent_channels, latent, latent).half())
+    def decode(side: int, *, with_gradient: bool = False) -> Any:
+        latent = torch.empty(1, vae.config.latent_channels, side // shrink, side // shrink).half()
+        return vae.decode(latent.requires_grad_(with_gradient)).sample
 
     pixels: Any = (4 * shrink, 6 * shrink, 8 * shrink, 12 * shrink)
     facts: dict[str, Any] = {
@@ -176,6 +176,10 @@ def generator(unet: Any, vae: Any, others: Sequence[Any], latents: Sides) -> dic
         "decode_bytes": _rounded(peak(lambda: decode(pixels[2])) / pixels[2] ** 2),
     }
     unet.requires_grad_(False)
+    vae.requires_grad_(False)
+    facts["decode_kept_bytes"] = _rounded(
+        kept(lambda: decode(pixels[2], with_gradient=True)) / pixels[2] ** 2
+    )
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets))
     unet.half().train()

@@ -19,6 +19,7 @@ from gendataagent.agent.selection import (
     select,
     take_lowest,
 )
+from gendataagent.agent.selection.words import selected_noun
 from gendataagent.config import SelectionConfig
 from gendataagent.core.errors import ScoreError
 from gendataagent.core.records import Scored
@@ -272,3 +273,8 @@ def test_before_any_training_sources_are_drawn_by_seed_not_by_whole_classes(by: 
     by_error = replace(settings, budget_by="training-error")
     of_each = [sum(s.label == label for s in select(context, by_error)) for label in range(3)]
     assert of_each == [15, 15, 15]
+
+
+def test_only_a_trained_classifiers_score_makes_images_hard() -> None:
+    assert {by for by in SELECTORS if selected_noun(by) == "sources"} == {"uniform"}
+    assert selected_noun("marginal", trained=False) == "sources"

@@ -14,6 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from gendataagent.agent.feedback.hardness import Hardness
+from gendataagent.agent.feedback.opinion import Opinion, RoundOpinion, SecondOpinion
+from gendataagent.agent.feedback.record import UNTRAINED, FeedbackRecord
+from gendataagent.agent.feedback.search import MATCHED, Probe
 from gendataagent.config import RunConfig
 from gendataagent.core.files import write_json, write_jsonl
 from gendataagent.core.records import (
@@ -48,6 +52,7 @@ def build_run(
     finished: bool = True,
     agent: bool = True,
     baseline: bool = True,
+    feedback: bool = False,
     quarantined: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = ("The bundled generator is for trying out, not for real use.",),
 ) -> Path:
@@ -64,6 +69,8 @@ def build_run(
         for number in range(rounds):
             _write_round(folder, number, class_names, sources, rewrites, side_px, draw,
                          epoch=(number + 1) * epochs // (rounds + 1))  # fmt: skip
+        if feedback:
+            _write_feedback(folder, rounds, class_names, side_px, draw)
         if not finished:
             write_jsonl(folder / f"rounds/{rounds:03d}/selected.jsonl", [])
     if finished:
@@ -233,6 +240,57 @@ def _write_round(
     (round_folder / "DONE").touch()
 
 
+def _write_feedback(
+    folder: Path, rounds: int, class_names: Sequence[str], side_px: int, draw: random.Random
+) -> None:
+    """Write the feedback of each round, none in the first, and the baseline's opinion of it."""
+    opinions = []
+    for number in range(rounds):
+        path = folder / f"rounds/{number:03d}"
+        rows = pq.read_table(folder / f"pool/{number:03d}/metadata.parquet").to_pylist()
+        probes = [row for row in rows if row["file_name"]][:12]
+        record = FeedbackRecord(criterion="none", scale=0.0, reason=UNTRAINED)
+        if number:
+            labels = tuple(row["label"] for row in probes)
+            measured = [hardness(labels, mean, draw) for mean in (0.3, 0.6, 0.35)]
+            record = FeedbackRecord(
+                criterion="entropy",
+                scale=0.0625,
+                reason=MATCHED,
+                guide="0" * 64,
+                target=0.34,
+                floor=0.712,
+                probes=(Probe(0.0, 0.61, 0.83), Probe(0.125, 0.2, 0.7), Probe(0.0625, 0.35, 0.79)),
+                candidates=tuple(row["id"] for row in probes),
+                sources=measured[0],
+                plain=measured[1],
+                guided=measured[2],
+            )
+            (path / "plain").mkdir()
+            for row in probes:
+                _save(_image(side_px, row["label"], draw), path / "plain" / row["file_name"])
+            three = [Opinion(p_true=p, recognised=p + 0.2) for p in (0.63, 0.57, 0.46)]
+            opinions.append(
+                RoundOpinion(
+                    round=number, images=len(probes), sources=three[0], plain=three[1],
+                    guided=three[2],
+                )
+            )  # fmt: skip
+        write_json(path / "feedback.json", record.to_json())
+    write_json(folder / "second_opinion.json", SecondOpinion(rounds=tuple(opinions)).to_json())
+
+
+def hardness(labels: Sequence[int], mean: float, draw: random.Random) -> Hardness:
+    """Return the hardness of images with p(y) around a mean."""
+    p_true = tuple(round(mean + draw.uniform(-0.2, 0.2), 6) for _ in labels)
+    return Hardness(
+        p_true=p_true,
+        entropy=tuple(round(2 * (1 - p), 6) for p in p_true),
+        recognised=tuple(p > 0.3 for p in p_true),
+        labels=tuple(labels),
+    )
+
+
 def _candidate(
     number: int, scored: Scored, class_names: Sequence[str], variant: int, draw: random.Random
 ) -> Candidate:
@@ -299,7 +357,7 @@ def main() -> None:
         build_run(arguments.out, class_names=NASTY_NAMES, rounds=20, epochs=200, sources=15,
                   side_px=256, quarantined=[(f"{NASTY}.jpg", "truncated file")])  # fmt: skip
     else:
-        build_run(arguments.out, quarantined=[("cat/photo 7.jpg", "truncated file")])
+        build_run(arguments.out, feedback=True, quarantined=[("cat/photo 7.jpg", "truncated file")])
     print(write_report(arguments.out))
 
 

@@ -65,7 +65,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     names = (*NASTY_NAMES, "W" * 120)
     return write_report(
-        build_run(folder, class_names=names, quarantined=[(f"{'x' * 200}.jpg", "truncated")])
+        build_run(
+            folder,
+            class_names=names,
+            feedback=True,
+            quarantined=[(f"{'x' * 200}.jpg", "truncated")],
+        )
     )
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import pytest
 
 from gendataagent.agent.adaptive.decision import HURTS_VALIDATION, OTHER_SHARE, OTHER_STRENGTH
+from gendataagent.agent.feedback import record, search
 from gendataagent.agent.filtering import FILTERS
 from gendataagent.agent.selection import SELECTORS
 from gendataagent.core.records import HELD_OUT
+from gendataagent.generation.feedback import CRITERIA
 from gendataagent.generation.rewrite_journal import TAKEN
-from gendataagent.report.wording import rejection, rewriter_outcome, selection_score
+from gendataagent.report.wording import (
+    feedback_aim,
+    feedback_reason,
+    rejection,
+    rewriter_outcome,
+    selection_score,
+)
 
 REASONS = (
     *(name for name in FILTERS if name != "none"),
@@ -37,3 +45,24 @@ def test_outcomes_of_the_rewriter_have_words() -> None:
     assert rewriter_outcome(TAKEN) == "accepted"
     assert rewriter_outcome("refused: too long") == "reply rejected: too long"
     assert rewriter_outcome("replaced by visible-attributes") == "replaced by visible-attributes"
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_each_criterion_of_feedback_has_words(criterion: str) -> None:
+    assert feedback_aim(criterion) not in ("", criterion)
+
+
+NOT_STEERED = (record.UNTRAINED, record.EARLIER_ROUND, record.NO_IMAGES, search.NO_GAP)
+
+
+@pytest.mark.parametrize("steered", [True, False])
+@pytest.mark.parametrize(
+    "reason", [record.FIXED, search.MATCHED, search.SECOND_VIEW, search.STRONGEST, *NOT_STEERED]
+)
+def test_each_reason_for_a_scale_has_words(reason: str, steered: bool) -> None:
+    assert feedback_reason(reason, steered=steered) not in ("", reason)
+
+
+def test_a_search_that_ends_without_feedback_is_not_called_a_match() -> None:
+    assert feedback_reason(search.MATCHED, steered=True) == "as hard as validation images"
+    assert "harder than" in feedback_reason(search.MATCHED, steered=False)

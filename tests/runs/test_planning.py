@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from gendataagent.config.presets import preset_settings
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.data import load_data
 from gendataagent.runs.planning import costs, find_device, make_plan
-from gendataagent.runs.planning.costs import generator_facts, image_flops
+from gendataagent.runs.planning.costs import StageCost, generator_facts, image_flops
 from gendataagent.runs.planning.counts import count_real, count_work
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
 from gendataagent.runs.planning.facts import BACKBONES, GENERATORS, GIB, at, find_gpu
@@ -285,3 +286,72 @@ def test_a_plan_of_a_preset_imports_no_torch_and_is_json() -> None:
     assert plan["real"]["train"] + plan["real"]["validation"] == 3_680
     assert plan["counts"]["rounds"] == 20
     assert plan["models"][2]["gated"] is True
+
+
+def guided(**generation: Any) -> RunConfig:
+    return settings(
+        data={"path": "", "layout": "folder"},
+        training={"epochs": 8},
+        agent={"rounds": 4, "first_round_epoch": 0, "rounds_within": 0.5},
+        selection={"share": 0.5},
+        prompting={"rewrites": 1},
+        generation={"feedback": "entropy", "feedback_images": 20, **generation},
+    )
+
+
+def test_feedback_counts_the_search_and_every_gradient() -> None:
+    config = guided()
+    real = count_real(config, images=200)
+    counts = count_work(config, real)
+    assert counts.rounds == 4
+    assert counts.feedback_rounds == 3  # the first is before any training
+    # without feedback and at up to five scales, one of which is that of the round
+    assert counts.feedback_images == 3 * 20 * 5
+    steered = 3 * (counts.images_per_round + 20 * 4)
+    assert counts.feedback_steps == steered * counts.steps_per_image
+
+    fixed = count_work(guided(feedback_scale=0.1), real)
+    assert fixed.feedback_images == 3 * 20
+    assert fixed.feedback_steps == 3 * counts.images_per_round * counts.steps_per_image
+    later = count_work(guided(feedback_first_round=2, feedback_images=1000), real)
+    assert later.feedback_rounds == 2
+    assert later.feedback_images == 2 * counts.images_per_round * 5  # no more than there are
+    assert count_work(guided(feedback="random", feedback_scale=0.1), real).feedback_steps == 0
+    off = count_work(guided(feedback="none"), real)
+    assert (off.feedback_rounds, off.feedback_images, off.feedback_steps) == (0, 0, 0)
+    assert off.scored_images < counts.scored_images
+
+
+def test_only_steered_steps_take_a_gradient() -> None:
+    real = count_real(guided(), images=200)
+    all_steps = count_work(guided(), real)
+    assert all_steps.steps_per_image > 4
+    last_half = count_work(guided(feedback_steps=[0.5, 1.0]), real)
+    share = math.floor(all_steps.steps_per_image / 2) / all_steps.steps_per_image
+    assert last_half.feedback_steps == pytest.approx(share * all_steps.feedback_steps)
+
+
+def test_the_cost_of_feedback_is_that_of_decoder_and_guide() -> None:
+    def stage(**generation: Any) -> StageCost:
+        plan = make_plan(guided(**generation), images=200, gpu="L4")
+        (found,) = [one for one in plan.stages if one.name == "feedback"]
+        return found
+
+    counts = count_work(guided(), count_real(guided(), images=200))
+    images = counts.feedback_images * image_flops(TINY_SD, 32, guided(), counts.steps_per_image)
+    guide = BACKBONES["tiny-resnet"]
+    px = guided().classifier.size_px or guide.size_px
+    each = 2 * at(TINY_SD.decode_flops, 32**2) + 2 * 3 * guide.flops * (px / guide.size_px) ** 2
+    whole = stage()
+    assert whole.flops == pytest.approx(images + counts.feedback_steps * each)
+    assert whole.amount.startswith(f"up to {counts.feedback_images:,} images")
+    one_view, half = stage(feedback_views=1), stage(feedback_decoder="half")
+    assert (whole.flops or 0) > (one_view.flops or 0)
+    assert (whole.memory_bytes or 0) > (half.memory_bytes or 0)
+    large = make_plan(RunConfig.from_dict(preset_settings("paper-pets")), gpu="RTX 4090")
+    assert "feedback" not in [one.name for one in large.stages]
+
+
+def test_decoders_keep_more_for_a_backward_pass_than_a_forward_pass_needs() -> None:
+    for generator in GENERATORS.values():
+        assert generator.decode_kept_bytes > generator.decode_bytes

@@ -33,6 +33,7 @@ from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
 from gendataagent.agent.selection.ranking import FloatArray, Labels
+from gendataagent.agent.selection.words import selected_noun
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import RunConfig
@@ -322,10 +323,11 @@ class Agent:
         )
         files.write_json(self._folder.round(number) / "record.json", record.to_json())
         self._folder.mark_round_done(number)
-        self._progress.say(
-            f"round {number + 1} of {len(self.schedule.round_epochs)}: {record.selected} hard "
-            f"images, {record.made} made, {record.kept} kept" + ". ".join(["", *record.notes])
-        )
+        epochs = self.schedule.round_epochs
+        noun = selected_noun(self.config.selection.by, trained=epochs[number] > 0)
+        counted = f"{record.selected} {noun}, {record.made} made, {record.kept} kept"
+        sentences = [f"round {number + 1} of {len(epochs)}: {counted}", *record.notes]
+        self._progress.say(". ".join(sentences))
         return record
 
     def _validation_error(self, classifier: Classifier) -> FloatArray | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from gendataagent.agent.selection.words import selected_noun
 from gendataagent.cli.console import say, show, write
 from gendataagent.cli.shared import (
     ConfigOption,
@@ -123,11 +124,21 @@ def _sums(plan: Plan) -> Table:
         f"{real.train:,} train, {real.validation:,} validation, {real.test:,} test: {real.source}",
     )
     if counts.rounds:
+        noun = selected_noun(plan.config.selection.by)
+        filtered = (
+            f"; about {counts.kept_per_round:,} kept once the filter is active "
+            f"({counts.filtered_rounds} rounds)"
+        )
         table.add_row(
             "rounds",
             f"{counts.rounds}, each {counts.images_per_round:,} images from "
-            f"{counts.selected_per_round:,} hard ones; about {counts.kept_per_round:,} kept once "
-            f"the filter is active ({counts.filtered_rounds} rounds)",
+            f"{counts.selected_per_round:,} {noun}{filtered if counts.filtered_rounds else ''}",
+        )
+    if counts.feedback_rounds:
+        table.add_row(
+            "feedback",
+            f"in {counts.feedback_rounds} of the rounds; up to {counts.feedback_images:,} images "
+            "more to find and compare its scale",
         )
     table.add_row(
         "disk",

@@ -14,6 +14,7 @@
     RUN/classifier/            the trained classifier, in transformers' format
     RUN/evaluation.json        written once, at the end
     RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
+    RUN/second_opinion.json    the baseline's classifier on guided images, see `runs.second_opinion`
     RUN/robustness.json        from evaluate --corruptions; may be written again
     RUN/sha256.jsonl           hashes of files that a resume reads, see `core.seals`
     RUN/DONE                   the run is finished
@@ -151,6 +152,11 @@ class RunFolder:
         return self.path / "adaptation"
 
     @property
+    def second_opinion_file(self) -> Path:
+        """What the baseline's classifier says of guided images."""
+        return self.path / "second_opinion.json"
+
+    @property
     def guard_file(self) -> Path:
         """The `GuardRecord` of a guarded run."""
         return self.path / "guard" / "outcome.json"
@@ -219,7 +225,8 @@ class RunFolder:
 
     def mark_done(self) -> None:
         """Write the mark of a finished run: the hash of each file that its end stands on."""
-        own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file]
+        own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file,
+               self.second_opinion_file]  # fmt: skip
         marks = [*self.path.glob(f"rounds/*/{DONE}"), self.baseline / DONE, self.adaptation / DONE]
         folders = (self.splits_file.parent, self.classifier, self.guard_file.parent)
         found = [*own, *marks, *_files_in(*folders)]

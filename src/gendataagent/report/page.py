@@ -8,12 +8,13 @@ from gendataagent.core.files import write_bytes
 from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name
 from gendataagent.report.run_reader import RunView, read_run
-from gendataagent.report.sections import details, gallery, metrics, models, summary
+from gendataagent.report.sections import details, feedback, gallery, metrics, models, summary
+from gendataagent.report.sections.gallery import selected_title
 from gendataagent.report.thumbnails import Thumbnails
 
 _NAVIGATION = (
     ("comparison", "Results"),
-    ("hard", "Hard images"),
+    ("feedback", "Feedback"),
     ("gallery", "Gallery"),
     ("classes", "Classes"),
     ("curves", "Curves"),
@@ -53,6 +54,7 @@ def render(run: RunView) -> str:
             summary.caveats(run),
             summary.comparison(run),
             gallery.hard_images(run, thumbnails),
+            feedback.feedback(run, thumbnails),
             gallery.gallery(run, thumbnails),
             metrics.per_class(run),
             metrics.curves(run),
@@ -72,7 +74,7 @@ def render(run: RunView) -> str:
         header=f'<p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
         f'<p class="lead">{explanation}</p>{summary.cards(run)}',
         body=body,
-        navigation=_NAVIGATION,
+        navigation=(("hard", selected_title(run)), *_NAVIGATION),
         footer=f"Started {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything "
         "on this page is read from the run folder.",
         banner=summary.banner(run),

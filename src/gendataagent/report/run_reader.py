@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gendataagent.agent.feedback.opinion import SecondOpinion
+from gendataagent.agent.feedback.record import FeedbackRecord
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
 from gendataagent.core.errors import ConfigError, RunFolderError
@@ -33,18 +35,19 @@ from gendataagent.core.rows import RowError, fit
 
 Record = TypeVar("Record")
 
-ROUND_STAGES = ("select", "caption", "rewrite", "render", "filter", "probe")
+ROUND_STAGES = ("select", "caption", "rewrite", "feedback", "render", "filter", "probe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundView:
-    """One finished round: its record, the selected images and the candidates."""
+    """One finished round: its record, the selected images, the candidates, and its feedback."""
 
     record: RoundRecord
     selected: tuple[Scored, ...]
     candidates: tuple[Candidate, ...]
     folder: Path
     pool_folder: Path
+    feedback: FeedbackRecord | None = None
 
     def source_image(self, source_id: str) -> Path:
         """Return the path of the copy of a source image; it may be missing."""
@@ -54,6 +57,10 @@ class RoundView:
     def candidate_image(self, candidate: Candidate) -> Path:
         """Return the path of the candidate's image; it may be missing."""
         return self.pool_folder / Path(candidate.file_name).name
+
+    def plain_image(self, candidate: Candidate) -> Path:
+        """Return the path of the candidate's image without feedback; it may be missing."""
+        return self.folder / "plain" / Path(candidate.file_name).name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,7 @@ class RunView:
         class_counts: class name -> split -> images.
         evaluations: split -> evaluation of the final classifier.
         guard: which classifier the baseline guard chose, if it was on.
+        second_opinion: of the baseline's classifier on guided images, if there are both.
         adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
         problems: one sentence for each file that could not be read.
     """
@@ -82,6 +90,7 @@ class RunView:
     evaluations: Mapping[str, Evaluation]
     timing: Mapping[str, float]
     guard: GuardRecord | None
+    second_opinion: SecondOpinion | None
     adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
@@ -172,8 +181,6 @@ def read_run(folder: Path) -> RunView:
     metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
     evaluations = reader.mapping(folder / "evaluation.json")
     timing = reader.mapping(folder / "timing.json")
-    outcome_file = folder / "guard" / "outcome.json"
-    outcome = reader.mapping(outcome_file)
     return RunView(
         folder=folder,
         manifest=manifest,
@@ -193,7 +200,8 @@ def read_run(folder: Path) -> RunView:
             if (evaluation := reader.record(Evaluation, row, folder / "evaluation.json"))
         },
         timing={k: float(v) for k, v in timing.items() if isinstance(v, int | float)},
-        guard=reader.record(GuardRecord, outcome, outcome_file) if outcome else None,
+        guard=reader.optional(GuardRecord, folder / "guard" / "outcome.json"),
+        second_opinion=reader.optional(SecondOpinion, folder / "second_opinion.json"),
         adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),
@@ -239,6 +247,11 @@ class _Reader:
         except RowError as error:
             self.problems.append(f"{path.name}: a row is not a {cls.__name__} ({error})")
             return None
+
+    def optional(self, cls: type[Record], path: Path) -> Record | None:
+        """Return the record of a JSON file, None if it is missing or broken."""
+        row = self.mapping(path)
+        return self.record(cls, row, path) if row else None
 
     def records(self, cls: type[Record], path: Path) -> list[Record]:
         """Return the records of a JSONL file."""
@@ -294,8 +307,8 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
     for path in sorted((folder / "rounds").glob("[0-9]*"), key=lambda path: path.name):
         if not path.name.isdigit():
             continue
-        row = reader.mapping(path / "record.json") if (path / "DONE").exists() else {}
-        record = reader.record(RoundRecord, row, path / "record.json") if row else None
+        is_done = (path / "DONE").exists()
+        record = reader.optional(RoundRecord, path / "record.json") if is_done else None
         if record is None:
             unfinished.append(int(path.name))
             continue
@@ -307,6 +320,7 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
                 candidates=reader.candidates(pool_folder / "metadata.parquet"),
                 folder=path,
                 pool_folder=pool_folder,
+                feedback=reader.optional(FeedbackRecord, path / "feedback.json"),
             )
         )
     return tuple(finished), tuple(unfinished)

@@ -31,6 +31,7 @@ from gendataagent.generation.backends import Backends
 from gendataagent.runs.baseline_guard import BASELINE
 from gendataagent.runs.preflight import check_models
 from gendataagent.runs.results import RunResult, read_result
+from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.saving import save_classifier
@@ -244,6 +245,14 @@ def _evaluate(session: Session) -> None:
             resize_px = session.trainer.augmenter.stored_px
             save_classifier(session.classifier, folder.classifier, resize_px=resize_px)
             evaluations = _evaluate_splits(session)
+        if session.agent:
+            write_second_opinion(
+                folder,
+                session.splits.train,
+                rounds=range(len(session.agent.schedule.round_epochs)),
+                device=str(session.classifier.device),
+                trust_remote_code=session.config.trust_remote_code,
+            )
     files.write_json(folder.timing_file, session.watch.seconds)
     files.write_json(folder.evaluation_file, evaluations)
 

@@ -90,7 +90,9 @@ def test_a_fixed_scale_is_in_every_record_and_moves_the_images(
     for id_ in record["candidates"]:  # the same image without feedback, for the report
         assert (folder / "plain" / f"{id_}.png").is_file()
     note = files.read_json(folder / "record.json")["notes"][-1]
-    assert note.startswith("feedback loss 0.2 changes p(true class) of synthetic images from ")
+    assert note.startswith(
+        "Feedback by loss, scale 0.2, changes p(true class) of synthetic images from "
+    )
 
 
 def test_auto_makes_images_as_hard_as_validation_images(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gendataagent.agent.feedback.hardness import Hardness
+from gendataagent.agent.feedback.measuring import measure_hardness
 from gendataagent.agent.feedback.search import Probe
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
@@ -87,7 +88,7 @@ class Prober:
             ids=[candidate.id for candidate, _ in usable],
             size_px=self._classifier.resize_px,
         )
-        return Hardness.measure(self._classifier, pixels)
+        return measure_hardness(self._classifier, pixels)
 
     def _keep_plain(self, made: Sequence[RenderedCandidate]) -> None:
         for item in made:

@@ -6,9 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gendataagent.agent.feedback.hardness import Hardness
-from gendataagent.agent.feedback.search import NO_GAP, SECOND_VIEW, Probe
+from gendataagent.agent.feedback.search import MATCHED, NO_GAP, SECOND_VIEW, STRONGEST, Probe
 
 FIXED, UNTRAINED, EARLIER_ROUND, NO_IMAGES = "fixed", "untrained", "earlier round", "no images"
+
+_NO_FEEDBACK = {
+    NO_IMAGES: "no image without feedback could be used",
+    NO_GAP: "synthetic images are already as hard for the classifier as validation images",
+    MATCHED: "the weakest that was tried makes images harder than validation images",
+    SECOND_VIEW: "the weakest that was tried loses the class in a second view",
+}
+_NO_STRONGER = {
+    SECOND_VIEW: ", no stronger because a second view would lose the class",
+    STRONGEST: ", the strongest allowed",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +54,16 @@ class FeedbackRecord:
 
     @property
     def sentence(self) -> str:
-        """What the round's line says of its feedback; "" = nothing."""
-        if self.reason in (UNTRAINED, EARLIER_ROUND):
-            return ""
-        if self.reason == NO_IMAGES:
-            return "no feedback: no image without feedback could be used"
-        if self.reason == NO_GAP:
-            return (
-                "no feedback: synthetic images are as hard for the classifier as validation images "
-                "already"
-            )
+        """What the round's line says of its feedback, as a sentence; "" = nothing."""
         if not self.scale:
-            return "no feedback: the weakest that was tried loses the class in a second view"
+            why = _NO_FEEDBACK.get(self.reason)
+            return f"No feedback: {why}." if why else ""
         plain = self.probes[0].mean_p
         guided = next(probe.mean_p for probe in self.probes if probe.scale == self.scale)
         said = (
-            f"feedback {self.criterion} {self.scale:g} changes p(true class) of synthetic images "
-            f"from {plain:.2f} to {guided:.2f}"
+            f"Feedback by {self.criterion}, scale {self.scale:g}, changes p(true class) of "
+            f"synthetic images from {plain:.2f} to {guided:.2f}"
         )
         if self.target is not None:
             said += f" (validation images: {self.target:.2f})"
-        if self.reason == SECOND_VIEW:
-            said += ", no stronger because a second view would lose the class"
-        return said
+        return f"{said}{_NO_STRONGER.get(self.reason, '')}."

@@ -17,7 +17,7 @@ from typing import Protocol, Self, runtime_checkable
 from PIL import Image
 
 from gendataagent.agent.feedback.guide import ClassifierGuide
-from gendataagent.agent.feedback.hardness import Hardness
+from gendataagent.agent.feedback.measuring import measure_hardness
 from gendataagent.agent.feedback.probing import Prober, check_same_guide
 from gendataagent.agent.feedback.record import (
     EARLIER_ROUND,
@@ -26,7 +26,7 @@ from gendataagent.agent.feedback.record import (
     UNTRAINED,
     FeedbackRecord,
 )
-from gendataagent.agent.feedback.search import Found, find_scale
+from gendataagent.agent.feedback.search import TARGET_IMAGES, Found, find_scale
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core import files
@@ -42,8 +42,6 @@ from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, GeneratorFactory
 from gendataagent.generation.feedback import OFF
 from gendataagent.training.classifier import Classifier
-
-TARGET_IMAGES = 500  # validation images measured, at most
 
 
 @runtime_checkable
@@ -204,7 +202,7 @@ class FeedbackRounds:
         elif self._auto:
             validation = self._validation.at(classifier.resize_px)
             assert validation is not None  # checked when the rounds were opened
-            held_out = Hardness.measure(classifier, self._some(validation))
+            held_out = measure_hardness(classifier, self._some(validation))
             labels = prober.hardness[0.0].labels
             target = held_out.mean_p(labels)
             share = held_out.recognition(labels)
@@ -225,7 +223,7 @@ class FeedbackRounds:
             floor=floor,
             probes=found.probes,
             candidates=tuple(candidate.id for candidate in prober.candidates),
-            sources=Hardness.measure(classifier, sources),
+            sources=measure_hardness(classifier, sources),
             plain=prober.hardness[0.0],
             guided=prober.hardness[found.scale],
         )

@@ -9,6 +9,7 @@ TOLERANCE = 0.02  # of mean p(y)
 MAX_SCALE = 0.3  # beyond it images leave their class
 FIRST_SCALE = 0.06
 NO_GAP, MATCHED, SECOND_VIEW, STRONGEST = "no gap", "matched", "second view", "strongest"
+TARGET_IMAGES = 500  # validation images whose hardness is the target, at most
 MAX_PROBES = 5  # scales measured in a round, besides 0
 
 

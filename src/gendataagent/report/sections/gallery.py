@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Sequence
 
+from gendataagent.agent.selection.words import selected_noun
 from gendataagent.core.records import Candidate, Scored
 from gendataagent.report.charts import bar
 from gendataagent.report.markup import (
@@ -27,6 +28,11 @@ HARD_CLASSES = 20
 VARIANTS_SHOWN = 6
 IMAGES_A_ROUND = 56  # at most; fewer if the budget of the page runs out
 EXTREMES_SHARE = 0.3  # of the images of a round: highest and lowest scores side by side
+
+
+def selected_title(run: RunView) -> str:
+    """Return what the selected real images are called, as a title."""
+    return selected_noun(run.value("selection.by")).capitalize()
 
 
 def hard_images(run: RunView, thumbnails: Thumbnails) -> str:
@@ -53,7 +59,7 @@ def hard_images(run: RunView, thumbnails: Thumbnails) -> str:
     more = f'<p class="quiet">and {count(rest)} more classes</p>' if rest > 0 else ""
     return section(
         "hard",
-        "Hard images",
+        selected_title(run),
         f'<ul class="images">{figures}</ul>'
         f'<h3>Selected from each class</h3><ul class="bars">{bars}</ul>{more}',
         lead=f"Round {last.record.round + 1} selected {plural(len(last.selected), 'real image')}. "
@@ -96,12 +102,13 @@ def gallery(run: RunView, thumbnails: Thumbnails) -> str:
         is_open = round_ is run.rounds[-1]
         parts.append(details(_round_line(round_), _round(run, round_, thumbnails, most),
                              is_open=is_open))  # fmt: skip
+    noun = selected_noun(run.value("selection.by"))
     return section(
         "gallery",
-        "From hard images to new ones",
+        f"From {noun} to new images",
         "".join(parts),
-        lead="Each hard image gets a caption, the rewriter varies it, and the generator makes a "
-        "new image from both; <mark>marked</mark> words are not in the original caption. The "
+        lead=f"Each of the {noun} gets a caption, the rewriter varies it, and the generator makes "
+        "a new image from both; <mark>marked</mark> words are not in the original caption. The "
         f"filter then decides which new images are used for training.{_vog_explained(run)} Newest "
         "round first.",
     )

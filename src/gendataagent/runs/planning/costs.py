@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.files import expand
 from gendataagent.core.memory import scoring_batch
+from gendataagent.generation.feedback import RANDOM
 from gendataagent.runs.planning.counts import Counts
 from gendataagent.runs.planning.downloads import BUNDLED, SERVER, ModelNeeded
 from gendataagent.runs.planning.facts import (
@@ -123,7 +124,8 @@ class Costs:
         if not self._config.agent.enabled:
             return stages
         adapt = [self._adapt()] if self._config.adaptation.enabled else []
-        return [self._caption(), *adapt, self._rewrite(), self._render(), *stages]
+        feedback = [self._feedback()] if self._counts.feedback_rounds else []
+        return [self._caption(), *adapt, self._rewrite(), *feedback, self._render(), *stages]
 
     def _seconds(self, flops: float) -> float:
         return flops / (self._device.flops_per_s * self._device.utilisation)
@@ -228,6 +230,43 @@ class Costs:
         note = f"batches of {batch}, halved when memory runs out"
         return self._stage("render", amount, flops, memory_bytes, note)
 
+    def _feedback(self) -> StageCost:
+        """Return the cost of the images made to find the scale, and of all gradients.
+
+        A gradient goes through the decoder once and through the guide once for each view; with
+        frozen weights it costs as much as two forward passes.
+        """
+        counts, facts, guide = self._counts, self._generator, self._backbone
+        settings, size_px = self._config.generation, self._generator_px
+        amount = (
+            f"up to {counts.feedback_images:,} images more, {counts.feedback_steps:,} gradients"
+        )
+        if facts is None:
+            return self._unknown("feedback", amount, settings.generator)
+        images = counts.feedback_images * image_flops(
+            facts, size_px, self._config, counts.steps_per_image
+        )
+        if settings.feedback == RANDOM:
+            return self._stage("feedback", amount, images, 0.0, "a random direction, no gradient")
+        if guide is None:
+            return self._unknown("feedback", amount, self._config.classifier.model)
+        decoded_px = size_px // 2 if settings.feedback_decoder == "half" else size_px
+        each = 2 * at(facts.decode_flops, decoded_px**2)
+        each += 2 * settings.feedback_views * self._forward_flops()
+        batch = settings.batch_size
+        activations = (
+            self._half * facts.decode_kept_bytes * decoded_px**2
+            + settings.feedback_views * guide.vog_bytes * self._classifier_px**2
+        )
+        memory_bytes = (
+            facts.parameters * self._weight_bytes + 4 * guide.parameters + batch * activations
+        )
+        note = f"batches of {batch}, {settings.feedback_views} views, halved when memory runs out"
+        if settings.feedback_decoder not in ("vae", "half"):
+            note += "; counted with the generator's autoencoder, a tiny one costs less"
+        flops = images + counts.feedback_steps * each
+        return self._stage("feedback", amount, flops, memory_bytes, note)
+
     def _score_and_filter(self) -> StageCost:
         """Return the cost of scoring real images and of the filter's input gradients, float32."""
         counts, facts, size_px = self._counts, self._backbone, self._classifier_px
@@ -270,7 +309,9 @@ class Costs:
 
     def disk(self) -> Disk:
         """Return what the run takes on the disk."""
-        images, size_px = self._counts.images, self._generator_px
+        # images without feedback are kept beside those with it
+        plain = self._counts.feedback_rounds * self._config.generation.feedback_images
+        images, size_px = self._counts.images + plain, self._generator_px
         per_px = PNG_BYTES_PER_PX["small" if size_px <= SMALL_PX else "large"]
         weights = 4 * self._backbone.parameters if self._backbone else None
         # two checkpoints with momentum, the VoG snapshots, the final weights
@@ -307,6 +348,11 @@ class Costs:
                 return (
                     "use a smaller language model, such as Qwen/Qwen2.5-1.5B-Instruct, or serve it "
                     "and set prompting.rewriter=endpoint"
+                )
+            case "feedback":
+                return (
+                    "set generation.feedback_decoder=half or a tiny autoencoder, or lower "
+                    "generation.batch_size; the batch is halved when memory runs out"
                 )
             case "render":
                 return "change nothing: the batch is halved when memory runs out"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gendataagent.agent.adaptive import max_probes, widest_selection
 from gendataagent.agent.budget import generated_images, images_of_a_round
+from gendataagent.agent.feedback.search import MAX_PROBES, TARGET_IMAGES
 from gendataagent.agent.filtering.vog import MIN_SNAPSHOTS
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import count_selected
@@ -19,6 +20,7 @@ from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.loading import index_data
 from gendataagent.data.official import ARCHIVES, FOLDER, PAPER
 from gendataagent.data.splits import draw_missing_splits, draw_train_subset
+from gendataagent.generation.feedback import OFF, RANDOM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,10 @@ class Counts:
         captions_least, captions_most: without adaptation an image is captioned when it is first
             selected, and which are selected is not known.
         drawn_for_adaptation: images generated from text, as samples and to measure the distance.
+        feedback_rounds: rounds whose images the classifier steers.
+        feedback_images: images generated beside those of the rounds, to find the scale of feedback
+            and to compare, at most.
+        feedback_steps: denoising steps of single images with a gradient of the classifier, at most.
         probe_steps: optimiser steps of copies, to try options of [adaptive], at most.
         training_images, scored_images: passes of an image through the classifier, with and without
             gradients; those of probe_steps included.
@@ -139,6 +145,9 @@ class Counts:
     adaptation_steps: int
     adaptation_images: int
     drawn_for_adaptation: int
+    feedback_rounds: int
+    feedback_images: int
+    feedback_steps: int
     optimizer_steps: int
     probe_steps: int
     training_images: int
@@ -166,6 +175,7 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
     if with_baseline:
         alone = _training(config, real.train, Schedule((), ()), [])
         steps, passes = steps + alone[0], passes + alone[1]
+    guided = _count_feedback(config, schedule, made)
     probes = rounds * max_probes(config.adaptive) if config.adaptive.enabled else 0
     probes *= config.adaptive.probes
     probe_steps = probes * config.adaptive.probe_steps
@@ -188,14 +198,62 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         ),
         adaptation_images=real.train * config.adaptation.epochs if adapted else 0,
         drawn_for_adaptation=_drawn_for_adaptation(config, real.train) if adapted else 0,
+        feedback_rounds=guided.rounds,
+        feedback_images=guided.rounds * guided.probes * guided.scales,
+        feedback_steps=guided.gradients,
         optimizer_steps=steps,
         probe_steps=probe_steps,
         training_images=passes + probe_steps * config.training.batch_size,
         scored_images=rounds * real.train
         + probes * real.validation
+        + _scored_for_feedback(config, guided, real)
         + (2 if with_baseline else 1) * _evaluated_images(config, real),
         baseline=with_baseline,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Feedback:
+    """What the feedback of a run makes at most.
+
+    Args:
+        rounds: rounds with feedback.
+        probes: images of a round that are made without feedback and at each scale.
+        scales: scales tried in a round; the images of one of them are those of the round.
+        gradients: steps of single images that take a gradient.
+    """
+
+    rounds: int = 0
+    probes: int = 0
+    scales: int = 0
+    gradients: int = 0
+
+
+def _count_feedback(config: RunConfig, schedule: Schedule, made: int) -> _Feedback:
+    settings = config.generation
+    first = settings.feedback_first_round
+    # a round before any training never has feedback
+    rounds = sum(epoch > 0 for epoch in schedule.round_epochs[first:])
+    if settings.feedback == OFF or not rounds or not made:
+        return _Feedback()
+    probes = min(settings.feedback_images, made)
+    scales = MAX_PROBES if settings.feedback_scale == AUTO else 1
+    steered = rounds * (made + probes * (scales - 1))
+    gradients = 0 if settings.feedback == RANDOM else steered * _steered_steps(config)
+    return _Feedback(rounds, probes, scales, gradients)
+
+
+def _steered_steps(config: RunConfig) -> int:
+    """Return how many of an image's executed steps are within `generation.feedback_steps`."""
+    steps, (first, last) = _steps_per_image(config), config.generation.feedback_steps
+    return sum(first <= step / steps < last for step in range(steps))
+
+
+def _scored_for_feedback(config: RunConfig, guided: _Feedback, real: RealImageCounts) -> int:
+    """Return the passes that measure probes, their sources and the target, each in two views."""
+    is_auto = config.generation.feedback_scale == AUTO
+    target = min(TARGET_IMAGES, real.validation) if is_auto else 0
+    return 2 * guided.rounds * (guided.probes * (2 + guided.scales) + target)
 
 
 def _steps_per_image(config: RunConfig) -> int:

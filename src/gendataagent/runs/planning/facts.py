@@ -61,6 +61,8 @@ class GeneratorFacts(ModelFacts):
         size_px, shrink: side of an image; side of an image / side of its latent.
         unet_flops: one forward pass, of the latent pixels; encode_flops, decode_flops: of pixels.
         unet_bytes, decode_bytes: peak of a forward pass, per latent pixel and per pixel.
+        decode_kept_bytes: alive when the backward pass through a frozen decoder to its latent
+            begins, per pixel.
         kept_bytes, checkpointed_bytes: alive when LoRA training's backward pass begins, per latent
             pixel, without and with gradient checkpointing.
     """
@@ -75,6 +77,7 @@ class GeneratorFacts(ModelFacts):
     decode_flops: Polynomial
     unet_bytes: float
     decode_bytes: float
+    decode_kept_bytes: float
     kept_bytes: float
     checkpointed_bytes: float
 
