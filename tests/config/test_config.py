@@ -30,7 +30,6 @@ SPEED_ONLY = {
     "generation.workers",
     "generation.image_cache",
     "device",
-    "threads",
     "trust_remote_code",
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gendataagent.core.devices import cpu_threads
 from gendataagent.core.errors import GenerationError, ModelError
 from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, RenderRequest
 from gendataagent.core.records import ModelDescription
@@ -179,6 +180,33 @@ def test_tasks_are_fetched_when_the_queue_has_room() -> None:
     assert len(fetched) == 2
     assert isinstance(results, Iterator)
     results.close()  # type: ignore[attr-defined]
+
+
+class Adder:
+    """Images of the bits of a long sum, which the number of threads changes."""
+
+    description = ModelDescription(name="adder")
+
+    def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        return [Rendered(image=self._sum(request.seed)) for request in requests]
+
+    def _sum(self, seed: int) -> Image.Image:
+        import torch  # not above: workers of the other tests need none
+
+        numbers = torch.rand(3_000_017, generator=torch.Generator().manual_seed(seed))
+        return Image.frombytes("L", (2, 2), numbers.sum().numpy().tobytes())
+
+
+def test_workers_use_as_many_threads_as_this_process() -> None:
+    tasks = [[request(seed)] for seed in range(4)]
+    serial, workers = SerialExecutor(), ProcessExecutor(1)
+    found = {}
+    for threads in (1, 2):
+        with cpu_threads(threads):
+            found[threads] = pixels(serial.map(Adder, tasks))
+            assert pixels(workers.map(Adder, tasks)) == found[threads]
+    workers.release()
+    assert found[1] != found[2]
 
 
 def test_workers_are_at_least_one() -> None:

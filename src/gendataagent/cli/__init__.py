@@ -18,6 +18,7 @@ from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
 from gendataagent.cli.streams import steady_streams
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.processes import signals_as_interrupts
 
 __all__ = [
     "adapt",
@@ -58,11 +59,15 @@ def main() -> None:
     """Run the command line; no error is printed as a traceback."""
     # Retry messages of the hub's library would hide the final error.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    with steady_streams():
+    with steady_streams(), signals_as_interrupts() as received:
         try:
             app()
-        except KeyboardInterrupt:
-            sys.exit(STOPPED_BY_USER)
+        except (KeyboardInterrupt, SystemExit) as end:
+            if received:
+                sys.exit(128 + received[0])
+            if isinstance(end, KeyboardInterrupt):
+                sys.exit(STOPPED_BY_USER)
+            raise
         except Exception as error:
             say(f"error: {explain(error)}", to_error=True, style="red")
             sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -85,14 +85,10 @@ def _config_of(folder: Path) -> Path:
 
 
 def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
-    import torch
-
     from gendataagent.core.progress import counting
     from gendataagent.data import load_data
     from gendataagent.generation.adaptation import adapt as adapt_generator
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     with progress.stage("read images", None, "images") as stage:
         splits = load_data(settings.data, seed=settings.seed, progress=counting(stage))
     return adapt_generator(

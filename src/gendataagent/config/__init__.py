@@ -65,7 +65,10 @@ class RunConfig:
         AUTO, "cpu, cuda, cuda:1, mps; auto = cuda, else mps, else cpu", affects_results=False
     )
     threads: int = setting(
-        0, "CPU threads for torch; 0 = torch's default", at_least=0, affects_results=False
+        0,
+        "CPU threads for torch, also in each worker; 0 = torch's default divided by "
+        "generation.workers, fixed when the run is made: sums of another number round differently",
+        at_least=0,
     )
     trust_remote_code: bool = setting(
         False,

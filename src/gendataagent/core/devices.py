@@ -65,6 +65,32 @@ def accelerator_of(device: torch.device, precision: str) -> Accelerator:
         return Accelerator(**settings)
 
 
+@contextlib.contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Let torch use `number` CPU threads in the block, more than there are cores too.
+
+    The bits of sums and products depend on this number, not on that of the cores.
+
+    Args:
+        number: 0 = as many as before.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def default_threads(workers: int) -> int:
+    """Return torch's number of threads divided by worker processes, at least 1."""
+    import torch
+
+    return max(1, torch.get_num_threads() // max(1, workers))
+
+
 def dtype_name(name: str, device: torch.device | str) -> str:
     """Return the torch dtype of a setting; auto = float16 on a GPU, float32 on a CPU."""
     if name != AUTO:

@@ -101,6 +101,12 @@ def tasks_of(
         ConfigError: an arm's settings are invalid.
     """
     base = RunConfig.from_dict(merged(benchmark.base, settings))
+    if base.threads > 1:
+        raise ConfigError(
+            f"threads is 1 in every run of an experiment, got {base.threads}; choose how many run "
+            "in parallel with --jobs"
+        )
+    base = replace(base, threads=1)
     total = sum(images_per_class)
     tasks = []
     for seed in benchmark.seeds:

@@ -31,13 +31,13 @@ from gendataagent.config.run_config_file import create_run_folder, read_run_conf
 from gendataagent.core import files
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.core.locks import hold_file
+from gendataagent.core.processes import end_workers, start_worker
 from gendataagent.core.records import ModelDescription, RunManifest
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.seals import SEALS_FILE
 from gendataagent.experiments.benchmarks import Task
 from gendataagent.experiments.measures import EXTRAS_FILE, measure_extras
-from gendataagent.generation.executors import end_with_parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ def run_tasks(
     # Read by torch when a worker imports it.
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=end_with_parent)
+    pool = ProcessPoolExecutor(jobs, context, initializer=start_worker)
     running: dict[Future[TaskOutcome], Task] = {}
     try:
         while todo or running:
@@ -137,8 +137,7 @@ def run_tasks(
                 outcomes.append(future.result())
                 on_done(outcomes[-1])
     except BaseException as error:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()  # an interrupted run can be resumed
+        end_workers(pool)  # an interrupted run can be resumed
         if isinstance(error, BrokenProcessPool):
             raise GenerationError(
                 "a worker process died, most often for lack of memory; run the same command "
@@ -185,7 +184,6 @@ def _with_shared(config: RunConfig, out: Path) -> RunConfig:
     shared = out / "shared"
     config = replace(
         config,
-        threads=1,
         generation=replace(config.generation, image_cache=str(shared / "images")),
         prompting=replace(config.prompting, caption_cache=str(shared / "captions")),
     )

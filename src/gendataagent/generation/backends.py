@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.core import hub
 from gendataagent.core.devices import dtype_name, resolve_device
+from gendataagent.core.environment import environment
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
@@ -290,7 +291,7 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
         return executor
     depends_on: tuple[object, ...] = (
         generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device,
-        settings.batch_size,
+        settings.batch_size, environment(device),
     )  # fmt: skip
     folder = expand(settings.image_cache)
     return CachingExecutor(executor, folder, stamp=repr(depends_on))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from gendataagent.core.devices import free_memory
 from gendataagent.core.errors import GenerationError
+from gendataagent.core.processes import end_workers, start_worker
 from gendataagent.core.protocols import ImageGenerator, Rendered, RenderRequest
 
 BuildGenerator = Callable[[], ImageGenerator]
@@ -46,16 +46,18 @@ class SerialExecutor:
 class ProcessExecutor:
     """Renders in `workers` processes, each with a generator of its own.
 
+    Each uses as many CPU threads of torch as this process does: with another number, the images
+    would differ in some bits.
+
     Args:
         workers: number of processes, at least 1.
-        threads: CPU threads of torch in each worker.
     """
 
-    def __init__(self, workers: int, *, threads: int = 1) -> None:
+    def __init__(self, workers: int) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        self._workers, self._threads = workers, threads
-        self._started: tuple[BuildGenerator, ProcessPoolExecutor] | None = None
+        self._workers = workers
+        self._started: tuple[tuple[BuildGenerator, int], ProcessPoolExecutor] | None = None
 
     def map(self, factory: BuildGenerator, tasks: Iterable[RenderTask]) -> Iterator[list[Rendered]]:
         """Yield the result of each task, in task order; at most two tasks per worker are queued.
@@ -84,8 +86,9 @@ class ProcessExecutor:
                 "generation.workers or generation.chunk_size, then continue with --resume"
             ) from error
         finally:
-            if not finished:  # an error, or the caller wants no more
-                self.release()
+            if not finished and self._started is not None:  # an error, or no more is wanted
+                end_workers(self._started[1])
+                self._started = None
 
     def release(self) -> None:
         """End the workers and free their memory."""
@@ -94,13 +97,16 @@ class ProcessExecutor:
             self._started = None
 
     def _pool(self, factory: BuildGenerator) -> ProcessPoolExecutor:
-        if self._started is None or self._started[0] != factory:
+        import torch
+
+        wanted = (factory, torch.get_num_threads())
+        if self._started is None or self._started[0] != wanted:
             self.release()
             context = multiprocessing.get_context("spawn")  # fork after torch has threads can hang
             pool = ProcessPoolExecutor(
-                self._workers, context, initializer=_start_worker, initargs=(factory, self._threads)
+                self._workers, context, initializer=_start_worker, initargs=wanted
             )
-            self._started = (factory, pool)
+            self._started = (wanted, pool)
         return self._started[1]
 
 
@@ -130,7 +136,7 @@ _worker_threads = 1
 
 def _start_worker(factory: BuildGenerator, threads: int) -> None:
     global _worker_factory, _worker_threads
-    end_with_parent()
+    start_worker()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     _worker_factory, _worker_threads = factory, threads
     _limit_threads()
@@ -139,18 +145,6 @@ def _start_worker(factory: BuildGenerator, threads: int) -> None:
 def _limit_threads() -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(_worker_threads)
-
-
-def end_with_parent() -> None:
-    """End this worker when the main process ends, even by kill -9."""
-    threading.Thread(target=_wait_for_parent_to_end, daemon=True).start()
-
-
-def _wait_for_parent_to_end() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _render_in_worker(task: list[RenderRequest]) -> list[Rendered]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gendataagent.agent.names import method_problems
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.config.settings import iterate_settings
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation.backends import (
@@ -56,6 +57,28 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
     if own is not None or not config.agent.enabled:
         return own
     return checked(build_backends(config))
+
+
+def with_threads(config: RunConfig) -> RunConfig:
+    """Return the settings with a number of threads, which a resume on any machine keeps."""
+    if config.threads:
+        return config
+    # here, because it imports torch
+    from gendataagent.core.devices import default_threads
+
+    return replace(config, threads=default_threads(config.generation.workers))
+
+
+def as_decided(config: RunConfig, decided: RunConfig) -> RunConfig:
+    """Return the settings with what they leave to decide as it was decided when a run was made."""
+    tree = config.to_dict()
+    for row in iterate_settings(decided):
+        section, _, name = row.key.rpartition(".")
+        group = tree[section] if section else tree
+        if group[name] == AUTO and row.setting.affects_results:
+            group[name] = row.value
+    tree["threads"] = tree["threads"] or decided.threads
+    return RunConfig.from_dict(tree)
 
 
 def resolve_auto(

@@ -21,6 +21,7 @@ from gendataagent.config.run_config_file import (
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.completeness import collect_unchecked
+from gendataagent.core.devices import cpu_threads
 from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
@@ -29,7 +30,7 @@ from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.backends import Backends
 from gendataagent.runs.baseline_guard import BASELINE
-from gendataagent.runs.preflight import check_models
+from gendataagent.runs.preflight import as_decided, check_models, with_threads
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
@@ -54,6 +55,7 @@ def run(
         GenDataAgentError: its message says what to do. Finished work is kept; `resume(out)`
             continues from there.
     """
+    config = with_threads(config)
     folder = create_run_folder(out, config)
     try:
         return _run(folder, config, backends, progress or SilentProgress())
@@ -76,7 +78,7 @@ def resume(
 
     Args:
         config: new settings; they may differ only in what does not affect results (device,
-            workers, ...).
+            workers, ...). What was left to decide (auto, threads = 0) stays as decided.
         trust_remote_code: whether Python code that comes with its models may be run; what the
             run's folder says of that is ignored.
 
@@ -85,6 +87,7 @@ def resume(
     """
     folder = RunFolder.open(out)
     if config is not None:
+        config = as_decided(config, read_run_config(folder))
         check_same_settings(folder, config)
         write_run_config(folder, config)
         trust_remote_code = trust_remote_code or config.trust_remote_code
@@ -103,9 +106,10 @@ def run_until(
         GenDataAgentError: as `run`.
     """
     folder = RunFolder(Path(out))
+    config = with_threads(config)
     if not folder.config_file.exists():
         create_run_folder(out, config)
-    with folder.lock():
+    with folder.lock(), cpu_threads(config.threads):
         _train(prepare(folder, config, None, progress or SilentProgress()), epoch)
 
 
@@ -117,7 +121,7 @@ def _run(
     *,
     parent: RunFolder | None = None,
 ) -> RunResult:
-    with folder.lock():
+    with folder.lock(), cpu_threads(config.threads):
         if not folder.is_done:
             check_path(config.data)
             with progress.stage("check models"), collect_unchecked() as unchecked:

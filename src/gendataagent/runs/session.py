@@ -6,18 +6,15 @@
 from __future__ import annotations
 
 import datetime
-import platform
 from dataclasses import dataclass, field, replace
-from importlib import metadata
-
-import torch
 
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
-from gendataagent.config.run_config_file import write_run_config
+from gendataagent.config.run_config_file import read_run_config, write_run_config
 from gendataagent.core.checkpoints import load_latest
 from gendataagent.core.devices import resolve_device
+from gendataagent.core.environment import environment, other_environment
 from gendataagent.core.progress import Progress, Stopwatch, counting
 from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
 from gendataagent.core.rows import fit
@@ -33,8 +30,6 @@ from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
-
-_PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,8 +60,6 @@ def prepare(
         backends: None = those the settings name.
     """
     device = resolve_device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     watch = Stopwatch(folder.read_timing())
     with (
         watch.measure("load data"),
@@ -185,10 +178,12 @@ def _begin_or_check(
         None without the agent.
     """
     if folder.manifest_file.exists():
-        folder.read_manifest()
+        begun_in = folder.read_manifest().environment
+        if sentence := other_environment(begun_in, environment(device)):
+            _note(folder, sentence, progress, again=True)
         return config, backends or _build_backends(config)
     config, notes = resolve_auto(
-        config, device=device, typical_side_px=median_side_px(splits.train)
+        _as_baseline(folder, config), device=device, typical_side_px=median_side_px(splits.train)
     )
     backends = backends or _build_backends(config)
     notes += splits.notes
@@ -230,10 +225,20 @@ def _begin_or_check(
     return config, backends
 
 
-def _note(folder: RunFolder, note: str, progress: Progress) -> None:
-    """Say a sentence once, and write it into the manifest."""
+def _as_baseline(folder: RunFolder, config: RunConfig) -> RunConfig:
+    """Return the settings with the classifier that a finished baseline chose, maybe elsewhere."""
+    inner = RunFolder(folder.baseline)
+    if not inner.config_file.exists():
+        return config
+    return replace(config, classifier=read_run_config(inner).classifier)
+
+
+def _note(folder: RunFolder, note: str, progress: Progress, *, again: bool = False) -> None:
+    """Say a sentence once, or at each resume, and write it into the manifest."""
     manifest = folder.read_manifest()
     if note in manifest.notes:
+        if again:
+            progress.say(note)
         return
     if note not in folder.baseline_notes():
         progress.say(note)
@@ -243,19 +248,6 @@ def _note(folder: RunFolder, note: str, progress: Progress) -> None:
 
 def _build_backends(config: RunConfig) -> Backends | None:
     return build_backends(config) if config.agent.enabled else None
-
-
-def environment(device: str) -> dict[str, str]:
-    """Return what results may depend on: versions, platform, device."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": name,
-        "threads": str(torch.get_num_threads()),
-        "gendataagent": metadata.version("gendataagent"),
-        **{package: metadata.version(package) for package in _PACKAGES},
-    }
 
 
 def _restore(session: Session) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import iterate_settings
 from gendataagent.core import files
+from gendataagent.core.environment import environment, other_environment
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch
 from gendataagent.core.protocols import Captioner
@@ -23,6 +24,7 @@ CONFIG_FILE = "config.toml"
 PROMPTS_FILE = "prompts.jsonl"
 BEFORE_FILE = "before.safetensors"
 CHECKPOINTS = "checkpoints"
+_ENVIRONMENT = "environment"
 _FROM_INPUTS = (PROMPTS_FILE, BEFORE_FILE, CHECKPOINTS)
 
 
@@ -72,9 +74,10 @@ def claim_folder(job: AdaptationJob) -> None:
         RunFolderError: the folder belongs to a job with other inputs.
     """
     path, own = job.folder / SETTINGS_FILE, inputs_of(job)
+    begun = {**own, _ENVIRONMENT: environment(job.spec.device)}
     # Until something depends on the inputs, they may still change.
     if not any((job.folder / name).exists() for name in _FROM_INPUTS):
-        job.seals.write(path, files.json_bytes(own))
+        job.seals.write(path, files.json_bytes(begun))
         return
     if damage := job.seals.damage(path):
         raise RunFolderError(
@@ -85,13 +88,30 @@ def claim_folder(job: AdaptationJob) -> None:
     differences = [
         f"{key} is {written.get(key)!r} there, not {own.get(key)!r}"
         for key in dict.fromkeys([*written, *own])
-        if written.get(key) != own.get(key)
+        if key != _ENVIRONMENT and written.get(key) != own.get(key)
     ]
     if differences:
         raise RunFolderError(
             f"{job.folder} holds an adaptation with other settings: {'; '.join(differences)}. Name "
             "another folder, or use the same settings"
         )
+
+
+def recorded_threads(folder: Path) -> int:
+    """Return the number of threads that the adaptation in a folder was begun with; 0 = none."""
+    try:
+        written = files.read_json(folder / SETTINGS_FILE)
+    except RunFolderError:  # missing, or damaged, which `claim_folder` finds
+        return 0
+    threads = written.get("threads") if isinstance(written, dict) else None
+    return threads if isinstance(threads, int) and threads > 0 else 0
+
+
+def say_if_elsewhere(job: AdaptationJob) -> None:
+    """Say what is different on this machine, if the adaptation was begun on another."""
+    begun_in = files.read_json(job.folder / SETTINGS_FILE).get(_ENVIRONMENT, {})
+    if sentence := other_environment(begun_in, environment(job.spec.device)):
+        job.progress.say(sentence)
 
 
 def inputs_of(job: AdaptationJob) -> dict[str, Any]:
@@ -110,6 +130,7 @@ def inputs_of(job: AdaptationJob) -> dict[str, Any]:
     }
     return {
         "seed": job.seed,
+        "threads": job.config.threads,
         "generator": f"{generator.name} {generator.revision}".strip(),
         "captioner": f"{captioner.name} {captioner.revision}".strip(),
         "images": f"{len(job.images)} {images.hexdigest()}",

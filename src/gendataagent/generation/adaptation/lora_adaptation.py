@@ -21,7 +21,7 @@ from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.core import files
-from gendataagent.core.devices import resolve_device
+from gendataagent.core.devices import cpu_threads, default_threads, resolve_device
 from gendataagent.core.errors import ConfigError, StorageError
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
@@ -34,6 +34,8 @@ from gendataagent.generation.adaptation.job import (
     check_folder,
     claim_folder,
     inputs_of,
+    recorded_threads,
+    say_if_elsewhere,
 )
 from gendataagent.generation.adaptation.result import (
     RECORD_FILE,
@@ -93,6 +95,8 @@ def adapt(
             "generation.generator must be a diffusers pipeline to be adapted, got "
             f"{config.generation.generator!r}"
         )
+    threads = config.threads or recorded_threads(Path(out)) or default_threads(workers=1)
+    config = replace(config, threads=threads)
     job = AdaptationJob(
         config=config,
         images=images,
@@ -111,10 +115,11 @@ def adapt(
             f"cannot create the folder {job.folder}: {error.strerror or error}; name one that you "
             "can write to"
         ) from error
-    with RunFolder(job.folder).lock():
+    with RunFolder(job.folder).lock(), cpu_threads(config.threads):
         claim_folder(job)
         files.write_bytes(job.folder / CONFIG_FILE, config.to_toml().encode())
         if not (job.folder / RECORD_FILE).is_file():
+            say_if_elsewhere(job)
             (job.folder / DONE).unlink(missing_ok=True)  # of a record that was removed
             _adapt(job)
         if not (job.folder / DONE).is_file():

@@ -1,0 +1,84 @@
+"""Ending a process and its workers in order, so that nothing of them is left in the system.
+
+The queues and locks of worker processes are named semaphores (files in /dev/shm on Linux), which
+the process that made them removes when it ends in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from types import FrameType
+
+_PATIENCE_S = 10.0
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextlib.contextmanager
+def signals_as_interrupts() -> Iterator[list[int]]:
+    """Raise `KeyboardInterrupt` in the block where SIGTERM or SIGHUP would end the process at once.
+
+    A signal that the caller ignores (nohup) stays ignored. Yields the signals received so far.
+    """
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in _SIGNALS:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start_worker() -> None:
+    """Set up a worker process: it ends in order on SIGTERM, and when the main process ends.
+
+    Ctrl-C reaches every process of a terminal; the main process alone acts on it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_worker)
+    threading.Thread(target=_wait_for_parent_to_end, daemon=True).start()
+
+
+def end_workers(pool: ProcessPoolExecutor) -> None:
+    """End the workers of a pool now, whatever they do; their unfinished tasks are lost."""
+    workers = list((pool._processes or {}).values())
+    # First: a worker whose task was ended by the signal waits for the next one, or the word to end.
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + _PATIENCE_S
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+    pool.shutdown(wait=True)
+
+
+def _end_worker(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    overdue = threading.Timer(_PATIENCE_S, os._exit, (128 + number,))
+    overdue.daemon = True
+    overdue.start()
+    sys.exit(128 + number)
+
+
+def _wait_for_parent_to_end() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,131 @@
+"""A run keeps its number of threads on any machine, and says what else is different there."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gendataagent.config import RunConfig
+from gendataagent.config.run_config_file import read_run_config, write_run_config
+from gendataagent.core.devices import cpu_threads
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.progress import SilentProgress, Stage
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.runs.preflight import with_threads
+from gendataagent.runs.run import resume, run
+from tests.runs.test_resume import Interrupting, outcome
+
+pytestmark = pytest.mark.integration
+
+
+class Listening(Interrupting):
+    """A progress display that keeps what is said."""
+
+    def __init__(self, at: int | None = None) -> None:
+        super().__init__(at)
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+        super().say(message)
+
+
+class AtStage(SilentProgress):
+    """A progress display that raises KeyboardInterrupt when a stage begins for the n-th time."""
+
+    def __init__(self, name: str, at: int) -> None:
+        self._name, self._left = name, at
+
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Stage]:
+        self._left -= name == self._name
+        if not self._left:
+            raise KeyboardInterrupt
+        return super().stage(name, total, unit, done)
+
+
+def threads_of(path: Path) -> int:
+    return read_run_config(RunFolder.open(path)).threads
+
+
+@pytest.fixture
+def unfixed(small_config: RunConfig) -> RunConfig:
+    return replace(small_config, threads=0)
+
+
+def test_the_number_of_threads_is_fixed_when_the_run_is_made(
+    unfixed: RunConfig, tmp_path: Path
+) -> None:
+    """Begun on two cores and resumed on one, it ends as without the stop, to the bit."""
+    with cpu_threads(2):
+        run(unfixed, tmp_path / "whole")
+        with pytest.raises(KeyboardInterrupt):
+            run(unfixed, tmp_path / "run", progress=Interrupting(24))
+    assert threads_of(tmp_path / "run") == 2
+    with cpu_threads(1):
+        progress = Listening()
+        resume(tmp_path / "run", config=unfixed, progress=progress)
+    assert not [sentence for sentence in progress.said if "another machine" in sentence]
+    assert threads_of(tmp_path / "run") == 2
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_another_number_of_threads_is_refused(unfixed: RunConfig, tmp_path: Path) -> None:
+    with cpu_threads(2), pytest.raises(KeyboardInterrupt):
+        run(unfixed, tmp_path / "run", progress=Interrupting(8))
+    with pytest.raises(RunFolderError, match="other settings: threads is 2 there, not 1"):
+        resume(tmp_path / "run", config=replace(unfixed, threads=1))
+
+
+def test_worker_processes_share_the_threads(unfixed: RunConfig) -> None:
+    def resolved(workers: int) -> int:
+        generation = replace(unfixed.generation, workers=workers)
+        return with_threads(replace(unfixed, generation=generation)).threads
+
+    with cpu_threads(8):
+        assert [resolved(workers) for workers in (0, 1, 2, 3, 16)] == [8, 8, 4, 2, 1]
+
+
+def test_another_machine_is_said_at_each_resume_and_recorded_once(
+    small_config: RunConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(small_config, tmp_path / "run", progress=Interrupting(12))
+    folder = RunFolder.open(tmp_path / "run")
+    manifest = folder.read_manifest()
+    elsewhere = {**manifest.environment, "torch": "1.0", "cpu instructions": "ALTIVEC"}
+    folder.write_json(folder.manifest_file, replace(manifest, environment=elsewhere).to_json())
+    for _ in range(2):
+        progress = Listening(9)
+        with pytest.raises(KeyboardInterrupt):
+            resume(tmp_path / "run", progress=progress)
+        (said,) = [sentence for sentence in progress.said if "another machine" in sentence]
+        assert "torch was 1.0, is " in said
+        assert "cpu instructions was ALTIVEC, is " in said
+        assert "numpy" not in said
+    assert folder.read_manifest().notes.count(said) == 1
+
+
+def test_the_classifier_is_that_of_a_baseline_trained_elsewhere(
+    unfixed: RunConfig, tmp_path: Path
+) -> None:
+    """The baseline chose on its machine; the run must not choose again on another."""
+    config = replace(
+        unfixed,
+        agent=replace(unfixed.agent, baseline=True, rounds=1),
+        training=replace(unfixed.training, epochs=2),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "run", progress=AtStage("read images", 2))
+    inner = RunFolder(RunFolder(tmp_path / "run").baseline)
+    decided = read_run_config(inner)
+    assert decided.classifier.model == "tiny-resnet"
+    smaller = replace(decided, classifier=replace(decided.classifier, size_px=24))
+    write_run_config(inner, smaller)
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run", progress=AtStage("train", 1))
+    assert read_run_config(RunFolder.open(tmp_path / "run")).classifier.size_px == 24
