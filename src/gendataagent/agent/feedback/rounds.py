@@ -206,7 +206,7 @@ class FeedbackRounds:
             labels = prober.hardness[0.0].labels
             target = held_out.mean_p(labels)
             share = held_out.recognition(labels)
-            floor = share - (share * (1 - share) / len(labels)) ** 0.5
+            floor = max(0.0, share - (share * (1 - share) / len(labels)) ** 0.5)
             start = self._last_scale(number)
             found = find_scale(prober.measure, target=target, floor=floor, start=start)
         else:
