@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,13 +40,15 @@ class AtStage(SilentProgress):
     def __init__(self, name: str, at: int) -> None:
         self._name, self._left = name, at
 
+    @contextlib.contextmanager
     def stage(
         self, name: str, total: int | None = None, unit: str = "", done: int = 0
-    ) -> AbstractContextManager[Stage]:
+    ) -> Iterator[Stage]:
         self._left -= name == self._name
         if not self._left:
             raise KeyboardInterrupt
-        return super().stage(name, total, unit, done)
+        with super().stage(name, total, unit, done) as stage:
+            yield stage
 
 
 def threads_of(path: Path) -> int:

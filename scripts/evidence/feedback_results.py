@@ -1,0 +1,50 @@
+"""Join the results of several sessions of one part of the proof of feedback, and write its page.
+
+    python feedback_results.py FOLDER OUT... --to FOLDER     # FOLDER: docs/results/feedback/PART
+
+Each folder has a results.parquet, as `gendataagent experiment feedback` and this script write it. A
+run of the same arm and seed counts once, the first. Only seeds that every arm has are kept, so that
+all differences are paired; the others are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gendataagent.experiments.benchmarks import find_benchmark
+from gendataagent.experiments.measures import read_rows, write_rows
+from gendataagent.experiments.tables import seeds_by_arm
+from gendataagent.experiments.writing import write_results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--arms", help="comma-separated; all that occur if left out")
+    arguments = parser.parse_args()
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for folder in arguments.folders:
+        for row in read_rows(folder / "results.parquet"):
+            rows.setdefault((row["arm"], row["seed"]), row)
+    found = seeds_by_arm(rows.values())
+    arms = arguments.arms.split(",") if arguments.arms else list(found)
+    complete = set.intersection(*(found.get(arm, set()) for arm in arms))
+    left_out = sorted(set.union(*(found.get(arm, set()) for arm in arms)) - complete)
+    kept = [rows[arm, seed] for arm in arms for seed in sorted(complete)]
+    print(f"{len(complete)} seeds in all of {', '.join(arms)}; incomplete, left out: {left_out}")
+    if arguments.to.exists():
+        shutil.rmtree(arguments.to)
+    arguments.to.mkdir(parents=True)
+    write_rows(kept, arguments.to / "results.parquet")
+    write_results(kept, arguments.to, benchmark=find_benchmark("feedback").with_arms(arms))
+    (arguments.to / "results.html").unlink()  # the plots stand beside the page in docs
+
+
+if __name__ == "__main__":
+    main()
