@@ -23,6 +23,7 @@ from gendataagent.generation.language.conversation import (
     harmless,
 )
 from gendataagent.generation.language.local import KIND, LocalChat, rendered
+from gendataagent.generation.language.parsing import without_cut_end
 from gendataagent.generation.language.quantised import quantised_file
 from gendataagent.generation.language.sampling import RowSampler, draw
 from tests.tiny_language import CONTROL, byte_tokenizer, save_tiny_llama
@@ -51,6 +52,11 @@ def conversation(text: str, tokens: int = 12, stop: tuple[str, ...] = ()) -> Con
     return Conversation(messages=(Message("user", text),), tokens_at_most=tokens, stop=stop)
 
 
+def texts(one: LocalChat, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
+    """Return the answers as they are written: most of this model's end at their limit."""
+    return [written.text for written in one.write(conversations, seeds)]
+
+
 # Prompts of one to four times 64 tokens, the exact multiples among them.
 FRAME = len(rendered(byte_tokenizer(), (Message("user", ""),)).replace("<|im_start|>", "x")
             .replace("<|im_end|>", "x"))  # fmt: skip
@@ -63,7 +69,7 @@ SEEDS = list(range(len(CONVERSATIONS)))
 
 @pytest.fixture(scope="module")
 def together(llama: Path) -> list[str]:
-    return chat(llama).complete(CONVERSATIONS, SEEDS)
+    return texts(chat(llama), CONVERSATIONS, SEEDS)
 
 
 def test_an_answer_depends_only_on_its_conversation_and_seed(
@@ -72,11 +78,11 @@ def test_an_answer_depends_only_on_its_conversation_and_seed(
     one = chat(llama)
     assert len(set(together)) == len(together)
     pairs = list(zip(CONVERSATIONS, SEEDS, strict=True))
-    assert [one.complete([c], [s])[0] for c, s in pairs] == together
-    assert one.complete(CONVERSATIONS[::-1], SEEDS[::-1]) == together[::-1]
+    assert [texts(one, [c], [s])[0] for c, s in pairs] == together
+    assert texts(one, CONVERSATIONS[::-1], SEEDS[::-1]) == together[::-1]
     crowd = [conversation("b" * n) for n in range(30, 50)]
-    assert one.complete([*crowd, *CONVERSATIONS], [0] * 20 + SEEDS)[20:] == together
-    assert one.complete([], []) == []
+    assert texts(one, [*crowd, *CONVERSATIONS], [0] * 20 + SEEDS)[20:] == together
+    assert texts(one, [], []) == []
 
 
 def test_scores_are_bit_equal_in_any_batch(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +99,7 @@ def test_scores_are_bit_equal_in_any_batch(llama: Path, monkeypatch: pytest.Monk
 
     def scores_beside(others: Sequence[Conversation]) -> torch.Tensor:
         seen.clear()
-        one.complete([subject, *others], [7] * (1 + len(others)))
+        texts(one, [subject, *others], [7] * (1 + len(others)))
         return torch.stack(seen[:4])
 
     alone = scores_beside([])
@@ -104,17 +110,17 @@ def test_scores_are_bit_equal_in_any_batch(llama: Path, monkeypatch: pytest.Monk
 
 def test_seeds_vary_the_answer_unless_the_temperature_is_0(llama: Path) -> None:
     same = [conversation("hello")] * 3
-    assert len(set(chat(llama).complete(same, [1, 2, 3]))) == 3
-    assert len(set(chat(llama, temperature=0.0).complete(same, [1, 2, 3]))) == 1
+    assert len(set(texts(chat(llama), same, [1, 2, 3]))) == 3
+    assert len(set(texts(chat(llama, temperature=0.0), same, [1, 2, 3]))) == 1
 
 
 def test_answers_are_the_same_after_release_and_reload(llama: Path, together: list[str]) -> None:
     one = chat(llama)
-    assert one.complete(CONVERSATIONS[:1], SEEDS[:1]) == together[:1]
+    assert texts(one, CONVERSATIONS[:1], SEEDS[:1]) == together[:1]
     one.release()
     one.release()
     assert one._loaded is None
-    assert one.complete(CONVERSATIONS[:1], SEEDS[:1]) == together[:1]
+    assert texts(one, CONVERSATIONS[:1], SEEDS[:1]) == together[:1]
     assert (one.name, len(one.revision)) == ("tiny-llama", 16)
 
 
@@ -122,7 +128,7 @@ def test_out_of_memory_halves_the_batch(
     llama: Path, together: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = chat(llama)
-    one.complete(CONVERSATIONS[:1], SEEDS[:1])
+    texts(one, CONVERSATIONS[:1], SEEDS[:1])
     assert one._loaded is not None
     model = one._loaded.model
     generate, rows, most = model.generate, [], 1
@@ -134,24 +140,45 @@ def test_out_of_memory_halves_the_batch(
         return generate(**inputs)
 
     monkeypatch.setattr(model, "generate", small_memory)
-    assert len(one.complete(CONVERSATIONS, SEEDS)) == len(together)
+    assert len(texts(one, CONVERSATIONS, SEEDS)) == len(together)
     assert rows[:3] == [4, 2, 1]
     assert set(rows[3:]) == {1}
     most = 0
     with pytest.raises(GenerationError, match="not enough memory for tiny-llama to write a single"):
-        one.complete(CONVERSATIONS, SEEDS)
+        texts(one, CONVERSATIONS, SEEDS)
 
 
 def test_an_answer_ends_at_its_stop_text_or_its_length(llama: Path) -> None:
-    (free,) = chat(llama).complete([conversation("hello", 30)], [3])
+    (free,) = texts(chat(llama), [conversation("hello", 30)], [3])
     letter = next(c for c in free if c.isascii() and c.isprintable())
-    (stopped,) = chat(llama).complete([conversation("hello", 30, (letter,))], [3])
+    (stopped,) = texts(chat(llama), [conversation("hello", 30, (letter,))], [3])
     assert stopped == free[: free.index(letter)]
     both = [conversation("hello", 30), conversation("hello", 5)]
-    long, short = chat(llama).complete(both, [3, 3])
+    long, short = texts(chat(llama), both, [3, 3])
     assert long == free
     assert 0 < len(short) < len(long)
     assert free.startswith(short.rstrip("\ufffd"))
+
+
+def test_a_line_cut_by_the_token_limit_is_dropped(llama: Path) -> None:
+    """As the endpoint drops it: the end of a sentence may turn its meaning round."""
+    one, ask = chat(llama), [conversation("hello", 30)]
+    (written,) = one.write(ask, [3])
+    assert written.is_cut
+    assert written.text
+    assert one.complete(ask, [3]) == [without_cut_end(written.text)] == [""]
+    letter = next(c for c in written.text if c.isascii() and c.isprintable())
+    stopped = [conversation("hello", 30, (letter,))]
+    assert not one.write(stopped, [3])[0].is_cut
+    assert one.complete(stopped, [3]) == texts(one, stopped, [3])
+
+
+def test_an_answer_that_the_model_ended_is_whole(llama: Path) -> None:
+    one = chat(llama)
+    answers = one.write([conversation("hello", 400)] * 24, list(range(24)))
+    (whole, *_) = [number for number, written in enumerate(answers) if not written.is_cut]
+    asked = [conversation("hello", 400)]
+    assert one.complete(asked, [whole]) == [answers[whole].text] != [""]
 
 
 def test_draws_follow_the_probabilities_inside_the_nucleus() -> None:
@@ -255,7 +282,7 @@ def test_the_check_reports_a_tokenizer_of_another_model(copied: Path) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([f"word{n}" for n in range(10)])
     tokenizer.save_pretrained(copied)
-    for ask in (chat(copied).check, lambda: chat(copied).complete(CONVERSATIONS[:1], [0])):
+    for ask in (chat(copied).check, lambda: texts(chat(copied), CONVERSATIONS[:1], [0])):
         with pytest.raises(ModelError, match=r"has 27\d tokens but its model only 26\d"):
             ask()
 
@@ -269,7 +296,7 @@ def test_missing_weights_are_reported(copied: Path) -> None:
     with pytest.raises(
         ModelError, match=r"1 of the 21 tensors .* missing \(model\.layers\.1\.mlp\.up_proj"
     ):
-        chat(copied).complete(CONVERSATIONS[:1], [0])
+        texts(chat(copied), CONVERSATIONS[:1], [0])
 
 
 @pytest.mark.parametrize(
@@ -294,7 +321,7 @@ def test_damaged_models_are_reported(copied: Path, damage: Any, message: str) ->
 def test_a_short_context_is_reported(tmp_path: Path) -> None:
     short = save_tiny_llama(tmp_path / "short", context=100)
     with pytest.raises(ModelError, match=r"reads 100 tokens.*may need \d+; lower prompting"):
-        chat(short).complete([conversation("a" * 90)], [0])
+        texts(chat(short), [conversation("a" * 90)], [0])
 
 
 # GGUF files
@@ -337,7 +364,7 @@ def test_a_gguf_file_answers_like_the_same_model(
     one = chat(file)
     one.check()
     assert one.name == "tiny.gguf"
-    assert one.complete(CONVERSATIONS[:2], SEEDS[:2]) == together[:2]
+    assert texts(one, CONVERSATIONS[:2], SEEDS[:2]) == together[:2]
     lacking = save_as_gguf(llama, tmp_path / "lacking.gguf", without="layers.1.mlp.up_proj")
     with pytest.raises(ModelError, match=r"1 of its tensors are missing \(blk\.1\.ffn_up\.weight"):
         chat(lacking).check()

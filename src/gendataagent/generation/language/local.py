@@ -18,6 +18,7 @@ from gendataagent.core.devices import BatchSize, free_memory, resolve_dtype
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
 from gendataagent.generation.language.conversation import Conversation, Message
+from gendataagent.generation.language.parsing import without_cut_end
 from gendataagent.generation.language.quantised import (
     check_quantised,
     hash_of_file,
@@ -34,6 +35,18 @@ KIND = "a causal language model of transformers"
 class _Loaded:
     tokenizer: Any
     model: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer up to its stop text.
+
+    Args:
+        is_cut: its token limit ended it, in the middle of a line.
+    """
+
+    text: str
+    is_cut: bool
 
 
 class LocalChat:
@@ -107,7 +120,18 @@ class LocalChat:
         check_auto(self._source, AutoModelForCausalLM, config)
 
     def complete(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
-        """Return one answer per conversation, in order; raises `ModelError`, `GenerationError`."""
+        """Return one answer per conversation, in order, without an unfinished last line.
+
+        Raises:
+            ModelError, GenerationError: the model cannot be loaded, or not answer.
+        """
+        return [
+            without_cut_end(written.text) if written.is_cut else written.text
+            for written in self.write(conversations, seeds)
+        ]
+
+    def write(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[Written]:
+        """Return the text of each answer, and whether its token limit cut it off; as `complete`."""
         if not conversations:
             return []
         loaded = self._load()
@@ -117,10 +141,10 @@ class LocalChat:
         alike: dict[int, list[int]] = {}
         for position, ids in enumerate(prompts):
             alike.setdefault(_padded_length(len(ids)), []).append(position)
-        answers: dict[int, str] = {}
+        answers: dict[int, Written] = {}
         for length, alike_here in alike.items():
 
-            def generate(group: Sequence[int], length: int = length) -> list[str]:
+            def generate(group: Sequence[int], length: int = length) -> list[Written]:
                 padded = [*group, *[group[-1]] * (self._batch_size.size - len(group))]
                 texts = self._generate(
                     loaded,
@@ -147,7 +171,7 @@ class LocalChat:
         conversations: Sequence[Conversation],
         seeds: Sequence[int],
         length: int,
-    ) -> list[str]:
+    ) -> list[Written]:
         filler = loaded.model.generation_config.pad_token_id
         missing = [length - len(ids) for ids in prompts]
         ids_BL = torch.tensor(
@@ -166,7 +190,14 @@ class LocalChat:
             ],
         )
         texts = loaded.tokenizer.batch_decode(output_BL[:, length:], skip_special_tokens=True)
-        return [_cut(text, stop) for text, stop in zip(texts, stops, strict=True)]
+        ends = loaded.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return [
+            _until_stop(text, stop, at_limit=len(ids) >= most and not set(ids[:most]) & set(ends))
+            for text, ids, most, stop in zip(
+                texts, output_BL[:, length:].tolist(), tokens_at_most, stops, strict=True
+            )
+        ]
 
     def _load(self) -> _Loaded:
         if self._loaded is None:
@@ -268,9 +299,9 @@ def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
         return str(render([merged, *others]))
 
 
-def _cut(text: str, stops: Sequence[str]) -> str:
+def _until_stop(text: str, stops: Sequence[str], *, at_limit: bool) -> Written:
     ends = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(ends, default=len(text))]
+    return Written(text[: min(ends)], is_cut=False) if ends else Written(text, is_cut=at_limit)
 
 
 def _quiet() -> None:
