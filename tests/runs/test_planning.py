@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,13 +16,14 @@ import torch
 
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
-from gendataagent.core.errors import ConfigError, DataError
+from gendataagent.core.errors import ConfigError, DataError, GenDataAgentError
 from gendataagent.data import load_data
 from gendataagent.runs.planning import costs, find_device, make_plan
 from gendataagent.runs.planning.costs import StageCost, generator_facts, image_flops
 from gendataagent.runs.planning.counts import count_real, count_work
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
 from gendataagent.runs.planning.facts import BACKBONES, GENERATORS, GIB, at, find_gpu
+from gendataagent.runs.run import run
 
 SD15 = GENERATORS["stable-diffusion-v1-5/stable-diffusion-v1-5"]
 TINY_SD = GENERATORS["tiny-sd"]
@@ -355,3 +357,39 @@ def test_the_cost_of_feedback_is_that_of_decoder_and_guide() -> None:
 def test_decoders_keep_more_for_a_backward_pass_than_a_forward_pass_needs() -> None:
     for generator in GENERATORS.values():
         assert generator.decode_kept_bytes > generator.decode_bytes
+
+
+def refusals(config: RunConfig, folder: Path) -> tuple[str, str]:
+    """Return what a plan and what a run say of settings that both refuse."""
+    said = []
+    for attempt in (lambda: make_plan(config), lambda: run(config, folder)):
+        with pytest.raises(GenDataAgentError) as caught:
+            attempt()
+        said.append(str(caught.value))
+    assert not folder.exists()
+    return said[0], said[1]
+
+
+@pytest.mark.integration
+def test_a_plan_refuses_what_a_run_refuses(
+    small_config: RunConfig, tiny_pipeline_folder: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    lacking = Path(shutil.copytree(tiny_pipeline_folder, tmp_path / "lacking"))
+    next((lacking / "unet").glob("*.safetensors")).unlink()
+    one_class = tmp_path / "one"
+    for split in ("train", "test"):
+        shutil.copytree(photo_folder / split / "ship", one_class / split / "ship")
+    missing = str(tmp_path / "missing")
+    generation, prompting = small_config.generation, small_config.prompting
+    for changes, words in (
+        ({"generation": replace(generation, generator=missing)}, "generation.generator: there is"),
+        ({"generation": replace(generation, generator=str(lacking))}, "unet"),
+        ({"generation": replace(generation, lora=missing)}, "there is no file or folder"),
+        ({"prompting": replace(prompting, captioner=missing)}, "prompting.captioner: there is no"),
+        ({"classifier": replace(small_config.classifier, model=missing)}, "classifier.model"),
+        ({"selection": replace(small_config.selection, by="hardest")}, "selection.by must be"),
+        ({"data": replace(small_config.data, path=str(one_class))}, "at least two classes"),
+    ):
+        planned, ran = refusals(replace(small_config, **changes), tmp_path / "run")
+        assert words in planned
+        assert planned == ran

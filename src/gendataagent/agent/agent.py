@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gendataagent.agent.acceptance import Acceptance
@@ -183,6 +184,8 @@ class Agent:
                 "agent.guard compares with a complete training without the agent, which only "
                 "gendataagent.run(config, out) does; set agent.guard=false to ask and tell"
             )
+        if config.threads:
+            torch.set_num_threads(config.threads)
         opened = open_train_set(train_set, config.data, seed=config.seed, class_names=class_names)
         if opened.splits is not None:
             config = with_keywords(config, {"data.path": str(train_set)})

@@ -137,7 +137,8 @@ _worker_threads = 1
 def _start_worker(factory: BuildGenerator, threads: int) -> None:
     global _worker_factory, _worker_threads
     start_worker()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # torch reads them when it is imported
+        os.environ[name] = str(threads)
     _worker_factory, _worker_threads = factory, threads
     _limit_threads()
 

@@ -15,6 +15,7 @@ import psutil
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.memory import free_disk
+from gendataagent.runs.planning.checks import check_models_here
 from gendataagent.runs.planning.costs import (
     CAPTION_TOKENS,
     REWRITE_PROMPT_TOKENS,
@@ -117,12 +118,14 @@ def make_plan(
 
     Raises:
         ConfigError: an unknown GPU, or the number of images is not known.
-        DataError: the data cannot be listed.
+        DataError: the data cannot be listed, or a run would refuse its classes.
+        ModelError: a run would refuse a model that is on this machine.
     """
     device = find_device(gpu, wanted=config.device)
     if utilisation is not None:
         device = replace(device, utilisation=utilisation)
     real = count_real(config, images=images)
+    check_models_here(config)
     config = _resolved(config, device)
     counts = count_work(config, real)
     models = tuple(models_needed(config))

@@ -19,7 +19,7 @@ from gendataagent.data.hub import HUB_PREFIX
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.loading import index_data
 from gendataagent.data.official import ARCHIVES, FOLDER, PAPER
-from gendataagent.data.splits import draw_missing_splits, draw_train_subset
+from gendataagent.data.splits import check_classes, draw_missing_splits, draw_train_subset
 from gendataagent.generation.feedback import OFF, RANDOM
 
 
@@ -54,7 +54,7 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
 
     Raises:
         ConfigError: the number of images is not known.
-        DataError: the data cannot be listed.
+        DataError: the data cannot be listed, or a run would refuse its classes.
     """
     data = config.data
     if images is not None:
@@ -66,7 +66,10 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
             "give the number of training images with --images N"
         )
     if data.path:
-        items = list(index_data(data).items)
+        index = index_data(data)
+        items = list(index.items)
+        drawn, _ = draw_missing_splits(items, range(len(items)), data, seed=config.seed)
+        check_classes(drawn, index.class_names)
         return _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
     if data.layout in (AUTO, FOLDER):
         raise ConfigError(

@@ -1,0 +1,57 @@
+"""What a plan refuses: the models that a run would refuse, as far as this machine shows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gendataagent.agent.names import method_problems
+from gendataagent.config import RunConfig
+from gendataagent.core.errors import ConfigError
+from gendataagent.core.files import expand
+from gendataagent.core.hub import looks_like_path
+from gendataagent.generation.backends import TINY_SD, name_problems
+from gendataagent.runs.preflight import check_models
+
+
+def check_models_here(config: RunConfig) -> None:
+    """Raise what a run raises for names, and for models in folders; uses no network.
+
+    The classes of models in folders are imported, but no weights are loaded.
+
+    Raises:
+        ConfigError: an unknown name, or a setting that does not suit a model.
+        ModelError: a model is missing, incomplete or of the wrong kind.
+    """
+    found = [*method_problems(config), *(name_problems(config) if config.agent.enabled else [])]
+    if found:
+        raise ConfigError(found)
+    generation, prompting = config.generation, config.prompting
+    generator = generation.generator if _is_here(generation.generator) else TINY_SD
+    # Whether weights fit can only be seen beside the generator; that they are missing, always.
+    known = _is_here(generation.generator) or not expand(generation.lora).exists()
+    lora = generation.lora if _is_here(generation.lora) and known else ""
+    captioner = prompting.captioner if _is_here(prompting.captioner) else "none"
+    rewriter = prompting.rewriter if _is_here(prompting.rewriter) else "none"
+    classifier = config.classifier
+    if not _is_here(classifier.model):
+        classifier = replace(classifier, model="auto")
+    with_images = config.agent.enabled and (
+        generator != TINY_SD or lora or captioner != "none" or rewriter != "none"
+    )
+    if not with_images and classifier.model == "auto":
+        return  # what follows imports torch
+    check_models(
+        replace(
+            config,
+            device="cpu",
+            classifier=classifier,
+            agent=replace(config.agent, enabled=bool(with_images)),
+            generation=replace(generation, generator=generator, lora=lora, image_cache=""),
+            prompting=replace(prompting, captioner=captioner, rewriter=rewriter),
+        )
+    )
+
+
+def _is_here(name: str) -> bool:
+    """Return whether a model is named by a path, there or not."""
+    return bool(name) and (expand(name).exists() or looks_like_path(name))
