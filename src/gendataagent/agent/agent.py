@@ -50,6 +50,7 @@ from gendataagent.core.rows import read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
+from gendataagent.data.identity import check_train_images
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
@@ -168,7 +169,7 @@ class Agent:
                 `training={"batch_size": 64}` or `**{"filter.drop_share": 0.5}`.
 
         Raises:
-            RunFolderError: `out` holds a run with other settings, or of other classes.
+            RunFolderError: `out` holds a run with other settings, of other classes or images.
             ConfigError: unknown, ambiguous or wrong settings; agent.guard, which needs a complete
                 run; or as the class.
             DataError: `train_set` cannot be used; or as the class.
@@ -196,6 +197,7 @@ class Agent:
         else:
             folder = create_run_folder(out, config)
         check_class_names(folder, opened.images.class_names)
+        check_train_images(folder, opened.images)
         return cls(
             config,
             opened,

@@ -17,6 +17,7 @@ class DataConfig:
         "folder of images (class/*.jpg, or train|validation|test/class/*), the unpacked official "
         "archive of one of the paper's six data sets, a parquet file or folder, a folder saved by "
         "Hugging Face datasets, hub:NAME (downloads), or bundled:cifar10",
+        path=True,
     )
     layout: str = setting(
         AUTO,

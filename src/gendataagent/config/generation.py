@@ -17,6 +17,8 @@ class PromptingConfig:
         "visible-attributes (bundled, no model), none (only the class name), or hub id or path of "
         "an image-to-text model of transformers; auto = visible-attributes",
         source="BLIP-2 [S]; which one is open [?]",
+        path=True,
+        names=(AUTO, "visible-attributes", "none"),
     )
     captioner_revision: str = setting("", "hub revision of the captioner; empty = the newest")
     caption_prompt: str = setting(
@@ -30,6 +32,8 @@ class PromptingConfig:
         "folder that keeps captions by image and captioner, for all runs; off = none; auto = "
         "$GENDATAAGENT_CACHE, else the user's cache folder",
         affects_results=False,
+        path=True,
+        names=(AUTO, "off"),
     )
     rewriter: str = setting(
         AUTO,
@@ -37,6 +41,8 @@ class PromptingConfig:
         "causal language model of transformers, or endpoint: an OpenAI-compatible server; auto = "
         "visible-attributes",
         source="Llama-2 [R]; size open [?]",
+        path=True,
+        names=(AUTO, "visible-attributes", "none", "endpoint"),
     )
     rewriter_revision: str = setting("", "hub revision of the rewriter; empty = the newest")
     rewrites: int = setting(
@@ -89,6 +95,8 @@ class GenerationConfig:
         "pipeline of diffusers; auto = SD 1.5 if there is a GPU and its weights are on this "
         "machine, else tiny-sd",
         source="Stable Diffusion 1.5 [S]",
+        path=True,
+        names=(AUTO, "tiny-sd"),
     )
     revision: str = setting("", "hub revision; empty = for SD 1.5 a pinned commit, else the newest")
     variant: str = setting("", "file variant on the hub, such as fp16; empty = the plain files")
@@ -96,6 +104,7 @@ class GenerationConfig:
         "",
         "LoRA weights to generate with: a safetensors file, a folder, OWNER/NAME or "
         "OWNER/NAME/FILE.safetensors on the hub; empty = none",
+        path=True,
     )
     lora_scale: float = setting(
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
@@ -152,6 +161,7 @@ class GenerationConfig:
         "",
         "folder that stores images for reuse by runs with the same requests; empty = none",
         affects_results=False,
+        path=True,
     )
     workers: int = setting(
         0,

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import is_place, with_absolute_paths
 from gendataagent.config.settings import PERMISSION, iterate_settings, read_settings_of_run
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError, StorageError
@@ -13,14 +14,14 @@ from gendataagent.core.run_folder import RunFolder
 
 
 def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
-    """Create a new run folder with `config` in it.
+    """Create a new run folder with `config` in it, its paths absolute.
 
     Raises:
         ConfigError: a setting is wrong (a config built in Python is checked here first).
         RunFolderError: the folder exists and is not empty; it is left unchanged.
         StorageError: it cannot be written; nothing is left of it.
     """
-    RunConfig.from_dict(config.to_dict())
+    config = with_absolute_paths(RunConfig.from_dict(config.to_dict()))
     folder = RunFolder(Path(path))
     if folder.config_file.exists():
         raise RunFolderError(
@@ -64,17 +65,22 @@ def read_run_config(folder: RunFolder, *, trust_remote_code: bool = False) -> Ru
 
 
 def write_run_config(folder: RunFolder, config: RunConfig) -> None:
-    """Replace the settings, for a resume that changes the speed of a run but not its results."""
+    """Replace the settings, for a resume that changes speed or paths but not the results."""
     files.write_bytes(folder.config_file, config.to_toml().encode())
 
 
 def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
-    """Raise `RunFolderError` naming each setting of `config` that would change the results."""
-    own = {row.key: row.value for row in iterate_settings(read_run_config(folder))}
+    """Raise `RunFolderError` naming each setting of `config` that would change the results.
+
+    Two paths may differ: whether their content is the same is checked where it is read.
+    """
+    own = {row.key: row for row in iterate_settings(read_run_config(folder))}
     changed = [
-        f"{row.key} is {own[row.key]!r} there, not {row.value!r}"
+        f"{row.key} is {own[row.key].value!r} there, not {row.value!r}"
         for row in iterate_settings(config)
-        if row.setting.affects_results and row.value != own[row.key]
+        if row.setting.affects_results
+        and row.value != own[row.key].value
+        and not (is_place(row) and is_place(own[row.key]))
     ]
     if changed:
         raise RunFolderError(

@@ -28,6 +28,8 @@ class Setting:
     Args:
         affects_results: False for settings that change speed or display but no result; only those
             may change when a run is resumed.
+        path: whether the value may be a path; see `config.paths`.
+        names: values that are never paths, though a folder may be called so.
     """
 
     help: str
@@ -38,6 +40,8 @@ class Setting:
     above: float | None = None
     at_most: float | None = None
     affects_results: bool = True
+    path: bool = False
+    names: tuple[str, ...] = ()
 
 
 def setting(default: Any, help: str, **details: Any) -> Any:

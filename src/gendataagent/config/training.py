@@ -20,6 +20,8 @@ class ClassifierConfig:
         "transformers (a CLIP image encoder gets a new head), or timm:NAME; auto = "
         "tiny-resnet for images up to 64 px or without a GPU, else microsoft/resnet-50",
         source="ResNet-50 [S]; CLIP ResNet-50, CLIP ViT [R]",
+        path=True,
+        names=(AUTO, "tiny-resnet"),
     )
     revision: str = setting("", "hub revision; empty = the newest")
     pretrained: bool = setting(True, "start from the model's weights; no effect on tiny-resnet")

@@ -282,9 +282,11 @@ class RunManifest:
     """What a run was made from; written when the run starts, checked on resume.
 
     Args:
-        config_hash: hash of every setting that changes results (not workers, device, ...).
+        config_hash: hash of every setting that changes results (not workers, device, ...), but for
+            where things are; see `config.paths`.
         data_fingerprint: hash of the ids, labels, splits and contents of the data.
         generator: with its LoRA once the run has adapted it; before that, the generator it adapts.
+        classifier: what training starts from, if it is a folder.
         environment: python, torch, platform, device, package versions.
     """
 
@@ -300,6 +302,7 @@ class RunManifest:
     generator: ModelDescription | None
     environment: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    classifier: ModelDescription | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

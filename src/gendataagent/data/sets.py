@@ -185,7 +185,8 @@ class LabelledImages(_TorchDataset):
 
     def _content_hash(self, index: int) -> str:
         try:
-            with self.store.open(self.rows[index]) as stream:
+            open_content = getattr(self.store, "open_content", self.store.open)
+            with open_content(self.rows[index]) as stream:
                 return content_hash(stream).hex()
         except OSError as error:
             raise ImageUnreadableError(f"cannot read image {self.ids[index]}: {error}") from error

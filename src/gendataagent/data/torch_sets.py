@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import io
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import open_regular
 from gendataagent.data.images import to_rgb
 from gendataagent.data.index import first_few, normalise_name
 from gendataagent.data.items import TensorForm, TupleItems
@@ -121,6 +123,15 @@ class ItemStore:
         to_rgb(image).save(stream, "PPM")
         stream.seek(0)
         return stream
+
+    def open_content(self, row: int) -> BinaryIO:
+        """Return what identifies an image: its file, if the data set names one, else its pixels."""
+        number, index = self._rows[row]
+        samples = getattr(self._data_sets[number], "samples", None)
+        if isinstance(samples, list) and isinstance(samples[index][0], str | Path):
+            with contextlib.suppress(OSError):
+                return open_regular(samples[index][0])
+        return self.open(row)
 
     def name(self, row: int) -> str:
         """Return the position in the data set."""

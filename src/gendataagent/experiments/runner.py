@@ -27,6 +27,7 @@ from pathlib import Path
 
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import with_paths_of
 from gendataagent.config.run_config_file import create_run_folder, read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
@@ -170,7 +171,9 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
         if not (folder / "config.toml").is_file():
             _start_warm(config, folder, out)
         if (folder / "config.toml").is_file():
-            resume(folder, trust_remote_code=config.trust_remote_code)
+            trusted = config.trust_remote_code
+            was = read_run_config(RunFolder(folder), trust_remote_code=trusted)
+            resume(folder, config=with_paths_of(was, config), trust_remote_code=trusted)
         else:
             run(config, folder)
         measure_extras(folder, trust_remote_code=config.trust_remote_code)

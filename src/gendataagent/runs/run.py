@@ -12,6 +12,7 @@ from typing import Any
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import with_absolute_paths, with_paths_of
 from gendataagent.config.run_config_file import (
     check_same_settings,
     create_run_folder,
@@ -30,6 +31,7 @@ from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.backends import Backends
 from gendataagent.runs.baseline_guard import BASELINE
+from gendataagent.runs.identity import move_finished
 from gendataagent.runs.preflight import as_decided, check_models, with_threads
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
@@ -58,7 +60,8 @@ def run(
     config = with_threads(config)
     folder = create_run_folder(out, config)
     try:
-        return _run(folder, config, backends, progress or SilentProgress())
+        own = read_run_config(folder, trust_remote_code=config.trust_remote_code)
+        return _run(folder, own, backends, progress or SilentProgress())
     except StorageError:
         raise  # all is kept for --resume, as its message says
     except GenDataAgentError:
@@ -78,7 +81,8 @@ def resume(
 
     Args:
         config: new settings; they may differ only in what does not affect results (device,
-            workers, ...). What was left to decide (auto, threads = 0) stays as decided.
+            workers, ...), and in paths at which the same content is. What was left to decide
+            (auto, threads = 0) stays as decided.
         trust_remote_code: whether Python code that comes with its models may be run; what the
             run's folder says of that is ignored.
 
@@ -86,13 +90,20 @@ def resume(
         RunFolderError: `out` is not a run folder, or `config` would change the results.
     """
     folder = RunFolder.open(out)
-    if config is not None:
-        config = as_decided(config, read_run_config(folder))
-        check_same_settings(folder, config)
+    progress = progress or SilentProgress()
+    trusted = trust_remote_code or (config is not None and config.trust_remote_code)
+    own = read_run_config(folder, trust_remote_code=trusted)
+    if config is None:
+        return _run(folder, own, backends, progress)
+    config = as_decided(with_absolute_paths(config), own)
+    config = replace(config, trust_remote_code=trusted)
+    check_same_settings(folder, config)
+    moved = config != with_paths_of(config, own)
+    if not moved or not folder.manifest_file.exists():
         write_run_config(folder, config)
-        trust_remote_code = trust_remote_code or config.trust_remote_code
-    config = read_run_config(folder, trust_remote_code=trust_remote_code)
-    return _run(folder, config, backends, progress or SilentProgress())
+    elif folder.is_done:
+        move_finished(folder, config, progress)
+    return _run(folder, config, backends, progress)
 
 
 def run_until(
@@ -109,8 +120,9 @@ def run_until(
     config = with_threads(config)
     if not folder.config_file.exists():
         create_run_folder(out, config)
-    with folder.lock(), cpu_threads(config.threads):
-        _train(prepare(folder, config, None, progress or SilentProgress()), epoch)
+    own = read_run_config(folder, trust_remote_code=config.trust_remote_code)
+    with folder.lock(), cpu_threads(own.threads):
+        _train(prepare(folder, own, None, progress or SilentProgress()), epoch)
 
 
 def _run(
@@ -150,7 +162,7 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
     if not inner.is_done:
         progress.say("training the baseline first: the same training without the agent")
     settings = read_run_config(inner, trust_remote_code=config.trust_remote_code)
-    _run(inner, settings, None, progress, parent=folder)
+    _run(inner, with_paths_of(settings, without), None, progress, parent=folder)
 
 
 def _train_and_evaluate(session: Session) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config, write_run_config
 from gendataagent.core.checkpoints import load_latest
 from gendataagent.core.devices import resolve_device
@@ -26,6 +27,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
 from gendataagent.generation.backends import Backends, build_backends, with_lora
 from gendataagent.runs.baseline_guard import BaselineGuard
+from gendataagent.runs.identity import check_same_models, classifier_description
 from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
@@ -178,10 +180,14 @@ def _begin_or_check(
         None without the agent.
     """
     if folder.manifest_file.exists():
+        backends = backends or _build_backends(config)
+        check_same_models(folder, config, backends)
         begun_in = folder.read_manifest().environment
         if sentence := other_environment(begun_in, environment(device)):
             _note(folder, sentence, progress, again=True)
-        return config, backends or _build_backends(config)
+        if config.to_toml() != read_run_config(folder).to_toml():  # paths that have moved
+            write_run_config(folder, config)
+        return config, backends
     config, notes = resolve_auto(
         _as_baseline(folder, config), device=device, typical_side_px=median_side_px(splits.train)
     )
@@ -206,7 +212,7 @@ def _begin_or_check(
     manifest = RunManifest(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seed=config.seed,
-        config_hash=config.results_hash(),
+        config_hash=settings_hash(config),
         data_fingerprint=splits.fingerprint,
         class_names=splits.train.class_names,
         images_per_split={
@@ -220,6 +226,7 @@ def _begin_or_check(
         generator=backends.generator.describe() if backends else None,
         environment=environment(device),
         notes=tuple(notes),
+        classifier=classifier_description(config),
     )
     folder.write_json(folder.manifest_file, manifest.to_json())
     return config, backends

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.checkpoints import checkpoint_damage, list_checkpoints
 from gendataagent.core.errors import ConfigError, RunFolderError
@@ -90,7 +91,7 @@ def _settings(folder: RunFolder) -> Iterator[Verified]:
         config = read_run_config(folder)
         if folder.manifest_file.exists():
             then = folder.read_manifest().config_hash
-            damaged += [Damage(folder.config_file, CHANGED)] * (then != config.results_hash())
+            damaged += [Damage(folder.config_file, CHANGED)] * (then != settings_hash(config))
     except ConfigError as error:
         damaged = [Damage(folder.config_file, f"cannot be used: {error}")]
     except RunFolderError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from gendataagent.core.environment import environment, other_environment
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Progress, Stopwatch
 from gendataagent.core.protocols import Captioner
-from gendataagent.core.records import derive_seed
+from gendataagent.core.records import ModelDescription, derive_seed
 from gendataagent.core.seals import Seals
 from gendataagent.data import LabelledImages
 from gendataagent.generation.diffusion import DiffusionSpec
@@ -25,6 +26,7 @@ PROMPTS_FILE = "prompts.jsonl"
 BEFORE_FILE = "before.safetensors"
 CHECKPOINTS = "checkpoints"
 _ENVIRONMENT = "environment"
+_FOLDER_HASH = re.compile("[0-9a-f]{16}")
 _FROM_INPUTS = (PROMPTS_FILE, BEFORE_FILE, CHECKPOINTS)
 
 
@@ -131,13 +133,20 @@ def inputs_of(job: AdaptationJob) -> dict[str, Any]:
     return {
         "seed": job.seed,
         "threads": job.config.threads,
-        "generator": f"{generator.name} {generator.revision}".strip(),
-        "captioner": f"{captioner.name} {captioner.revision}".strip(),
+        "generator": _identity(generator),
+        "captioner": _identity(captioner),
         "images": f"{len(job.images)} {images.hexdigest()}",
         "generation.size_px": job.config.generation.size_px,
         "precision": job.precision,
         **{f"adaptation.{key.removeprefix('adaptation.')}": v for key, v in settings.items()},
     }
+
+
+def _identity(model: ModelDescription) -> str:
+    """Return what identifies a model: the hash of its folder, wherever it is, else its name too."""
+    if _FOLDER_HASH.fullmatch(model.revision):
+        return model.revision
+    return f"{model.name} {model.revision}".strip()
 
 
 def shuffled(seed: int, purpose: str, images: LabelledImages) -> list[int]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import with_absolute_paths
 from gendataagent.core import files
 from gendataagent.core.devices import cpu_threads, default_threads, resolve_device
 from gendataagent.core.errors import ConfigError, StorageError
@@ -117,7 +118,8 @@ def adapt(
         ) from error
     with RunFolder(job.folder).lock(), cpu_threads(config.threads):
         claim_folder(job)
-        files.write_bytes(job.folder / CONFIG_FILE, config.to_toml().encode())
+        resumed_with = with_absolute_paths(config).to_toml().encode()
+        files.write_bytes(job.folder / CONFIG_FILE, resumed_with)
         if not (job.folder / RECORD_FILE).is_file():
             say_if_elsewhere(job)
             (job.folder / DONE).unlink(missing_ok=True)  # of a record that was removed

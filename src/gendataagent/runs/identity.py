@@ -1,0 +1,81 @@
+"""Whether the models and settings of a run are still those that it was started with, by content."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from gendataagent.config import RunConfig
+from gendataagent.config.paths import is_place, settings_hash
+from gendataagent.config.run_config_file import read_run_config, write_run_config
+from gendataagent.config.settings import iterate_settings
+from gendataagent.core import hub
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.progress import Progress
+from gendataagent.core.records import ModelDescription
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.generation.backends import Backends, build_backends
+from gendataagent.runs.splits import read_splits
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def classifier_description(config: RunConfig) -> ModelDescription | None:
+    """Return the classifier that training starts from, if it is a folder: a hash of its files."""
+    rows = [row for row in iterate_settings(config) if row.key == "classifier.model"]
+    place = Path(config.classifier.model).expanduser()
+    if not all(map(is_place, rows)) or not place.is_dir():
+        return None
+    return ModelDescription(name=place.resolve().name, revision=hub.content_hash(place))
+
+
+def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends | None) -> None:
+    """Raise `RunFolderError` if settings or models are not those of the manifest, by content.
+
+    A model of the hub whose commit was not known at the start is taken for the same.
+    """
+    manifest = folder.read_manifest()
+    if manifest.config_hash != settings_hash(config):
+        raise RunFolderError(
+            f"{folder.config_file} has changed since the run was started, in a setting that "
+            "changes results. Put it back from a copy, or start a new run with --out"
+        )
+    pairs = {"classifier.model": (manifest.classifier, classifier_description(config))}
+    if backends is not None:
+        pairs |= {
+            "prompting.captioner": (manifest.captioner, backends.captioner.description),
+            "prompting.rewriter": (manifest.rewriter, backends.rewriter.description),
+            "generation.generator": (manifest.generator, backends.generator.describe()),
+        }
+    for key, (then, now) in pairs.items():
+        if then is None or now is None:
+            continue
+        if config.adaptation.enabled:  # the manifest names it with its LoRA, once there is one
+            then = replace(then, revision=then.revision.partition("+lora:")[0])
+        if _differ(then.revision, now.revision):
+            raise RunFolderError(
+                f"{key}: the model {now.name} is not the one that the run in {folder.path} was "
+                f"started with: its files have changed (revision {then.revision} then, "
+                f"{now.revision} now). Put the earlier ones back, or start a new run with --out"
+            )
+
+
+def move_finished(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
+    """Write new paths into the settings of a finished run, if their content is the same.
+
+    Raises:
+        DataError, ModelError, RunFolderError: it cannot be read, or is not the same.
+    """
+    if config.data.path != read_run_config(folder).data.path:
+        read_splits(folder.path, data=config.data.path, progress=progress)
+    check_same_models(folder, config, build_backends(config) if config.agent.enabled else None)
+    write_run_config(folder, config)
+
+
+def _differ(then: str, now: str) -> bool:
+    """Return whether two revisions are known, of one kind, and not the same."""
+    if not then or not now:
+        return False
+    kinds = [_COMMIT.fullmatch(revision.partition("+lora:")[0]) for revision in (then, now)]
+    return then != now and (kinds[0] is None) == (kinds[1] is None)
