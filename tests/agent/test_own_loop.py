@@ -433,3 +433,46 @@ def test_a_model_that_names_its_outputs_otherwise_is_refused(tmp_path: Path) -> 
     generic = network()
     generic.config = {"id2label": {i: f"LABEL_{i}" for i in range(3)}}  # type: ignore[assignment]
     assert len(agent.ask(generic, epoch=1)) == 12
+
+
+class FilesOnDisk:
+    """As torchvision's ImageFolder: `samples` with paths below `root`, read by `loader`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.classes = str(root), ["cat", "dog"]
+        self.samples = [
+            (str(path), self.classes.index(path.parent.name)) for path in sorted(root.glob("*/*"))
+        ]
+
+    def loader(self, path: str) -> Image.Image:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        path, label = self.samples[index]
+        return self.loader(path), label
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_swapped_images_under_the_same_names_are_refused(as_path: bool, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for number in range(12):
+        path = photos / ("cat", "dog")[number % 2] / f"{number // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise_image(number).save(path)
+    moved = tmp_path / "moved"
+
+    def given(root: Path) -> Any:
+        return str(root) if as_path else FilesOnDisk(root)
+
+    opened(given(photos), tmp_path / "run")
+    photos.rename(moved)
+    opened(given(moved), tmp_path / "run")
+    (moved / "cat").rename(moved / "aside")
+    (moved / "dog").rename(moved / "cat")
+    (moved / "aside").rename(moved / "dog")
+    with pytest.raises(RunFolderError, match=r"other content: cat/0\.png, cat/1\.png"):
+        opened(given(moved), tmp_path / "run")

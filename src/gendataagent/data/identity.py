@@ -14,7 +14,8 @@ from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import ImageSplits
 
 Row = Mapping[str, Any]
-_WHAT_DIFFERS = {"content": "other content", "class": "another class", "split": "another split"}
+_OF_A_RUN = {"content": "other content", "class": "another class", "split": "another split"}
+_OF_A_TRAIN_SET = {"content": "other content", "label": "another label"}
 
 
 def as_recorded(splits: ImageSplits, rows: Sequence[Row], *, place: str, whose: str) -> ImageSplits:
@@ -28,7 +29,11 @@ def as_recorded(splits: ImageSplits, rows: Sequence[Row], *, place: str, whose: 
         RunFolderError: they are not the same images, of the same classes, in the same splits;
             names files.
     """
-    _check(splits.to_rows(), rows, place, whose)
+    if differences := _differences(splits.to_rows(), rows, _OF_A_RUN):
+        raise RunFolderError(
+            f"the images at {place} are not those that {whose} was started with: {differences}. "
+            "Put them back, name their new place with --data, or start a new run with --out"
+        )
     label_of = {row["class"]: row["label"] for row in rows}
     names = tuple(sorted(label_of, key=label_of.__getitem__))
     number_of = {name: number for number, name in enumerate(names)}
@@ -59,33 +64,32 @@ def check_train_images(folder: RunFolder, images: LabelledImages) -> None:
     """
     path = folder.path / "data" / "train.jsonl"
     columns = zip(images.ids, images.labels, images.content_hashes(), strict=True)
-    now = [
-        {"id": id_, "class": images.class_names[label], "content": content}
-        for id_, label, content in columns
-    ]
+    now = [{"id": id_, "label": label, "content": content} for id_, label, content in columns]
     if path not in folder.sealed_files():
         folder.write_jsonl(path, now)
     elif damage := folder.damage(path):
         raise RunFolderError(f"{damage}; it lists the training images. Put it back from a copy")
     else:
-        then = read_columns(path, {"id": str, "class": str, "content": str})
-        _check(now, then, "hand", f"the agent in {folder.path}")
+        then = read_columns(path, {"id": str, "label": int, "content": str})
+        if differences := _differences(now, then, _OF_A_TRAIN_SET):
+            raise RunFolderError(
+                f"the training images are not those that the agent in {folder.path} was started "
+                f"with: {differences}. Give it those, or name a new folder with out="
+            )
 
 
-def _check(now: Sequence[Row], then: Sequence[Row], place: str, whose: str) -> None:
-    """Raise `RunFolderError` if two sets of images differ; names files."""
+def _differences(now: Sequence[Row], then: Sequence[Row], columns: Mapping[str, str]) -> str:
+    """Return in words how two sets of images differ, naming files; "" if they are the same.
+
+    Args:
+        columns: column to compare -> what it means that it differs.
+    """
     new = {row["id"]: row for row in now}
     old = {row["id"]: row for row in then}
     found = {
         words: [id_ for id_ in old if id_ in new and new[id_].get(key) != old[id_].get(key)]
-        for key, words in _WHAT_DIFFERS.items()
+        for key, words in columns.items()
     }
     found["missing"] = [id_ for id_ in old if id_ not in new]
     found["not there before"] = [id_ for id_ in new if id_ not in old]
-    differences = [f"{what}: {first_few(ids)}" for what, ids in found.items() if ids]
-    if differences:
-        raise RunFolderError(
-            f"the images at {place} are not those that {whose} was started with: "
-            f"{'; '.join(differences)}. Put them back, name their new place with --data, or start "
-            "a new run with --out"
-        )
+    return "; ".join(f"{what}: {first_few(ids)}" for what, ids in found.items() if ids)
