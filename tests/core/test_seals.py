@@ -9,7 +9,7 @@ import pytest
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.seals import SEALS_FILE, Seals, damages, read_mark, write_mark
+from gendataagent.core.seals import Seals, damages, read_mark, write_mark
 
 
 def test_a_file_is_whole_until_it_changes(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_crash_between_hash_and_file_damages_nothing(
     monkeypatch.undo()
     seals.write(path, b"second")
     assert seals.damage(path) is None
-    assert len((tmp_path / SEALS_FILE).read_bytes().splitlines()) == 2
+    assert len((tmp_path / files.SEALS_FILE).read_bytes().splitlines()) == 2
 
 
 def test_seals_move_with_their_folder(tmp_path: Path) -> None:

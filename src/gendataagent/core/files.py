@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 from gendataagent.core.errors import RunFolderError, StorageError
 
 LOCK_FILE = ".lock"
+SEALS_FILE = "sha256.jsonl"  # see `core.seals`
 _CHUNK = 1 << 20
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 _CHECK_CHARACTERS = 16
@@ -315,8 +316,12 @@ def is_leftover(path: Path) -> bool:
 
 
 def holds_nothing(folder: Path) -> bool:
-    """Return whether a folder is empty but for a lock file and what interrupted writes left."""
-    return all(path.name == LOCK_FILE or is_leftover(path) for path in folder.iterdir())
+    """Return whether a folder is empty but for what comes before the first file of this package.
+
+    That is a lock file, the hash of a file still to come, and what interrupted writes left.
+    """
+    own = (LOCK_FILE, SEALS_FILE)
+    return all(path.name in own or is_leftover(path) for path in folder.iterdir())
 
 
 def remove_leftovers(folder: Path) -> None:

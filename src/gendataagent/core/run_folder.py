@@ -35,7 +35,7 @@ from gendataagent.core.errors import RunFolderError
 from gendataagent.core.locks import hold_folder
 from gendataagent.core.records import RunManifest
 from gendataagent.core.rows import read_columns, read_mapping, read_record
-from gendataagent.core.seals import SEALS_FILE, Damage, Seals, damages, read_mark, write_mark
+from gendataagent.core.seals import Damage, Seals, damages, read_mark, write_mark
 
 DONE = "DONE"
 _COLUMNS = {"split": str, "id": str, "class": str, "label": int, "content": str}
@@ -74,7 +74,7 @@ class RunFolder:
             RunFolder(self.baseline).discard_if_unstarted()
         files.remove_leftovers(self.path)
         data = (self.splits_file, self.quarantine_file, self.near_duplicates_file)
-        own = (self.path / SEALS_FILE, self.config_file, self.path / files.LOCK_FILE)
+        own = (self.path / files.SEALS_FILE, self.config_file, self.path / files.LOCK_FILE)
         for path in (*data, *own):
             path.unlink(missing_ok=True)
         for folder in (self.splits_file.parent, self.path):
@@ -294,7 +294,7 @@ def _files_in(*folders: Path) -> list[Path]:
         for folder in folders
         for path in folder.rglob("*")
         if path.is_file()
-        and path.name not in (DONE, SEALS_FILE, files.LOCK_FILE)
+        and path.name not in (DONE, files.SEALS_FILE, files.LOCK_FILE)
         and not files.is_leftover(path)
     ]
 

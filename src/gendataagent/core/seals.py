@@ -16,7 +16,6 @@ from typing import Any
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 
-SEALS_FILE = "sha256.jsonl"
 CHANGED = "has changed since it was written"
 MISSING = "is missing"
 
@@ -47,13 +46,13 @@ class Seals:
         digest = hashlib.sha256(content).hexdigest()
         if digest not in self.recorded().get(self._name(path), ()):
             row = {"file": self._name(path), "sha256": digest}
-            files.append_row(self._folder / SEALS_FILE, row)
+            files.append_row(self._folder / files.SEALS_FILE, row)
         files.write_bytes(path, content)
 
     def recorded(self) -> dict[str, set[str]]:
         """Return path below the folder -> hashes of its versions."""
         found: dict[str, set[str]] = {}
-        for row in files.read_journal(self._folder / SEALS_FILE):
+        for row in files.read_journal(self._folder / files.SEALS_FILE):
             if isinstance(row.get("file"), str) and isinstance(row.get("sha256"), str):
                 found.setdefault(row["file"], set()).add(row["sha256"])
         return found

@@ -36,7 +36,6 @@ from gendataagent.core.processes import end_workers, start_worker
 from gendataagent.core.records import ModelDescription, RunManifest
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.core.seals import SEALS_FILE
 from gendataagent.experiments.benchmarks import Task
 from gendataagent.experiments.measures import EXTRAS_FILE, measure_extras
 
@@ -235,7 +234,7 @@ def _start_warm(config: RunConfig, folder: Path, out: Path) -> None:
         for name in ("checkpoints", "snapshots", "data"):
             if (warm / name).exists():
                 shutil.copytree(warm / name, aside / name)
-        for name in ("metrics.jsonl", "timing.json", SEALS_FILE):
+        for name in ("metrics.jsonl", "timing.json", files.SEALS_FILE):
             shutil.copy2(warm / name, aside / name)
 
 

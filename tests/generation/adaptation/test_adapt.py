@@ -371,3 +371,28 @@ def test_the_bundled_model_moves_nearer_to_held_out_images(tmp_path: Path) -> No
     change = found.distances.change
     assert change.mmd2 < -1.5 * change.standard_error
     assert found.distances.after.mmd2 < 0.75 * found.distances.before.mmd2
+
+
+@pytest.mark.parametrize("name", ["sha256.jsonl", "settings.json", "config.toml", "prompts.jsonl"])
+def test_a_disk_that_is_full_before_one_of_the_first_files_blocks_nothing(
+    name: str,
+    config: RunConfig,
+    finished: Adaptation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is half made then is the adaptation's own, not a stranger's folder."""
+    write_bytes, append_row = files.write_bytes, files.append_row
+
+    def full(path: Path, content: Any, write: Any) -> None:
+        if path.name == name:
+            (path.parent / f".{name}.4711.tmp").touch()  # as a kill leaves it
+            raise StorageError("the disk is full")
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", lambda p, c: full(p, c, write_bytes))
+    monkeypatch.setattr(files, "append_row", lambda p, c: full(p, c, append_row))
+    with pytest.raises(StorageError):
+        adapt(config, TRAIN, tmp_path / "lora", reference=HELD_OUT)
+    monkeypatch.undo()
+    assert_same(adapt(config, TRAIN, tmp_path / "lora", reference=HELD_OUT), finished)
