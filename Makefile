@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev ## ruff, mypy and all tests but those marked slow; 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.installed-dev ## ruff and the tests not marked slow, integration or browser, under 2 minutes; for daily work
 	$(BIN)/ruff check .

@@ -175,7 +175,7 @@ REFUSALS: dict[str, Callable[[str], Reply]] = {
     "names",
     [{"max_tokens"}, {"seed"}, {"temperature"}, {"stop"}, {"top_p"}, {"stream"},
      {"max_tokens", "seed", "temperature", "stop", "top_p"}],
-    ids="+".join,
+    ids=lambda names: "+".join(sorted(names)),
 )  # fmt: skip
 def test_what_a_server_refuses_is_left_out_and_said(
     names: set[str], refuse: Callable[[str], Reply]
