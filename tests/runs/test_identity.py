@@ -1,4 +1,4 @@
-"""A run goes on with the same content wherever it is, and with no other content."""
+"""A run resumes with the same content wherever it is, and refuses any other."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _random_change(clean: Tensor, steering: Steering, index: int) -> Tensor:
 def _normalised(direction: Tensor, scale: float) -> Tensor:
     """Return `direction` at a root mean square of `scale` per image; zero where not finite."""
     axes = tuple(range(1, direction.ndim))
-    finite = direction.isfinite().all(dim=axes, keepdim=True) if axes else direction.isfinite()
+    finite = direction.isfinite().all(dim=axes, keepdim=True)
     direction = torch.where(finite, direction, torch.zeros_like(direction))
     rms = direction.square().mean(dim=axes, keepdim=True).sqrt()
     return scale * direction / (rms + _TINY)
