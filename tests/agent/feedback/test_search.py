@@ -69,3 +69,14 @@ def test_a_second_view_that_is_always_lost_leaves_no_feedback() -> None:
 def test_a_good_start_costs_two_probes() -> None:
     found = search(lambda s: 0.65 - 4 * s, target=0.35, start=0.075)
     assert (found.scale, len(found.probes)) == (0.075, 2)
+
+
+def test_a_start_that_is_too_weak_is_extrapolated() -> None:
+    found = search(lambda s: 0.65 - 4 * s, target=0.31, start=0.06)
+    assert [probe.scale for probe in found.probes] == [0.0, 0.06, 0.085]
+
+
+def test_a_guide_that_does_not_answer_ends_at_the_strongest() -> None:
+    found = search(lambda s: 0.5, target=0.3, start=0.02)
+    assert (found.scale, found.reason) == (MAX_SCALE, STRONGEST)
+    assert [probe.scale for probe in found.probes[1:4]] == [0.02, 0.04, 0.08]

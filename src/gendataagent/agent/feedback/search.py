@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TOLERANCE = 0.02  # of mean p(y)
-MAX_SCALE = 0.3  # beyond it images leave their class
+MAX_SCALE = 0.12  # where a guide judges badly nothing else keeps images in their class
 FIRST_SCALE = 0.06
 NO_GAP, MATCHED, SECOND_VIEW, STRONGEST = "no gap", "matched", "second view", "strongest"
 TARGET_IMAGES = 500  # validation images whose hardness is the target, at most
@@ -45,9 +45,10 @@ def find_scale(
 ) -> Found:
     """Return the scale at which the mean p(y) of synthetic images falls to `target`.
 
-    Bisection with interpolation: a scale is too strong if its images are harder than the target, or
-    if fewer than `floor` of them are recognised in a second view, in which case what was changed is
-    no longer the class. The strongest scale measured that is not too strong is returned.
+    Secant steps until the target is between two scales, then bisection with interpolation. A scale
+    is too strong if its images are harder than the target, or if fewer than `floor` of them are
+    recognised in a second view, in which case what was changed is no longer the class. The
+    strongest scale measured that is not too strong is returned.
 
     Args:
         measure: makes images at a scale and measures them.
@@ -56,7 +57,8 @@ def find_scale(
     probes = [measure(0.0)]
     if probes[0].mean_p <= target + TOLERANCE:
         return Found(0.0, NO_GAP, tuple(probes))
-    low, high = probes[0], None
+    low: Probe = probes[0]
+    high: Probe | None = None
     scale = min(start or FIRST_SCALE, MAX_SCALE)
     while len(probes) <= MAX_PROBES:
         probe = measure(scale)
@@ -69,17 +71,22 @@ def find_scale(
             low = probe
             if scale >= MAX_SCALE:
                 return Found(scale, STRONGEST, tuple(probes))
-        scale = _next(low, high, target)
+        scale = _stronger(probes[0], low, target) if high is None else _between(low, high, target)
     capped = high is not None and high.recognised < floor
     return Found(low.scale, SECOND_VIEW if capped else MATCHED, tuple(probes))
 
 
-def _next(low: Probe, high: Probe | None, target: float) -> float:
-    if high is None:
-        return min(2 * low.scale or FIRST_SCALE, MAX_SCALE)
-    width = high.scale - low.scale
-    if high.mean_p < target < low.mean_p:
-        share = (low.mean_p - target) / (low.mean_p - high.mean_p)
+def _stronger(plain: Probe, weak: Probe, target: float) -> float:
+    """Return where the line through two probes meets the target, 1.2 to 2 times as strong."""
+    fallen = plain.mean_p - weak.mean_p
+    times = (plain.mean_p - target) / fallen if fallen > 0 else 2.0
+    return min(round(weak.scale * min(2.0, max(1.2, times)), 4), MAX_SCALE)
+
+
+def _between(weak: Probe, strong: Probe, target: float) -> float:
+    width = strong.scale - weak.scale
+    if strong.mean_p < target < weak.mean_p:
+        share = (weak.mean_p - target) / (weak.mean_p - strong.mean_p)
     else:  # too strong for the second view
         share = 0.5
-    return round(low.scale + width * min(0.8, max(0.2, share)), 4)
+    return round(weak.scale + width * min(0.8, max(0.2, share)), 4)
