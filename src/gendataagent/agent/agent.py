@@ -39,6 +39,7 @@ from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import RunConfig
 from gendataagent.config.keywords import with_keywords
+from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import check_same_settings, create_run_folder
 from gendataagent.core import files, memory
 from gendataagent.core.checkpoints import save_weights
@@ -101,7 +102,7 @@ class Agent:
         self.config = config
         self.images = train_set.images
         self.schedule = Schedule.from_config(config)
-        self.pool = Pool(folder, self.images.class_names, train_set.form)
+        self.pool = Pool(folder, self.images.class_names, train_set.form, run=settings_hash(config))
         self._folder = folder
         self._inputs = inputs or ModelInputs.of(train_set, None, None, None)
         self._pixels = pixels

@@ -11,7 +11,6 @@ ClassLabel:
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gendataagent.agent.columns import pool_schema
+from gendataagent.agent.provenance import png_bytes
 from gendataagent.agent.synthetic import SyntheticImages, read_png
 from gendataagent.core import files
 from gendataagent.core.records import Candidate, RenderedCandidate
@@ -43,14 +43,20 @@ class Pool:
 
     Args:
         form: of the items of `SyntheticImages`; None = `(PIL image, label)`.
+        run: hash of the run's settings, for the provenance inside new images.
     """
 
     def __init__(
-        self, folder: RunFolder, class_names: Sequence[str], form: Items | None = None
+        self,
+        folder: RunFolder,
+        class_names: Sequence[str],
+        form: Items | None = None,
+        run: str = "",
     ) -> None:
         self._folder = folder
         self._class_names = tuple(class_names)
         self._form = form
+        self._run = run
 
     def rendered(self, number: int) -> tuple[dict[str, Candidate], float]:
         """Return id -> candidate of what a round has rendered so far, and the seconds it took.
@@ -78,10 +84,9 @@ class Pool:
         sums: dict[str, str] = {}
         for item in batch:
             if item.image is not None:
-                buffer = io.BytesIO()
-                item.image.save(buffer, "PNG")
-                files.write_bytes(self.image_path(item.candidate), buffer.getvalue())
-                sums[item.candidate.id] = hashlib.sha256(buffer.getvalue()).hexdigest()
+                content = png_bytes(item.image, item.candidate, self._run)
+                files.write_bytes(self.image_path(item.candidate), content)
+                sums[item.candidate.id] = hashlib.sha256(content).hexdigest()
         rows = [item.candidate.to_json() for item in batch]
         files.append_row(
             self._folder.round(number) / "rendered.jsonl",

@@ -1,0 +1,52 @@
+"""What a synthetic image says of itself: text chunks inside its PNG, for whoever meets it alone.
+
+    synthetic   "true"
+    generator   name and revision of the model that made it
+    prompt      what the model was asked for
+    run         hash of the run's settings, as `config_hash` in its manifest.json
+
+The bytes of an image are part of a run's outcome. So the chunks hold nothing that differs between
+two runs of the same settings: no path, date, machine or version.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from gendataagent.core.records import Candidate
+
+SYNTHETIC, GENERATOR, PROMPT, RUN = "synthetic", "generator", "prompt", "run"
+_KEYS = (SYNTHETIC, GENERATOR, PROMPT, RUN)
+
+
+def png_bytes(image: Image.Image, candidate: Candidate, run: str) -> bytes:
+    """Return an image as PNG with its provenance inside.
+
+    Args:
+        run: hash of the run's settings; "" is left out, as is every fact that is not known.
+    """
+    revision = f"@{candidate.generator_revision}" if candidate.generator_revision else ""
+    facts = {
+        SYNTHETIC: "true",
+        GENERATOR: f"{candidate.generator}{revision}" if candidate.generator else "",
+        PROMPT: candidate.prompt or "",
+        RUN: run,
+    }
+    chunks = PngInfo()
+    for key, value in facts.items():
+        if value:
+            chunks.add_text(key, value.replace("\0", ""))  # NUL ends a text in PNG
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def read_provenance(image: Image.Image) -> Mapping[str, str]:
+    """Return the provenance inside an opened PNG by key; {} if it has none."""
+    image.load()  # text may stand behind the pixels
+    text = getattr(image, "text", {})
+    return {key: str(text[key]) for key in _KEYS if key in text}
