@@ -222,6 +222,19 @@ def _feedback() -> Iterator[Benchmark]:
             Arm(name="gendataagent-feedback", strategy="gendataagent-feedback"),
         ),
     )  # fmt: skip
+    yield Benchmark(
+        name="feedback-growth",
+        about="feedback by the number of generated images, 1 to 8 times, at equal steps",
+        base=FEWSHOT, baseline="only-real", seeds=(0, 1, 2), budget=2.0,
+        arms=(
+            Arm(name="only-real", strategy="only-real"),
+            *(
+                Arm(name=f"{strategy}-x{times:g}", strategy=strategy, budget=times)
+                for times in (1.0, 2.0, 4.0, 8.0)
+                for strategy in ("real-fake-plus", "gendataagent-unguided", "gendataagent-guided")
+            ),
+        ),
+    )  # fmt: skip
 
 
 def _generation(**settings: Any) -> dict[str, Any]:
