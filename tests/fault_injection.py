@@ -23,6 +23,7 @@ KILL, FULL_DISK = "kill", "full-disk"
 KILLED = 137  # what shells report for kill -9
 VARIABLE = "GENDATAAGENT_TEST_FAULT"
 INJECTED = Path(__file__).parent / "injected"
+_LINE = 256  # bytes of the counter a write takes, so that one append counts it and names it
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND
 
 
@@ -30,7 +31,8 @@ class FaultInjector:
     """Counts durable writes below `root`, and fails at number `at` (from 1).
 
     Args:
-        counter: a file outside `root`, whose size is the count over all processes.
+        counter: a file outside `root`, in which every process writes the path of each write;
+            `counted` reads it.
         at: 0 = never fail.
         kind: KILL ends the process at once, without any cleaning up; FULL_DISK refuses this and
             every later write of the process with ENOSPC.
@@ -66,20 +68,28 @@ class FaultInjector:
         place = os.path.abspath(os.fsdecode(path))
         if not place.startswith(self.root + os.sep) or place.endswith(os.sep + ".lock"):
             return
-        if durable and self._count() == self.at:
+        if durable and self._count(place) == self.at:
             if self.kind == KILL:
                 os._exit(KILLED)
             self._full = True
         if self._full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
 
-    def _count(self) -> int:
+    def _count(self, place: str) -> int:
+        name = os.fsencode(os.path.relpath(place, self.root)).replace(b"\n", b"?")
         handle = os.open(self.counter, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            os.write(handle, b".")
-            return os.fstat(handle).st_size
+            os.write(handle, name[: _LINE - 1].ljust(_LINE - 1) + b"\n")
+            return os.fstat(handle).st_size // _LINE
         finally:
             os.close(handle)
+
+
+def counted(counter: Path) -> list[str]:
+    """Return the path below `root` of each durable write so far, in order."""
+    if not counter.exists():
+        return []
+    return [os.fsdecode(line.rstrip()) for line in counter.read_bytes().splitlines()]
 
 
 def install_from(environment: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Kill a command, or fill its disk, before every durable write; resume; compare to the bit.
 
     python scripts/reliability/kill_at_every_write.py                 # run, adapt and experiment
+    python scripts/reliability/kill_at_every_write.py run --kinds     # first and last of each kind
     python scripts/reliability/kill_at_every_write.py run --every 7   # a sample
     python scripts/reliability/kill_at_every_write.py adapt --fault full-disk --work /tmp/adapt
 
@@ -20,6 +21,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -33,7 +35,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.fault_injection import FULL_DISK, KILL, FaultInjector  # noqa: E402
+from tests.fault_injection import FULL_DISK, KILL, FaultInjector, counted  # noqa: E402
 
 COMMANDS = ("run", "adapt", "experiment")
 VOLATILE = ("seconds", "created", "peak_memory_mib")  # keys whose values no two runs share
@@ -68,14 +70,14 @@ class Campaign:
         self._log = work / f"{command}.log"
         self._world = _World(work / "world")
 
-    def reference(self) -> tuple[dict[str, str], int]:
-        """Return the undisturbed outcome and the number of durable writes, made once."""
+    def reference(self) -> tuple[dict[str, str], list[str]]:
+        """Return the undisturbed outcome and the file of each durable write, made once."""
         path = self.work / f"{self.command}.json"
         if not path.exists():
-            code, count = self._start(self._world.arguments(self.command, self.out), at=0)
+            code, written = self._start(self._world.arguments(self.command, self.out), at=0)
             if code:
                 raise SystemExit(f"the undisturbed {self.command} failed; see {self._log}")
-            found = {"writes": count, "outcome": outcome(self.out)}
+            found = {"writes": written, "outcome": outcome(self.out)}
             path.write_text(json.dumps(found), encoding="utf-8")
         found = json.loads(path.read_text(encoding="utf-8"))
         return found["outcome"], found["writes"]
@@ -110,8 +112,8 @@ class Campaign:
 
     def _start(
         self, arguments: Sequence[str], *, at: int, fault: str = KILL, clean: bool = True
-    ) -> tuple[int, int]:
-        """Run the command in a fork; return its exit code and the number of durable writes."""
+    ) -> tuple[int, list[str]]:
+        """Run the command in a fork; return its exit code and the file of each durable write."""
         if clean:
             shutil.rmtree(self.out.parent, ignore_errors=True)
             self.out.parent.mkdir(parents=True)
@@ -124,8 +126,7 @@ class Campaign:
             _become(arguments, FaultInjector(root=self.out, counter=counter, at=at, kind=fault),
                     self._log)  # fmt: skip
         _, status = os.waitpid(child, 0)
-        count = counter.stat().st_size if counter.exists() else 0
-        return os.waitstatus_to_exitcode(status), count
+        return os.waitstatus_to_exitcode(status), counted(counter)
 
 
 def _become(arguments: Sequence[str], injector: FaultInjector, log: Path) -> None:
@@ -209,6 +210,18 @@ class _World:
         return self.arguments(command, out)
 
 
+def one_of_each_kind(written: Sequence[str]) -> list[int]:
+    """Return the first and the last write of each kind of file, numbered from 1.
+
+    Files are of one kind if their paths differ in numbers and hashes alone.
+    """
+    of_kind: dict[str, list[int]] = {}
+    for number, name in enumerate(written, start=1):
+        kind = re.sub(r"[0-9a-f]{6,}|[0-9]+", "#", name)
+        of_kind.setdefault(kind, []).append(number)
+    return sorted({place for places in of_kind.values() for place in (places[0], places[-1])})
+
+
 def outcome(out: Path) -> dict[str, str]:
     """Return the hash of each file that must not depend on interruptions."""
     found = {}
@@ -245,6 +258,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(COMMANDS))
     parser.add_argument("--every", type=int, default=1, help="take every n-th write only")
+    parser.add_argument(
+        "--kinds", action="store_true", help="take the first and last write of each kind of file"
+    )
     parser.add_argument("--first", type=int, default=1, help="the first write to take")
     parser.add_argument("--fault", choices=(KILL, FULL_DISK), default=KILL)
     parser.add_argument("--work", type=Path, default=Path("runs/kill-at-every-write"))
@@ -265,9 +281,14 @@ def _all_attempts(campaign: Campaign, options: argparse.Namespace) -> int:
     journal = campaign.work / "attempts.jsonl"
     lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
     known = {(row["command"], row["fault"], row["at"]): row for row in map(json.loads, lines)}
-    expected, writes = campaign.reference()
-    places = range(options.first, writes + 1, options.every)
-    print(f"{campaign.command}: {writes} durable writes, {len(places)} attempts, {options.fault}")
+    expected, written = campaign.reference()
+    places = one_of_each_kind(written) if options.kinds else range(1, len(written) + 1)
+    places = [place for place in places if place >= options.first][:: options.every]
+    print(
+        f"{campaign.command}: {len(written)} durable writes, {len(places)} attempts, "
+        f"{options.fault}",
+        flush=True,
+    )
     failed = 0
     for done, at in enumerate(places, start=1):
         row = known.get((campaign.command, options.fault, at))
@@ -278,7 +299,9 @@ def _all_attempts(campaign: Campaign, options: argparse.Namespace) -> int:
         failed += bool(row["problem"])
         found = row["problem"] or "the same to the bit"
         print(
-            f"  {done}/{len(places)}  before write {at}: {found} ({row['seconds']} s)", flush=True
+            f"  {done}/{len(places)}  before write {at}, {written[at - 1]}: {found} "
+            f"({row['seconds']} s)",
+            flush=True,
         )
     print(f"{campaign.command}: {failed} of {len(places)} failed", flush=True)
     return failed
