@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 LINES = ["a dog on wet grass", "a dog at dusk", "a dog, seen from above"]
+_ROWS = list(enumerate(LINES, 1))
 NUMBERED = "1. a dog on wet grass\n2. a dog at dusk\n3. a dog, seen from above"
 SHAPES = {
     "plain": NUMBERED,
@@ -117,4 +118,166 @@ SHAPES = {
     "bracket zh": "【1】a dog on wet grass\n【2】a dog at dusk\n【3】a dog, seen from above",
     "changed": "1. (light) a dog on wet grass\n2. (time of day) a dog at dusk\n3. (view) a dog, seen from above",
     "[light]": "1. [light] a dog on wet grass\n2. [time of day] a dog at dusk\n3. [view] a dog, seen from above",
+}
+# Documents instead of lists, calls, more tags, and lists of other numbering.
+SHAPES |= {
+    "yaml list": "\n".join(f"- {x}" for x in LINES),
+    "yaml objs": "\n".join(f"- caption: {x}\n  change: light" for x in LINES),
+    "yaml objs2": "\n".join(f"- change: light\n  caption: {x}" for x in LINES),
+    "yaml objs3": "\n".join(f'- id: {i}\n  change: light\n  caption: "{x}"' for i, x in _ROWS),
+    "yaml key": "captions:\n" + "\n".join(f"  - {x}" for x in LINES),
+    "yaml key q": "captions:\n" + "\n".join(f'  - "{x}"' for x in LINES),
+    "yaml fence": "```yaml\ncaptions:\n" + "\n".join(f'  - "{x}"' for x in LINES) + "\n```",
+    "yaml map": "\n".join(f'{i}: "{x}"' for i, x in _ROWS),
+    "yaml map2": "\n".join(f'caption_{i}: "{x}"' for i, x in _ROWS),
+    "yaml map3": "\n".join(f"caption{i}: {x}" for i, x in _ROWS),
+    "yaml --- ": "---\n- " + "\n- ".join(LINES) + "\n...",
+    "table no num": "| caption |\n|---|\n" + "\n".join(f"| {x} |" for x in LINES),
+    "table change": "| # | change | caption |\n|---|---|---|\n"
+    + "\n".join(f"| {i} | light | {x} |" for i, x in _ROWS),
+    "table change after": "| # | caption | change |\n|---|---|---|\n"
+    + "\n".join(f"| {i} | {x} | light |" for i, x in _ROWS),
+    "table change nonum": "| Change | Caption |\n|:--|:--|\n"
+    + "\n".join(f"| light | {x} |" for x in LINES),
+    "table nolead": "# | caption\n--|--\n" + "\n".join(f"{i} | {x}" for i, x in _ROWS),
+    "csv": "number,caption\n" + "\n".join(f'{i},"{x}"' for i, x in _ROWS),
+    "tsv": "\n".join(f"{i}\t{x}" for i, x in _ROWS),
+    "html table": "<table><tr><th>#</th><th>Caption</th></tr>"
+    + "".join(f"<tr><td>{i}</td><td>{x}</td></tr>" for i, x in _ROWS)
+    + "</table>",
+    "html table nl": "<table>\n<tr><th>#</th><th>Caption</th></tr>\n"
+    + "\n".join(f"<tr>\n<td>{i}</td>\n<td>{x}</td>\n</tr>" for i, x in _ROWS)
+    + "\n</table>",
+    "html doc": "<!DOCTYPE html><html><body><ol>"
+    + "".join(f"<li>{x}</li>" for x in LINES)
+    + "</ol></body></html>",
+    "html p": "".join(f"<p>{i}. {x}</p>" for i, x in _ROWS),
+    "html div": "\n".join(f"<div>{i}. {x}</div>" for i, x in _ROWS),
+    "html strong": "<ol>"
+    + "".join(f"<li><strong>Light:</strong> {x}</li>" for x in LINES)
+    + "</ol>",
+    "html ent": "<ol>" + "".join(f"<li>&quot;{x}&quot;</li>" for x in LINES) + "</ol>",
+    "xml n": "\n".join(f'<caption id="{i}">{x}</caption>' for i, x in _ROWS),
+    "xml 1": "\n".join(f"<caption_{i}>{x}</caption_{i}>" for i, x in _ROWS),
+    "xml nest": "<captions>\n"
+    + "\n".join(f"  <caption>\n    {x}\n  </caption>" for i, x in _ROWS)
+    + "\n</captions>",
+    "xml 1b": "\n".join(f"<{i}>{x}</{i}>" for i, x in _ROWS),
+    "nested think": "<think>a<think>b 1. cat</think>1. cat\n2. c</think>" + NUMBERED,
+    "nested think open": "<think>a<think>b 1. cat</think>" + NUMBERED,
+    "think attr": '<think type="deep">1. cat\n2. cow</think>' + NUMBERED,
+    "think in reply end": NUMBERED + "\n<think>was that fine?</think>",
+    "THINK": "<THINK>1. cat</THINK>" + NUMBERED,
+    "fence think": "```thinking\n1. cat\n2. bird\n```\n" + NUMBERED,
+    "details": "<details><summary>Reasoning</summary>1. cat\n2. bird</details>\n" + NUMBERED,
+    "details nl": "<details>\n<summary>Reasoning</summary>\n1. cat\n2. bird\n</details>\n\n"
+    + NUMBERED,
+    "think entity": "&lt;think&gt;1. cat&lt;/think&gt;\n" + NUMBERED,
+    "think space": "< think >1. cat</ think >" + NUMBERED,
+    "thinking bold": "**Thinking:**\n1. cat\n2. bird\n\n**Answer:**\n" + NUMBERED,
+    "reasoning colon": "Reasoning: The dog must stay.\nAnswer:\n" + NUMBERED,
+    "toolcall": '<tool_call>\n{"name":"answer","arguments":{"captions":'
+    + json.dumps(LINES)
+    + "}}\n</tool_call>",
+    "toolcall py": "answer(captions=" + json.dumps(LINES) + ")",
+    "fn": '{"name":"answer","arguments":{"captions":' + json.dumps(LINES) + "}}",
+    "fn str": json.dumps({"name": "answer", "arguments": json.dumps({"captions": LINES})}),
+    "json str": json.dumps(NUMBERED),
+    "json obj text": json.dumps({"answer": NUMBERED}),
+    "json nested": json.dumps({"response": {"captions": [{"en": x} for x in LINES]}}),
+    "json original+new": json.dumps([{"original": "a dog", "new": x} for x in LINES]),
+    "json change+desc": json.dumps([{"change": "light", "new_description": x} for x in LINES]),
+    "json light caption obj": json.dumps(
+        {
+            "light": {"caption": LINES[0]},
+            "view": {"caption": LINES[1]},
+            "season": {"caption": LINES[2]},
+        }
+    ),
+    "json5": "{captions: ['a dog on wet grass', 'a dog at dusk', 'a dog, seen from above']}",
+    "json comment": '[\n "a dog on wet grass", // light\n "a dog at dusk", // time\n "a dog, seen from above" // view\n]',
+    "json smart quotes": "[“a dog on wet grass”, “a dog at dusk”, “a dog, seen from above”]",
+    "json single line talk": 'Here you go: ["a dog on wet grass", "a dog at dusk", "a dog, seen from above"]',
+    "json keys numbered": json.dumps([{"1": LINES[0]}, {"2": LINES[1]}, {"3": LINES[2]}]),
+    "json list of lists": json.dumps([[1, LINES[0]], [2, LINES[1]], [3, LINES[2]]]),
+    "json with thought": json.dumps(
+        {"thoughts": ["I keep the dog", "I change light"], "captions": LINES}
+    ),
+    "json with reasoning": json.dumps({"reasoning": "keep", "rewritten": LINES}),
+    "json rewr": json.dumps({"rewritten captions": LINES}),
+    "inline": "1. a dog on wet grass 2. a dog at dusk 3. a dog, seen from above",
+    "inline paren": "(1) a dog on wet grass (2) a dog at dusk (3) a dog, seen from above",
+    "from 0": "\n".join(f"{i}. {x}" for i, x in enumerate(LINES)),
+    "hindi": "\n".join(f"{d}. {x}" for d, x in zip("१२३", LINES, strict=False)),
+    "persian": "\n".join(f"{d}- {x}" for d, x in zip("۱۲۳", LINES, strict=False)),
+    "hebrew": "\n".join(f"{d}. {x}" for d, x in zip("אבג", LINES, strict=False)),
+    "korean": "\n".join(f"{d}. {x}" for d, x in zip("가나다", LINES, strict=False)),
+    "japanese kana": "\n".join(f"{d}. {x}" for d, x in zip("アイウ", LINES, strict=False)),
+    "ordinal": "First: a dog on wet grass\nSecond: a dog at dusk\nThird: a dog, seen from above",
+    "ordinal2": "1st: a dog on wet grass\n2nd: a dog at dusk\n3rd: a dog, seen from above",
+    "ordinal3": "First, a dog on wet grass\nSecond, a dog at dusk\nThird, a dog, seen from above",
+    "number word": "One. a dog on wet grass\nTwo. a dog at dusk\nThree. a dog, seen from above",
+    "de labels": "1. Licht: a dog on wet grass\n2. Tageszeit: a dog at dusk\n3. Ansicht: a dog, seen from above",
+    "fr": "1. Lumière : a dog on wet grass\n2. Moment : a dog at dusk\n3. Vue : a dog, seen from above",
+    "ru": "1. Свет: a dog on wet grass\n2. Время: a dog at dusk\n3. Вид: a dog, seen from above",
+    "es opening": "¡Claro! Aquí tienes:\n" + NUMBERED + "\n¿Algo más?",
+    "backslash": "\n".join(f"{i}\\. {x}" for i, x in _ROWS),
+    "escaped nl": NUMBERED.replace("\n", "\\n"),
+    "latex": "\\begin{enumerate}\n"
+    + "\n".join(f"\\item {x}" for x in LINES)
+    + "\n\\end{enumerate}",
+    "dots": "\n".join(f"{i}... {x}" for i, x in _ROWS),
+    "paren dot": "\n".join(f"{i}.) {x}" for i, x in _ROWS),
+    "em": "\n".join(f"{i} — {x}" for i, x in _ROWS),
+    "bold label nl": "\n".join(f"**{i}. Light**: {x}" for i, x in _ROWS),
+    "label paren": "\n".join(f"{i}. Light (soft): {x}" for i, x in _ROWS),
+    "orig new": "\n".join(f"{i}. Original: a dog\n   Rewritten: {x}" for i, x in _ROWS),
+    "change/caption": "\n".join(f"{i}. Change: light\n   Caption: {x}" for i, x in _ROWS),
+    "caption/change": "\n".join(f"{i}. Caption: {x}\n   Change: light" for i, x in _ROWS),
+    "strike": "\n".join(f"{i}. ~~a dog~~ {x}" for i, x in _ROWS),
+    "u2028": NUMBERED.replace("\n", "\u2028"),
+    "nel": NUMBERED.replace("\n", "\x85"),
+    "vt": NUMBERED.replace("\n", "\v"),
+    "tabs": "\n".join(f"\t{i}.\t{x}" for i, x in _ROWS),
+    "photo of": "\n".join(f'{i}. Photo of: "dog"\n   Caption: "{x}"' for i, x in _ROWS),
+    "quoted label": "\n".join(f'{i}. "light": "{x}"' for i, x in _ROWS),
+    "star label": "\n".join(f"* **Light:** {x}" for i, x in _ROWS),
+    "hash h": "\n".join(f"## Caption {i}\n{x}" for i, x in _ROWS),
+    "hash h2": "\n".join(f"### Light\n{x}\n" for i, x in _ROWS),
+    "hash h3": "\n".join(f"**Caption {i}:**\n> {x}\n" for i, x in _ROWS),
+    "blockq": "\n".join(f"> {i}. {x}" for i, x in _ROWS),
+    "colon nosp": "\n".join(f"{i}:{x}" for i, x in _ROWS),
+    "closing only": "</think>\n" + NUMBERED,
+    "bom": "\ufeff" + NUMBERED,
+    "parts": NUMBERED.replace("2.", "2.\u200b"),
+    "two answers": "<answer>" + "</answer>\n<answer>".join(LINES) + "</answer>",
+    "json then list": json.dumps({"thought": "keep the dog"}) + "\n" + NUMBERED,
+    "fenced each": "\n".join(f"{i}.\n```\n{x}\n```" for i, x in _ROWS),
+    "code fence unclosed": "```json\n" + json.dumps(LINES),
+    "code fence python": "```python\ncaptions = " + json.dumps(LINES) + "\n```",
+    "assign": "captions = " + json.dumps(LINES),
+    "js": "const captions = " + json.dumps(LINES) + ";",
+    "endtok": NUMBERED + "<|endoftext|><|im_start|>user\n1. cat",
+    "deepseek": NUMBERED + "<｜end▁of▁sentence｜>",
+    "role": "assistant\n\n" + NUMBERED,
+    "role2": "<|im_start|>assistant\n" + NUMBERED,
+    "minimax": "<think>\n1. cat\n</think>\n\n" + NUMBERED,
+    "glm box": "<think></think><|begin_of_box|>" + NUMBERED + "<|end_of_box|>",
+    "nemotron": "<think>\n</think>\n" + NUMBERED,
+    "ernie": "<think>x</think>\n<response>\n" + NUMBERED + "\n</response>",
+    "exaone": "<thought>\n1. cat</thought>\n" + NUMBERED,
+    "apertus": "<|inner_prefix|>1. cat<|inner_suffix|>" + NUMBERED,
+    "magistral": "[THINK]a\n1. cat[/THINK]\n" + NUMBERED,
+    "hunyuan": "<think>\n1. cat\n</think>\n<answer>\n" + NUMBERED + "\n</answer>",
+    "phi4": "<think>1. cat</think>" + NUMBERED,
+    "seed budget": "<seed:think>1. cat<seed:cot_budget_reflect>x</seed:cot_budget_reflect></seed:think>"
+    + NUMBERED,
+    "claude": "<thinking>1. cat</thinking>" + NUMBERED,
+    "ling": "<role>ASSISTANT</role>" + NUMBERED,
+    "harmony bare2": "analysis: 1. a cat\n\nfinal: " + NUMBERED,
+    "step talk": "Step 1: Identify the subject: dog.\nStep 2: Change.\nStep 3: Write.\n\nRewritten captions:\n"
+    + NUMBERED,
+    "self check": NUMBERED + "\n\nCheck:\n1. keeps the dog\n2. keeps the dog\n3. keeps the dog",
+    "two lists": "Changes:\n1. light\n2. time\n3. view\n\nCaptions:\n" + NUMBERED,
+    "notes": NUMBERED + "\n\nNote: I kept the subject.",
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import socket
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -190,11 +191,33 @@ def test_the_size_of_an_answer_is_limited() -> None:
         chat(running.url, retries=0).complete([conversation("x")], [0])
 
 
-def test_a_compressed_answer_is_not_unpacked() -> None:
-    packed = Reply(body=gzip.compress(Reply("x").to_bytes()), headers={"Content-Encoding": "gzip"})
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress),
+     ("deflate", lambda body: zlib.compress(body)[2:-4]), ("identity", bytes)],
+)  # fmt: skip
+def test_a_compressed_answer_is_unpacked(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    """By a proxy, though it was asked not to."""
+    packed = Reply(body=pack(Reply("x").to_bytes()), headers={"Content-Encoding": encoding})
+    with serving(lambda question, _: packed) as running:
+        assert chat(running.url, retries=0).complete([conversation("x")], [0]) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip", gzip.compress(b" " * (64 << 20)), "more than 4 MiB"),
+        ("gzip", b"not packed", "cannot be unpacked"),
+        ("br", b"x", "cannot be unpacked .Content-Encoding: br"),
+    ],
+)
+def test_an_answer_that_unpacks_to_too_much_or_not_at_all_is_refused(
+    encoding: str, body: bytes, words: str
+) -> None:
+    packed = Reply(body=body, headers={"Content-Encoding": encoding})
     with (
         serving(lambda question, _: packed) as running,
-        pytest.raises(GenerationError, match="no chat completion"),
+        pytest.raises(GenerationError, match=words),
     ):
         chat(running.url, retries=0).complete([conversation("x")], [0])
 

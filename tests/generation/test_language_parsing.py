@@ -120,7 +120,10 @@ def test_an_unfinished_line_is_dropped(answer: str, rest: str) -> None:
 @pytest.mark.parametrize(
     "unit",
     ["[", '{"a":', '"', "<think>", "</a>\n", "\n", "**a", "1.\n", "<|channel|>a", "(light ", "a: ",
-     '"\\', "final answer\n", "<a:", "①", "the "],
+     '"\\', "final answer\n", "<a:", "①", "the ", "| a |\n", "|", "<td>", "<table>", "\\n1. ",
+     "1. ", "first: ", "~~a~~ ", '["', "\\item ", '1,"a"\n', "check:\n", "1. a\nnotes\n", "<i>",
+     "&quot;", "\\begin{a}\n", "1. change: a\n", "## light\n", "**light**\n", '{"a": {"b": ',
+     "a | "],
 )  # fmt: skip
 def test_no_answer_is_slow_to_read(unit: str) -> None:
     start = time.process_time()

@@ -56,10 +56,11 @@ def completion(message: Any, reason: str | None = "stop") -> Reply:
 # The shapes of a reply
 
 
-@pytest.mark.parametrize("text", SHAPES.values(), ids=SHAPES)
-def test_every_shape_of_a_text_becomes_three_rewrites(text: str) -> None:
-    with serving(lambda question, _: Reply(text)) as server:
-        assert rewrites(server) == TAKEN
+def test_every_shape_of_a_text_becomes_three_rewrites() -> None:
+    texts = iter(SHAPES.values())
+    with serving(lambda question, _: Reply(next(texts))) as server:
+        found = {name: rewrites(server) for name in SHAPES}
+    assert {name: got for name, got in found.items() if got != TAKEN} == {}
 
 
 PARTS = [{"type": "text", "text": f"{n}. {line}"} for n, line in enumerate(LINES, 1)]
@@ -94,6 +95,35 @@ def test_an_answer_that_is_streamed_or_of_the_older_kind_is_read() -> None:
     bodies = [stream, older, "\ufeff" + older]
     with serving(lambda question, _: Reply(body=bodies.pop().encode())) as server:
         assert [rewrites(server) for _ in list(bodies)] == [TAKEN] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"code": "content_filter", "message": "no"}}),
+        (400, {"error": {"message": "Output blocked by content filtering policy"}}),
+        (400, {"error": {"message": "Content Exists Risk"}}),
+        (422, {"error": {"message": "Request was blocked due to safety"}}),
+        (403, {"error": {"code": 403, "message": "requires moderation; your input was flagged for "
+                         "violence", "metadata": {"flagged_input": "a dog"}}}),
+        (200, {"error": {"code": "content_filter", "message": "no"}}),
+        (200, {"choices": [], "prompt_filter_results": [{"content_filter_results": {}}]}),
+        (200, {"choices": [{"message": {"content": None, "refusal": "I can not"},
+                            "finish_reason": "content_filter"}]}),
+    ],
+)  # fmt: skip
+def test_a_caption_that_a_filter_refuses_costs_this_caption_alone(status: int, body: Any) -> None:
+    filtered = Reply(status=status, body=json.dumps(body).encode())
+    with serving(lambda question, _: filtered) as server:
+        assert [by for _, by in rewrites(server)] == [TEMPLATE] * 3
+
+
+def test_a_key_that_is_refused_is_no_filter() -> None:
+    with (
+        serving(lambda question, _: error(403, "Forbidden: no permission for model")) as server,
+        pytest.raises(ModelError, match="endpoint_key_variable"),
+    ):
+        rewrites(server)
 
 
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS"])
@@ -165,6 +195,8 @@ REFUSALS: dict[str, Callable[[str], Reply]] = {
     "words": lambda name: error(400, f"Unrecognized request argument supplied: {name}"),
     "text": lambda name: Reply(status=400, body=f"unknown field `{name}`".encode()),
     "page": lambda name: Reply(status=400, body=f"<html><h1>Bad</h1>{name}</html>".encode()),
+    "Chinese": lambda name: error(400, f"不支持参数{name}，请删除"),
+    "list": lambda name: error(400, f"does not support parameters: ['{name}', 'logit_bias']"),
     "500": lambda name: error(500, f"{name} is not implemented"),
     "without a name": lambda name: error(400, "Invalid request"),
 }
@@ -192,6 +224,31 @@ def test_what_a_server_refuses_is_left_out_and_said(
             assert f"refuses {name}" in said
         if refuse is openai_refusal and "max_tokens" in names:
             assert server.questions[-1]["max_completion_tokens"] == 156
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model only support stream mode, please enable the stream parameter.",
+        "parameter stream must be set to true for this model",
+        "Non-streaming requests are not supported",
+    ],
+)
+def test_a_server_that_only_streams_is_asked_to(words: str) -> None:
+    def answer(question: Question, _: int) -> Reply:
+        if not question.get("stream"):
+            return error(400, words)
+        chunks: list[Any] = [{"choices": [{"delta": {"content": piece}}]}
+                             for piece in (NUMBERED[:20], NUMBERED[20:])]  # fmt: skip
+        lines = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+        return Reply(body=(lines + "data: [DONE]\n\n").encode())
+
+    with serving(answer) as server:
+        one = chat(server)
+        one.check()
+        assert rewrites(server, one) == TAKEN
+        assert any("only streams" in note for note in one.notes)
+        assert [question.get("stream") for question in server.questions] == [False, True, True]
 
 
 @pytest.mark.parametrize(

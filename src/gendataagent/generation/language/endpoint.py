@@ -35,9 +35,13 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 120.0
 _REFUSED = frozenset({400, 413, 415, 422, 501})
 _FILTERED = re.compile(
-    rb"content_?filter|content_policy|responsibleai|moderation|data_inspection_failed"
-    rb"|safety_(?:settings|violation)|prohibited_content", re.I
+    rb"content[_ -]?(?:filter|policy|moderation|management policy)|responsibleai|moderation"
+    rb"|data_inspection_failed|safety_(?:settings|violation|check)|prohibited_content"
+    rb"|(?:block|reject)\w* (?:due to|for|by) (?:safety|risk)|flagged for|content exists risk"
+    rb"|considered high risk|input was flagged", re.I
 )  # fmt: skip
+_FORBIDDEN = 403  # for a key, or for what some servers' filters refuse
+_FLAGGED = re.compile(rb"flagged|content[_ -]?(?:filter|policy)", re.I)
 _TRIAL_CAPTION, _TRIAL_CLASS, _TRIAL_WORDS = "a red bus on a wet street", "bus", 30
 
 
@@ -192,11 +196,15 @@ class EndpointChat:
             if bare is not None and self._send(bare).status_code == 200:
                 self.form.settle_on_bare(request)
                 return None
+        if response.status_code == _FORBIDDEN and _FLAGGED.search(response.content):
+            return Answer("")
         if response.status_code != 200:
             raise refusal(self._settings, response)
         try:
             return answer_in(response.content)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            if _FILTERED.search(response.content):  # an error, or no choice, with status 200
+                return Answer("")
             raise no_completion(self._settings, response) from error
 
     def _send(self, request: dict[str, Any]) -> Any:

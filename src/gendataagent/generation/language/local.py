@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from gendataagent.config import AUTO
 from gendataagent.core import hub
-from gendataagent.core.completeness import Lacks, check_auto
+from gendataagent.core.completeness import Lacks, check_auto, check_finite
 from gendataagent.core.devices import BatchSize, free_memory, resolve_dtype
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
@@ -224,6 +224,7 @@ class LocalChat:
         if lacks := Lacks.of_report(model, report):
             where = f"the weights of {self._source.name}"
             raise ModelError(f"{self._source.setting}: {lacks.sentence(where)}")
+        check_finite(f"{self._source.setting}: {self._source.name}", model)
         self._check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings)
         # Sampling is done by RowSampler; of the model's own settings only the end tokens are kept.
         ends = model.generation_config.eos_token_id

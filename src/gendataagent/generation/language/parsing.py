@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gendataagent.core.text import normalize_whitespace, remove_invisible
 from gendataagent.generation.language.conversation import CHANGES
+from gendataagent.generation.language.layouts import as_lines
 from gendataagent.generation.language.listed_json import captions_in_json
 from gendataagent.generation.language.reasoning import without_reasoning
 
@@ -17,7 +18,6 @@ CHARACTERS_READ = 100_000  # of an answer, from its end
 LINE_CHARACTERS_READ = 1_000
 
 _FENCE = re.compile(r"^[ \t]{0,20}(?:```|~~~)\w{0,20}[ \t]{0,20}$", re.M)
-_LIST_TAG = re.compile(r"</?(?:ol|ul|li|p|br|item|caption|rewrite|line)\d*\b[^<>\n]{0,40}>", re.I)
 _ONLY_A_TAG = re.compile(r"\s*</?[\w:-]+>\s*")
 _RULE = re.compile(r"[\W_]*")
 _BOLD = re.compile(r"(\*\*|__|~~)(?=\S)(.{1,400}?)(?<=\S)\1")
@@ -26,7 +26,8 @@ _CHINESE_NUMBER = re.compile(r"[一二三四五六七八九十]{1,3}")
 # 1, 1/3, 一, iv, a
 _NUMBER = rf"(?:\d{{1,3}}(?:\s?/\s?\d{{1,3}})?|{_CHINESE_NUMBER.pattern}|[ivx]{{1,4}}|[^\W\d_])"
 _AFTER_A_NUMBER = r"(?:[.):\]。、।】〉》]|\u20e3)"
-_FIRST_LETTERS = frozenset("aiαаאاأ")  # of lists in Latin, Greek, Cyrillic, Hebrew, Arabic
+# of lists in Latin, Greek, Cyrillic, Hebrew, Arabic, Korean, Japanese
+_FIRST_LETTERS = frozenset("aiαаאاأ가ㄱアあ")
 # "1.", "(2)", "[3]", "4)", "a)", "第一、", "#1:", "Caption 2:", "No. 3 -"; "3.5 inches" is none.
 _NUMBERED = re.compile(
     r"(?:#+\s*|>\s*)*(?:[(\[【〈《第]\s*)?"
@@ -35,7 +36,9 @@ _NUMBERED = re.compile(
     rf"(?P<number>{_NUMBER})(?:\s?{_AFTER_A_NUMBER})+(?![\d,])(?P<space>\s*)(?P<text>.*)",
     re.I | re.S,
 )
-_NUMBER_AND_DASH = re.compile(r"#?(?P<number>\d{1,3})\s+(?:[-–—|=]+>?|to)\s+(?P<text>.*)", re.S)
+_NUMBER_AND_DASH = re.compile(
+    r"#?(?P<number>\d{1,3})(?:\s+(?:[-–—|=]+>?|to)|[-–—])\s+(?P<text>.*)", re.S
+)
 _HASH_NUMBER = re.compile(r"#(?P<number>\d{1,3})\s+(?P<text>.*)", re.S)
 _TABLE_ROW = re.compile(r"\|\s*(?P<number>\d{1,3})\s*\|(?P<text>.*?)\|?\s*", re.S)
 _TASK_BOX = re.compile(r"\[[ xX✓]?\]\s+")
@@ -55,6 +58,24 @@ _ANY_LABEL = re.compile(
     r"(?!(?:an?|the|two|one)\b)[^\W\d_][\w'’/() -]{0,40}?\s*[:：]\s+(?=\S)", re.I
 )
 _ONLY_A_LABEL = re.compile(rf"(?:{_LABEL_WORDS}|[^\W\d_][\w'’ -]{{0,30}}\s*[:：])\s*:?", re.I)
+_HEADING_MARK = re.compile(r"^[ \t]{0,8}(?:#{1,6}[ \t]+|(?=\*\*[^*\n]{1,60}\*\*:?[ \t]*$)\*\*)")
+_TITLE = re.compile(
+    rf"{_LABEL_WORDS}(?:\s*#?\d{{1,3}})?|(?:option|variant|variation|image|photo)\s*#?\d{{1,3}}"
+    r"|(?:rewritten |new )?captions?",
+    re.I,
+)
+# "Change: light" above "Caption: a dog": what an entry is made from, and what it is
+_MADE_FROM = re.compile(
+    r"(?:original(?: caption)?|before|input|source|old(?: caption)?|photo of|change[ds]?|aspect|"
+    r"type|id|index|number|modification|class)\s*[:：]",
+    re.I,
+)
+_MADE = re.compile(
+    r"(?:(?:re-?written|new|modified|updated|changed|final|revised)(?: caption| version| text)?|"
+    r"rewrite|caption|after|output|result|text|description|prompt)\s*[:：]\s*(?=\S)",
+    re.I,
+)
+_QUOTED_LABEL = re.compile(r"[\w ]{1,30}[\"'”]\s*[:：]\s*[\"'“](?=\S)")
 _NOTE_AT_THE_END = re.compile(
     rf"\s*[(\[](?:[^()\[\]]{{0,30}}\b)?(?:{_CHANGE_WORDS}|changed?|lighting|perspective)\b"
     r"[^()\[\]]{0,60}[)\]]\s*\.?$",
@@ -90,8 +111,11 @@ def replies_of(answer: str) -> list[str]:
     text = _FENCE.sub("", without_reasoning(_lines_of(answer))).strip()
     listed = captions_in_json(text)
     if listed is not None:
+        if len(listed) == 1 and "\n" in listed[0].strip():  # all of them, in one string
+            return replies_of(listed[0])
         return [_bare(caption) for caption in listed if caption.strip()]
-    lines = [line for line in _LIST_TAG.sub("\n", text).splitlines() if _says_something(line)]
+    lines = [line for line in as_lines(text).splitlines() if _says_something(line)]
+    lines = _entries(lines)
     items = [_item(line, letters=True) for line in lines]
     letters = [item.letter for item in items if item.letter]
     if letters and (letters[0] not in _FIRST_LETTERS or len(set(letters)) < 2):  # "T. rex"
@@ -122,7 +146,31 @@ def _lines_of(answer: str) -> str:
 
 
 def _says_something(line: str) -> bool:
-    return not _RULE.fullmatch(line) and not _ONLY_A_TAG.fullmatch(line)
+    if _RULE.fullmatch(line) or _ONLY_A_TAG.fullmatch(line):
+        return False
+    heading = _HEADING_MARK.sub("", line, count=1)
+    return heading == line or not _TITLE.fullmatch(heading.strip(" *_:"))
+
+
+def _entries(lines: list[str]) -> list[str]:
+    """Return lines in which an entry of several labelled lines is its caption alone.
+
+    "1. Original: a dog" and "   Rewritten: a dog at dusk" become "1. Rewritten: a dog at dusk".
+    """
+    entries: list[str] = []
+    of_entry: str | None = None  # the number or bullet of one whose caption is still to come
+    for line in lines:
+        item = _item(line, letters=False)
+        if item.marked or of_entry is None:
+            made_from = item.marked and _MADE_FROM.match(item.text.lstrip(_QUOTES))
+            mark = f"{item.number}. " if item.number is not None else "- "
+            of_entry = mark if made_from else None
+            entries.append(line)
+        elif _MADE.match(item.text.lstrip(_QUOTES)):
+            entries[-1], of_entry = of_entry + item.text, None
+        elif not _MADE_FROM.match(item.text.lstrip(_QUOTES)):
+            entries.append(line)
+    return entries
 
 
 def _item(line: str, *, letters: bool) -> _Item:
@@ -215,6 +263,6 @@ def _bare(text: str) -> str:
         before = text
         text = _NOTE_AT_THE_END.sub("", text.strip(_QUOTES)).strip(_QUOTES)
         text = _ARROW.split(text)[-1]
-        match = _LABEL.match(text) or _ANY_LABEL.match(text)
+        match = _LABEL.match(text) or _ANY_LABEL.match(text) or _QUOTED_LABEL.match(text)
         text = text[match.end() :] if match else text
     return text

@@ -17,13 +17,14 @@ _BRACKETED = r"(?:think|thinking|thoughts?|reasoning)"
 # <think>, [THINK], <|START_THINKING|>, <|begin_of_thought|>, ◁think▷ and their ends.
 _OPENING = (
     rf"(?:<\|?\s*(?:begin_of_|start_)?{_NAMES}\s*\|?>|\[\s*{_BRACKETED}\s*\]|◁\s*{_NAMES}\s*▷"
-    r"|<\|channel>\s*thought\b|<unused94>(?:thought\b)?)"
+    r"|<\|channel>\s*thought\b|<unused94>(?:thought\b)?|<\|inner_prefix\|>)"
 )
 _CLOSING = (
     rf"(?:<(?:/|\|/|\|(?:end_of_|end_))\s*{_NAMES}\s*\|?>|\[/\s*{_BRACKETED}\s*\]|◁/\s*{_NAMES}\s*▷"
-    r"|<channel\|>|<unused95>)"
+    r"|<channel\|>|<unused95>|<\|inner_suffix\|>)"
 )
 _UP_TO_THE_LAST_CLOSING = re.compile(rf"\A.*{_CLOSING}", re.S | re.I)
+_OPENED = re.compile(_OPENING, re.I)
 _NEVER_CLOSED = re.compile(rf"{_OPENING}.*\Z", re.S | re.I)
 # Harmony (gpt-oss): the text of the last channel "final"; some servers drop the marks around it.
 _CHANNEL = re.compile(
@@ -43,11 +44,15 @@ _ANSWER_NAMES = (
     r"|final)"
 )
 _ANSWER = re.compile(
-    rf"(?:<{_ANSWER_NAMES}>|<\|(?:START_RESPONSE|begin_of_solution|begin_of_answer)\|>)"
-    rf"(?P<inside>.*?)(?:</{_ANSWER_NAMES}>|<\|(?:END_RESPONSE|end_of_solution|end_of_answer)\|>|\Z)",
+    rf"(?:<(?P<name>{_ANSWER_NAMES})>|<\|(?:START_RESPONSE|begin_of_(?:solution|answer|box))\|>)"
+    r"(?P<inside>.*?)"
+    r"(?:(?(name)</(?P=name)>|<\|(?:END_RESPONSE|end_of_(?:solution|answer|box))\|>)|\Z)",
     re.S | re.I,
 )
-_LIST_NAMES = word_set("ol ul li p br item caption rewrite line b i em strong u span s")
+_LIST_NAMES = word_set(
+    "ol ul li p br item caption rewrite line b i em strong u span s div section article table tr "
+    "td th thead tbody dl dt dd html body code pre text option variant"
+)
 _GRANITE = re.compile(
     r"\A\s*here(?: is|'s) my (?:thought process|reasoning)\b"
     r".*?here(?: is|'s) my (?:response|answer)\s*:",
@@ -56,9 +61,10 @@ _GRANITE = re.compile(
 _HEADING = re.compile(
     r"^[^\w\n]{0,8}(?:(?:my |the )?final (?:answers?|captions?|response|list|output|rewrites?)"
     r"|(?:here (?:are|is) )?(?:my |the )?(?:final|rewritten|numbered|new) (?:captions?|list)"
-    r"|answer)[^\n\w]{0,12}$(?=\s*\S)",
+    r"|answer)[^\n\w]{0,12}$(?=\s*\S)|^final(?: answer)?:(?=\s*\S)",
     re.M | re.I,
 )
+_START_OF_TURN = re.compile(r"\A\s*(?:<\|im_start\|>\s*assistant\b|<role>\w{1,20}</role>)\s*")
 # Where a turn ends in the chat formats of Llama, Qwen, Gemma, Mistral, Phi and others.
 _END_OF_TURN = re.compile(
     r"<\|(?:im_end|eot_id|eom_id|endoftext|end|return|end_of_text|eos|user|end_of_turn)\|>"
@@ -73,13 +79,23 @@ def without_reasoning(answer: str) -> str:
     Everything up to the last closing tag of a thought is cut, whether it was opened or not.
     """
     text = _final_channel(answer)
-    text = _UP_TO_THE_LAST_CLOSING.sub("", text)
+    text = _START_OF_TURN.sub("", text)
+    text = _without_thoughts_before(text)
     text = _NEVER_CLOSED.sub("", text)
     text = _GRANITE.sub("", text)
     text = _last_answer(text)
     text = _without_other_elements(text)
     text = _END_OF_TURN.split(text, maxsplit=1)[0]
     return _after_the_last_heading(text)
+
+
+def _without_thoughts_before(text: str) -> str:
+    """Return what follows the last closing tag; if nothing does, what precedes the thought."""
+    after = _UP_TO_THE_LAST_CLOSING.sub("", text)
+    opened = _OPENED.search(text) if not after.strip() else None
+    if opened and _HAS_NUMBERS.search(text, 0, opened.start()):  # it thinks once more
+        return text[: opened.start()]
+    return after
 
 
 def _final_channel(text: str) -> str:
@@ -95,6 +111,8 @@ def _final_channel(text: str) -> str:
 def _last_answer(text: str) -> str:
     """Return the inside of the last element that holds several lines or stands alone."""
     found = [m for m in _ANSWER.finditer(text) if m["inside"].strip()]
+    if len(found) > 1 and all("\n" not in m["inside"].strip() for m in found):
+        return "\n".join(m["inside"].strip() for m in found)  # one element each
     whole = [m for m in found if "\n" in m["inside"].strip() or len(found) == 1]
     return whole[-1]["inside"] if whole else text
 
@@ -102,7 +120,7 @@ def _last_answer(text: str) -> str:
 def _without_other_elements(text: str) -> str:
     """Return what follows an element of an unknown name, unless the answer is inside of it."""
     match = _OTHER_END.match(text)
-    if match is None or re.sub(r"\d+$", "", match["name"].casefold()) in _LIST_NAMES:
+    if match is None or re.sub(r"[_-]?\d+$", "", match["name"].casefold()) in _LIST_NAMES:
         return text
     inside, after = text[: match.end()], text[match.end() :]
     return inside if _HAS_NUMBERS.search(inside) and not _HAS_NUMBERS.search(after) else after

@@ -28,6 +28,13 @@ _NO_SYSTEM_ROLE = re.compile(
     re.I,
 )
 
+_ONLY_STREAMS = re.compile(
+    r"only support\w*.{0,20}stream|stream\w*\W{0,3}.{0,12}(?:must|has to|needs to|should) be.{0,12}"
+    r"(?:true|enabled)|enable.{0,8}stream|requires?.{0,8}stream"
+    r"|non-?stream\w*.{0,20}(?:not|un)\s?(?:supported|allowed)",
+    re.I,
+)
+
 
 class RequestForm:
     """Builds requests; what a server refuses is left out of all later ones. Thread-safe.
@@ -42,6 +49,7 @@ class RequestForm:
         self._length_name = "max_tokens"
         self._system_role = True
         self._room = 0
+        self._stream = False
         self._lock = threading.Lock()
         self.notes: list[str] = []
 
@@ -55,7 +63,7 @@ class RequestForm:
             "temperature": self._settings.rewrite_temperature,
             "top_p": self._settings.rewrite_top_p,
             "seed": seed & ((1 << SEED_BITS) - 1),
-            "stream": False,
+            "stream": self._stream,
         }
         if conversation.stop and not room:  # thoughts have numbered lines too
             body["stop"] = list(conversation.stop)
@@ -72,7 +80,11 @@ class RequestForm:
             if "max_tokens" in request and "max_completion_tokens" in text:
                 self._rename_length()
                 return True
-            named = [name for name in _OPTIONAL if re.search(rf"\b{name}\b", text)]
+            if request.get("stream") is False and _ONLY_STREAMS.search(text):
+                self._stream = True
+                self.notes.append(f"{self._server} only streams; asked for that.")
+                return True
+            named = [name for name in _OPTIONAL if _is_word(name, text)]
             for name in [*([field] if field in _OPTIONAL else []), *named]:
                 if name in request:
                     self._leave_out(name)
@@ -138,3 +150,8 @@ class RequestForm:
         if name not in self._left_out:
             self._left_out.add(name)
             self.notes.append(f"{self._server} refuses {name}; asked without it.")
+
+
+def _is_word(name: str, text: str) -> bool:
+    """Return whether a parameter's name stands in a text of any script, not inside a longer one."""
+    return re.search(rf"(?<![A-Za-z0-9_]){name}(?![A-Za-z0-9_])", text) is not None

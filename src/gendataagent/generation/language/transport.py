@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import zlib
 from collections.abc import Callable
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any
@@ -101,19 +102,18 @@ class _LimitedClient(openai.DefaultHttpxClient):  # type: ignore[misc] # mypy sk
 
     def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
         deadline_s = time.monotonic() + self._settings.endpoint_timeout_s
-        body = bytearray()
+        packed = bytearray()
         with contextlib.closing(super().send(request, stream=True, **options)) as response:
             for chunk in response.iter_raw():
-                body += chunk
+                packed += chunk
                 if time.monotonic() > deadline_s:
                     raise _timed_out(self._settings)
-                if len(body) > BODY_BYTES_AT_MOST:
-                    most = f"{BODY_BYTES_AT_MOST >> 20} MiB"
-                    raise UnansweredError(f"{_server(self._settings)} sent more than {most}")
+                if len(packed) > BODY_BYTES_AT_MOST:
+                    raise _too_long(self._settings)
+        encoding = response.headers.get("Content-Encoding", "")
+        body = _unpacked(bytes(packed), encoding, self._settings)
         headers = [h for h in response.headers.multi_items() if h[0] not in _HEADERS_OF_ENCODING]
-        return type(response)(
-            response.status_code, headers=headers, content=bytes(body), request=request
-        )
+        return type(response)(response.status_code, headers=headers, content=body, request=request)
 
     def _authorize(self, request: Any) -> Any:
         for name in set(request.headers) - _HEADERS_SENT:
@@ -122,6 +122,32 @@ class _LimitedClient(openai.DefaultHttpxClient):  # type: ignore[misc] # mypy sk
         if key := key_of(self._settings):
             request.headers["Authorization"] = f"Bearer {key}"
         return request
+
+
+def _unpacked(body: bytes, encoding: str, settings: PromptingConfig) -> bytes:
+    """Return a body that a server or proxy compressed although it was asked not to.
+
+    Raises:
+        UnansweredError: it is damaged, unpacks to more than `BODY_BYTES_AT_MOST`, or is compressed
+            in another way than gzip and deflate.
+    """
+    if encoding.strip().casefold() in ("", "identity"):
+        return body
+    try:
+        if encoding.strip().casefold() not in ("gzip", "x-gzip", "deflate"):
+            raise ValueError(encoding)
+        raw = encoding.casefold() == "deflate" and body[:1] != b"\x78"
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+        whole = unpacker.decompress(body, BODY_BYTES_AT_MOST + 1)
+    except (ValueError, zlib.error) as error:
+        raise UnansweredError(
+            f"{_server(settings)} sent an answer that cannot be unpacked (Content-Encoding: "
+            f"{shown(encoding)[:40]}), though it was asked to send it as it is"
+            + _through_proxy(settings)
+        ) from error
+    if len(whole) > BODY_BYTES_AT_MOST:
+        raise _too_long(settings)
+    return whole
 
 
 def key_of(settings: PromptingConfig) -> str:
@@ -252,6 +278,10 @@ def _timed_out(settings: PromptingConfig) -> UnansweredError:
         f"{_server(settings)} sent no complete answer within {settings.endpoint_timeout_s:g} s"
         + _through_proxy(settings)
     )
+
+
+def _too_long(settings: PromptingConfig) -> UnansweredError:
+    return UnansweredError(f"{_server(settings)} sent more than {BODY_BYTES_AT_MOST >> 20} MiB")
 
 
 def _server(settings: PromptingConfig) -> str:
