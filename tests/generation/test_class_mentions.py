@@ -100,6 +100,10 @@ CAPTION = (
         ("Ａ", "Ｂ", "３"),
         ("cat", "ha", "i", "it", "no one"),
         ("1", "2", "3", "10", "one red"),
+        ("1st", "2nd", "3rd"),
+        ("i", "ii", "iii", "iv"),
+        ("ten", "twenty", "ninety"),
+        ("in", "de", "la", "no"),
     ],
 )
 def test_letters_digits_and_ordinary_words_are_no_mention(names: tuple[str, ...]) -> None:
@@ -119,6 +123,17 @@ def test_letters_digits_and_ordinary_words_are_no_mention(names: tuple[str, ...]
         ("has had his", ("dog", "ha", "hi"), None),
         ("一只狗", ("猫", "一", "狗"), "狗"),
         ("一只", ("猫", "一"), None),
+        ("一只大的白狗在草地上", ("小", "大", "白", "在"), None),
+        ("这是一只狗", ("否", "是"), None),
+        ("die Katze und der Hund", ("oder", "und", "der"), None),
+        ("un chat sur le mur", ("sous", "sur", "le"), None),
+        ("el 2º gato", ("otro", "el"), None),
+        ("개는 정상", ("비정상", "정상"), None),
+        ("twenty people", ("thirty", "twenty"), None),
+        ("the 3rd floor", ("1st", "3rd"), None),
+        ("a dog", ("hot dog", "dog"), None),  # the own name holds the other
+        ("a hot dog", ("dog", "hot dog"), "hot dog"),
+        ("a school bus", ("bus", "bus stop"), None),
         ("an x-ray of a hand", ("hand", "x ray"), "x ray"),
     ],
 )

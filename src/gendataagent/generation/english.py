@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from gendataagent.generation.foreign_words import FOREIGN_WORDS
+
 
 def word_set(words: str) -> frozenset[str]:
     """Return the words of a list written with spaces."""
@@ -22,8 +24,10 @@ FUNCTION_WORDS = word_set(
 )
 # Numbers, answers, positions, conditions: words of any caption, whatever it shows.
 _ORDINARY_WORDS = word_set(
-    "zero two three four five six seven eight nine ten eleven twelve hundred thousand first second "
-    "third fourth fifth last single double half many few several more most less least much both "
+    "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety "
+    "hundred thousand million billion dozen first second third fourth fifth sixth seventh eighth "
+    "ninth tenth last single double half many few several more most less least much both "
     "either neither nor none nothing everything anything something others else unknown unlabeled "
     "unlabelled undefined misc miscellaneous various yes true false good bad ok fine normal "
     "abnormal positive negative pass fail present absent "
@@ -32,8 +36,9 @@ _ORDINARY_WORDS = word_set(
     "am do does did done doing had being can could may might must shall should will would let get "
     "got go goes going after away back front side left right top bottom middle centre center upper "
     "lower high low far close open closed big small large little tiny huge long short tall wide "
-    "narrow thick thin old new young light dark bright dim dull clear plain empty full whole part "
-    "background foreground scene view image photo photograph picture object thing item"
+    "medium average narrow thick thin old new young light dark bright dim dull clear plain empty "
+    "full whole part background foreground scene view image photo photograph picture object thing "
+    "item"
 )
 # Colours that are nothing else.
 _PLAIN_COLOURS = word_set(
@@ -52,17 +57,18 @@ _IRREGULAR_PLURALS = {
     "wife": "wives", "half": "halves", "cactus": "cacti",
 }  # fmt: skip
 _IRREGULAR_SINGULARS = {plural: singular for singular, plural in _IRREGULAR_PLURALS.items()}
-_ORDINARY = FUNCTION_WORDS | _ORDINARY_WORDS | _PLAIN_COLOURS
+_ORDINARY = FUNCTION_WORDS | _ORDINARY_WORDS | _PLAIN_COLOURS | word_set(FOREIGN_WORDS)
+_NUMERAL = re.compile(r"\d+(?:st|nd|rd|th)|x{0,3}(?:ix|iv|v?i{0,3})")  # 1st, xii
 # A single character of these scripts is a word.
 _WORD_CHARACTER = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 
 
 def is_ordinary(word: str) -> bool:
-    """Return whether a word (lower case) may stand in the caption of any image: a function word, a
-    number, a single letter, a plain colour, "left", "normal", "other".
+    """Return whether a word (lower case) may stand in the caption of any image: a function word of
+    any language, a number, a single letter, a plain colour, "left", "normal", "other".
     """
-    if word in _ORDINARY or word.isnumeric():
-        return True
+    if word in _ORDINARY or word.isnumeric() or _NUMERAL.fullmatch(word):
+        return bool(word)
     if len(word) == 1 and not word.isalnum():
         return unicodedata.category(word)[0] == "P"  # "c++" is a name
     return len(word) == 1 and not _WORD_CHARACTER.match(word)
