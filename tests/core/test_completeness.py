@@ -127,6 +127,29 @@ def test_a_complete_language_model_passes_and_a_lacking_one_does_not(
         check(tmp_path, transformers.AutoModelForCausalLM)
 
 
+@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layer"])
+def test_a_configuration_of_fewer_layers_than_the_file_has_is_refused(
+    key: str, tmp_path: Path
+) -> None:
+    (_gpt2 if key == "n_layer" else _opt)(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: 1}))
+    with pytest.raises(ModelError, match=r"tensors are of layers that a \w+ by its config\.json"):
+        check(tmp_path, transformers.AutoModelForCausalLM)
+
+
+def test_integers_in_the_place_of_fractions_are_refused(tmp_path: Path) -> None:
+    _opt(tmp_path)
+
+    def as_integers(tensors: dict[str, torch.Tensor]) -> None:
+        for name in tensors:
+            tensors[name] = tensors[name].to(torch.int8)
+
+    edit(tmp_path / "model.safetensors", as_integers)
+    with pytest.raises(ModelError, match=r"holds integers \(I8\) where a OPTForCausalLM has frac"):
+        check(tmp_path, transformers.AutoModelForCausalLM)
+
+
 def _resnet() -> Any:
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"

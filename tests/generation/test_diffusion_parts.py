@@ -130,6 +130,28 @@ def _other_config(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"layers_per_block": 2}))
 
 
+def _another_layer(folder: Path) -> None:
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if ".layers.0." in name]:
+            tensors[name.replace(".layers.0.", ".layers.1.")] = tensors[name].clone()
+
+    edit(folder / "text_encoder" / "model.safetensors", add)
+
+
+def _another_block(folder: Path) -> None:
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["down_blocks.0.resnets.3.conv1.bias"] = torch.zeros(16)
+
+    edit(folder / "unet" / "diffusion_pytorch_model.safetensors", add)
+
+
+def _as_integers(folder: Path) -> None:
+    edit(
+        folder / "unet" / "diffusion_pytorch_model.safetensors",
+        lambda tensors: tensors.update({"conv_in.bias": torch.ones(16, dtype=torch.int8)}),
+    )
+
+
 def _nested_index(folder: Path) -> None:
     (folder / "model_index.json").write_text("[" * 100_000 + "]" * 100_000)
 
@@ -154,6 +176,12 @@ def _unnamed(folder: Path) -> None:
         (_overlap, r"unet/diffusion_pytorch_model.safetensors has a damaged header"),
         (_reshape, r"vae/diff.*, decoder.conv_in.bias has shape \[9\].*AutoencoderKL.*has \[8\]"),
         (_other_config, r"unet/.*, \d+ of the \d+ tensors of a UNet2DConditionModel are missing"),
+        (_another_layer, r"text_encoder/.*, 16 tensors are of layers that a CLIPTextModel"),
+        (_another_block, r"unet/.* does not have \(down_blocks.0.resnets.3.conv1.bias\)"),
+        (_as_integers, r"conv_in.bias holds integers \(I8\) where a UNet2DConditionModel"),
+        (lambda f: (f / "unet" / "config.json").write_text('"x/y"'), "unet/config.*no settings"),
+        (lambda f: (f / "scheduler" / "scheduler_config.json").write_text("1"), "scheduler_config"),
+        (lambda f: (f / "vae" / "config.json").write_text("[" * 99_999), "vae/config.json cannot"),
         (_nested_index, "model_index.json cannot be read"),
         (_unnamed, "vae"),
     ],
@@ -164,6 +192,16 @@ def test_a_damaged_part_is_named(damage: Callable[[Path], None], says: str, copi
     said = refusal(copied)
     assert said.startswith("generation.generator: ")
     assert re.search(says, said), said
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused_when_loaded(number: float, copied: Path) -> None:
+    edit(
+        copied / "vae" / "diffusion_pytorch_model.safetensors",
+        lambda tensors: tensors["decoder.conv_in.bias"].fill_(number),
+    )
+    with pytest.raises(ModelError, match=r"the vae of .* not finite, in decoder\.conv_in\.bias"):
+        DiffusionFactory(model=str(copied))()
 
 
 def test_shards_and_variants_are_those_that_are_loaded(copied: Path) -> None:

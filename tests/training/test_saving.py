@@ -247,7 +247,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert list((tmp_path / "run").iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "norm", "running_mean", "no json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "norm", "running_mean", "no json", "nan"])
 def test_damaged_files_are_named(damage: str, tmp_path: Path) -> None:
     (save_resnet if damage == "running_mean" else save_vit)(tmp_path / "model")
     folder = tmp_path / "saved"
@@ -259,11 +259,55 @@ def test_damaged_files_are_named(damage: str, tmp_path: Path) -> None:
         weights.unlink()
     elif damage == "no json":
         (folder / "config.json").write_text("{")
+    elif damage == "nan":
+        tensors = load_file(weights)
+        next(iter(tensors.values())).view(-1)[0] = float("nan")
+        save_file(tensors, weights, metadata={"format": "pt"})
     else:
         kept = {key: value for key, value in load_file(weights).items() if damage not in key}
         save_file(kept, weights, metadata={"format": "pt"})
     with pytest.raises(RunFolderError, match=r"cannot (load|read) .*saved"):
         read_classifier(folder)
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("config.json", {"architectures": value}) for value in (1, True, 1.5)
+]
+WRONG += [("config.json", {"id2label": value}) for value in ("x", 1, [], [1], True)]
+WRONG += [("config.json", {"hidden_size": value}) for value in (None, "x", -1, [], {}, 10**9)]
+WRONG += [("config.json", {"model_type": value}) for value in ([], {}, "no such", 1)]
+WRONG += [
+    ("preprocessor_config.json", {key: value})
+    for key in ("image_mean", "image_std")
+    for value in ("x", True, ["a", "b", "c"], [0.5, 0.5], {"a": 1})
+]
+WRONG += [("preprocessor_config.json", {"image_std": value}) for value in ([0, 1, 1], -1)]
+WRONG += [("preprocessor_config.json", {"rescale_factor": value}) for value in ("x", [1], -1)]
+WRONG += [("preprocessor_config.json", {"size": value, "crop_size": value}) for value in (10**9,)]
+WRONG += [(name, value) for name in ("config.json", "preprocessor_config.json")
+          for value in ([], "x", 1)]  # fmt: skip
+
+
+def test_settings_of_a_stranger_s_classifier_are_a_sentence(tmp_path: Path) -> None:
+    save_vit(tmp_path / "model")
+    folder = tmp_path / "saved"
+    save_classifier(trained(str(tmp_path / "model")), folder, resize_px=16)
+    accepted = []
+    for name, change in WRONG:
+        path = folder / name
+        before = path.read_text(encoding="utf-8")
+        whole = {**json.loads(before), **change} if isinstance(change, dict) else change
+        path.write_text(json.dumps(whole), encoding="utf-8")
+        try:
+            read_classifier(folder)
+            accepted.append((name, change))
+        except RunFolderError as error:
+            assert str(folder) in str(error)  # noqa: PT017
+        path.write_text(before, encoding="utf-8")
+    assert [
+        one for one in accepted if one != ("preprocessor_config.json", {"image_std": [1]})
+    ] == []
+    read_classifier(folder)
 
 
 def test_a_network_of_another_kind_cannot_be_saved(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ to others, may be absent, or have had other names in older files.
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from gendataagent.core.weight_files import (
 TRANSFORMERS_STEM = "model"
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 _NAMED = 3
+_NUMBER = re.compile(r"\d+")
 _TORCH = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
     "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -49,12 +51,16 @@ class Lacks:
         count: tensors that it has.
         missing: names of tensors that the files do not have.
         misshapen: (name, shape in the files, shape by the configuration).
+        surplus: names of tensors of further layers, which the configuration does not have.
+        mistyped: (name, type in the files) of numbers that were saved as integers.
     """
 
     model: str
     count: int
     missing: tuple[str, ...] = ()
     misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    surplus: tuple[str, ...] = ()
+    mistyped: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of_report(cls, model: Any, report: Mapping[str, Any]) -> Lacks:
@@ -69,10 +75,11 @@ class Lacks:
                     for name, stored, wanted in report["mismatched_keys"]
                 )
             ),
+            surplus=_further_layers(report["unexpected_keys"], model.state_dict()),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.misshapen)
+        return bool(self.missing or self.misshapen or self.surplus or self.mistyped)
 
     def but_for(self, is_allowed: Callable[[str], bool]) -> Lacks:
         """Return what is lacking besides tensors that may be."""
@@ -80,6 +87,8 @@ class Lacks:
             self,
             missing=tuple(name for name in self.missing if not is_allowed(name)),
             misshapen=tuple(entry for entry in self.misshapen if not is_allowed(entry[0])),
+            surplus=tuple(name for name in self.surplus if not is_allowed(name)),
+            mistyped=tuple(entry for entry in self.mistyped if not is_allowed(entry[0])),
         )
 
     def sentence(self, where: str, stored: StoredModel | None = None) -> str:
@@ -96,6 +105,16 @@ class Lacks:
                 f"{len(self.missing)} of the {self.count} tensors of a {self.model} are missing "
                 f"({_some(self.missing)}{promised})"
             )
+        elif self.surplus:
+            fault = (
+                f"{len(self.surplus)} tensors are of layers that a {self.model} by its config.json "
+                f"does not have ({_some(self.surplus)})"
+            )
+        elif self.mistyped:
+            name, kind = self.mistyped[0]
+            more = len(self.mistyped) - 1
+            fault = f"{name} holds integers ({kind}) where a {self.model} has fractions"
+            fault += f" ({more} more do)" if more else ""
         else:
             name, found, wanted = self.misshapen[0]
             more = len(self.misshapen) - 1
@@ -109,6 +128,44 @@ class Lacks:
 
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _further_layers(extra: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that differ from a known one only in their numbers: layer 7 of 6."""
+    kinds = {_NUMBER.sub("#", name) for name in known}
+    return tuple(sorted(name for name in extra if _NUMBER.sub("#", name) in kinds))
+
+
+def _integers(model: Any, stored: StoredModel) -> tuple[tuple[str, str], ...]:
+    """Return (name, type) of stored integers where the model has floating-point numbers."""
+    wanted = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    return tuple(
+        (name, tensor.dtype)
+        for name, tensor in sorted(stored.tensors.items())
+        if name in wanted and tensor.dtype[0] in "IUB" and tensor.dtype != "BF16"
+    )
+
+
+def check_finite(where: str, module: Any) -> None:
+    """Raise unless all loaded numbers of a network are finite.
+
+    Args:
+        where: begins the sentence: "generation.generator: the unet of NAME".
+
+    Raises:
+        ModelError: naming the first tensor that is not.
+    """
+    import torch
+
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not tensor.is_meta:
+            numbers = tensor.float() if tensor.element_size() == 1 else tensor
+            if not torch.isfinite(numbers).all():
+                raise ModelError(
+                    f"{where} has numbers that are not finite, in {name}: its file is damaged, or "
+                    f"they are too large for {str(tensor.dtype).removeprefix('torch.')}. Download "
+                    "the complete model again, or choose float32 where the settings have a dtype"
+                )
 
 
 def _needed(model: Any, missing: Iterable[str]) -> tuple[str, ...]:
@@ -211,7 +268,7 @@ def lacks_of_transformers(cls: Any, config: Any, stored: StoredModel) -> tuple[A
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    return model, Lacks.of_report(model, report)
+    return model, replace(Lacks.of_report(model, report), mistyped=_integers(model, stored))
 
 
 def lacks_of_diffusers(
@@ -226,6 +283,7 @@ def lacks_of_diffusers(
     model._fix_state_dict_keys_on_load(tensors)  # names of the attention blocks before 2023
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    ignored = getattr(cls, "_keys_to_ignore_on_load_unexpected", None) or ()
     return model, Lacks(
         model=cls.__name__,
         count=len(wanted),
@@ -235,6 +293,15 @@ def lacks_of_diffusers(
             for name in sorted(wanted.keys() & found.keys())
             if found[name] != wanted[name]
         ),
+        surplus=_further_layers(
+            (
+                name
+                for name in found.keys() - wanted.keys()
+                if not any(re.search(pattern, name) for pattern in ignored)
+            ),
+            wanted,
+        ),
+        mistyped=_integers(model, stored),
     )
 
 

@@ -17,9 +17,15 @@ from torch import nn
 
 from gendataagent import __version__
 from gendataagent.core import files
-from gendataagent.core.completeness import Lacks
+from gendataagent.core.completeness import Lacks, check_finite
 from gendataagent.core.devices import memory_errors
-from gendataagent.core.errors import ModelError, RunFolderError, StorageError
+from gendataagent.core.errors import (
+    MemoryShortError,
+    ModelError,
+    RunFolderError,
+    StorageError,
+)
+from gendataagent.core.rows import read_mapping
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
 from gendataagent.training.backbones.timm_models import as_timm_wrapper
@@ -71,9 +77,18 @@ def read_classifier(
     """
     try:
         with memory_errors(f"loading the classifier in {folder}", "end other programs that use it"):
-            module = _read_module(folder, trust_remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
-        raise RunFolderError(f"cannot load the classifier in {folder}: {error}") from error
+            classifier = _read(folder, device, trust_remote_code)
+    except (RunFolderError, MemoryShortError):
+        raise
+    except Exception as error:  # the libraries raise any kind for settings that they cannot read
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
+        raise RunFolderError(f"cannot load the classifier in {folder}: {reason}") from error
+    classifier.module.eval()
+    return classifier
+
+
+def _read(folder: Path, device: torch.device | str, trust_remote_code: bool) -> Classifier:
+    module = _read_module(folder, trust_remote_code)
     config: Any = module.config
     if getattr(config, "memory_format", None) == CHANNELS_LAST:
         module = cast(nn.Module, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
@@ -81,7 +96,7 @@ def read_classifier(
     settings = files.read_json(path) if path.is_file() else None
     images = Preprocessing.from_settings(settings, config.model_type)
     size_px = images.size_px or transformers_models.USUAL_PX
-    classifier = Classifier(
+    return Classifier(
         module,
         class_names=[name for _, name in sorted(config.id2label.items())],
         size_px=size_px,
@@ -90,8 +105,6 @@ def read_classifier(
         std=images.std,
         device=device,
     )
-    classifier.module.eval()
-    return classifier
 
 
 def preprocessor_settings(classifier: Classifier, resize_px: int) -> dict[str, Any]:
@@ -140,10 +153,12 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
     import transformers
 
     transformers_models.quiet()
-    architectures = files.read_json(folder / CONFIG_FILE).get("architectures") or [""]
+    architectures = read_mapping(folder / CONFIG_FILE).get("architectures") or [""]
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     loader: Any = transformers.AutoModelForImageClassification
-    if "PooledForImage" in architectures[0]:  # the code in the folder is ours: take it from here
+    if "PooledForImage" in str(
+        architectures[0]
+    ):  # the code in the folder is ours: take it from here
         from gendataagent.training.backbones.pooled_encoder import class_for
 
         config = transformers.AutoConfig.from_pretrained(
@@ -159,6 +174,7 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
     )
     if lacks := Lacks.of_report(module, loading):
         raise ValueError(lacks.sentence("model.safetensors"))
+    check_finite("the network", module)
     return cast(nn.Module, module)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gendataagent.core import hub
-from gendataagent.core.completeness import Lacks, check_auto
+from gendataagent.core.completeness import Lacks, check_auto, check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
 
@@ -91,6 +91,7 @@ def load_weights(
         if lacks:
             where = f"the weights of {source.name!r}"
             raise ModelError(f"{source.setting}: {lacks.sentence(where)}")
+        check_finite(f"{source.setting}: {source.name}", model)
         return model.to(device).eval().requires_grad_(False)
 
     return hub.load(source, read)

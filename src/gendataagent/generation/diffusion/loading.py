@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gendataagent.core import hub
+from gendataagent.core.completeness import check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.generation.diffusion.lora import apply_lora
 from gendataagent.generation.diffusion.mirrors import with_mirrors
@@ -45,6 +46,9 @@ def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
         )
     if spec.lora:
         apply_lora(pipeline, spec.lora, spec.lora_scale)
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_finite(f"generation.generator: the {name} of {source.name}", part)
     pipeline.scheduler = choose_scheduler(spec.scheduler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

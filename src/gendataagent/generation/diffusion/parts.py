@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from gendataagent.core.completeness import (
     warn_unchecked,
 )
 from gendataagent.core.errors import ModelError
+from gendataagent.core.files import parse_json, read_bytes
 from gendataagent.core.hub import ModelSource
-from gendataagent.core.weight_files import WEIGHTS, StoredModel
+from gendataagent.core.weight_files import WEIGHTS, StoredModel, find_files
 from gendataagent.generation.diffusion.quiet import import_diffusers_quietly
 
 INDEX_FILE = "model_index.json"
@@ -79,7 +79,9 @@ def check_networks(source: ModelSource, *, variant: str = "") -> dict[str, Any] 
         if not (folder / name).is_dir():
             _absent(source, f"{folder} has no folder {name}, which {INDEX_FILE} names")
             all_checked = False
-        elif (folder / name / f"{library}.py").is_file():
+            continue
+        _check_settings(source, folder / name)
+        if (folder / name / f"{library}.py").is_file():
             if not source.trust_remote_code:
                 raise ModelError(hub.advice(source, ValueError("trust_remote_code is needed")))
             warn_unchecked(source, f"its {name} has its own code")
@@ -94,7 +96,7 @@ def check_networks(source: ModelSource, *, variant: str = "") -> dict[str, Any] 
 def _named_parts(source: ModelSource, folder: Path) -> dict[str, tuple[str, str]]:
     """Return part -> (library, class) of the index, those that are set to null left out."""
     try:
-        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        index = parse_json(read_bytes(folder / INDEX_FILE))
         parts = {
             name: (str(entry[0]), str(entry[1]))
             for name, entry in index.items()
@@ -108,6 +110,23 @@ def _named_parts(source: ModelSource, folder: Path) -> dict[str, tuple[str, str]
             f"{source.kind}"
         )
     return parts
+
+
+def _check_settings(source: ModelSource, folder: Path) -> None:
+    """Raise unless the settings of a part are JSON objects: diffusers takes a string for the name
+    of a model, and would download it.
+    """
+    for path in find_files(folder, "*config.json", deep=False):
+        try:
+            is_object = isinstance(parse_json(read_bytes(path)), dict)
+            reason = "it holds no settings"
+        except (OSError, ValueError) as error:
+            is_object, reason = False, str(error)
+        if not is_object:
+            raise ModelError(
+                f"{source.setting}: {path} cannot be read ({reason}); download the complete model "
+                "again"
+            )
 
 
 def _class_of(diffusers: Any, library: str, class_name: str) -> Any | None:

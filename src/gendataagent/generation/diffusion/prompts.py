@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core import hub
+from gendataagent.core.files import parse_json, read_bytes
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 from gendataagent.generation.prompts import PROMPT_FORMAT
@@ -93,7 +93,7 @@ def _parts_of(place: str, options: dict[str, Any]) -> dict[str, Any]:
                 local_files_only=options["local_files_only"],
             )
         )
-    parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    parts: dict[str, Any] = parse_json(read_bytes(path))
     return {name: part for name, part in parts.items() if isinstance(part, list)}
 
 

@@ -13,6 +13,8 @@ from gendataagent.training.classifier import IMAGENET_MEAN, IMAGENET_STD
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
+LARGEST_PX = 16_384
+_CHANNELS = 3
 # For a model without preprocessor settings, by model type; others: ImageNet's.
 _USUAL = {
     "clip": (CLIP_MEAN, CLIP_STD),
@@ -63,20 +65,30 @@ class Preprocessing:
         """Return what preprocessor_config.json says, the defaults of the model type otherwise.
 
         A preprocessor computes (255 f x - mean) / std of x in [0, 1], f = `rescale_factor` (1/255).
+
+        Raises:
+            ValueError: they are no object, or a value is of another kind; names the key.
         """
         mean: tuple[float, ...]
         std: tuple[float, ...]
         mean, std = _USUAL.get(model_type, (IMAGENET_MEAN, IMAGENET_STD))
         if settings is None:
             return cls(size_px=None, mean=mean, std=std)
+        if not isinstance(settings, Mapping):
+            raise ValueError("the preprocessor's settings are no JSON object")
         if settings.get("do_normalize", True):
-            mean = tuple(settings.get("image_mean") or mean)
-            std = tuple(settings.get("image_std") or std)
+            mean = _per_channel(settings, "image_mean", mean)
+            std = _per_channel(settings, "image_std", std)
+            if min(std) <= 0:
+                raise ValueError(f"image_std must be above 0, got {settings.get('image_std')!r}")
         else:
             mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         scale = 255.0
         if settings.get("do_rescale", True):
-            scale *= settings.get("rescale_factor") or 1 / 255
+            factor = settings.get("rescale_factor") or 1 / 255
+            if not _is_number(factor) or factor <= 0:
+                raise ValueError(f"rescale_factor must be a number above 0, got {factor!r:.80}")
+            scale *= factor
         if abs(scale - 1) > 1e-6:
             mean, std = tuple(m / scale for m in mean), tuple(s / scale for s in std)
         return cls(
@@ -86,6 +98,25 @@ class Preprocessing:
             bgr=bool(settings.get("do_flip_channel_order", False)),
             resize_px=_side_px(settings.get("size")),
         )
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < float("inf")
+
+
+def _per_channel(
+    settings: Mapping[str, Any], key: str, usual: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Return three numbers; one stands for all channels."""
+    values = settings.get(key) or usual
+    if _is_number(values):
+        values = [values]
+    if not isinstance(values, list | tuple) or not all(map(_is_number, values)):
+        raise ValueError(f"{key} must be a list of numbers, got {values!r:.80}")
+    if len(values) not in (1, _CHANNELS):
+        raise ValueError(f"{key} must have {_CHANNELS} numbers, has {len(values)}")
+    return tuple(values) * (_CHANNELS // len(values))
 
 
 def _size_px(settings: Mapping[str, Any]) -> int | None:
@@ -100,7 +131,11 @@ def _size_px(settings: Mapping[str, Any]) -> int | None:
 def _side_px(size: Any) -> int | None:
     if isinstance(size, Mapping):
         size = size.get("height") or size.get("shortest_edge")
-    return size if isinstance(size, int) and size > 0 else None
+    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+        return None
+    if size > LARGEST_PX:
+        raise ValueError(f"images of {size} px are larger than {LARGEST_PX} px")
+    return size
 
 
 def bgr_to_rgb(module: nn.Module) -> None:

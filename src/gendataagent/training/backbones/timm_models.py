@@ -14,6 +14,7 @@ from torch import nn
 
 from gendataagent.config import ClassifierConfig
 from gendataagent.config.training import TIMM_PREFIX
+from gendataagent.core.completeness import check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load
 from gendataagent.core.suggestions import closest
@@ -63,6 +64,7 @@ def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str
             module.reset_classifier(classes)
     except Exception as error:  # networks raise anything for options and weights they refuse
         raise ModelError(advice(_described(name, config), error)) from error
+    check_finite(f"classifier.model: {name}", module)
     return Backbone(
         module=cast(nn.Module, module),
         size_px=config.size_px or facts.input_size[-1],

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gendataagent.config import ClassifierConfig
-from gendataagent.core.completeness import Lacks, check_auto, check_files
+from gendataagent.core.completeness import Lacks, check_auto, check_files, check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
 from gendataagent.training.backbones.head import heads_of
@@ -82,7 +82,13 @@ def transformers_backbone(
     if source.folder is None and looks_like_path(name):
         raise ModelError(f"classifier.model: there is no folder {name}")
     model_config = _read_config(source, config, class_names)
-    images = Preprocessing.from_settings(_read_preprocessor(source), model_config.model_type)
+    try:
+        images = Preprocessing.from_settings(_read_preprocessor(source), model_config.model_type)
+    except ValueError as error:
+        raise ModelError(
+            f"{source.setting}: {PREPROCESSOR_FILE} of {source.name} cannot be used: {error}; "
+            "download the complete model again"
+        ) from error
     own_px = _side_of(getattr(_vision_of(model_config), "image_size", None)) or USUAL_PX
     if _is_encoder(model_config):
         encoder = _encoder(source, config.pretrained, model_config)
@@ -231,6 +237,7 @@ def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module
         if lacks:
             where = f"the weights of {source.name}"
             raise ModelError(f"{source.setting}: {lacks.sentence(where)}")
+        check_finite(f"{source.setting}: {source.name}", module)
         return cast(nn.Module, module)
 
     return load(source, read)
