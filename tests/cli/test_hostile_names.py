@@ -12,7 +12,8 @@ from PIL import Image
 
 from gendataagent.cli import main
 
-NAMES = ("pawn [/w]", "king [red]", "rook \x1b]0;title\x07", "猫 :smile:", "50% $x_$ <b>&amp;")
+NAMES = ("pawn [/w]", "king [red]", "rook \x1b]0;title\x07", "猫 :smile:", "50% $x_$ <b>&amp;",
+         "queen\nall 9 files are what was written")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,5 +65,6 @@ def test_a_run_ends_well_and_can_be_read_again(
     ):
         shown += show(*arguments)
     assert not {0x1B, 0x07} & {*shown}
+    assert b"\nall 9 files" not in shown
     for name in ("pawn [/w]", "king [red]", "rook ]0;title", "\\u732b :smile:"):
         assert name.encode() in shown

@@ -76,3 +76,17 @@ def test_a_process_without_streams_works(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, code], timeout=60)
     assert done.returncode == 0
     assert (tmp_path / "done").exists()
+
+
+def test_warnings_and_logs_of_libraries_show_no_key() -> None:
+    key = "sk-0123456789abcdefgh"
+    code = (
+        "  import logging, os, warnings; key = os.environ['MY_API_KEY']\n"
+        "  logging.basicConfig(); logging.warning('log %s', key); warnings.warn(f'warn {key}')\n"
+        "  print(f'print {key}'); sys.stderr.write(f'write {key}')"
+    )
+    done = python(code, env={"MY_API_KEY": key})
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    assert key.encode() not in shown
+    assert all(word in shown for word in (b"log ***", b"warn ***", b"print ***", b"write ***"))

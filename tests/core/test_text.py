@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendataagent.core.text import (
+    as_name,
     escape_control_characters,
     normalize_whitespace,
     remove_control_characters,
@@ -68,3 +69,10 @@ def test_text_cannot_steer_a_terminal(text: str, shown: str) -> None:
 def test_no_control_character_is_left(text: str) -> None:
     for safe in (remove_control_characters(text), escape_control_characters(text)):
         assert not {c for c in safe if unicodedata.category(c) == "Cc"} - {"\t", "\n"}
+
+
+def test_a_name_stays_on_its_line_and_is_cut() -> None:
+    assert as_name("cat") == "cat"
+    assert as_name("a\nb\tc\u2028d\x85") == "a\\nb\\tc\\u2028d\\u0085"
+    assert len(as_name("x" * 10_000)) == 120
+    assert as_name("x" * 10_000)[-1] == "\u2026"

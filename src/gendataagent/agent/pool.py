@@ -23,6 +23,7 @@ from gendataagent.agent.columns import pool_schema
 from gendataagent.agent.provenance import png_bytes
 from gendataagent.agent.synthetic import SyntheticImages, read_png
 from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError
 from gendataagent.core.records import Candidate, RenderedCandidate
 from gendataagent.core.rows import RowError, fit, read_records
 from gendataagent.core.run_folder import RunFolder
@@ -94,7 +95,16 @@ class Pool:
         )
 
     def image_path(self, candidate: Candidate) -> Path:
-        """Return the image file of a candidate, whether it exists or not."""
+        """Return the image file of a candidate, whether it exists or not.
+
+        Raises:
+            RunFolderError: its id leads to another folder, in records that somebody has written.
+        """
+        if Path(candidate.file_name).name != candidate.file_name:
+            raise RunFolderError(
+                f"{self._folder.path} has a candidate whose id is not a name but a path: "
+                f"{candidate.id[:80]!r}; such a folder was not written by gendataagent"
+            )
         return self._folder.pool(candidate.round) / candidate.file_name
 
     def image(self, candidate: Candidate) -> Image.Image:

@@ -11,6 +11,7 @@ from rich.table import Table
 from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import TrustOption, app, print_result
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.text import as_name
 
 if TYPE_CHECKING:
     from gendataagent.training.evaluation import Robustness
@@ -60,8 +61,8 @@ def evaluate(
     )
     say(
         f"{evaluation.images} images: top-1 {evaluation.top1:.1%}, worst class "
-        f"{evaluation.worst_class} {evaluation.worst_class_accuracy:.1%}, worst-case disparity "
-        f"{evaluation.worst_case_disparity:.2f}"
+        f"{as_name(evaluation.worst_class)} {evaluation.worst_class_accuracy:.1%}, worst-case "
+        f"disparity {evaluation.worst_case_disparity:.2f}"
     )
 
 

@@ -20,6 +20,7 @@ from gendataagent.cli.shared import (
     StrategyOption,
     app,
     settings_from,
+    warn_of_damage,
 )
 from gendataagent.config.settings import Setting, SettingRow, iterate_settings
 from gendataagent.core.errors import ConfigError
@@ -34,7 +35,7 @@ def report(
     """Write a report on a run: one HTML file that works offline."""
     from gendataagent.report import write_report
 
-    write(str(write_report(run_folder, out)))
+    write(str(write_report(run_folder, out, on_problem=warn_of_damage)))
 
 
 @app.command()

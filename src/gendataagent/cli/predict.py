@@ -14,9 +14,12 @@ from rich.table import Table
 from gendataagent.cli.console import ConsoleProgress, show, write
 from gendataagent.cli.shared import TrustOption, app
 from gendataagent.core.errors import DataError
+from gendataagent.core.text import as_name
 
 if TYPE_CHECKING:
     from gendataagent.training.prediction import Prediction
+
+PATH_LETTERS = 4096
 
 
 @app.command()
@@ -50,7 +53,8 @@ def predict(
 
     def report(path: Path, reason: str) -> None:
         unreadable.append(path)
-        progress.say(f"cannot read {path}: {reason}")
+        name = as_name(str(path), letters_at_most=PATH_LETTERS)
+        progress.say(f"cannot read {name}: {reason}")
 
     with progress.stage("predict", len(paths), "images") as stage:
         found = predict_files(
@@ -113,6 +117,6 @@ def _table(predictions: Sequence[Prediction]) -> Table:
     table.add_column("probability", justify="right")
     for prediction in predictions:
         for rank, (name, probability) in enumerate(prediction.classes):
-            file = "" if rank else str(prediction.path)
-            table.add_row(file, name, f"{probability:.1%}")
+            file = "" if rank else as_name(str(prediction.path), letters_at_most=PATH_LETTERS)
+            table.add_row(file, as_name(name), f"{probability:.1%}")
     return table

@@ -21,6 +21,7 @@ from gendataagent.cli.shared import (
     app,
     print_result,
     settings_from,
+    warn_of_damage,
 )
 from gendataagent.config import RunConfig
 from gendataagent.core.errors import (
@@ -92,7 +93,7 @@ def _report(folder: Path) -> None:
     from gendataagent.report import write_report
 
     try:
-        say(f"report: {write_report(folder)}")
+        say(f"report: {write_report(folder, on_problem=warn_of_damage)}")
     except Exception as error:
         say(
             f"the run is finished, but its report could not be written: {explain(error)}. Try "
@@ -141,7 +142,8 @@ def _resume(
     file = RunFolder.open(folder).config_file
     settings = settings_from(file, given, overrides, of_run=True) if given or overrides else None
     try:
-        return resume(folder, config=settings, progress=progress)
+        named = any(override.strip().startswith("prompting.endpoint_url") for override in overrides)
+        return resume(folder, config=settings, progress=progress, trust_endpoint=named)
     except (KeyboardInterrupt, StorageError, MemoryShortError, GenerationError):
         _say_how_to_resume(folder)
         raise

@@ -19,6 +19,7 @@ from gendataagent.config.settings import (
     read_settings_of_run,
 )
 from gendataagent.config.strategies import check_rewriter, find_strategy
+from gendataagent.core.text import as_name
 from gendataagent.runs.preflight import problems
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def settings_from(
     return result
 
 
+def warn_of_damage(problem: str) -> None:
+    """Say on standard error that a file of a run is damaged."""
+    say(f"damaged: {problem}", to_error=True)
+
+
 def print_result(result: RunResult) -> None:
     """Print the results of a finished run next to its baseline."""
     runs = {"with the agent" if result.rounds else "real images only": result}
@@ -115,7 +121,8 @@ def print_result(result: RunResult) -> None:
 _RESULT_ROWS: dict[str, Callable[[RunResult], str]] = {
     "top-1": lambda r: f"{r.evaluations['test'].top1:.1%}",
     "worst class": lambda r: (
-        f"{r.evaluations['test'].worst_class_accuracy:.1%} {r.evaluations['test'].worst_class}"
+        f"{r.evaluations['test'].worst_class_accuracy:.1%} "
+        f"{as_name(r.evaluations['test'].worst_class)}"
     ),
     "worst-case disparity": lambda r: f"{r.evaluations['test'].worst_case_disparity:.2f}",
     "images made / kept": lambda r: f"{r.images_made} / {r.images_kept}",

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
+from gendataagent.core.secrets import without_secrets
+
 ESCAPE = "gendataagent.escape"
 _PIPE_CLOSED = (errno.EPIPE, errno.EINVAL)  # Windows reports a closed pipe as EINVAL
 
@@ -31,7 +33,8 @@ codecs.register_error(ESCAPE, _escape)
 
 
 class SteadyStream:
-    """A text stream whose `write` and `flush` never raise.
+    """A text stream whose `write` and `flush` never raise, and that shows no secrets: warnings and
+    logs of libraries pass through it too.
 
     Attributes:
         failure: why the stream stopped taking text; None while it works.
@@ -47,7 +50,7 @@ class SteadyStream:
         """Write text; from the first failure on, drop it."""
         if self.failure is None:
             try:
-                self._stream.write(text)
+                self._stream.write(without_secrets(text))
             except (OSError, ValueError) as error:
                 self._give_up(error)
         return len(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,8 @@ def hold_file(path: Path, *, timeout_s: float = WAIT_FOREVER) -> Iterator[None]:
     lock = FileLock(path, timeout=timeout_s)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():  # taking the lock would empty the file that it leads to
+            raise OSError(errno.ELOOP, "it is a link; remove it", str(path))
         lock.acquire()
     except Timeout:  # an OSError too
         raise

@@ -55,3 +55,13 @@ def remove_control_characters(text: str) -> str:
 def escape_control_characters(text: str) -> str:
     """Return text whose control characters are escapes such as \\u001b; none is lost."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def as_name(name: str, *, letters_at_most: int = 120) -> str:
+    """Return the name of a class or file as part of a line: no line breaks, and cut if very long.
+
+    Control characters become escapes such as \\n; a cut name ends in an ellipsis.
+    """
+    cut = name if len(name) <= letters_at_most else f"{name[: letters_at_most - 1]}…"
+    cut = cut.replace("\n", "\\n").replace("\t", "\\t")
+    return re.sub("[\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", cut)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import parse_json, read_bytes
 from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
 from gendataagent.data.labels import LabelColumn, name_labels
@@ -193,11 +193,11 @@ def _features(file: TableFile) -> Mapping[str, Mapping[str, Any]]:
     if info is not None and (stated := _read_features(lambda: _json_of(info), "features")):
         return stated
     metadata = file.schema().metadata or {}
-    return _read_features(lambda: json.loads(metadata[b"huggingface"]), "info", "features")
+    return _read_features(lambda: parse_json(metadata[b"huggingface"]), "info", "features")
 
 
 def _json_of(path: str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return parse_json(read_bytes(path))
 
 
 def _read_features(read: Callable[[], Any], *keys: str) -> Mapping[str, Mapping[str, Any]]:

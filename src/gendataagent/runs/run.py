@@ -31,6 +31,7 @@ from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.backends import Backends
 from gendataagent.runs.baseline_guard import BASELINE
+from gendataagent.runs.endpoint_key import check_endpoint, remember_endpoint
 from gendataagent.runs.identity import move_finished
 from gendataagent.runs.preflight import as_decided, check_models, with_threads
 from gendataagent.runs.results import RunResult, read_result
@@ -58,6 +59,7 @@ def run(
             continues from there.
     """
     config = with_threads(config)
+    remember_endpoint(config)
     folder = create_run_folder(out, config)
     try:
         own = read_run_config(folder, trust_remote_code=config.trust_remote_code)
@@ -76,6 +78,7 @@ def resume(
     backends: Backends | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
+    trust_endpoint: bool | None = None,
 ) -> RunResult:
     """Resume the run in `out` after its last complete step; a finished run is only read.
 
@@ -85,14 +88,21 @@ def resume(
             (auto, threads = 0) stays as decided.
         trust_remote_code: whether Python code that comes with its models may be run; what the
             run's folder says of that is ignored.
+        trust_endpoint: whether a key may be sent to the endpoint of the settings, though no run of
+            this user was started with it; None = if `config` is given.
 
     Raises:
+        ConfigError: a key would be sent to an endpoint that only the run's folder names.
         RunFolderError: `out` is not a run folder, or `config` would change the results.
     """
     folder = RunFolder.open(out)
     progress = progress or SilentProgress()
     trusted = trust_remote_code or (config is not None and config.trust_remote_code)
     own = read_run_config(folder, trust_remote_code=trusted)
+    if trust_endpoint or (trust_endpoint is None and config is not None):
+        remember_endpoint(config or own)
+    if not folder.is_done:
+        check_endpoint(folder, config or own)
     if config is None:
         return _run(folder, own, backends, progress)
     config = as_decided(with_absolute_paths(config), own)
@@ -233,7 +243,7 @@ def _record_epoch(session: Session, metrics: EpochMetrics, *, keep: bool) -> Non
     session.metrics.append(metrics)
     if keep or metrics.epoch % settings.checkpoint_every_epochs == 0:
         rows = [m.to_json() for m in session.metrics]
-        files.write_jsonl(session.folder.metrics_file, rows)
+        session.folder.write_jsonl(session.folder.metrics_file, rows)
         files.write_json(session.folder.timing_file, session.watch.seconds)
         tensors, state = session.trainer.state()
         state = {**state, "metrics": rows}

@@ -93,7 +93,7 @@ class Prober:
     def _keep_plain(self, made: Sequence[RenderedCandidate]) -> None:
         for item in made:
             if item.image is not None:
-                path = self._folder / "plain" / item.candidate.file_name
+                path = self._folder / "plain" / Path(item.candidate.file_name).name
                 with files.atomic_writer(path) as stream:
                     item.image.save(stream, "PNG")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import parse_json, read_bytes
 from gendataagent.data.class_names import readable_class_name
 from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
@@ -53,7 +53,7 @@ def _listed(base: Path, stem: str) -> Iterator[tuple[str, Line]]:
         return
     name = f"meta/{stem}.json"
     try:
-        content = json.loads((base / name).read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(base / name))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {base / name}: {error}; unpack it again") from error
     if not isinstance(content, dict):

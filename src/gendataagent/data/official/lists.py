@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
+from gendataagent.core.files import read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def read_lines(base: Path, name: str) -> Iterator[Line]:
         DataError: the list cannot be read or is not UTF-8 text.
     """
     try:
-        text = (base / name).read_text(encoding="utf-8-sig")
+        text = read_bytes(base / name).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {base / name}: {error}; unpack the archive again") from error
     for number, line in enumerate(text.split("\n"), start=1):

@@ -7,13 +7,12 @@ model stays unknown (None); nothing is guessed.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gendataagent.config import AUTO, RunConfig
-from gendataagent.core.files import expand
+from gendataagent.core.files import expand, parse_json, read_bytes
 from gendataagent.core.memory import scoring_batch
 from gendataagent.generation.feedback import RANDOM
 from gendataagent.runs.planning.counts import Counts
@@ -74,8 +73,10 @@ def generator_facts(name: str) -> GeneratorFacts | None:
         return GENERATORS[name]
     try:
         path = expand(name) / "unet" / "config.json"
-        unet = json.loads(path.read_text(encoding="utf-8"))
+        unet = parse_json(read_bytes(path))
     except (OSError, ValueError):
+        return None
+    if not isinstance(unet, dict):
         return None
     traits = (unet.get("block_out_channels"), unet.get("cross_attention_dim"))
     known = GENERATORS.values()
