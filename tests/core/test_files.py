@@ -220,3 +220,20 @@ def test_a_folder_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> N
         (aside / "c").write_text("3")
     assert [path.name for path in target.iterdir()] == ["c"]
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_cached_file_that_has_changed_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert files.read_cached(path) is None
+    for content in (b"", b"one\ntwo\x00", b"x" * 100_000):
+        files.write_cached(path, content)
+        assert files.read_cached(path) == content
+        stored = path.read_bytes()
+        for place in {0, 40, 64, len(stored) - 1}:
+            path.write_bytes(stored[:place] + bytes([stored[place] ^ 1]) + stored[place + 1 :])
+            assert files.read_cached(path) is None
+        path.write_bytes(stored[:-1])
+        assert files.read_cached(path) is None
+    path.unlink()
+    path.mkdir()
+    assert files.read_cached(path) is None

@@ -90,6 +90,17 @@ def test_unreadable_images_and_another_limit_are_decoded_again(
     assert len(decoded) == 8
 
 
+def test_one_changed_digit_of_a_cache_is_noticed(tmp_path: Path, decoded: list[str]) -> None:
+    """It would be another image, or another likeness, in every later run."""
+    load(tmp_path)
+    content = bytearray(cache_file(tmp_path).read_bytes())
+    content[-30] ^= 1
+    cache_file(tmp_path).write_bytes(content)
+    decoded.clear()
+    load(tmp_path)
+    assert len(decoded) == 6
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"cat/a.jpg": 1}', b'{"cat/a.jpg": ["1", "x"]}'])
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, decoded: list[str], content: bytes) -> None:
     load(tmp_path)

@@ -56,6 +56,10 @@ def request(seed: int) -> RenderRequest:
     )  # fmt: skip
 
 
+def seen(rendered: Rendered) -> tuple[bytes, str | None]:
+    return (rendered.image.tobytes() if rendered.image else b"", rendered.rejected_by)
+
+
 def tasks_of(*seeds: Sequence[int]) -> list[list[RenderRequest]]:
     return [[request(seed) for seed in task] for task in seeds]
 
@@ -113,3 +117,21 @@ def test_an_image_without_its_record_is_rendered_again(tmp_path: Path) -> None:
     executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")
     assert plain(executor.map(PainterFactory(), TASKS)) == EXPECTED
     assert executor.misses == 1
+
+
+@pytest.mark.parametrize("suffix", [".json", ".png"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])
+def test_what_has_changed_is_rendered_again(how: str, suffix: str, tmp_path: Path) -> None:
+    """One bit of a stored image would be another image in every later run."""
+    tasks = tasks_of([1, 2])
+    first = CachingExecutor(SerialExecutor(), tmp_path, stamp="painter")
+    before = [list(map(seen, results)) for results in first.map(PainterFactory(), tasks)]
+    for path in tmp_path.rglob(f"*{suffix}"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if how == "flipped" else content[:-20])
+        if how == "deleted":
+            path.unlink()
+    again = CachingExecutor(SerialExecutor(), tmp_path, stamp="painter")
+    assert [list(map(seen, found)) for found in again.map(PainterFactory(), tasks)] == before
+    assert (again.hits, again.misses) == (0, 2)

@@ -19,6 +19,7 @@ from gendataagent.agent.feedback.opinion import Opinion, RoundOpinion, SecondOpi
 from gendataagent.agent.feedback.record import UNTRAINED, FeedbackRecord
 from gendataagent.agent.feedback.search import MATCHED, Probe
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import settings_hash
 from gendataagent.core.files import write_json, write_jsonl
 from gendataagent.core.records import (
     Candidate,
@@ -31,6 +32,8 @@ from gendataagent.core.records import (
     candidate_id,
     derive_seed,
 )
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.seals import write_mark
 from gendataagent.report import write_report
 
 PLAIN_NAMES = (
@@ -53,10 +56,15 @@ def build_run(
     agent: bool = True,
     baseline: bool = True,
     feedback: bool = False,
+    sealed: bool = True,
     quarantined: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = ("The bundled generator is for trying out, not for real use.",),
 ) -> Path:
-    """Write a run folder and return it; the same arguments write the same files."""
+    """Write a run folder and return it; the same arguments write the same files.
+
+    Args:
+        sealed: whether marks list hashes; without them a test can change what the page shows.
+    """
     draw = random.Random(f"{folder.name}-{agent}")
     _write_base(folder, class_names, rounds, epochs, rewrites, agent, quarantined, notes)
     gain = 0.03 if agent else 0.0
@@ -80,11 +88,24 @@ def build_run(
         }
         write_json(folder / "evaluation.json", evaluations)
         write_json(folder / "timing.json", {"train": 96.5, "evaluate": 4.25})
-        (folder / "DONE").touch()
     if baseline and agent:
         build_run(
-            folder / "baseline", class_names=class_names, epochs=epochs, agent=False, notes=()
+            folder / "baseline",
+            class_names=class_names,
+            epochs=epochs,
+            agent=False,
+            notes=(),
+            sealed=sealed,
         )
+    for number in range(rounds if agent else 0):
+        if sealed:
+            RunFolder(folder).mark_round_done(number)
+        else:
+            write_mark(folder / f"rounds/{number:03d}/DONE", folder, [])
+    if finished and sealed:
+        RunFolder(folder).mark_done()
+    elif finished:
+        write_mark(folder / "DONE", folder, [])
     return folder
 
 
@@ -122,7 +143,7 @@ def _write_base(
     manifest = RunManifest(
         created="2026-01-02T03:04:05+00:00",
         seed=0,
-        config_hash=config.results_hash(),
+        config_hash=settings_hash(config),
         data_fingerprint="0123456789abcdef",
         class_names=tuple(class_names),
         images_per_split=_counted(counted),
@@ -237,7 +258,6 @@ def _write_round(
         notes=("Too few snapshots for VoG, every image was kept.",) if number == 0 else (),
     )
     write_json(round_folder / "record.json", record.to_json())
-    (round_folder / "DONE").touch()
 
 
 def _write_feedback(

@@ -133,6 +133,7 @@ def test_kept_and_rejected_images_are_labelled(run_folder: Path) -> None:
 def test_markup_in_names_is_escaped(tmp_path: Path) -> None:
     folder = build_run(
         tmp_path / "<b>odd & 'run'",
+        sealed=False,
         class_names=NASTY_NAMES,
         quarantined=[(f"{NASTY}.jpg", NASTY), ("not utf-8 \\udcff.jpg", "\x00 in it")],
         notes=[NASTY],
@@ -145,7 +146,7 @@ def test_markup_in_names_is_escaped(tmp_path: Path) -> None:
 
 
 def test_lone_surrogates_in_file_names_do_not_stop_the_page(tmp_path: Path) -> None:
-    folder = build_run(tmp_path / "run", rounds=1, baseline=False)
+    folder = build_run(tmp_path / "run", sealed=False, rounds=1, baseline=False)
     (folder / "data/quarantine.jsonl").write_text('{"name": "a\\udcff.jpg", "reason": "odd"}\n')
     assert "a\ufffd.jpg" in checked(write_report(folder)).text
 
@@ -216,7 +217,7 @@ def test_only_config_and_manifest_are_needed(tmp_path: Path) -> None:
 
 
 def test_missing_or_broken_files_are_named_and_skipped(tmp_path: Path) -> None:
-    folder = build_run(tmp_path / "run", rounds=2)
+    folder = build_run(tmp_path / "run", sealed=False, rounds=2)
     with (folder / "metrics.jsonl").open("a") as stream:
         stream.write('{"epoch": 21, "lo')  # cut off by a crash
     (folder / "pool/000/metadata.parquet").write_bytes(b"not parquet")
@@ -233,8 +234,49 @@ def test_missing_or_broken_files_are_named_and_skipped(tmp_path: Path) -> None:
     assert "of 2 rounds, in 20 of 20 epochs" in text
 
 
-def test_the_last_row_of_an_epoch_counts(tmp_path: Path) -> None:
+def test_changed_files_are_named_left_out_and_said(tmp_path: Path) -> None:
+    """One digit of a figure, one image: not shown as if it were what was written."""
+    folder = build_run(tmp_path / "run", rounds=2)
+    rounds = ("rounds/000/record.json", "rounds/001/record.json")
+    for name in (*rounds, "baseline/evaluation.json", "metrics.jsonl"):
+        path = folder / name
+        path.write_text(path.read_text().replace("1", "2"))
+    (folder / "data/splits.jsonl").unlink()
+    said: list[str] = []
+    page = write_report(folder, on_problem=said.append)
+    checker = checked(page)
+    for name in (
+        "rounds/000/record.json has changed",
+        "baseline/evaluation.json has changed",
+        "metrics.jsonl has changed",
+        "data/splits.jsonl is missing",
+    ):
+        assert any(name in sentence for sentence in said), name
+        assert name in checker.text
+    assert "of this run are damaged" in checker.text
+    assert "gendataagent verify" in checker.text
+    assert "training used no synthetic images" not in checker.text
+
+
+def test_changed_images_are_not_shown(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rounds=2)
+    other = next((folder / "pool/000").glob("*.png")).read_bytes()
+    for image in (folder / "pool/001").glob("*.png"):
+        image.write_bytes(other)
+    said: list[str] = []
+    assert "damaged</span>" in write_report(folder, on_problem=said.append).read_text()
+    assert sum("pool/001/" in sentence for sentence in said) > 1
+
+
+def test_a_changed_setting_is_named(tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rounds=1, baseline=False)
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace("rewrites = 5", "rewrites = 6"))
+    assert "config.toml has changed since it was written" in checked(write_report(folder)).text
+
+
+def test_the_last_row_of_an_epoch_counts(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", sealed=False, rounds=1, baseline=False)
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     again = {**json.loads(rows[4]), "loss": 9.75}
     (folder / "metrics.jsonl").write_text("\n".join([*rows, json.dumps(again)]))
@@ -284,7 +326,7 @@ def test_no_heavy_library_is_imported(run_folder: Path) -> None:
 
 
 def test_unequal_runs_get_a_caveat(tmp_path: Path) -> None:
-    folder = build_run(tmp_path / "run", rounds=1)
+    folder = build_run(tmp_path / "run", sealed=False, rounds=1)
     before = checked(write_report(folder)).text
     assert "With the agent Change" in before
     assert not [w for w in ("optimiser steps,", "different data", "differ in") if w in before]

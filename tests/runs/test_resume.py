@@ -25,7 +25,7 @@ from gendataagent.runs.run import resume, run
 
 pytestmark = pytest.mark.integration
 
-UNTIMED = ("seconds",)
+UNTIMED = ("seconds", "peak_memory_mib")
 
 
 class Interrupting:
@@ -67,6 +67,10 @@ def outcome(path: Path) -> dict[str, Any]:
             p.parent.name: files.read_jsonl(p)
             for p in sorted((path / "rounds").glob("*/judged.jsonl"))
         },
+        "records": [
+            {key: value for key, value in files.read_json(p).items() if key not in UNTIMED}
+            for p in sorted((path / "rounds").glob("*/record.json"))
+        ],
         "classifier": {p.name: p.read_bytes() for p in (path / "classifier").iterdir()},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from gendataagent.cli import app
 from gendataagent.config import RunConfig
 from gendataagent.core import files
-from gendataagent.core.errors import RunFolderError
+from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.reload import load_classifier
 from gendataagent.runs.results import read_result
@@ -119,6 +120,15 @@ def test_a_changed_setting_is_found(copy: Path) -> None:
     text = (copy / "config.toml").read_text(encoding="utf-8")
     (copy / "config.toml").write_text(text.replace("seed = 7", "seed = 8"), encoding="utf-8")
     assert damaged(copy) == ["config.toml"]
+    with pytest.raises(RunFolderError, match=r"config\.toml has changed since the run was started"):
+        read_result(copy)
+
+
+def test_a_setting_that_cannot_be_read_names_its_file(copy: Path) -> None:
+    text = (copy / "config.toml").read_text(encoding="utf-8")
+    (copy / "config.toml").write_text(text.replace("seed = 7", "seed = true"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"copy/config\.toml: seed must be an integer"):
+        read_result(copy)
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "metrics.jsonl"])
@@ -141,6 +151,58 @@ def test_a_damaged_timing_blocks_nothing(content: bytes, copy: Path, stopped: Pa
         (folder / "timing.json").write_bytes(content)
     assert read_result(copy).evaluations
     assert RunFolder(stopped).read_timing() == {}
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "rounds/001/rewrites.jsonl", "pool/001"])
+def test_damage_to_what_an_unfinished_run_has_so_far_is_found(name: str, stopped: Path) -> None:
+    path = stopped / name
+    path = next(path.glob("*.png")) if path.is_dir() else path
+    assert damaged(stopped) == []
+    flip(path)
+    assert damaged(stopped) == [path.relative_to(stopped).as_posix()]
+
+
+@pytest.mark.parametrize("lost", ["flipped", "half", "deleted"])
+def test_rewrites_that_are_lost_are_asked_for_again(
+    lost: str, stopped: Path, finished: Path
+) -> None:
+    """Their prompts are on disk, but not who wrote them, which the round's record says."""
+    path = stopped / "rounds" / "001" / "rewrites.jsonl"
+    if lost == "flipped":
+        flip(path)
+    elif lost == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    resume(stopped)
+    assert outcome(stopped) == outcome(finished)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("rounds/001/record.json", "flip"),
+        ("rounds/001/record.json", "other round"),
+        ("rounds/001/record.json", "delete"),
+        ("rounds/001/DONE", "delete"),
+        ("rounds/001/DONE", "other round"),
+        ("rounds/001", "delete"),
+    ],
+)
+def test_rounds_of_a_finished_run_that_have_changed_are_not_counted(
+    name: str, change: str, copy: Path
+) -> None:
+    path = copy / name
+    if change == "flip":
+        flip(path)
+    elif change == "other round":
+        shutil.copyfile(copy / name.replace("001", "000"), path)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    with pytest.raises(RunFolderError, match=r"(record\.json|DONE) (has changed|is missing)"):
+        read_result(copy)
 
 
 def test_what_is_damaged_in_an_unfinished_round_is_made_again(
@@ -207,3 +269,38 @@ def test_other_images_under_the_same_names_are_found(
     second.write_bytes(content)
     (damage,) = verify(stopped, images=True, data=str(data))[-1].damaged
     assert f"other content: train/{first.parent.name}/{first.name}" in str(damage)
+
+
+def test_a_stranger_s_records_lead_to_no_file_outside_the_run(
+    stopped: Path, tmp_path: Path
+) -> None:
+    """Ids that are paths, with hashes that fit: no image is written or read elsewhere."""
+    folder, victim = RunFolder(stopped), tmp_path / "victim.png"
+    victim.write_bytes(b"mine")
+    path = stopped / "rounds" / "001" / "candidates.jsonl"
+    rows = files.read_jsonl(path)
+    rows[-1]["id"] = f"../../../{victim.stem}"
+    folder.write_jsonl(path, rows)
+    journal = stopped / "rounds" / "001" / "rewrites.jsonl"
+    files.append_row(journal, {rows[-1]["id"]: {"text": "a", "by": "", "refusals": []}})
+    with pytest.raises(RunFolderError, match="id is not a name but a path"):
+        resume(stopped)
+    assert victim.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
+@pytest.mark.parametrize("name", [".lock", "rounds/001/rendered.jsonl", "sha256.jsonl"])
+def test_links_in_a_stranger_s_run_change_no_file_outside(
+    name: str, stopped: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    path = stopped / name
+    victim.write_bytes(path.read_bytes() or b"mine")
+    before = victim.read_bytes()
+    path.unlink()
+    path.symlink_to(victim)
+    if name == "sha256.jsonl":
+        (stopped / "rounds" / "001" / "candidates.jsonl").unlink()  # so that one is added
+    with pytest.raises(StorageError, match="it is a link"):
+        resume(stopped)
+    assert victim.read_bytes() == before

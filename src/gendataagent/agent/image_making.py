@@ -58,8 +58,11 @@ class ImageMaking:
     ) -> list[Candidate]:
         """Caption the sources and rewrite each caption once per candidate."""
         path = self._folder.round(number) / "candidates.jsonl"
+        journal = self._journal(number)
         if self._folder.is_whole(path):
-            return read_records(Candidate, path)
+            prompted = read_records(Candidate, path)
+            if journal.read().keys() >= {candidate.id for candidate in prompted}:
+                return prompted  # else the round's record could not say who wrote the prompts
         backends, settings = self._backends, self._config.prompting
         with costs.measure("caption"):
             captioned = stages.caption(
@@ -74,7 +77,6 @@ class ImageMaking:
             for note in backends.captioner.notes:
                 self._progress.say(note)
         self._release(backends.captioner.release, costs.device)
-        journal = self._journal(number)
         with costs.measure("rewrite"):
             prompted = stages.rewrite(
                 captioned,

@@ -6,10 +6,10 @@ import contextlib
 from pathlib import Path
 
 from gendataagent.config import RunConfig
-from gendataagent.config.paths import is_place, with_absolute_paths
+from gendataagent.config.paths import is_place, settings_hash, with_absolute_paths
 from gendataagent.config.settings import PERMISSION, iterate_settings, read_settings_of_run
 from gendataagent.core import files
-from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
 from gendataagent.core.run_folder import RunFolder
 
 
@@ -61,12 +61,29 @@ def read_run_config(folder: RunFolder, *, trust_remote_code: bool = False) -> Ru
             ignored, because the folder may come from someone else.
     """
     tree = read_settings_of_run(folder.config_file)
-    return RunConfig.from_dict({**tree, PERMISSION: trust_remote_code})
+    try:
+        return RunConfig.from_dict({**tree, PERMISSION: trust_remote_code})
+    except ConfigError as error:
+        raise ConfigError(
+            [f"{folder.config_file}: {problem}" for problem in error.problems]
+        ) from error
 
 
 def write_run_config(folder: RunFolder, config: RunConfig) -> None:
     """Replace the settings, for a resume that changes speed or paths but not the results."""
     files.write_bytes(folder.config_file, config.to_toml().encode())
+
+
+def check_unchanged(folder: RunFolder, config: RunConfig, config_hash: str) -> None:
+    """Raise `RunFolderError` if a run's settings are not those that its manifest has the hash of.
+
+    Paths and settings that change only speed do not count.
+    """
+    if config_hash != settings_hash(config):
+        raise RunFolderError(
+            f"{folder.config_file} has changed since the run was started, in a setting that "
+            "changes results. Put it back from a copy, or start a new run with --out"
+        )
 
 
 def check_same_settings(folder: RunFolder, config: RunConfig) -> None:

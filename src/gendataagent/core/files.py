@@ -93,6 +93,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file that can be made again, atomically, its SHA-256 in the first line."""
+    write_bytes(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def read_cached(path: Path) -> bytes | None:
+    """Return what `write_cached` wrote; None if it is missing, unreadable or has changed."""
+    try:
+        digest, _, content = read_bytes(path).partition(b"\n")
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest().encode() == digest else None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically; NaN and infinity are refused."""
     write_bytes(path, json_bytes(value))
@@ -283,10 +297,13 @@ def sync_folder(folder: Path) -> None:
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON object as a line with a checksum, durably, for `read_journal`.
 
-    A crash can tear this line but none before it.
+    A crash can tear this line but none before it. A link is refused: in somebody else's folder it
+    may lead to any file.
     """
     line = checked_line(row)
     try:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         with open(path, "ab") as stream:

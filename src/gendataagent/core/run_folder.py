@@ -26,6 +26,7 @@ round or run without it is resumed where it stopped.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,18 @@ from gendataagent.core.errors import RunFolderError
 from gendataagent.core.locks import hold_folder
 from gendataagent.core.records import RunManifest
 from gendataagent.core.rows import read_columns, read_mapping, read_record
-from gendataagent.core.seals import Damage, Seals, damages, read_mark, write_mark
+from gendataagent.core.seals import (
+    Damage,
+    RecordedHashes,
+    Seals,
+    damages,
+    read_mark,
+    write_mark,
+)
 
 DONE = "DONE"
 _COLUMNS = {"split": str, "id": str, "class": str, "label": int, "content": str}
+_ROUND_MARK = re.compile(rf"rounds/(\d+)/{DONE}")
 _NOT_THE_RESULT = ("checkpoints", "config.toml")  # of an adaptation
 
 
@@ -196,6 +205,11 @@ class RunFolder:
         """Return every file that `write` ever wrote, there or not."""
         return [self.path / name for name in self._seals.recorded()]
 
+    def recorded_hashes(self) -> RecordedHashes:
+        """Return every hash recorded here, of the run's end, its rounds and single files."""
+        marks = (*sorted(self.path.glob(f"rounds/*/{DONE}")), self.path / DONE)
+        return RecordedHashes(self.path, [mark for mark in marks if mark.is_file()])
+
     def round_is_done(self, number: int) -> bool:
         return (self.round(number) / DONE).exists()
 
@@ -204,6 +218,16 @@ class RunFolder:
         found = _files_in(self.round(number), self.pool(number))
         write_mark(self.round(number) / DONE, self.path, found)
         self._whole_rounds.add(number)
+
+    def check_in_round(self, number: int, *names: str) -> None:
+        """Check single files of a finished round against its mark, without its images.
+
+        Raises:
+            RunFolderError: naming the first one that is missing or has changed.
+        """
+        paths = tuple(self.round(number) / name for name in names)
+        mark = self.round(number) / DONE
+        _refuse_damaged(f"round {number} of {self.path}", self.path, mark, paths)
 
     def check_round(self, number: int) -> None:
         """Check, once, that the files of a finished round are what they were when it ended.
@@ -231,6 +255,19 @@ class RunFolder:
         folders = (self.splits_file.parent, self.classifier, self.guard_file.parent)
         found = [*own, *marks, *_files_in(*folders)]
         write_mark(self.path / DONE, self.path, [path for path in found if path.is_file()])
+
+    def rounds_at_the_end(self) -> list[int]:
+        """Return the numbers of the rounds that a finished run ended with.
+
+        Raises:
+            RunFolderError: the mark of a round, of the baseline or the adaptation is missing or has
+                changed.
+        """
+        marks = [name for name in read_mark(self.path / DONE) if name.endswith(f"/{DONE}")]
+        if marks:
+            self.check_done(*(self.path / name for name in marks))
+        found = (_ROUND_MARK.fullmatch(name) for name in marks)
+        return sorted(int(match[1]) for match in found if match)
 
     def check_done(self, *paths: Path) -> None:
         """Check files of a finished run, or all in folders, against its mark.

@@ -94,13 +94,52 @@ def read_mark(mark: Path) -> Mapping[str, str]:
         RunFolderError: the mark itself has changed.
     """
     try:
-        row = files.parse_checked(mark.read_bytes())
+        row = files.parse_checked(files.read_bytes(mark))
     except OSError as error:
         raise RunFolderError(f"cannot read {mark}: {error.strerror or error}") from error
     sums: Any = row.get("files") if row else None
     if not isinstance(sums, dict) or not all(map(_is_sum, sums.items())):
         raise RunFolderError(f"{mark} {CHANGED}; put it back from a copy")
     return sums
+
+
+class RecordedHashes:
+    """Every hash recorded in a run folder, to check single files as they are read.
+
+    Args:
+        marks: of finished work in the folder; a mark counts more than the folder's seals.
+
+    Attributes:
+        damaged_marks: marks that cannot be read, and files that are marks and should be there.
+    """
+
+    def __init__(self, folder: Path, marks: Iterable[Path]) -> None:
+        self._folder = folder
+        self._allowed = Seals(folder).recorded()
+        self.damaged_marks: list[Damage] = []
+        marks = list(marks)
+        for mark in marks:
+            try:
+                listed = read_mark(mark)
+            except RunFolderError:
+                self.damaged_marks.append(Damage(mark, CHANGED))
+                continue
+            self._allowed.update((name, {digest}) for name, digest in listed.items())
+            self.damaged_marks += [
+                found
+                for name, digest in listed.items()
+                if PurePosixPath(name).name == mark.name
+                and (found := _damage(folder / name, {digest}))
+                and found not in self.damaged_marks
+            ]
+
+    def damage(self, path: Path) -> Damage | None:
+        """Return what is wrong with a file; None too if no hash of it was recorded."""
+        try:
+            allowed = self._allowed.get(path.relative_to(self._folder).as_posix())
+        except ValueError:  # elsewhere
+            return None
+        return _damage(path, allowed) if allowed else None
 
 
 def _is_sum(item: tuple[str, Any]) -> bool:

@@ -59,7 +59,7 @@ def measure_likeness(sketches_N: Sketches, *, on_progress: OnProgress | None = N
     if path:
         content = {"pairs": [astuple(pair) for pair in found.pairs], "all_alike": found.all_alike}
         with contextlib.suppress(StorageError):  # measured again at the next run
-            files.write_bytes(path, json.dumps(content).encode())
+            files.write_cached(path, json.dumps(content).encode())
     return found
 
 
@@ -93,7 +93,7 @@ def _cache_file(sketches_N: Sketches) -> Path | None:
 def _read(path: Path, count: int) -> tuple[tuple[Match, ...], bool] | None:
     """Return the content of a cache file; None if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read_cached(path) or b"")
         pairs = tuple(
             Match(int(a), int(b), float(c), bool(mirrored), bool(certain))
             for a, b, c, mirrored, certain in content["pairs"]

@@ -97,10 +97,10 @@ class ScanCache:
             if fresh:
                 rows = np.array(fresh, dtype=_RECORD)
                 content = np.concatenate([self._known_sketches, rows]).tobytes()
-                files.write_bytes(self._sketch_file, content)
+                files.write_cached(self._sketch_file, content)
             if any(self._known.get(i) != v for i, v in self._new.items()):
                 entries = json.dumps({**self._known, **self._new})
-                files.write_bytes(self._file, entries.encode())
+                files.write_cached(self._file, entries.encode())
         except StorageError:
             pass  # decoded again at the next run
 
@@ -118,12 +118,9 @@ def _sketch_file_of(location: str) -> Path:
 
 
 def _read_sketches(path: Path) -> npt.NDArray[np.void]:
-    """Return the records of a sketch file; none if it is missing or incomplete."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return np.empty(0, dtype=_RECORD)
-    if len(content) % _RECORD.itemsize:
+    """Return the records of a sketch file; none if it is missing or damaged."""
+    content = files.read_cached(path)
+    if content is None or len(content) % _RECORD.itemsize:
         return np.empty(0, dtype=_RECORD)
     return np.frombuffer(content, dtype=_RECORD)
 
@@ -131,7 +128,7 @@ def _read_sketches(path: Path) -> npt.NDArray[np.void]:
 def _read(path: Path) -> Mapping[str, _Entry]:
     """Return the entries of a cache file; none if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read_cached(path) or b"{}")
         entries = {id_: (str(e[0]), str(e[1]), int(e[2])) for id_, e in content.items()}
         valid = all(len(bytes.fromhex(entry[1])) == 16 for entry in entries.values())
         return entries if valid else {}

@@ -15,8 +15,8 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import RunManifest, derive_seed
-from gendataagent.core.rows import read_mapping, read_record
+from gendataagent.core.records import derive_seed
+from gendataagent.core.rows import read_mapping
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.results import RunResult, read_result
 
@@ -39,10 +39,10 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
     it was started.
     """
     result = read_result(folder)
-    manifest = read_record(RunManifest, RunFolder(folder).manifest_file)
+    manifest = RunFolder(folder).read_manifest()
     test = result.evaluations["test"]
     train, validation = result.evaluations["train"], result.evaluations.get("validation")
-    extras = read_mapping(folder / EXTRAS_FILE) if (folder / EXTRAS_FILE).exists() else {}
+    extras = _read_extras(RunFolder(folder))
     return {
         "arm": arm,
         "seed": seed,
@@ -68,6 +68,15 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
     }
 
 
+def _read_extras(folder: RunFolder) -> dict[str, Any]:
+    path = folder.path / EXTRAS_FILE
+    if not path.exists():
+        return {}
+    if damage := folder.damage(path):
+        raise RunFolderError(f"{damage}; remove it, and the same command measures it again")
+    return read_mapping(path)
+
+
 def _extra_names() -> list[str]:
     corrupted = [f"{name}_{severity}" for name in CORRUPTIONS for severity in SEVERITIES]
     return ["not_corrupted", *corrupted, "memorisation", "memorisation_without_source",
@@ -90,7 +99,8 @@ def measure_extras(folder: Path, *, trust_remote_code: bool = False) -> None:
     from gendataagent.runs.reload import load_classifier
     from gendataagent.runs.splits import read_splits
 
-    config: RunConfig = read_run_config(RunFolder.open(folder))
+    run_folder = RunFolder.open(folder)
+    config: RunConfig = read_run_config(run_folder)
     result = read_result(folder)
     splits = read_splits(folder)
     classifier = load_classifier(folder, device=config.device, trust_remote_code=trust_remote_code)
@@ -99,7 +109,7 @@ def measure_extras(folder: Path, *, trust_remote_code: bool = False) -> None:
         **_robustness(classifier, some),
         **_copying(folder, result, splits, classifier, some),
     }
-    files.write_json(path, extras)
+    run_folder.write_json(path, extras)
 
 
 def some_of_each_class(labels: Sequence[int], count: int) -> list[int]:

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from gendataagent.core import files
+from gendataagent.core.errors import StorageError
 from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, RenderRequest
 
 
@@ -54,7 +56,7 @@ class CachingExecutor:
         def to_render() -> Iterator[list[RenderRequest]]:
             for task in tasks:
                 keys = [self._key(request) for request in task]
-                missing = [i for i, key in enumerate(keys) if not self._record(key).exists()]
+                missing = [i for i, key in enumerate(keys) if self._facts(key) is None]
                 pending.append(_PendingTask(keys, missing))
                 if missing:
                     yield [task[i] for i in missing]
@@ -90,13 +92,28 @@ class CachingExecutor:
         return self._folder / key[:2] / f"{key}.json"
 
     def _store(self, key: str, rendered: Rendered) -> None:
-        record = self._record(key)
+        record, digest = self._record(key), None
         if rendered.image is not None:
             buffer = io.BytesIO()
             rendered.image.save(buffer, "PNG")
             files.write_bytes(record.with_suffix(".png"), buffer.getvalue())
-        facts = {"image": rendered.image is not None, "rejected_by": rendered.rejected_by}
-        files.write_json(record, facts)
+            digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        facts = {"sha256": digest, "rejected_by": rendered.rejected_by}
+        files.write_cached(record, files.json_bytes(facts))
+
+    def _facts(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a stored result; None if there is none, or it or its image has
+        changed.
+        """
+        record = self._record(key)
+        content = files.read_cached(record)
+        if content is None:
+            return None
+        facts: dict[str, Any] = files.parse_json(content)
+        image = record.with_suffix(".png")
+        if facts["sha256"] is None:
+            return facts
+        return facts if image.is_file() and files.file_sha256(image) == facts["sha256"] else None
 
     def _read(self, task: _PendingTask) -> list[Rendered]:
         self.misses += len(task.missing)
@@ -104,9 +121,13 @@ class CachingExecutor:
         return [self._read_one(key) for key in task.keys]
 
     def _read_one(self, key: str) -> Rendered:
-        record = self._record(key)
-        facts = files.read_json(record)
-        if not facts["image"]:
+        facts = self._facts(key)
+        if facts is None:
+            raise StorageError(
+                f"{self._record(key)} has changed while it was in use; run the command again, "
+                "which renders its image again"
+            )
+        if facts["sha256"] is None:
             return Rendered(image=None, rejected_by=facts["rejected_by"])
-        with Image.open(record.with_suffix(".png")) as image:
+        with Image.open(self._record(key).with_suffix(".png")) as image:
             return Rendered(image=image.convert("RGB"), rejected_by=facts["rejected_by"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gendataagent.core.files import write_bytes
+from gendataagent.core.seals import CHANGED
 from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name
 from gendataagent.report.run_reader import RunView, read_run
@@ -27,7 +29,12 @@ _NAVIGATION = (
 )
 
 
-def write_report(run_folder: Path, out: Path | None = None) -> Path:
+def write_report(
+    run_folder: Path,
+    out: Path | None = None,
+    *,
+    on_problem: Callable[[str], None] = lambda _: None,
+) -> Path:
     """Write the report of a run, finished or not, and return its path.
 
     The page is one HTML file that works offline and without scripts. Its images are embedded, and
@@ -35,23 +42,26 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 
     Args:
         out: where to write; `RUN/report.html` by default.
+        on_problem: called with a sentence for each file that cannot be read or has changed.
 
     Raises:
         RunFolderError: not a run folder.
         StorageError: the page cannot be written; an existing one is unchanged.
     """
     page = out if out is not None else run_folder / "report.html"
-    write_bytes(page, render(read_run(run_folder)).encode())
+    html, problems = render(read_run(run_folder))
+    write_bytes(page, html.encode())
+    for problem in problems:
+        on_problem(problem)
     return page
 
 
-def render(run: RunView) -> str:
-    """Return the page of a run as HTML."""
+def render(run: RunView) -> tuple[str, list[str]]:
+    """Return the page of a run as HTML, and a sentence for each damaged file."""
     headline, explanation = summary.headline(run)
-    thumbnails = Thumbnails()
-    body = "".join(
+    thumbnails = Thumbnails(is_whole=run.is_whole)
+    sections = "".join(
         (
-            summary.caveats(run),
             summary.comparison(run),
             gallery.hard_images(run, thumbnails),
             feedback.feedback(run, thumbnails),
@@ -68,8 +78,11 @@ def render(run: RunView) -> str:
             details.next_steps(run),
         )
     )
+    left_out = (f"{path} {CHANGED}; it is left out" for path in thumbnails.changed)
+    problems = [*run.problems, *left_out]
+    body = summary.caveats(run, problems) + sections
     title = run.folder.resolve().name
-    return document(
+    html = document(
         title=title,
         header=f'<p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
         f'<p class="lead">{explanation}</p>{summary.cards(run)}',
@@ -77,5 +90,6 @@ def render(run: RunView) -> str:
         navigation=(("hard", selected_title(run)), *_NAVIGATION),
         footer=f"Started {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything "
         "on this page is read from the run folder.",
-        banner=summary.banner(run),
+        banner=summary.banner(run) + summary.damage(run, problems),
     )
+    return html, problems

@@ -1,14 +1,16 @@
 """Reads a run folder into the frozen values that the page shows.
 
 Only `config.toml` and `manifest.json` are required. Other missing files are left out; files that
-cannot be read are named in `RunView.problems` and on the page.
+cannot be read or have changed since they were written are left out too, and named in
+`RunView.problems` and on the page.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from gendataagent.agent.feedback.opinion import SecondOpinion
 from gendataagent.agent.feedback.record import FeedbackRecord
 from gendataagent.config import RunConfig
+from gendataagent.config.paths import settings_hash
 from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.files import open_regular, parse_journal, read_bytes, read_json
@@ -32,6 +35,8 @@ from gendataagent.core.records import (
     candidate_id,
 )
 from gendataagent.core.rows import RowError, fit
+from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.seals import CHANGED, RecordedHashes
 
 Record = TypeVar("Record")
 
@@ -75,7 +80,8 @@ class RunView:
         guard: which classifier the baseline guard chose, if it was on.
         second_opinion: of the baseline's classifier on guided images, if there are both.
         adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
-        problems: one sentence for each file that could not be read.
+        problems: one sentence for each file that could not be read or has changed.
+        hashes: those recorded when the files of the run were written.
     """
 
     folder: Path
@@ -94,7 +100,13 @@ class RunView:
     adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...]
+    hashes: RecordedHashes
+
+    def is_whole(self, path: Path) -> bool:
+        """Return whether a file of the run is what was written, as far as that is recorded."""
+        runs = (self, self.baseline) if self.baseline else (self,)
+        return not any(run.hashes.damage(path) for run in runs)
 
     def value(self, key: str) -> Any:
         """Return the value of a setting in this run."""
@@ -174,9 +186,10 @@ def read_run(folder: Path) -> RunView:
                 f"{folder} is not a run folder: it has no {name}; give the folder that "
                 "`gendataagent run --out` wrote"
             )
-    reader = _Reader()
+    hashes = RunFolder(folder).recorded_hashes()
+    reader = _Reader(hashes)
     manifest = _manifest(reader, read_json(folder / "manifest.json"), folder)
-    known, unknown = _settings(folder)
+    known, unknown = _settings(reader, folder, manifest)
     rounds, unfinished = _rounds(reader, folder)
     metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
     evaluations = reader.mapping(folder / "evaluation.json")
@@ -205,19 +218,28 @@ def read_run(folder: Path) -> RunView:
         adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),
-        problems=tuple(reader.problems),
+        problems=tuple(dict.fromkeys(reader.problems)),
+        hashes=hashes,
     )
 
 
 class _Reader:
     """Reads optional files and collects a sentence about each broken one."""
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
+    def __init__(self, hashes: RecordedHashes) -> None:
+        self._hashes = hashes
+        self.problems = [f"{damage}" for damage in hashes.damaged_marks]
+
+    def has(self, path: Path) -> bool:
+        """Return whether a file is there and what was written; report one that is not."""
+        damage = self._hashes.damage(path)
+        if damage is not None:
+            self.problems.append(f"{damage}; it is left out")
+        return damage is None and path.is_file()
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
         """Return the objects of a JSONL file; incomplete lines are reported, not fatal."""
-        if not path.is_file():
+        if not self.has(path):
             return []
         try:
             content = read_bytes(path)
@@ -231,7 +253,7 @@ class _Reader:
 
     def mapping(self, path: Path) -> dict[str, Any]:
         """Return the object of a JSON file, or {} if it is missing or broken."""
-        if not path.is_file():
+        if not self.has(path):
             return {}
         try:
             value = read_json(path)
@@ -260,7 +282,7 @@ class _Reader:
 
     def candidates(self, path: Path) -> tuple[Candidate, ...]:
         """Return the candidates of a round's metadata.parquet."""
-        if not path.is_file():
+        if not self.has(path):
             return ()
         try:
             with open_regular(path) as stream:
@@ -272,6 +294,8 @@ class _Reader:
 
 
 def _manifest(reader: _Reader, row: Any, folder: Path) -> RunManifest:
+    if not reader.has(folder / "manifest.json"):
+        reader.problems[-1] = f"{folder / 'manifest.json'} {CHANGED}, and may be wrong"
     manifest = reader.record(RunManifest, row, folder / "manifest.json")
     if manifest is None:
         raise RunFolderError(
@@ -280,12 +304,19 @@ def _manifest(reader: _Reader, row: Any, folder: Path) -> RunManifest:
     return manifest
 
 
-def _settings(folder: Path) -> tuple[dict[str, SettingRow], dict[str, Any]]:
+def _settings(
+    reader: _Reader, folder: Path, manifest: RunManifest
+) -> tuple[dict[str, SettingRow], dict[str, Any]]:
     """Return the known settings with the values of this run, and the unknown ones."""
     try:
         tree = read_settings_of_run(folder / "config.toml")
     except ConfigError as error:
         raise RunFolderError(str(error)) from error
+    with contextlib.suppress(ConfigError):  # of another version
+        if settings_hash(RunConfig.from_dict(tree)) != manifest.config_hash:
+            reader.problems.append(
+                f"{folder / 'config.toml'} {CHANGED}, in a setting that changes results"
+            )
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from gendataagent.core.seals import CHANGED
 from gendataagent.report.markup import esc
 
 SIDE_PX = 160  # larger images are scaled down to this
@@ -16,10 +18,21 @@ PAGE_BYTES = 2_000_000  # of images; the rest of a page takes a few hundred kB
 
 
 class Thumbnails:
-    """Embeds images until the budget is spent, then a placeholder for each."""
+    """Embeds images until the budget is spent, then a placeholder for each.
 
-    def __init__(self, budget_bytes: int = PAGE_BYTES) -> None:
+    Args:
+        is_whole: whether an image is what was written; None = all are.
+
+    Attributes:
+        changed: images that are not, of those that were to be shown.
+    """
+
+    def __init__(
+        self, budget_bytes: int = PAGE_BYTES, is_whole: Callable[[Path], bool] | None = None
+    ) -> None:
         self.left_bytes = budget_bytes
+        self.changed: list[Path] = []
+        self._is_whole = is_whole or (lambda _: True)
 
     def affordable(self, example: Path, most: int, *, share: float = 1.0) -> int:
         """Return how many images like `example` fit a share of the remaining budget, up to `most`.
@@ -38,6 +51,10 @@ class Thumbnails:
         Args:
             description: alternative text, plain.
         """
+        if not self._is_whole(path):
+            if path not in self.changed:
+                self.changed.append(path)
+            return _placeholder(f"{description}, {CHANGED}", "damaged")
         encoded = _encode(path)
         if encoded is None:
             return _placeholder(description, "no image")

@@ -163,6 +163,8 @@ def _compared(
 def _of_run(folder: RunFolder, splits: ImageSplits, progress: Progress) -> list[AuditedSet]:
     """Return the synthetic images of the finished rounds: those kept, and those rejected."""
     pool = Pool(folder, splits.class_names)
+    if folder.is_done:
+        folder.rounds_at_the_end()  # none is missing
     rounds = len(list((folder.path / "rounds").glob("*")))
     candidates = [
         candidate

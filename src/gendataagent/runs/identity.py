@@ -7,8 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gendataagent.config import RunConfig
-from gendataagent.config.paths import is_place, settings_hash
-from gendataagent.config.run_config_file import read_run_config, write_run_config
+from gendataagent.config.paths import is_place
+from gendataagent.config.run_config_file import (
+    check_unchanged,
+    read_run_config,
+    write_run_config,
+)
 from gendataagent.config.settings import iterate_settings
 from gendataagent.core import hub
 from gendataagent.core.errors import RunFolderError
@@ -36,11 +40,7 @@ def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends |
     A model of the hub whose commit was not known at the start is taken for the same.
     """
     manifest = folder.read_manifest()
-    if manifest.config_hash != settings_hash(config):
-        raise RunFolderError(
-            f"{folder.config_file} has changed since the run was started, in a setting that "
-            "changes results. Put it back from a copy, or start a new run with --out"
-        )
+    check_unchanged(folder, config, manifest.config_hash)
     pairs = {"classifier.model": (manifest.classifier, classifier_description(config))}
     if backends is not None:
         pairs |= {

@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gendataagent.config.run_config_file import read_run_config
+from gendataagent.config.run_config_file import check_unchanged, read_run_config
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import EpochMetrics, Evaluation, GuardRecord, RoundRecord
+from gendataagent.core.records import (
+    EpochMetrics,
+    Evaluation,
+    GuardRecord,
+    RoundRecord,
+    RunManifest,
+)
 from gendataagent.core.rows import read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
+
+RECORD = "record.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +67,21 @@ def read_result(out: str | Path) -> RunResult:
             f"the run in {out} is not finished; resume it with: gendataagent run --resume {out}"
         )
     folder.check_done(folder.evaluation_file, folder.metrics_file, folder.guard_file)
-    agent = read_run_config(folder).agent
-    rounds = sorted((folder.path / "rounds").glob("*/record.json"))
+    rounds = folder.rounds_at_the_end()
+    for number in rounds:
+        folder.check_in_round(number, RECORD)
+    config = read_run_config(folder)
+    folder.check_done(folder.manifest_file)
+    manifest = read_record(RunManifest, folder.manifest_file)
+    check_unchanged(folder, config, manifest.config_hash)
     return RunResult(
         path=folder.path,
         evaluations=read_mapping(folder.evaluation_file, Evaluation),
-        rounds=tuple(read_record(RoundRecord, path) for path in rounds),
+        rounds=tuple(read_record(RoundRecord, folder.round(number) / RECORD) for number in rounds),
         seconds=folder.read_timing(),
         optimizer_steps=sum(
             epoch.optimizer_steps for epoch in read_records(EpochMetrics, folder.metrics_file)
         ),
-        baseline=read_result(folder.baseline) if agent.trains_baseline else None,
+        baseline=read_result(folder.baseline) if config.agent.trains_baseline else None,
         guard=(read_record(GuardRecord, folder.guard_file) if folder.guard_file.exists() else None),
     )

@@ -12,13 +12,18 @@ from pathlib import Path
 
 from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config
+from gendataagent.core import files
 from gendataagent.core.checkpoints import checkpoint_damage, list_checkpoints
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.core.seals import CHANGED, Damage, Seals, damages, read_mark
+from gendataagent.core.text import counted
 from gendataagent.generation.adaptation.result import RECORD_FILE
 from gendataagent.runs.splits import read_splits
+
+# of an unfinished round, each line with a checksum of itself
+_JOURNALS = ("rewrites.jsonl", "rendered.jsonl", "probes.jsonl", "feedback_probes.jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +111,8 @@ def _start(folder: RunFolder) -> Iterator[Verified]:
         yield Verified(part="start", files=0, note="the run was stopped before it began")
         return
     yield _sealed("start", folder, paths)
+    if not folder.is_done and folder.metrics_file in folder.sealed_files():
+        yield _sealed("training", folder, [folder.metrics_file])
 
 
 def _rounds(folder: RunFolder) -> Iterator[Verified]:
@@ -116,8 +123,33 @@ def _rounds(folder: RunFolder) -> Iterator[Verified]:
         else:
             paths = [file for file in folder.sealed_files() if file.parent == path]
             found = _sealed(f"round {int(path.name)}", folder, paths)
-            note = "unfinished; what is damaged is made again"
-            yield Verified(part=found.part, files=found.files, damaged=found.damaged, note=note)
+            journals = [path / name for name in _JOURNALS if (path / name).is_file()]
+            images = _images_so_far(folder, path)
+            damaged = (*found.damaged, *filter(None, map(_journal_damage, journals)))
+            yield Verified(
+                part=found.part,
+                files=found.files + len(journals) + len(images),
+                damaged=(*damaged, *(damage for damage in images.values() if damage)),
+                note="unfinished; what is damaged is made again",
+            )
+
+
+def _journal_damage(path: Path) -> Damage | None:
+    """Return the damage of a file that grows by lines; a torn last line is none."""
+    *lines, _ = path.read_bytes().split(b"\n")
+    changed = sum(files.parse_checked(line) is None for line in lines if line)
+    return Damage(path, f"has changed in {counted(changed, 'line', 'lines')}") if changed else None
+
+
+def _images_so_far(folder: RunFolder, path: Path) -> dict[Path, Damage | None]:
+    """Return the damage of each image that an unfinished round has listed, None where whole."""
+    found: dict[Path, Damage | None] = {}
+    for row in files.read_journal(path / "rendered.jsonl"):
+        for candidate_id, digest in row.get("sha256", {}).items():
+            image = folder.path / "pool" / path.name / f"{candidate_id}.png"
+            name = image.relative_to(folder.path).as_posix()
+            found[image] = next(damages(folder.path, {name: digest}), None)
+    return found
 
 
 def _snapshots(folder: RunFolder) -> Iterator[Verified]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gendataagent.core.records import SHORTFALL, Evaluation
 from gendataagent.report.markup import (
@@ -102,6 +102,18 @@ def banner(run: RunView) -> str:
     )
 
 
+def damage(run: RunView, problems: Sequence[str]) -> str:
+    """Return the notice above the page of a run with damaged files."""
+    if not problems:
+        return ""
+    return (
+        f'<p class="banner" role="alert"><strong>{plural(len(problems), "file")} of this run '
+        f"{'is' if len(problems) == 1 else 'are'} damaged</strong>, so that this page is "
+        'incomplete or wrong. They are named under <a href="#caveats">Caveats</a>; check all '
+        f"files with <code>gendataagent verify {esc(run.folder)}</code>.</p>"
+    )
+
+
 def cards(run: RunView) -> str:
     """Return the key numbers of the run."""
     generator = run.manifest.generator
@@ -137,12 +149,16 @@ def cards(run: RunView) -> str:
     return f'<ul class="cards">{cells}</ul>{explained}'
 
 
-def caveats(run: RunView) -> str:
-    """Return what limits the conclusions from this run."""
+def caveats(run: RunView, problems: Sequence[str]) -> str:
+    """Return what limits the conclusions from this run.
+
+    Args:
+        problems: a sentence for each damaged file.
+    """
     sentences = [esc(note) for note in run.manifest.notes]
     if not run.agent_enabled:
         sentences.append("The agent was off: this run trained on the real images only.")
-    elif run.finished and not run.rounds:
+    elif run.finished and not run.rounds and not run.unfinished_rounds:
         sentences.append("No round finished, so training used no synthetic images.")
     sentences += [
         f"Round {round_.record.round + 1}: {esc(note)}."
@@ -162,9 +178,7 @@ def caveats(run: RunView) -> str:
             f"{'was' if len(run.quarantine) == 1 else 'were'} left out "
             '(<a href="#quarantine">list</a>).'
         )
-    sentences += [
-        f"A file of the run could not be read: {esc(problem)}." for problem in run.problems
-    ]
+    sentences += [f"A file of the run is damaged: {esc(problem)}." for problem in problems]
     items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
     return section("caveats", "Caveats", f"<ul class='notes'>{items}</ul>" if items
                    else "")  # fmt: skip
