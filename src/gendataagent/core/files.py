@@ -181,6 +181,18 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def parse_others_json(text: str | bytes) -> Any:
+    """Return the value of JSON text as other libraries write it: with NaN and infinity.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def _not_a_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gendataagent.core.errors import ModelError
-from gendataagent.core.files import expand, parse_json, read_bytes
+from gendataagent.core.files import expand, parse_others_json, read_bytes
 from gendataagent.core.weight_files import (
     INDEX,
     PICKLED,
@@ -242,7 +242,7 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
             "save_pretrained or downloaded completely (hf download NAME --local-dir DIR)"
         )
     try:
-        parse_json(read_bytes(folder / index))
+        parse_others_json(read_bytes(folder / index))
     except (ValueError, OSError, RecursionError) as error:
         return f": {index} cannot be read ({error}); download it again"
     weights = weight_files(folder)

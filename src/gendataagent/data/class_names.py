@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gendataagent.core.text import as_name
 from gendataagent.data.imagenet_classes import imagenet_names
 from gendataagent.data.index import DatasetIndex
 
@@ -25,7 +26,7 @@ def with_readable_class_names(index: DatasetIndex) -> DatasetIndex:
     if not changed:
         return index
     more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
-    examples = ", ".join(f"{old} -> {new!r}" for old, new in changed[:2])
+    examples = ", ".join(f"{as_name(old)} -> {new!r}" for old, new in changed[:2])
     return replace(
         index,
         items=tuple(replace(item, class_name=names[item.class_name]) for item in index.items),

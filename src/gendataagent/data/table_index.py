@@ -10,7 +10,7 @@ from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.core.files import parse_json, read_bytes
+from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
 from gendataagent.data.labels import LabelColumn, name_labels
@@ -193,11 +193,11 @@ def _features(file: TableFile) -> Mapping[str, Mapping[str, Any]]:
     if info is not None and (stated := _read_features(lambda: _json_of(info), "features")):
         return stated
     metadata = file.schema().metadata or {}
-    return _read_features(lambda: parse_json(metadata[b"huggingface"]), "info", "features")
+    return _read_features(lambda: parse_others_json(metadata[b"huggingface"]), "info", "features")
 
 
 def _json_of(path: str) -> Any:
-    return parse_json(read_bytes(path))
+    return parse_others_json(read_bytes(path))
 
 
 def _read_features(read: Callable[[], Any], *keys: str) -> Mapping[str, Mapping[str, Any]]:

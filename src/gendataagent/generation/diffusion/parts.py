@@ -18,7 +18,7 @@ from gendataagent.core.completeness import (
     warn_unchecked,
 )
 from gendataagent.core.errors import ModelError
-from gendataagent.core.files import parse_json, read_bytes
+from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.weight_files import WEIGHTS, StoredModel, find_files
 from gendataagent.generation.diffusion.quiet import import_diffusers_quietly
@@ -96,7 +96,7 @@ def check_networks(source: ModelSource, *, variant: str = "") -> dict[str, Any] 
 def _named_parts(source: ModelSource, folder: Path) -> dict[str, tuple[str, str]]:
     """Return part -> (library, class) of the index, those that are set to null left out."""
     try:
-        index = parse_json(read_bytes(folder / INDEX_FILE))
+        index = parse_others_json(read_bytes(folder / INDEX_FILE))
         parts = {
             name: (str(entry[0]), str(entry[1]))
             for name, entry in index.items()
@@ -118,7 +118,7 @@ def _check_settings(source: ModelSource, folder: Path) -> None:
     """
     for path in find_files(folder, "*config.json", deep=False):
         try:
-            is_object = isinstance(parse_json(read_bytes(path)), dict)
+            is_object = isinstance(parse_others_json(read_bytes(path)), dict)
             reason = "it holds no settings"
         except (OSError, ValueError) as error:
             is_object, reason = False, str(error)

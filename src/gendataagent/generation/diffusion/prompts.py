@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core import hub
-from gendataagent.core.files import parse_json, read_bytes
+from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 from gendataagent.generation.prompts import PROMPT_FORMAT
@@ -93,7 +93,7 @@ def _parts_of(place: str, options: dict[str, Any]) -> dict[str, Any]:
                 local_files_only=options["local_files_only"],
             )
         )
-    parts: dict[str, Any] = parse_json(read_bytes(path))
+    parts: dict[str, Any] = parse_others_json(read_bytes(path))
     return {name: part for name, part in parts.items() if isinstance(part, list)}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gendataagent.config import AUTO, RunConfig
-from gendataagent.core.files import expand, parse_json, read_bytes
+from gendataagent.core.files import expand, parse_others_json, read_bytes
 from gendataagent.core.memory import scoring_batch
 from gendataagent.generation.feedback import RANDOM
 from gendataagent.runs.planning.counts import Counts
@@ -73,7 +73,7 @@ def generator_facts(name: str) -> GeneratorFacts | None:
         return GENERATORS[name]
     try:
         path = expand(name) / "unet" / "config.json"
-        unet = parse_json(read_bytes(path))
+        unet = parse_others_json(read_bytes(path))
     except (OSError, ValueError):
         return None
     if not isinstance(unet, dict):
