@@ -270,22 +270,22 @@ def test_damaged_files_are_named(damage: str, tmp_path: Path) -> None:
         read_classifier(folder)
 
 
+KINDS: list[Any] = ["x", True, ["a", "b", "c"], [0.5, 0.5], {"a": 1}]
+VALUES: list[tuple[str, str, list[Any]]] = [
+    ("config.json", "architectures", [1, True, 1.5]),
+    ("config.json", "id2label", ["x", 1, [], [1], True]),
+    ("config.json", "hidden_size", [None, "x", -1, [], {}, 10**9]),
+    ("config.json", "model_type", [[], {}, "no such", 1]),
+    ("preprocessor_config.json", "image_mean", KINDS),
+    ("preprocessor_config.json", "image_std", [*KINDS, [0, 1, 1], -1]),
+    ("preprocessor_config.json", "rescale_factor", ["x", [1], -1]),
+    ("preprocessor_config.json", "crop_size", [10**9]),
+]
 WRONG: list[tuple[str, Any]] = [
-    ("config.json", {"architectures": value}) for value in (1, True, 1.5)
+    *((name, {key: value}) for name, key, values in VALUES for value in values),
+    *(("config.json", value) for value in ([], "x", 1)),
+    *(("preprocessor_config.json", value) for value in ([], "x", 1)),
 ]
-WRONG += [("config.json", {"id2label": value}) for value in ("x", 1, [], [1], True)]
-WRONG += [("config.json", {"hidden_size": value}) for value in (None, "x", -1, [], {}, 10**9)]
-WRONG += [("config.json", {"model_type": value}) for value in ([], {}, "no such", 1)]
-WRONG += [
-    ("preprocessor_config.json", {key: value})
-    for key in ("image_mean", "image_std")
-    for value in ("x", True, ["a", "b", "c"], [0.5, 0.5], {"a": 1})
-]
-WRONG += [("preprocessor_config.json", {"image_std": value}) for value in ([0, 1, 1], -1)]
-WRONG += [("preprocessor_config.json", {"rescale_factor": value}) for value in ("x", [1], -1)]
-WRONG += [("preprocessor_config.json", {"size": value, "crop_size": value}) for value in (10**9,)]
-WRONG += [(name, value) for name in ("config.json", "preprocessor_config.json")
-          for value in ([], "x", 1)]  # fmt: skip
 
 
 def test_settings_of_a_stranger_s_classifier_are_a_sentence(tmp_path: Path) -> None:
