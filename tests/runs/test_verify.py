@@ -124,6 +124,13 @@ def test_a_changed_setting_is_found(copy: Path) -> None:
         read_result(copy)
 
 
+def test_a_run_without_its_settings_is_no_folder_to_start_a_run_in(copy: Path) -> None:
+    (copy / "config.toml").unlink()
+    for read in (read_result, verify, resume):
+        with pytest.raises(RunFolderError, match=r"config\.toml is missing.*Put it back"):
+            read(copy)
+
+
 def test_a_setting_that_cannot_be_read_names_its_file(copy: Path) -> None:
     text = (copy / "config.toml").read_text(encoding="utf-8")
     (copy / "config.toml").write_text(text.replace("seed = 7", "seed = true"), encoding="utf-8")

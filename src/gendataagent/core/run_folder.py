@@ -66,6 +66,11 @@ class RunFolder:
         """Return the run folder at `path`; raise `RunFolderError` if there is none."""
         folder = cls(Path(path))
         if not folder.config_file.is_file():
+            if folder.manifest_file.is_file():
+                raise RunFolderError(
+                    f"{folder.config_file} is missing; it holds the settings of the run. Put it "
+                    "back from a copy, or start a new run with --out"
+                )
             raise RunFolderError(
                 f"{path} is not a run folder (it has no config.toml); start one with: "
                 f"gendataagent run --data DIR --out {path}"
