@@ -1,11 +1,13 @@
 # Every target installs what it needs into .venv; only Python 3.11 or newer has to be there.
 PYTHON ?= python3
-VENV := .venv
+LOWEST_PYTHON ?= python3.11
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 # The models of the tests are tiny: more threads only wait for each other.
 TEST_THREADS ?= 1
 
-.PHONY: help demo test test-fast test-slow check bench format clean
+.PHONY: help demo test test-fast test-slow test-lowest test-python test-quick check bench format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +28,15 @@ test-fast: $(VENV)/.installed-dev ## ruff and the tests not marked slow, integra
 test-slow: $(VENV)/.installed-dev ## the tests marked slow, and every property test with 2,000 random examples
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m 'slow or hypothesis' --hypothesis-profile=random --timeout=1800
 
+test-lowest: ## the daily tests with the lowest versions of constraints-lowest.txt, on Python 3.11, in .venv-lowest
+	$(MAKE) test-quick PYTHON=$(LOWEST_PYTHON) VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+test-python: ## the daily tests on another Python: make test-python PYTHON=python3.13, in .venv-python3.13
+	$(MAKE) test-quick PYTHON=$(PYTHON) VENV=.venv-$(notdir $(PYTHON))
+
+test-quick: $(VENV)/.installed-test
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m 'not (slow or integration or browser)'
+
 check: test ## the same as test
 
 bench: $(VENV)/.installed-dev ## every compared system on few images, hours; run it again to resume
@@ -36,16 +47,21 @@ format: $(VENV)/.installed-dev ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache build dist
 
 $(VENV)/bin/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install it (system packages, pyenv or uv), or name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml $(CONSTRAINTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/bin/pip pyproject.toml $(CONSTRAINTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@

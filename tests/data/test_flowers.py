@@ -95,7 +95,7 @@ def _unknown_data_type(_: bytes) -> bytes:
         (_cut_off, ""),
         (_changed_byte, ""),
         (_unknown_data_type, ""),
-        (lambda content: b"", "truncated"),
+        (lambda content: b"", "(truncated|empty)"),
         (lambda content: b"<html>404 Not Found</html>" * 20, "Unknown mat file type"),
         (lambda content: b"MATLAB 7.3".ljust(124) + b"\x00\x02IM" + content[128:], "HDF"),
         (lambda content: content + bytes(matlab.MAX_BYTES), "larger than 256 kB"),

@@ -216,7 +216,8 @@ def test_the_shorter_side_is_resized_and_the_centre_cropped(
     whole = image.resize(resized, Image.Resampling.BICUBIC)
     expected = whole.crop((left, top, left + 32, top + 32))
     assert centre_square(image, 32).tobytes() == expected.tobytes()
-    assert centre_square(image, 32, on_pixel_grid=True).tobytes() != expected.tobytes()
+    if resized != (32, 512):  # 1.6 pixels a pixel in both directions: the grid is the same
+        assert centre_square(image, 32, on_pixel_grid=True).tobytes() != expected.tobytes()
 
 
 def test_a_square_of_the_right_size_is_returned_unchanged() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from packaging.utils import canonicalize_name
 
 from gendataagent.config.presets import list_presets, preset_settings
 from gendataagent.core.memory import free_disk
@@ -19,17 +20,25 @@ from gendataagent.generation.backends import stable_diffusion_is_here
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.runs.planning.downloads import is_cached
 from gendataagent.runs.planning.facts import MODELS
+from gendataagent.runs.requirements import (
+    Conflict,
+    conflict,
+    conflicts_below,
+    pip_name,
+    requirements,
+)
 
 _CORE = (
     "torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "pyarrow",
-    "safetensors", "PIL", "scipy", "psutil", "filelock",
+    "safetensors", "PIL", "numpy", "scipy", "psutil", "filelock", "huggingface_hub", "tokenizers",
+    "jinja2", "packaging", "rich", "tomli_w", "typer",
 )  # fmt: skip
 _DISTRIBUTION = {"PIL": "Pillow"}
 _EXTRAS = {
-    "timm": "classifiers named timm:NAME",
-    "gguf": "language models in GGUF files",
-    "openai": "prompting.rewriter=endpoint",
-    "matplotlib": "plots of experiments",
+    "timm": ("timm", "classifiers named timm:NAME"),
+    "gguf": ("gguf", "language models in GGUF files"),
+    "openai": ("endpoint", "prompting.rewriter=endpoint"),
+    "matplotlib": ("plots", "plots of experiments"),
 }
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
@@ -55,6 +64,7 @@ def examine(folder: Path) -> list[Finding]:
     return [
         _python(),
         *_packages(),
+        *_packages_of_packages(),
         *_extras(),
         _device(),
         _memory(),
@@ -72,16 +82,24 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
+    """Check the packages that every run needs: they import, in versions that are tested."""
+    needed = {canonicalize_name(r.name): r for r in requirements()}
+    if not needed:
+        reason = "not installed, so the versions of other packages are not checked"
+        yield Finding("gendataagent", "note", reason, "pip install gendataagent")
     for module in _CORE:
         name = _DISTRIBUTION.get(module, module)
+        requirement = needed.get(canonicalize_name(name))
+        fix = f"pip install -U '{pip_name(requirement) if requirement else name}'"
         try:
             version = importlib.metadata.version(name)
             importlib.import_module(module)
         except Exception as error:  # a broken install may raise RuntimeError, OSError and others
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            yield Finding(name, "wrong", f"does not import: {reason}", f"pip install -U {name}")
+            yield Finding(name, "wrong", f"does not import: {reason}", fix)
         else:
-            yield Finding(name, "ok", version)
+            too_old = conflict(requirement) if requirement else None
+            yield _versioned(name, too_old) if too_old else Finding(name, "ok", version)
     if importlib.util.find_spec("torchvision") is not None:
         try:
             importlib.import_module("torchvision")
@@ -94,13 +112,26 @@ def _packages() -> Iterator[Finding]:
             )
 
 
+def _versioned(name: str, broken: Conflict) -> Finding:
+    found = f"{broken.found}, but {broken.needed_by} needs {broken.needed}"
+    return Finding(name, "wrong", found, broken.fix)
+
+
+def _packages_of_packages() -> Iterator[Finding]:
+    """Check the versions that the packages of every run need themselves."""
+    for broken in conflicts_below():
+        yield _versioned(broken.name, broken)
+
+
 def _extras() -> Iterator[Finding]:
     """Check packages that only some settings need."""
-    for module, use in _EXTRAS.items():
+    for module, (extra, use) in _EXTRAS.items():
+        needed = {r.name: r for r in requirements(extra=extra)}.get(module)
+        fix = f"pip install '{pip_name(needed) if needed else module}'"
         if importlib.util.find_spec(module) is None:
-            yield Finding(
-                module, "note", f"not installed; needed only for {use}", f"pip install {module}"
-            )
+            yield Finding(module, "note", f"not installed; needed only for {use}", fix)
+        elif needed and (too_old := conflict(needed)):
+            yield _versioned(module, too_old)
         else:
             yield Finding(module, "ok", f"{importlib.metadata.version(module)}, for {use}")
 
