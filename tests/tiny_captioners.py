@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 SIZE_PX = 16
 _PATCH_PX = 8
@@ -155,6 +158,8 @@ def _llava() -> tuple[Any, Any]:
 
 def _idefics3() -> tuple[Any, Any]:
     """The architecture of SmolVLM: the number of tiles depends on the shape of the image."""
+    if Version(transformers.__version__) < Version("5.18"):
+        pytest.importorskip("torchvision", reason="its processor needs it before 5.18")
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,

@@ -103,7 +103,7 @@ def save_as_gguf(folder: Path, file: Path, *, without: str = "") -> Path:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token in CONTROL else 1 for token in tokens])
-    writer.add_token_merges(["t h"])
+    writer.add_token_merges(["t h", "t h"])  # transformers 5.6 does not read a list of one
     writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)

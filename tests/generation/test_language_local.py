@@ -350,7 +350,7 @@ def test_a_gguf_file_without_its_package_or_content_is_reported(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "gguf" else find(name, *a)
     )
-    with pytest.raises(ModelError, match=r'pip install "gguf>=0\.10"'):
+    with pytest.raises(ModelError, match=r"pip install 'gendataagent\[gguf\]'"):
         chat(file).check()
 
 

@@ -104,7 +104,8 @@ def our_logits(classifier: Classifier, images: list[Image.Image], resize_px: int
 
 def plain_logits(folder: Path, images: list[Image.Image], **options: Any) -> Tensor:
     """The logits that someone without our package gets."""
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     model = AutoModelForImageClassification.from_pretrained(folder, **options)
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")

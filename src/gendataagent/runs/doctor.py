@@ -7,11 +7,13 @@ import importlib.util
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from gendataagent.config.presets import list_presets, preset_settings
@@ -20,25 +22,15 @@ from gendataagent.generation.backends import stable_diffusion_is_here
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.runs.planning.downloads import is_cached
 from gendataagent.runs.planning.facts import MODELS
-from gendataagent.runs.requirements import (
-    Conflict,
-    conflict,
-    conflicts_below,
-    pip_name,
-    requirements,
-)
+from gendataagent.runs.requirements import Conflict, conflicts, pip_name, requirements
 
-_CORE = (
-    "torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "pyarrow",
-    "safetensors", "PIL", "numpy", "scipy", "psutil", "filelock", "huggingface_hub", "tokenizers",
-    "jinja2", "packaging", "rich", "tomli_w", "typer",
-)  # fmt: skip
-_DISTRIBUTION = {"PIL": "Pillow"}
-_EXTRAS = {
+_TESTED_PYTHON = ((3, 11), (3, 13))  # what `make test-python` was run with
+_MODULES = {"pillow": "PIL"}  # import name, where it is not that of the distribution
+_EXTRAS = {  # extra: its package, and what for
     "timm": ("timm", "classifiers named timm:NAME"),
     "gguf": ("gguf", "language models in GGUF files"),
-    "openai": ("endpoint", "prompting.rewriter=endpoint"),
-    "matplotlib": ("plots", "plots of experiments"),
+    "endpoint": ("openai", "prompting.rewriter=endpoint"),
+    "plots": ("matplotlib", "plots of experiments"),
 }
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
@@ -64,8 +56,6 @@ def examine(folder: Path) -> list[Finding]:
     return [
         _python(),
         *_packages(),
-        *_packages_of_packages(),
-        *_extras(),
         _device(),
         _memory(),
         _disk(folder),
@@ -78,62 +68,82 @@ def examine(folder: Path) -> list[Finding]:
 
 def _python() -> Finding:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Finding("Python", "ok", found)
+    oldest, newest = _TESTED_PYTHON
+    if oldest <= sys.version_info[:2] <= newest:
+        return Finding("Python", "ok", found)
+    tested = " to ".join(".".join(map(str, version)) for version in _TESTED_PYTHON)
+    return Finding("Python", "note", f"{found}; tested with {tested}")
 
 
 def _packages() -> Iterator[Finding]:
-    """Check the packages that every run needs: they import, in versions that are tested."""
-    needed = {canonicalize_name(r.name): r for r in requirements()}
+    """Check that packages import, in versions that this package and the others work with."""
+    needed = requirements()
     if not needed:
-        reason = "not installed, so the versions of other packages are not checked"
+        reason = "not installed, so the packages that it needs are not checked"
         yield Finding("gendataagent", "note", reason, "pip install gendataagent")
-    for module in _CORE:
-        name = _DISTRIBUTION.get(module, module)
-        requirement = needed.get(canonicalize_name(name))
-        fix = f"pip install -U '{pip_name(requirement) if requirement else name}'"
-        try:
-            version = importlib.metadata.version(name)
-            importlib.import_module(module)
-        except Exception as error:  # a broken install may raise RuntimeError, OSError and others
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            yield Finding(name, "wrong", f"does not import: {reason}", fix)
-        else:
-            too_old = conflict(requirement) if requirement else None
-            yield _versioned(name, too_old) if too_old else Finding(name, "ok", version)
-    if importlib.util.find_spec("torchvision") is not None:
-        try:
-            importlib.import_module("torchvision")
-        except Exception as error:  # a build for another torch raises RuntimeError
-            yield Finding(
-                "torchvision",
-                "wrong",
-                f"installed but does not import ({type(error).__name__}); diffusers then fails too",
-                "pip uninstall torchvision",
-            )
+    optional = [(name, r) for name in _EXTRAS for r in requirements(extras=[name])]
+    refused = conflicts([*needed, *(r for _, r in optional if _is_here(r))])
+    for requirement in needed:
+        yield _package(requirement, refused.pop(canonicalize_name(requirement.name), None))
+    for name, requirement in optional:
+        module, use = _EXTRAS[name]
+        if module == requirement.name:
+            conflict = refused.pop(canonicalize_name(module), None)
+            yield _optional_package(requirement, use, conflict)
+    yield from map(_refused, refused.values())
+    yield from _torchvision()
 
 
-def _versioned(name: str, broken: Conflict) -> Finding:
-    found = f"{broken.found}, but {broken.needed_by} needs {broken.needed}"
-    return Finding(name, "wrong", found, broken.fix)
+def _package(requirement: Requirement, conflict: Conflict | None) -> Finding:
+    name = requirement.name
+    try:
+        version = importlib.metadata.version(name)
+        importlib.import_module(_module(requirement))
+    except Exception as error:  # a broken install may raise RuntimeError, OSError and others
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        fix = conflict.fix if conflict else f"pip install -U '{pip_name(requirement)}'"
+        return Finding(name, "wrong", f"does not import: {reason}", fix)
+    return _refused(conflict) if conflict else Finding(name, "ok", version)
 
 
-def _packages_of_packages() -> Iterator[Finding]:
-    """Check the versions that the packages of every run need themselves."""
-    for broken in conflicts_below():
-        yield _versioned(broken.name, broken)
+def _optional_package(requirement: Requirement, use: str, conflict: Conflict | None) -> Finding:
+    name = requirement.name
+    if not _is_here(requirement):
+        fix = f"pip install '{pip_name(requirement)}'"
+        return Finding(name, "note", f"not installed; needed only for {use}", fix)
+    if conflict:
+        return _refused(conflict)
+    return Finding(name, "ok", f"{importlib.metadata.version(name)}, for {use}")
 
 
-def _extras() -> Iterator[Finding]:
-    """Check packages that only some settings need."""
-    for module, (extra, use) in _EXTRAS.items():
-        needed = {r.name: r for r in requirements(extra=extra)}.get(module)
-        fix = f"pip install '{pip_name(needed) if needed else module}'"
-        if importlib.util.find_spec(module) is None:
-            yield Finding(module, "note", f"not installed; needed only for {use}", fix)
-        elif needed and (too_old := conflict(needed)):
-            yield _versioned(module, too_old)
-        else:
-            yield Finding(module, "ok", f"{importlib.metadata.version(module)}, for {use}")
+def _refused(conflict: Conflict) -> Finding:
+    """Versions below a bound are wrong; newer ones than others allow often work."""
+    state = "wrong" if conflict.is_too_old else "note"
+    return Finding(conflict.name, state, conflict.sentence, conflict.fix)
+
+
+def _module(requirement: Requirement) -> str:
+    name = canonicalize_name(requirement.name)
+    return _MODULES.get(name, name.replace("-", "_"))
+
+
+def _is_here(requirement: Requirement) -> bool:
+    return importlib.util.find_spec(_module(requirement)) is not None
+
+
+def _torchvision() -> Iterator[Finding]:
+    """Report one that does not import: diffusers and transformers then fail too."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # a build for another torch raises RuntimeError
+        yield Finding(
+            "torchvision",
+            "wrong",
+            f"installed but does not import ({type(error).__name__}); diffusers then fails too",
+            "pip uninstall torchvision",
+        )
 
 
 def _device() -> Finding:

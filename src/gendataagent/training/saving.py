@@ -194,6 +194,7 @@ def _readme(module: Any, classifier: Classifier) -> str:
         'With `backend="pil"` the processor computes what gendataagent\'s evaluation computes; '
         "torchvision resizes with slightly different rounding. Turn an image upright first "
         "(`PIL.ImageOps.exif_transpose`) and put a transparent one on white.",
+        "With transformers 5.6 to 5.17, `AutoImageProcessor` needs torchvision.",
     ]
     if "PooledForImage" in type(module).__name__:
         remote = ", trust_remote_code=True"

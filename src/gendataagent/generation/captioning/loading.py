@@ -109,7 +109,10 @@ def _read_parts(transformers: Any, config: Any, place: str, options: dict[str, A
     if is_complete:
         image_processor, tokenizer = processor.image_processor, processor.tokenizer
     else:
-        image_processor = transformers.AutoImageProcessor.from_pretrained(place, **pixels)
+        # transformers before 5.18 exports it only where torchvision is installed
+        from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+        image_processor = AutoImageProcessor.from_pretrained(place, **pixels)
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
     template = getattr(processor, "chat_template", None) or getattr(
         tokenizer, "chat_template", None

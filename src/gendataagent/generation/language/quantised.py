@@ -18,7 +18,7 @@ SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 # architectures of llama.cpp in which every block has the same tensors
 _ALIKE = frozenset({"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "starcoder2"})
-_INSTALL = 'pip install "gguf>=0.10"'
+_INSTALL = "pip install 'gendataagent[gguf]'"
 
 
 def quantised_file(name: str) -> Path | None:
