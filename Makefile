@@ -1,8 +1,8 @@
 # Every target installs what it needs into .venv; only Python 3.11 or newer has to be there.
 PYTHON ?= python3
 LOWEST_PYTHON ?= python3.11
-VENV ?= .venv
-CONSTRAINTS ?= constraints.txt
+VENV := .venv
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 # The models of the tests are tiny: more threads only wait for each other.
 TEST_THREADS ?= 1
@@ -28,14 +28,14 @@ test-fast: $(VENV)/.installed-dev ## ruff and the tests not marked slow, integra
 test-slow: $(VENV)/.installed-dev ## the tests marked slow, and every property test with 2,000 random examples
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m 'slow or hypothesis' --hypothesis-profile=random --timeout=1800
 
-test-lowest: ## the daily tests with the lowest versions of constraints-lowest.txt, on Python 3.11, in .venv-lowest
+test-lowest: ## the tests of test-fast with the lowest versions (constraints-lowest.txt), on Python 3.11, in .venv-lowest
 	$(MAKE) test-quick PYTHON=$(LOWEST_PYTHON) VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
-test-python: ## the daily tests on another Python: make test-python PYTHON=python3.13, in .venv-python3.13
-	$(MAKE) test-quick PYTHON=$(PYTHON) VENV=.venv-$(notdir $(PYTHON))
+test-python: ## the tests of test-fast on another Python: make test-python PYTHON=python3.13, in .venv-3.13
+	$(MAKE) test-quick PYTHON=$(PYTHON) VENV=.venv-$(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")')
 
 test-quick: $(VENV)/.installed-test
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -m 'not (slow or integration or browser)'
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/pytest -n 2 -m 'not (slow or integration or browser)'
 
 check: test ## the same as test
 
@@ -50,7 +50,7 @@ clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache build dist
 
 $(VENV)/bin/pip:
-	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install it (system packages, pyenv or uv), or name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install it (system packages, pyenv or uv), or name another: PYTHON=/path/to/python, for test-lowest LOWEST_PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 

@@ -74,7 +74,9 @@ def test_newer_than_allowed_is_not_too_old(versions: dict[str, str]) -> None:
         broken = conflict(refused)
         assert broken is not None
         assert not broken.is_too_old
-        assert broken.sentence == f"4.0.0, but gendataagent needs {refused.removeprefix('datasets')}"
+        assert (
+            broken.sentence == f"4.0.0, but gendataagent needs {refused.removeprefix('datasets')}"
+        )
     assert (broken := conflict("datasets~=4.2"))
     assert broken.is_too_old
 
@@ -207,8 +209,7 @@ def test_the_classifiers_name_the_tested_pythons() -> None:
 
     oldest, newest = _TESTED_PYTHON
     expected = [
-        f"Programming Language :: Python :: 3.{minor}"
-        for minor in range(oldest[1], newest[1] + 1)
+        f"Programming Language :: Python :: 3.{minor}" for minor in range(oldest[1], newest[1] + 1)
     ]
     assert [c for c in project().classifiers if ":: Python ::" in c] == expected
     assert vars(project())["requires-python"] == f">={oldest[0]}.{oldest[1]}"

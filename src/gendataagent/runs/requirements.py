@@ -123,9 +123,7 @@ def _conflict(needs: Sequence[tuple[str, Requirement]]) -> Conflict | None:
         version = Version(found)
     except (importlib.metadata.PackageNotFoundError, InvalidVersion):
         return None  # a version that follows no standard cannot be compared
-    refused = [
-        (needed_by, r) for needed_by, r in needs if not r.specifier.contains(version, True)
-    ]
+    refused = [(needed_by, r) for needed_by, r in needs if not r.specifier.contains(version, True)]
     if not refused:
         return None
     broken = [one for _, r in refused for one in r.specifier if not one.contains(version, True)]
