@@ -156,10 +156,15 @@ def _llava() -> tuple[Any, Any]:
     return LlavaForConditionalGeneration(config), processor
 
 
+def skip_without_torchvision() -> None:
+    """Skip a test of what transformers 5.6 to 5.17 have only where torchvision is installed."""
+    if Version(transformers.__version__) < Version("5.18"):
+        pytest.importorskip("torchvision")
+
+
 def _idefics3() -> tuple[Any, Any]:
     """The architecture of SmolVLM: the number of tiles depends on the shape of the image."""
-    if Version(transformers.__version__) < Version("5.18"):
-        pytest.importorskip("torchvision", reason="its processor needs it before 5.18")
+    skip_without_torchvision()
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,

@@ -23,6 +23,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.saving import read_classifier, save_classifier
+from tests.tiny_captioners import skip_without_torchvision
 from tests.training.test_backbones import (
     NAMES,
     OWN_CODE,
@@ -190,6 +191,7 @@ def test_memory_format_survives(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_the_two_lines_of_its_readme_work_without_our_package(tmp_path: Path) -> None:
+    skip_without_torchvision()
     save_vit(tmp_path / "model")
     classifier = trained(str(tmp_path / "model"))
     folder = tmp_path / "saved"
