@@ -284,10 +284,11 @@ VALUES: list[tuple[str, str, list[Any]]] = [
     ("preprocessor_config.json", "rescale_factor", ["x", [1], -1]),
     ("preprocessor_config.json", "crop_size", [10**9]),
 ]
+NO_OBJECT: list[Any] = [[], "x", 1]
 WRONG: list[tuple[str, Any]] = [
     *((name, {key: value}) for name, key, values in VALUES for value in values),
-    *(("config.json", value) for value in ([], "x", 1)),
-    *(("preprocessor_config.json", value) for value in ([], "x", 1)),
+    *(("config.json", value) for value in NO_OBJECT),
+    *(("preprocessor_config.json", value) for value in NO_OBJECT),
 ]
 
 
