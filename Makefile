@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # The models of the tests are tiny: more threads only wait for each other.
 TEST_THREADS ?= 1
 
-.PHONY: help demo test test-fast test-slow test-lowest test-python test-quick check bench format clean
+.PHONY: help demo test test-fast test-slow test-lowest test-python test-quick check bench bench-speed format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ check: test ## the same as test
 bench: $(VENV)/.installed-dev ## every compared system on few images, hours; run it again to resume
 	$(BIN)/gendataagent experiment fewshot-cifar10 --out runs/bench
 
+bench-speed: $(VENV)/.installed ## generation here against one image a call, a minute
+	$(BIN)/gendataagent bench --preset demo
+
 format: $(VENV)/.installed-dev ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -54,14 +57,15 @@ $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
+# Without --no-compile, half of the time goes into bytecode of modules that are never imported.
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml $(CONSTRAINTS)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/bin/pip pyproject.toml $(CONSTRAINTS)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e '.[test]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@

@@ -48,8 +48,9 @@ def problems_of(tree: dict[str, Any]) -> tuple[str, ...]:
 def another_value(row: SettingRow) -> Any:
     """Return an allowed value that is not the default."""
     value, facts = row.value, row.setting
-    if row.key == "generation.feedback_scale":  # a number, or its one word
-        return 0.125
+    numbers = {"generation.feedback_scale": 0.125, "generation.batch_size": 3}  # or one word
+    if row.key in numbers:
+        return numbers[row.key]
     if facts.at_most is not None and value == facts.at_most:
         return value - 1 if isinstance(value, int) else value / 2
     if facts.choices:

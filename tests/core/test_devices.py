@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
-from gendataagent.core.devices import BatchSize, resolve_device, resolve_dtype
+from gendataagent.core import devices
+from gendataagent.core.devices import (
+    BatchSize,
+    adaptation_precision,
+    has_bfloat16_units,
+    image_dtype_name,
+    repeatable_kernels,
+    resolve_device,
+    resolve_dtype,
+    training_precision,
+)
 from gendataagent.core.errors import ConfigError, GenerationError
 
 TOO_LARGE = "not enough memory for one; take less"
@@ -27,6 +39,61 @@ def test_a_dtype_is_found_by_name(
     name: str, device: str | torch.device, dtype: torch.dtype
 ) -> None:
     assert resolve_dtype(name, device) is dtype
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_bfloat16_is_chosen_on_a_cpu_with_units_for_it(
+    units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: units)
+    assert image_dtype_name("auto", "cpu") == ("bfloat16" if units else "float32")
+    assert training_precision("auto", torch.device("cpu")) == ("bf16" if units else "no")
+    assert adaptation_precision("auto", "cpu") == ("bf16" if units else "no")
+    assert resolve_dtype("auto", "cpu") is torch.float32  # of captioner and language model
+    for named in ("float32", "float16"):
+        assert image_dtype_name(named, "cpu") == named
+    assert (training_precision("no", "cpu"), training_precision("fp16", "cpu")) == ("no", "fp16")
+    assert (image_dtype_name("auto", "mps"), training_precision("auto", "mps")) == ("float16", "no")
+
+
+@pytest.mark.parametrize(("units", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_precision_on_a_gpu_follows_its_units(
+    units: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: units or emulated)
+    assert training_precision("auto", "cuda:1") == precision
+    assert adaptation_precision("auto", "cuda:1") == "fp16"
+    assert image_dtype_name("auto", "cuda:1") == "float16"
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "limit", "expected"),
+    [
+        (True, False, "", True),
+        (False, True, "", True),
+        (False, False, "", False),
+        (True, True, "AVX512_CORE", False),
+        (True, True, "avx512_core_bf16", True),
+        (True, True, "ALL", True),
+        (True, True, "AVX2", False),
+    ],
+)
+def test_units_are_seen_by_their_instructions(
+    amx: bool, avx512: bool, limit: str, expected: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(devices, "CPU_FILE", file)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert has_bfloat16_units() is expected  # by torch
+    named = " ".join(["fpu"] + ["amx_bf16"] * amx + ["avx512_bf16"] * avx512)
+    file.write_text(f"processor\t: 0\nflags\t\t: {named}\nbugs\t\t:\n")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: not amx)
+    assert has_bfloat16_units() is expected  # by Linux
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "potato"])
@@ -78,3 +145,31 @@ def test_one_item_that_does_not_fit_is_an_error_with_advice() -> None:
         batch_size.map(memory.double, [1, 2])
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert memory.asked == [2, 1]
+
+
+def test_repeatable_kernels_keep_cudnn_in_use_and_tf32_out() -> None:
+    cudnn = torch.backends.cudnn
+    before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with repeatable_kernels():
+            assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic) == (True, False, True)
+            assert not cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
+def test_the_workspace_of_cublas_is_fixed_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert resolve_device("auto") == "cuda"
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    resolve_device("cpu")
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    resolve_device("cuda:1")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -9,6 +9,7 @@ import pytest
 
 from gendataagent.agent.budget import generated_images
 from gendataagent.config.strategies import STRATEGIES
+from gendataagent.core import devices
 from gendataagent.core.errors import ConfigError
 from gendataagent.experiments import all_benchmarks, find_benchmark
 from gendataagent.experiments.benchmarks import Arm, Benchmark, parse_seeds, tasks_of
@@ -44,6 +45,17 @@ def test_every_arm_of_every_benchmark_has_valid_settings_and_the_same_budget(
 
 def test_the_few_shot_benchmark_compares_every_strategy() -> None:
     assert {arm.name for arm in find_benchmark("fewshot-cifar10").arms} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_an_experiment_decides_precision_for_all_its_runs(
+    units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: units)
+    benchmark = replace(find_benchmark("table1"), seeds=(0,))
+    tasks = tasks_of(benchmark, images_per_class=PER_CLASS, settings={"device": "cpu"})
+    chosen = {(t.config.training.mixed_precision, t.config.generation.dtype) for t in tasks}
+    assert chosen == {("bf16", "bfloat16") if units else ("no", "float32")}
 
 
 def test_the_filter_sweep_differs_only_in_the_filter() -> None:

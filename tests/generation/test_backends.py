@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gendataagent.config import RunConfig
-from gendataagent.core.devices import resolve_device
+from gendataagent.core.devices import has_bfloat16_units, resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation import backends
 from gendataagent.generation.backends import CAPTIONERS, REWRITERS, TINY_SD, build_backends
@@ -106,7 +106,9 @@ def test_auto_depends_on_device_image_size_and_cached_weights(
     config, said = resolve_auto(RunConfig(), device=device, typical_side_px=side_px)
     assert (config.classifier.model, config.generation.generator) == (model, generator)
     assert (config.prompting.captioner, config.prompting.rewriter) == ("visible-attributes",) * 2
-    assert config.generation.dtype == ("float32" if device == "cpu" else "float16")
+    on_cpu = "bfloat16" if has_bfloat16_units() else "float32"
+    assert config.generation.dtype == (on_cpu if device == "cpu" else "float16")
+    assert config.prompting.dtype == ("float32" if device == "cpu" else "float16")
     assert len(said) == len(notes)
     assert all(note in sentence for note, sentence in zip(notes, said, strict=True))
 
@@ -114,8 +116,10 @@ def test_auto_depends_on_device_image_size_and_cached_weights(
 def test_named_models_stay_and_resolving_twice_changes_nothing() -> None:
     named = config_of(
         classifier={"model": "a/b"},
-        generation={"generator": "c/d", "dtype": "bfloat16"},
-        prompting={"captioner": "none", "rewriter": "none"},
+        training={"mixed_precision": "no"},
+        generation={"generator": "c/d", "dtype": "bfloat16", "batch_size": 5},
+        prompting={"captioner": "none", "rewriter": "none", "dtype": "float32"},
+        adaptation={"mixed_precision": "no"},
     )
     assert resolve_auto(named, device="cpu", typical_side_px=500) == (named, [])
     once, _ = resolve_auto(RunConfig(), device="cpu", typical_side_px=32)
@@ -139,7 +143,10 @@ def test_the_settings_choose_the_backends(tiny_pipeline_folder: Path) -> None:
     assert isinstance(backends.rewriter, SameCaption)
     assert isinstance(backends.executor, ProcessExecutor)
     assert backends.generator == DiffusionFactory(
-        model=str(tiny_pipeline_folder), device="cpu", dtype="float32"
+        model=str(tiny_pipeline_folder),
+        device="cpu",
+        dtype="bfloat16" if has_bfloat16_units() else "float32",
+        batch_size=32,
     )
     assert pickle.loads(pickle.dumps(backends.generator)) == backends.generator
     assert backends.generator.describe().name == "tiny-random-sd"
@@ -193,7 +200,10 @@ def test_the_image_cache_separates_generators_and_settings(
     for other in (
         executor_of(generator=TINY_SD, image_cache=cache),
         executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, size_px=64),
-        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, dtype="bfloat16"),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, dtype="float16"),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, batch_size=4),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, fuse_qkv=True),
+        executor_of(generator=str(tiny_pipeline_folder), image_cache=cache, decoder="a/b"),
     ):
         assert other._stamp != tiny._stamp
     assert same._stamp == tiny._stamp

@@ -91,7 +91,7 @@ def test_every_pipeline_call_has_the_same_batch_size(
     assert len(generator.render([request(0)])) == 1
     assert len(generator.render([request(seed) for seed in range(9)])) == 9
     # Kernels round differently for other batch sizes.
-    assert batch_sizes == [GenerationConfig().batch_size] * 3
+    assert batch_sizes == [generator.batch_size] * 3
 
 
 def test_the_batch_size_comes_from_the_settings(tiny_pipeline_folder: Path) -> None:
@@ -136,9 +136,8 @@ def test_nothing_in_nothing_out(generator: DiffusionGenerator) -> None:
     assert generator.render([]) == []
 
 
-def test_more_strength_keeps_less_of_the_source(
-    generator: DiffusionGenerator,
-) -> None:
+def test_more_strength_keeps_less_of_the_source(tiny_pipeline_folder: Path) -> None:
+    generator = DiffusionFactory(model=str(tiny_pipeline_folder), dtype="float32")()
     red = request(3, source=Image.new("RGB", (32, 32), (250, 0, 0)), guidance_scale=1.0)
     blue = replace(red, source=Image.new("RGB", (32, 32), (0, 0, 250)))
 
@@ -372,8 +371,9 @@ def test_a_factory_is_built_from_settings_and_can_be_pickled(tiny_pipeline_folde
     settings = GenerationConfig(size_px=64, scheduler="DDIMScheduler", dtype="bfloat16")
     factory = DiffusionFactory.from_config(settings, str(tiny_pipeline_folder), "cpu")
     assert factory == DiffusionFactory(
-        model=str(tiny_pipeline_folder), size_px=64, scheduler="DDIMScheduler", dtype="bfloat16"
-    )
+        model=str(tiny_pipeline_folder), size_px=64, scheduler="DDIMScheduler", dtype="bfloat16",
+        batch_size=32,
+    )  # fmt: skip
     assert pickle.loads(pickle.dumps(factory)) == factory
     hub = DiffusionFactory.from_config(GenerationConfig(revision="abc"), "some/model", "cuda")
     assert hub.device == "cuda"

@@ -81,8 +81,9 @@ def test_images_equal_those_of_the_pipeline_without_cache(
     family: str, models: dict[str, DiffusionGenerator], tmp_path: Path
 ) -> None:
     generator = models[family]
+    dtype = generator._dtype
     save: Callable[[Path], Path] = globals()[family]
-    plain = load_pipeline(DiffusionFactory(model=str(save(tmp_path / "model"))), torch.float32)
+    plain = load_pipeline(DiffusionFactory(model=str(save(tmp_path / "model"))), dtype)
     requests = [render_request(number) for number in range(8)]
     with torch.inference_mode():
         expected = plain(**generator._signature.arguments(requests)).images
@@ -121,7 +122,7 @@ def test_the_distribution_of_a_kl_autoencoder_is_cached_not_a_sample(
     models: dict[str, DiffusionGenerator],
 ) -> None:
     vae = models["save_tiny_sdxl"]._pipeline.vae
-    x = torch.rand(1, 3, 32, 32)
+    x = torch.rand(1, 3, 32, 32, dtype=vae.dtype)
     with torch.inference_mode():
         first, again = vae.encode(x).latent_dist, vae.encode(x).latent_dist
     assert torch.equal(first.mean, again.mean)

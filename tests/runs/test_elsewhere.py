@@ -1,4 +1,4 @@
-"""A run keeps its number of threads on any machine, and says what else is different there."""
+"""A run keeps what it decided when it was made on any machine, and says what is different there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from gendataagent.agent.decisions import with_threads
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config, write_run_config
+from gendataagent.core import devices, memory
 from gendataagent.core.devices import cpu_threads
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import SilentProgress, Stage
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.runs.preflight import with_threads
 from gendataagent.runs.run import resume, run
 from tests.runs.test_resume import Interrupting, outcome
 
@@ -77,6 +78,29 @@ def test_the_number_of_threads_is_fixed_when_the_run_is_made(
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("units", [True, False])
+def test_dtypes_precision_and_batch_are_fixed_when_the_run_is_made(
+    units: bool, small_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun on a CPU with bfloat16 units and resumed on one without, or the other way round."""
+    config = replace(small_config, training=replace(small_config.training, epochs=3))
+    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: units)
+    run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "run", progress=Interrupting(12))
+    made = read_run_config(RunFolder.open(tmp_path / "run"))
+    assert made.generation.dtype == ("bfloat16" if units else "float32")
+    assert made.training.mixed_precision == ("bf16" if units else "no")
+    assert made.generation.batch_size == 32  # a round makes 18 images
+    assert made.adaptation.mixed_precision == made.training.mixed_precision
+    assert made.prompting.dtype == "float32"
+    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: not units)
+    monkeypatch.setattr(memory, "total_bytes", lambda device: 1)
+    resume(tmp_path / "run", config=config)
+    assert read_run_config(RunFolder.open(tmp_path / "run")) == made
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
 def test_another_number_of_threads_is_refused(unfixed: RunConfig, tmp_path: Path) -> None:
     with cpu_threads(2), pytest.raises(KeyboardInterrupt):
         run(unfixed, tmp_path / "run", progress=Interrupting(8))
@@ -113,7 +137,7 @@ def test_another_machine_is_said_at_each_resume_and_recorded_once(
     assert folder.read_manifest().notes.count(said) == 1
 
 
-def test_the_classifier_is_that_of_a_baseline_trained_elsewhere(
+def test_classifier_and_precision_are_those_of_a_baseline_trained_elsewhere(
     unfixed: RunConfig, tmp_path: Path
 ) -> None:
     """The baseline chose on its machine; the run must not choose again on another."""
@@ -127,8 +151,13 @@ def test_the_classifier_is_that_of_a_baseline_trained_elsewhere(
     inner = RunFolder(RunFolder(tmp_path / "run").baseline)
     decided = read_run_config(inner)
     assert decided.classifier.model == "tiny-resnet"
-    smaller = replace(decided, classifier=replace(decided.classifier, size_px=24))
+    smaller = replace(
+        decided,
+        classifier=replace(decided.classifier, size_px=24),
+        training=replace(decided.training, mixed_precision="fp16"),
+    )
     write_run_config(inner, smaller)
     with pytest.raises(KeyboardInterrupt):
         resume(tmp_path / "run", progress=AtStage("train", 1))
-    assert read_run_config(RunFolder.open(tmp_path / "run")).classifier.size_px == 24
+    made = read_run_config(RunFolder.open(tmp_path / "run"))
+    assert (made.classifier.size_px, made.training.mixed_precision) == (24, "fp16")

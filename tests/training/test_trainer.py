@@ -228,8 +228,9 @@ def test_a_step_is_sgd_with_nesterov_momentum_and_weight_decay(make_pixels: Make
     nn.init.constant_(linear.weight, 0.01)
     classifier = new_classifier(lambda _: nn.Sequential(nn.Flatten(), linear))
     config = TrainingConfig(
-        epochs=8, batch_size=6, learning_rate=0.01, augmentation="none", colour_jitter=0
-    )
+        epochs=8, batch_size=6, learning_rate=0.01, augmentation="none", colour_jitter=0,
+        mixed_precision="no",
+    )  # fmt: skip
     trainer = Trainer(classifier, config, seed=0)
     inputs = classifier.normalise(pixels.batch(torch.arange(6)).float() / 255).flatten(1)
     targets = nn.functional.one_hot(pixels.labels, 3).float()
@@ -333,3 +334,18 @@ def test_a_state_of_another_classifier_is_refused(network: Network) -> None:
     foreign = Trainer(new_classifier(linear_network), QUICK, seed=0)
     with pytest.raises(ModelError, match="another classifier"):
         trainer.load_state(*foreign.state())
+
+
+def test_training_leaves_cudnn_in_use(make_pixels: MakePixels) -> None:
+    seen = []
+
+    class Watching(nn.Sequential):
+        def forward(self, images_B3SS: Tensor) -> Tensor:
+            seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic))
+            logits_BC: Tensor = super().forward(images_B3SS)  # type: ignore[no-untyped-call]
+            return logits_BC
+
+    module = Watching(nn.Flatten(), nn.Linear(192, 3))
+    classifier = Classifier.wrap(module, class_names=("red", "green", "blue"), size_px=8)
+    Trainer(classifier, QUICK, seed=0).fit_epoch(1, make_pixels(8))
+    assert set(seen) == {(True, True)}

@@ -25,6 +25,7 @@ from gendataagent.agent.acceptance import Acceptance
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.class_record import check_class_names
+from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.decoding import TrainingPixels
 from gendataagent.agent.feedback.rounds import FeedbackRounds
 from gendataagent.agent.image_making import ImageMaking
@@ -38,12 +39,18 @@ from gendataagent.agent.selection.words import selected_noun
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import RunConfig
+from gendataagent.config.decided import as_decided
 from gendataagent.config.keywords import with_keywords
 from gendataagent.config.paths import settings_hash
-from gendataagent.config.run_config_file import check_same_settings, create_run_folder
+from gendataagent.config.run_config_file import (
+    check_same_settings,
+    create_run_folder,
+    read_run_config,
+)
 from gendataagent.core import files, memory
 from gendataagent.core.checkpoints import save_weights
 from gendataagent.core.costs import StageCosts
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
@@ -186,16 +193,25 @@ class Agent:
                 "agent.guard compares with a complete training without the agent, which only "
                 "gendataagent.run(config, out) does; set agent.guard=false to ask and tell"
             )
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        resumes = (Path(out) / "config.toml").is_file()
+        if resumes:
+            config = as_decided(config, read_run_config(RunFolder.open(out)))
+        config = replace(config, threads=config.threads or torch.get_num_threads())
+        torch.set_num_threads(config.threads)
         opened = open_train_set(train_set, config.data, seed=config.seed, class_names=class_names)
         if opened.splits is not None:
             config = with_keywords(config, {"data.path": str(train_set)})
         inputs = ModelInputs.of(opened, size_px, mean, std)
-        if (Path(out) / "config.toml").is_file():
+        if resumes:
             folder = RunFolder.open(out)
             check_same_settings(folder, config)
         else:
+            config = with_machine_decided(
+                config,
+                resolve_device(config.device),
+                images=len(opened.images),
+                try_batch=backends is None,
+            )
             folder = create_run_folder(out, config)
         check_class_names(folder, opened.images.class_names)
         check_train_images(folder, opened.images)

@@ -184,7 +184,7 @@ class ImageMaking:
                 self._backends.executor,
                 generator,
                 self._sources.reader(number),
-                batch_size=self._config.generation.chunk_size,
+                batch_size=self._config.generation.task_size,
                 feedback_of=feedback_of,
             ):
                 seconds = time.perf_counter() - start

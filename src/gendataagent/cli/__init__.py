@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from gendataagent import __version__
-from gendataagent.cli import adapt, audit, evaluate, experiment, inspect, plan, predict, run, verify
+from gendataagent.cli import (
+    adapt,
+    audit,
+    bench,
+    evaluate,
+    experiment,
+    inspect,
+    plan,
+    predict,
+    run,
+    verify,
+)
 from gendataagent.cli.console import say, write
 from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
@@ -24,6 +35,7 @@ __all__ = [
     "adapt",
     "app",
     "audit",
+    "bench",
     "evaluate",
     "experiment",
     "inspect",
@@ -37,7 +49,7 @@ __all__ = [
 # --help lists the commands in this order
 _ORDER = (
     "run", "predict", "report", "evaluate", "plan", "presets", "config", "doctor", "verify",
-    "adapt", "audit", "experiment", "compare",
+    "adapt", "audit", "experiment", "compare", "bench",
 )  # fmt: skip
 app.registered_commands.sort(
     key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))

@@ -30,9 +30,9 @@ from gendataagent.config.settings import (
     PERMISSION,
     apply_overrides,
     build,
-    iterate_settings,
     plain,
     read_settings,
+    result_settings,
     setting,
 )
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
@@ -124,8 +124,7 @@ class RunConfig:
         """Return a hash of every setting that can change the results."""
         tree = {
             row.key: row.value if not isinstance(row.value, tuple) else list(row.value)
-            for row in iterate_settings(self)
-            if row.setting.affects_results
+            for row in result_settings(self)
         }
         return hashlib.blake2b(
             json.dumps(tree, sort_keys=True).encode(), digest_size=16

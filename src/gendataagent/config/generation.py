@@ -63,7 +63,8 @@ class PromptingConfig:
     )
     dtype: str = setting(
         AUTO,
-        "dtype of captioner and language model; auto = float16 on a GPU, float32 on a CPU",
+        "dtype of captioner and language model; auto = float16 on a GPU, float32 on a CPU, fixed "
+        "when the run is made",
         choices=(AUTO, "float16", "bfloat16", "float32"),
     )
     endpoint_url: str = setting(
@@ -147,14 +148,17 @@ class GenerationConfig:
     )
     chunk_size: int = setting(
         16,
-        "images per render task, the unit of work that an interruption can lose",
+        "images per render task, the unit of work that an interruption can lose; rounded up to "
+        "whole batches",
         at_least=1,
         affects_results=False,
     )
-    batch_size: int = setting(
-        8,
+    batch_size: int | str = setting(
+        AUTO,
         "images per pipeline call, reduced only if memory runs out. Another value changes "
-        "rounding, so images differ slightly. Use 64 for a small generator on a large GPU",
+        "rounding, so images differ slightly. auto = the largest up to 32 on a CPU, 64 on a GPU, "
+        "that fits with room to spare and is filled by a round, fixed when the run is made",
+        choices=(AUTO,),
         at_least=1,
     )
     image_cache: str = setting(
@@ -171,9 +175,34 @@ class GenerationConfig:
     )
     dtype: str = setting(
         AUTO,
-        "auto = float16 on a GPU, float32 on a CPU",
+        "auto = float16 on a GPU, bfloat16 on a CPU with AMX or AVX512-BF16, else float32; fixed "
+        "when the run is made",
         source="fp16 [C]",
         choices=(AUTO, "float16", "bfloat16", "float32"),
+    )
+    channels_last: bool = setting(
+        False,
+        "keep images and feature maps with their channels last: faster convolutions on many GPUs, "
+        "slower on a CPU",
+        switch=True,
+    )
+    fuse_qkv: bool = setting(
+        False, "one matrix product for query, key and value of attention instead of three",
+        switch=True,
+    )  # fmt: skip
+    compile: bool = setting(
+        False,
+        "compile the blocks that the UNet or transformer repeats, once per run; needs a C++ "
+        "compiler on a CPU",
+        switch=True,
+    )
+    decoder: str = setting(
+        "vae",
+        "what decodes the images: vae = the generator's autoencoder; or a tiny autoencoder, faster "
+        "and coarser: a folder or hub id, such as madebyollin/taesd",
+        path=True,
+        names=("vae",),
+        switch=True,
     )
     feedback: str = setting(
         "none",
@@ -217,6 +246,12 @@ class GenerationConfig:
         at_least=4,
     )
 
+    @property
+    def task_size(self) -> int:
+        """Images per render task: `chunk_size`, rounded up to whole batches."""
+        batch = self.batch_size if isinstance(self.batch_size, int) else 1
+        return -(-self.chunk_size // batch) * batch
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptationConfig:
@@ -255,9 +290,12 @@ class AdaptationConfig:
         affects_results=False,
     )
     mixed_precision: str = setting(
-        AUTO, "auto = fp16 on a CUDA GPU, else no", source="fp16 [C]",
+        AUTO,
+        "auto = fp16 on a CUDA GPU, bf16 on a CPU with AMX or AVX512-BF16, else no; fixed when the "
+        "run is made",
+        source="fp16 [C]",
         choices=(AUTO, "no", "fp16", "bf16"),
-    )  # fmt: skip
+    )
     sample_every_epochs: int = setting(
         10, "epochs between sample images; 0 = none", at_least=0, affects_results=False
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.config import RunConfig
-from gendataagent.config.settings import SettingRow, iterate_settings
+from gendataagent.config.settings import SettingRow, iterate_settings, result_settings
 
 _PREFIXES = ("hub:", "bundled:", "timm:")
 
@@ -47,11 +47,7 @@ def with_paths_of(config: RunConfig, other: RunConfig) -> RunConfig:
 
 def settings_hash(config: RunConfig) -> str:
     """Return a hash of every setting that can change results, but for where things are."""
-    tree = {
-        row.key: "a path" if is_place(row) else row.value
-        for row in iterate_settings(config)
-        if row.setting.affects_results
-    }
+    tree = {row.key: "a path" if is_place(row) else row.value for row in result_settings(config)}
     text = json.dumps(tree, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

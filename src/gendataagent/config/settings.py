@@ -30,6 +30,8 @@ class Setting:
             may change when a run is resumed.
         path: whether the value may be a path; see `config.paths`.
         names: values that are never paths, though a folder may be called so.
+        switch: whether its default is to leave results as if there was no such setting. It is then
+            left out of hashes, so that a new switch renames no finished run.
     """
 
     help: str
@@ -42,6 +44,7 @@ class Setting:
     affects_results: bool = True
     path: bool = False
     names: tuple[str, ...] = ()
+    switch: bool = False
 
 
 def setting(default: Any, help: str, **details: Any) -> Any:
@@ -73,6 +76,14 @@ def iterate_settings(config: Any) -> Iterator[SettingRow]:
                 leaf.default,
                 leaf.metadata["setting"],
             )
+
+
+def result_settings(config: Any) -> Iterator[SettingRow]:
+    """Yield every setting that can change results; a switch only where it is not at its default."""
+    for row in iterate_settings(config):
+        at_rest = row.setting.switch and row.value == row.default
+        if row.setting.affects_results and not at_rest:
+            yield row
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -227,13 +238,13 @@ def _convert(
             return value
         return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
                      for i, v in enumerate(value))  # fmt: skip
-    if isinstance(hint, types.UnionType):  # float | str: a number, or one of the choices
-        if isinstance(value, str | bool):
+    if isinstance(hint, types.UnionType):  # float | str or int | str: or one of the choices
+        hint = int if int in typing.get_args(hint) else float
+        if isinstance(value, str | bool) or (hint is int and not isinstance(value, int)):
             if value not in facts.choices:
-                words = " or ".join(facts.choices)
-                problems.append(f"{key} must be a number or {words}, got {value!r}")
+                words = " or ".join([{int: "an integer", float: "a number"}[hint], *facts.choices])
+                problems.append(f"{key} must be {words}, got {shown(value)}")
             return value
-        hint = float
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(max(-_HUGE, min(value, _HUGE)))
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

@@ -129,7 +129,8 @@ class TrainingConfig:
     )
     mixed_precision: str = setting(
         AUTO,
-        "auto = bf16 or fp16 on a GPU, none on a CPU",
+        "auto = bf16 on a GPU, or a CPU with AMX or AVX512-BF16, else fp16 on a GPU and none on a "
+        "CPU; fixed when the run is made",
         source="on [S]",
         choices=(AUTO, "no", "fp16", "bf16"),
     )

@@ -1,11 +1,14 @@
-"""Devices and dtypes by name, their memory, and mixed precision by Hugging Face Accelerate."""
+"""Devices, dtypes and precisions by name, and what each makes of a memory that runs out."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gendataagent.core.errors import (
@@ -19,7 +22,14 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
+CPU_FILE = Path("/proc/cpuinfo")
 AUTO = "auto"  # a setting that is decided when the run is made
+
+# Values of ONEDNN_MAX_CPU_ISA, as oneDNN documents them, that leave bfloat16 its units.
+_ISA_WITH_BFLOAT16 = frozenset(
+    {"ALL", "DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX",
+     "AVX512_CORE_AMX_FP16", "AVX10_1_512", "AVX10_1_512_AMX", "AVX10_1_512_AMX_FP16"}
+)  # fmt: skip
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,10 +45,14 @@ def resolve_device(name: str) -> str:
         return name  # without importing torch
     import torch
 
-    if name == AUTO:
-        if torch.cuda.is_available():
-            return "cuda"
+    if name == AUTO and torch.cuda.is_available():
+        name = "cuda"
+    elif name == AUTO:
         return "mps" if torch.backends.mps.is_available() else "cpu"
+    if (
+        _kind(name) == "cuda"
+    ):  # with another workspace, equal products may differ in their last bits
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -84,6 +98,50 @@ def cpu_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def repeatable_kernels(gradients_on: torch.device | str = "cpu") -> Iterator[None]:
+    """Let a GPU compute the same bits each time in the block, and float32 as float32.
+
+    cuDNN stays in use, but measures no kernels and takes no random ones; TF32 is off. The
+    workspace of cuBLAS is set by `resolve_device`, since it is read when CUDA starts.
+
+    Args:
+        gradients_on: device that computes gradients in the block; those of attention have kernels
+            of their own for this on a CUDA GPU.
+    """
+    import torch
+
+    precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    torch.set_float32_matmul_precision("highest")
+    needs_algorithms = _kind(gradients_on) == "cuda"
+    try:
+        # Without `enabled` these flags would switch cuDNN off.
+        with (
+            cudnn.flags(
+                enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
+            ),
+            _deterministic_algorithms() if needs_algorithms else contextlib.nullcontext(),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextlib.contextmanager
+def _deterministic_algorithms() -> Iterator[None]:
+    import torch
+
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
 def default_threads(workers: int) -> int:
     """Return torch's number of threads divided by worker processes, at least 1."""
     import torch
@@ -91,19 +149,96 @@ def default_threads(workers: int) -> int:
     return max(1, torch.get_num_threads() // max(1, workers))
 
 
+def has_bfloat16_units() -> bool:
+    """Return whether this CPU multiplies bfloat16 in hardware: AMX or AVX512-BF16.
+
+    Elsewhere bfloat16 is emulated, which is slower than float32. A limit in ONEDNN_MAX_CPU_ISA
+    counts. The answer depends on the kind of CPU alone, never on a measurement, and on Linux needs
+    no torch.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    if limit.upper() not in _ISA_WITH_BFLOAT16:
+        return False
+    if flags := _cpu_flags():
+        return bool({"amx_bf16", "avx512_bf16"} & flags)
+    import torch
+
+    # Public only from torch 2.9 on, as torch.cpu.get_capabilities.
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+def _cpu_flags() -> set[str]:
+    """Return the instruction sets that Linux names for its first CPU; elsewhere nothing."""
+    try:
+        for line in CPU_FILE.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                return set(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return set()
+
+
 def dtype_name(name: str, device: torch.device | str) -> str:
     """Return the torch dtype of a setting; auto = float16 on a GPU, float32 on a CPU."""
     if name != AUTO:
         return name
-    return "float32" if str(device).partition(":")[0] == "cpu" else "float16"
+    return "float32" if _kind(device) == "cpu" else "float16"
+
+
+def image_dtype_name(name: str, device: torch.device | str) -> str:
+    """Return the dtype to generate images in; auto = as `dtype_name`, or bfloat16 on a CPU.
+
+    The latter where the CPU has units for it (`has_bfloat16_units`).
+    """
+    if name == AUTO and _kind(device) == "cpu" and has_bfloat16_units():
+        return "bfloat16"
+    return dtype_name(name, device)
 
 
 def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
     """Return `dtype_name` as torch's own type."""
+    return torch_dtype(dtype_name(name, device))
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Return a dtype of torch by its name."""
     import torch
 
-    dtype: torch.dtype = getattr(torch, dtype_name(name, device))
+    dtype: torch.dtype = getattr(torch, name)
     return dtype
+
+
+def training_precision(name: str, device: torch.device | str) -> str:
+    """Return no, fp16 or bf16 for training a classifier.
+
+    auto = bf16 where GPU or CPU has units for it, else fp16 on a CUDA GPU, else no.
+    """
+    if name != AUTO:
+        return name
+    if _kind(device) == "cpu":
+        return "bf16" if has_bfloat16_units() else "no"
+    if _kind(device) != "cuda":
+        return "no"
+    import torch
+
+    # Without a GPU the question is what a run on one would do.
+    is_there = torch.cuda.is_available()
+    return "bf16" if not is_there or torch.cuda.is_bf16_supported(False) else "fp16"
+
+
+def adaptation_precision(name: str, device: torch.device | str) -> str:
+    """Return no, fp16 or bf16 for training a LoRA.
+
+    auto = fp16 on a CUDA GPU, as the recipe; bf16 on a CPU with units for it; else no.
+    """
+    if name == AUTO and _kind(device) == "cuda":
+        return "fp16"
+    return training_precision(name, device)
+
+
+def _kind(device: torch.device | str) -> str:
+    return str(device).partition(":")[0]
 
 
 def free_memory() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 MIB = 1 << 20
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 SAMPLE_EVERY_S = 0.05
 SCORING_BATCH = 256
 SCORING_BATCH_PX = 112  # up to this side; of larger images fewer are scored at once
@@ -53,6 +59,26 @@ class PeakMemory:
             self.mib = max(self.mib, resident_mib())
             if self._over.wait(SAMPLE_EVERY_S):
                 return
+
+
+def total_bytes(device: str) -> int | None:
+    """Return the memory of a CUDA device, or of this machine as far as its container may use it.
+
+    None for a GPU that is not here.
+    """
+    if device.startswith("cuda"):
+        torch = sys.modules.get("torch")  # not imported: no device was looked for
+        if torch is None or not torch.cuda.is_available():
+            return None
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return min([int(psutil.virtual_memory().total), *_container_limits()])
+
+
+def _container_limits() -> Iterator[int]:
+    """Yield the limit of the control group, of version 2 or 1, if there is one."""
+    for file in _CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" = none
+            yield int(file.read_text(encoding="utf-8"))
 
 
 def resident_mib() -> float:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gendataagent.agent.budget import match_budget
+from gendataagent.agent.decisions import with_precision_decided
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged
 from gendataagent.config.strategies import STRATEGIES, apply, find_strategy
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import did_you_mean
 
@@ -106,7 +108,7 @@ def tasks_of(
             f"threads is 1 in every run of an experiment, got {base.threads}; choose how many run "
             "in parallel with --jobs"
         )
-    base = replace(base, threads=1)
+    base = with_precision_decided(replace(base, threads=1), resolve_device(base.device))
     total = sum(images_per_class)
     tasks = []
     for seed in benchmark.seeds:

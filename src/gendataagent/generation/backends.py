@@ -21,13 +21,19 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.core import hub
-from gendataagent.core.devices import dtype_name, resolve_device
+from gendataagent.core.devices import (
+    adaptation_precision,
+    dtype_name,
+    image_dtype_name,
+    resolve_device,
+)
 from gendataagent.core.environment import environment
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.caption_cache import CachedCaptioner, caption_folder
+from gendataagent.generation.diffusion.batching import UNKNOWN, tried_batch
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
 from gendataagent.generation.language.building import ENDPOINT
@@ -208,22 +214,49 @@ def _name_problems(
 
 
 def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
-    """Return the settings with "auto" resolved for captioner, rewriter, generator and its dtype."""
+    """Return the settings with "auto" resolved for the backends, their dtypes and batch size."""
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = config.generation.generator
     if generator == AUTO:
         usable = device.startswith("cuda") and stable_diffusion_is_here()
         generator = STABLE_DIFFUSION_15 if usable else TINY_SD
-    dtype = dtype_name(config.generation.dtype, device)
-    return replace(
+    dtype = image_dtype_name(config.generation.dtype, device)
+    config = replace(
         config,
         generation=replace(config.generation, generator=generator, dtype=dtype),
         prompting=replace(
             config.prompting,
             captioner=VISIBLE_ATTRIBUTES if captioner == AUTO else captioner,
             rewriter=VISIBLE_ATTRIBUTES if rewriter == AUTO else rewriter,
+            dtype=dtype_name(config.prompting.dtype, device),
+        ),
+        adaptation=replace(
+            config.adaptation,
+            mixed_precision=adaptation_precision(config.adaptation.mixed_precision, device),
         ),
     )
+    if config.generation.batch_size != AUTO:
+        return config
+    factory = _generator(config, device)
+    return _with_batch(config, getattr(factory, "batch_size", UNKNOWN))
+
+
+def with_batch_tried(config: RunConfig, device: str) -> RunConfig:
+    """Return the settings with a batch size that a GPU has room for; loads the generator.
+
+    Raises:
+        ModelError, GenerationError: it cannot be loaded, or not a single image fits.
+    """
+    from gendataagent.generation.diffusion import DiffusionFactory
+
+    factory = _generator(config, device)
+    if not isinstance(factory, DiffusionFactory):
+        return config
+    return _with_batch(config, tried_batch(factory))
+
+
+def _with_batch(config: RunConfig, batch_size: int) -> RunConfig:
+    return replace(config, generation=replace(config.generation, batch_size=batch_size))
 
 
 def build_backends(config: RunConfig) -> Backends:
@@ -269,6 +302,10 @@ def build_generator(config: RunConfig) -> GeneratorFactory:
     """Return the generator that the settings name; its weights are loaded at its first use."""
     device = resolve_device(config.device)
     config = with_backends_chosen(config, device)
+    return _generator(config, device)
+
+
+def _generator(config: RunConfig, device: str) -> GeneratorFactory:
     return GENERATORS.get(config.generation.generator, _diffusion)(config, device)
 
 
@@ -291,7 +328,8 @@ def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: s
         return executor
     depends_on: tuple[object, ...] = (
         generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device,
-        settings.batch_size, environment(device),
+        settings.batch_size, settings.channels_last, settings.fuse_qkv, settings.compile,
+        settings.decoder, environment(device),
     )  # fmt: skip
     folder = expand(settings.image_cache)
     return CachingExecutor(executor, folder, stamp=repr(depends_on))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.names import method_problems
 from gendataagent.config import AUTO, RunConfig
-from gendataagent.config.settings import iterate_settings
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation.backends import (
@@ -17,7 +17,6 @@ from gendataagent.generation.backends import (
     checked,
     name_problems,
     path_problems,
-    with_backends_chosen,
 )
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 
@@ -30,8 +29,8 @@ def problems(config: RunConfig) -> Iterator[str]:
         yield from path_problems("classifier.model", config.classifier.model)
 
 
-def check_models(config: RunConfig, own: Backends | None = None) -> Backends | None:
-    """Return the backends of a run, checked; None where it makes no images.
+def check_models(config: RunConfig, own: Backends | None = None) -> None:
+    """Check the classifier of a run and, where it makes images, its backends.
 
     Of hub models that are not on this machine only a small file is downloaded.
 
@@ -54,35 +53,17 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
             "adaptation.enabled adapts the generator that the settings name, but your own backends "
             "were given; adapt your generator yourself and set adaptation.enabled=false"
         )
-    if own is not None or not config.agent.enabled:
-        return own
-    return checked(build_backends(config))
-
-
-def with_threads(config: RunConfig) -> RunConfig:
-    """Return the settings with a number of threads, which a resume on any machine keeps."""
-    if config.threads:
-        return config
-    # here, because it imports torch
-    from gendataagent.core.devices import default_threads
-
-    return replace(config, threads=default_threads(config.generation.workers))
-
-
-def as_decided(config: RunConfig, decided: RunConfig) -> RunConfig:
-    """Return the settings with what they leave to decide as it was decided when a run was made."""
-    tree = config.to_dict()
-    for row in iterate_settings(decided):
-        section, _, name = row.key.rpartition(".")
-        group = tree[section] if section else tree
-        if group[name] == AUTO and row.setting.affects_results:
-            group[name] = row.value
-    tree["threads"] = tree["threads"] or decided.threads
-    return RunConfig.from_dict(tree)
+    if own is None and config.agent.enabled:
+        checked(build_backends(config))
 
 
 def resolve_auto(
-    config: RunConfig, *, device: str, typical_side_px: int
+    config: RunConfig,
+    *,
+    device: str,
+    typical_side_px: int,
+    images: int | None = None,
+    try_batch: bool = False,
 ) -> tuple[RunConfig, list[str]]:
     """Return the settings with every machine-dependent "auto" resolved, and notes for the user.
 
@@ -90,6 +71,7 @@ def resolve_auto(
 
     Args:
         typical_side_px: median shorter side of the images.
+        images, try_batch: see `with_machine_decided`.
     """
     # here, because it imports torch
     from gendataagent.training.backbones import TINY_RESNET, TINY_RESNET_PX, choose_model
@@ -104,7 +86,7 @@ def resolve_auto(
                 f"{TINY_RESNET_PX} px. Choose another with classifier.model."
             )
     wanted = config.generation.generator
-    config = with_backends_chosen(config, device)
+    config = with_machine_decided(config, device, images=images, try_batch=try_batch)
     if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
         notes.append(
             "The generator is the bundled tiny-sd: 32 px images of the ten classes of CIFAR-10, "

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.agent.agent import Agent
+from gendataagent.agent.decisions import with_threads
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
+from gendataagent.config.decided import as_decided
 from gendataagent.config.paths import with_absolute_paths, with_paths_of
 from gendataagent.config.run_config_file import (
     check_same_settings,
@@ -22,7 +24,7 @@ from gendataagent.config.run_config_file import (
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.completeness import collect_unchecked
-from gendataagent.core.devices import cpu_threads
+from gendataagent.core.devices import cpu_threads, repeatable_kernels
 from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
@@ -33,7 +35,7 @@ from gendataagent.generation.backends import Backends
 from gendataagent.runs.baseline_guard import BASELINE
 from gendataagent.runs.endpoint_key import check_endpoint, remember_endpoint
 from gendataagent.runs.identity import move_finished
-from gendataagent.runs.preflight import as_decided, check_models, with_threads
+from gendataagent.runs.preflight import check_models
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
@@ -131,7 +133,7 @@ def run_until(
     if not folder.config_file.exists():
         create_run_folder(out, config)
     own = read_run_config(folder, trust_remote_code=config.trust_remote_code)
-    with folder.lock(), cpu_threads(own.threads):
+    with folder.lock(), cpu_threads(own.threads), repeatable_kernels():
         _train(prepare(folder, own, None, progress or SilentProgress()), epoch)
 
 
@@ -143,11 +145,11 @@ def _run(
     *,
     parent: RunFolder | None = None,
 ) -> RunResult:
-    with folder.lock(), cpu_threads(config.threads):
+    with folder.lock(), cpu_threads(config.threads), repeatable_kernels():
         if not folder.is_done:
             check_path(config.data)
             with progress.stage("check models"), collect_unchecked() as unchecked:
-                backends = check_models(config, backends)
+                check_models(config, backends)
             for sentence in unchecked:
                 if parent is None:  # else it has been said
                     progress.say(sentence)

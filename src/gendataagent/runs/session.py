@@ -189,7 +189,11 @@ def _begin_or_check(
             write_run_config(folder, config)
         return config, backends
     config, notes = resolve_auto(
-        _as_baseline(folder, config), device=device, typical_side_px=median_side_px(splits.train)
+        _as_baseline(folder, config),
+        device=device,
+        typical_side_px=median_side_px(splits.train),
+        images=len(splits.train),
+        try_batch=backends is None and config.agent.enabled,
     )
     backends = backends or _build_backends(config)
     notes += splits.notes
@@ -233,11 +237,17 @@ def _begin_or_check(
 
 
 def _as_baseline(folder: RunFolder, config: RunConfig) -> RunConfig:
-    """Return the settings with the classifier that a finished baseline chose, maybe elsewhere."""
+    """Return the settings with classifier and precision of a baseline, begun maybe elsewhere."""
     inner = RunFolder(folder.baseline)
     if not inner.config_file.exists():
         return config
-    return replace(config, classifier=read_run_config(inner).classifier)
+    decided = read_run_config(inner)
+    precision = decided.training.mixed_precision
+    return replace(
+        config,
+        classifier=decided.classifier,
+        training=replace(config.training, mixed_precision=precision),
+    )
 
 
 def _note(folder: RunFolder, note: str, progress: Progress, *, again: bool = False) -> None:

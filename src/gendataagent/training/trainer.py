@@ -18,8 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gendataagent.config import AUTO, TrainingConfig
-from gendataagent.core.devices import accelerator_of, memory_errors
+from gendataagent.config import TrainingConfig
+from gendataagent.core.devices import (
+    accelerator_of,
+    memory_errors,
+    repeatable_kernels,
+    training_precision,
+)
 from gendataagent.core.errors import DataError, ModelError, TrainingDivergedError
 from gendataagent.core.records import EpochMetrics, derive_seed
 from gendataagent.data.pixels import Pixels
@@ -57,7 +62,7 @@ class Trainer:
         self.epochs_done = 0
         self.augmenter = Augmenter.from_config(config, classifier.size_px)
         self._accelerator = accelerator_of(
-            classifier.device, _precision(classifier.device, config.mixed_precision)
+            classifier.device, training_precision(config.mixed_precision, classifier.device)
         )
         # Only the optimizer is prepared: preparing the module would patch its forward permanently.
         self._optimizer = self._accelerator.prepare_optimizer(
@@ -301,23 +306,13 @@ def _divergence(loss: float, epoch: int, step: int, rate: float) -> str:
     )
 
 
-def _precision(device: torch.device, mixed_precision: str) -> str:
-    """Return the precision a setting names: auto = half precision on a GPU, else full."""
-    if mixed_precision == AUTO:
-        if device.type == "cuda":
-            mixed_precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        else:
-            mixed_precision = "no"
-    return mixed_precision
-
-
 @contextlib.contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators and choose deterministic kernels; restore both."""
+    """Seed torch's global generators and choose repeatable kernels; restore both."""
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
-        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+        repeatable_kernels(device),
     ):
         torch.manual_seed(seed)
         yield

@@ -19,6 +19,7 @@ from PIL import Image
 
 from gendataagent.config import RunConfig
 from gendataagent.core import files
+from gendataagent.core.devices import adaptation_precision
 from gendataagent.core.errors import ConfigError, DataError, RunFolderError, StorageError
 from gendataagent.core.progress import Stage
 from gendataagent.core.protocols import CaptionRequest
@@ -76,7 +77,7 @@ def assert_same(found: Adaptation, expected: Adaptation) -> None:
 
 def test_the_folder_holds_the_files_of_a_finished_adaptation(finished: Adaptation) -> None:
     assert (finished.images, finished.epochs, finished.steps) == (7, 3, 6)
-    assert (finished.size_px, finished.precision) == (32, "no")
+    assert (finished.size_px, finished.precision) == (32, adaptation_precision("auto", "cpu"))
     assert len(finished.losses) == 3
     assert finished.peak_memory_mib > 50
     assert set(finished.seconds) == {"caption", "measure", "sample", "train"}

@@ -19,7 +19,6 @@ from gendataagent.generation.adaptation.lora_layers import WEIGHTS_FILE
 from gendataagent.generation.adaptation.lora_trainer import (
     LoraTrainer,
     epoch_batches,
-    resolve_precision,
 )
 from tests.generation.adaptation.conftest import CLASSES, load, make_images
 
@@ -375,9 +374,3 @@ def test_a_state_of_another_training_is_refused(pipeline: Any) -> None:
         without = {n: t for n, t in tensors.items() if n != moment}
         with pytest.raises(ModelError, match="incomplete"):
             other.load_state(without, state)
-
-
-def test_auto_precision_is_fp16_on_a_gpu_only() -> None:
-    assert resolve_precision("auto", "cuda:1") == "fp16"
-    assert resolve_precision("auto", "cpu") == "no"
-    assert resolve_precision("bf16", "cpu") == "bf16"

@@ -224,6 +224,17 @@ def test_the_gradient_can_come_through_a_cheaper_decoder(
     assert len({full[0], cheap[0], plain[0]}) == 3
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_feedback_follows_images_without_it(
+    dtype: str, classifier: Classifier, weights: Path, tmp_path: Path
+) -> None:
+    """SDXL's pipeline moves its autoencoder to float32 and back in each call."""
+    folder = tiny_models.save_tiny_sdxl(tmp_path / "sdxl")
+    generator = guided(folder, classifier, dtype=dtype)()
+    plain = [replace(request, feedback=None) for request in requests(weights, 2)]
+    assert bits(generator.render(plain)) != bits(generator.render(requests(weights, 2)))
+
+
 def test_a_tiny_decoder_that_does_not_fit_is_refused(
     sd: DiffusionFactory, classifier: Classifier
 ) -> None:

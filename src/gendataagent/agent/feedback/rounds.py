@@ -244,7 +244,7 @@ class FeedbackRounds:
                 self._executor,
                 self.generator(classifier),
                 image_of,
-                batch_size=self._settings.chunk_size,
+                batch_size=self._settings.task_size,
                 feedback_of=self.feedback_of,
             ):
                 made += batch

@@ -127,6 +127,6 @@ class DistanceMeasurement:
             self._prompts, self._seeds, [self._reference_images.ids[i] for i in self._reference],
             self._reference_images.subset(self._reference).content_hashes(),
             generation.guidance_scale, generation.num_inference_steps, generation.negative_prompt,
-            generation.scheduler, self._size_px,
+            generation.scheduler, generation.batch_size, self._size_px,
         ]  # fmt: skip
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.settings import iterate_settings
 from gendataagent.core import files
 from gendataagent.core.environment import environment, other_environment
@@ -99,14 +99,20 @@ def claim_folder(job: AdaptationJob) -> None:
         )
 
 
-def recorded_threads(folder: Path) -> int:
-    """Return the number of threads that the adaptation in a folder was begun with; 0 = none."""
+def with_recorded(config: RunConfig, folder: Path) -> RunConfig:
+    """Return the settings with what they leave to decide as the adaptation there was begun."""
     try:
         written = files.read_json(folder / SETTINGS_FILE)
     except RunFolderError:  # missing, or damaged, which `claim_folder` finds
-        return 0
-    threads = written.get("threads") if isinstance(written, dict) else None
-    return threads if isinstance(threads, int) and threads > 0 else 0
+        return config
+    recorded = written if isinstance(written, dict) else {}
+    threads, precision = recorded.get("threads"), recorded.get("precision")
+    if not config.threads and isinstance(threads, int) and threads > 0:
+        config = replace(config, threads=threads)
+    if config.adaptation.mixed_precision == AUTO and precision in ("no", "fp16", "bf16"):
+        adaptation = replace(config.adaptation, mixed_precision=precision)
+        config = replace(config, adaptation=adaptation)
+    return config
 
 
 def say_if_elsewhere(job: AdaptationJob) -> None:

@@ -22,7 +22,12 @@ from typing import Any
 from gendataagent.config import RunConfig
 from gendataagent.config.paths import with_absolute_paths
 from gendataagent.core import files
-from gendataagent.core.devices import cpu_threads, default_threads, resolve_device
+from gendataagent.core.devices import (
+    cpu_threads,
+    default_threads,
+    repeatable_kernels,
+    resolve_device,
+)
 from gendataagent.core.errors import ConfigError, StorageError
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
@@ -35,8 +40,8 @@ from gendataagent.generation.adaptation.job import (
     check_folder,
     claim_folder,
     inputs_of,
-    recorded_threads,
     say_if_elsewhere,
+    with_recorded,
 )
 from gendataagent.generation.adaptation.result import (
     RECORD_FILE,
@@ -46,7 +51,11 @@ from gendataagent.generation.adaptation.result import (
     read_adaptation,
 )
 from gendataagent.generation.adaptation.training_prompts import training_prompts
-from gendataagent.generation.backends import build_backends, build_generator
+from gendataagent.generation.backends import (
+    build_backends,
+    build_generator,
+    with_backends_chosen,
+)
 from gendataagent.generation.diffusion import DiffusionSpec
 
 
@@ -77,14 +86,13 @@ def adapt(
         RunFolderError: the folder belongs to another adaptation, or another process uses it.
         TrainingDivergedError: the loss is not a finite number.
     """
-    from gendataagent.generation.adaptation.lora_trainer import resolve_precision
-
     if config.generation.lora:
         raise ConfigError(
             "generation.lora must be empty when the generator is adapted: the new weights would be "
             f"trained without it; got {config.generation.lora!r}"
         )
     device = device or resolve_device(config.device)
+    config = with_backends_chosen(with_recorded(config, Path(out)), device)
     on_device = replace(config, device=device)
     if captioner is None:
         backends = build_backends(on_device)
@@ -96,15 +104,14 @@ def adapt(
             "generation.generator must be a diffusers pipeline to be adapted, got "
             f"{config.generation.generator!r}"
         )
-    threads = config.threads or recorded_threads(Path(out)) or default_threads(workers=1)
-    config = replace(config, threads=threads)
+    config = replace(config, threads=config.threads or default_threads(workers=1))
     job = AdaptationJob(
         config=config,
         images=images,
         reference=reference if reference is not None and len(reference) else None,
         folder=Path(out),
         spec=generator,
-        precision=resolve_precision(config.adaptation.mixed_precision, device),
+        precision=config.adaptation.mixed_precision,
         captioner=captioner,
         progress=progress or SilentProgress(),
     )
@@ -116,7 +123,7 @@ def adapt(
             f"cannot create the folder {job.folder}: {error.strerror or error}; name one that you "
             "can write to"
         ) from error
-    with RunFolder(job.folder).lock(), cpu_threads(config.threads):
+    with RunFolder(job.folder).lock(), cpu_threads(config.threads), repeatable_kernels():
         claim_folder(job)
         resumed_with = with_absolute_paths(config).to_toml().encode()
         files.write_bytes(job.folder / CONFIG_FILE, resumed_with)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from gendataagent.config import AUTO, AdaptationConfig
-from gendataagent.core.devices import accelerator_of, empty_cache
+from gendataagent.core.devices import accelerator_of, empty_cache, repeatable_kernels
 from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import derive_seed
@@ -45,13 +44,6 @@ SMALL_GPU_BYTES = 16 * GIB
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each matrix
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def resolve_precision(name: str, device: str) -> str:
-    """Return no, fp16 or bf16; auto = fp16 on a CUDA GPU, as in the recipe, else no."""
-    if name != AUTO:
-        return name
-    return "fp16" if device.startswith("cuda") else "no"
 
 
 def weight_dtype(precision: str) -> torch.dtype:
@@ -185,7 +177,7 @@ class LoraTrainer:
         if self.steps_done >= self.steps:
             return
         self._offload_unused()
-        with _deterministic(self._device), ThreadPoolExecutor(1) as reader:
+        with repeatable_kernels(self._device), ThreadPoolExecutor(1) as reader:
             next_batch = self._read(reader, self.steps_done)
             try:
                 while self.steps_done < self.steps:
@@ -380,24 +372,3 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
             f"adaptation.mixed_precision=fp16 needs a CUDA GPU, got {device.type}; use auto"
         )
     return accelerator_of(device, precision)
-
-
-@contextlib.contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
-    """Use deterministic kernels; restore the settings on exit."""
-    if device.type != "cuda":
-        yield
-        return
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    with (
-        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
-        warnings.catch_warnings(),
-    ):
-        # cuBLAS varies only with several streams, attention's backward only without this setting
-        warnings.filterwarnings("ignore", message=".*deterministic.*")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

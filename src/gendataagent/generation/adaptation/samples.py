@@ -14,7 +14,7 @@ from gendataagent.core.devices import BatchSize
 from gendataagent.core.progress import Progress
 from gendataagent.data.images import centre_square
 
-BATCH_SIZE = 8
+BATCH_SIZE = 8  # where the settings leave the generator's open
 _GAP_PX = 2
 
 
@@ -33,7 +33,7 @@ class TextToImage:
         self._settings = settings
         self._size_px = size_px
         self._batch_size = BatchSize(
-            BATCH_SIZE,
+            settings.batch_size if isinstance(settings.batch_size, int) else BATCH_SIZE,
             too_large="the device has not enough memory to generate a single image; lower "
             "adaptation.size_px, or set adaptation.measure_images=0 and "
             "adaptation.sample_every_epochs=0",

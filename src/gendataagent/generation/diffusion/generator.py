@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from gendataagent.core.devices import BatchSize, resolve_dtype
+from gendataagent.core.devices import (
+    BatchSize,
+    image_dtype_name,
+    repeatable_kernels,
+    torch_dtype,
+)
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.protocols import Guide, Rendered, RenderRequest
 from gendataagent.generation.diffusion.encoding_cache import (
@@ -26,6 +32,7 @@ from gendataagent.generation.diffusion.prompts import TokenCounter, truncates_cl
 from gendataagent.generation.diffusion.signature import CallSignature
 from gendataagent.generation.diffusion.spec import DiffusionSpec
 from gendataagent.generation.diffusion.steerer import Steerer
+from gendataagent.generation.diffusion.switches import flip_switches
 
 _BLACK_BELOW = 8  # of 255: NaN latents and safety checkers leave an image darker than this
 
@@ -45,7 +52,7 @@ class DiffusionGenerator:
     """
 
     def __init__(self, spec: DiffusionSpec, guide: Guide | None = None) -> None:
-        self._dtype = resolve_dtype(spec.dtype, spec.device)
+        self._dtype = torch_dtype(image_dtype_name(spec.dtype, spec.device))
         self._pipeline = load_pipeline(spec, self._dtype)
         self._signature = CallSignature.of(self._pipeline, spec.model, spec.size_px)
         move_to_device(self._pipeline, spec)
@@ -60,6 +67,7 @@ class DiffusionGenerator:
             self._steerer = Steerer(
                 self._pipeline, guide, decoder=spec.feedback_decoder, size_px=self.size_px
             )
+        flip_switches(self._pipeline, spec)  # last: feedback decodes by the VAE all the same
         self._batch_size = BatchSize(
             spec.batch_size,
             too_large="the device has not enough memory for a single image; lower "
@@ -71,6 +79,16 @@ class DiffusionGenerator:
     def size_px(self) -> int:
         """Side of the square images made, in pixels."""
         return self._signature.size_px
+
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline of diffusers."""
+        return self._pipeline
+
+    @property
+    def batch_size(self) -> int:
+        """Images per pipeline call; less than the spec's once the memory ran out."""
+        return self._batch_size.size
 
     def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         """Return one result per request, in order; an unusable one has a rejection reason.
@@ -117,11 +135,12 @@ class DiffusionGenerator:
             )
         return self._steerer.steering(requests)
 
-    @torch.inference_mode()
     def _run_pipeline(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         missing = self._batch_size.size - len(requests)
         padded = [*requests, *[requests[-1]] * missing]
-        with self._steering(padded):
+        # A network that is moved in inference mode, as SDXL's autoencoder is, passes no gradients.
+        no_gradients = torch.no_grad() if self._steerer else torch.inference_mode()
+        with repeatable_kernels(), no_gradients, self._steering(padded):
             output = self._pipeline(**self._signature.arguments(padded))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(padded)
         return [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from gendataagent.config import AUTO, GenerationConfig
 from gendataagent.core import hub
+from gendataagent.core.devices import image_dtype_name
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
+from gendataagent.generation.diffusion.batching import largest_batch
 from gendataagent.generation.diffusion.lora import add_lora, find_lora, lora_revision
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.feedback import OFF
@@ -17,6 +19,8 @@ from gendataagent.generation.feedback import OFF
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionSpec:
     """Names a pipeline and how to run it; small and picklable.
+
+    `from_config` decides what the settings leave open.
 
     Args:
         model: path of a saved pipeline, or hub id.
@@ -30,6 +34,7 @@ class DiffusionSpec:
         lora_scale: strength of the LoRA; 0 = none, 1 = as trained.
         trust_remote_code: whether to run Python code that comes with the model.
         batch_size: images per pipeline call.
+        channels_last, fuse_qkv, compile, decoder: see `switches`.
         feedback_decoder: what decodes the clean latent for feedback, see
             `generation.feedback.decoding`; "" = there is no feedback.
     """
@@ -45,6 +50,10 @@ class DiffusionSpec:
     lora_scale: float = 0.5
     trust_remote_code: bool = False
     batch_size: int = 8
+    channels_last: bool = False
+    fuse_qkv: bool = False
+    compile: bool = False
+    decoder: str = "vae"
     feedback_decoder: str = ""
 
     @classmethod
@@ -52,7 +61,7 @@ class DiffusionSpec:
         cls, config: GenerationConfig, model: str, device: str, *, trust_remote_code: bool = False
     ) -> Self:
         """Return the specification of `model` with the settings of `config`."""
-        return cls(
+        spec = cls(
             model=model,
             revision=config.revision,
             variant=config.variant,
@@ -63,8 +72,26 @@ class DiffusionSpec:
             lora=config.lora,
             lora_scale=config.lora_scale,
             trust_remote_code=trust_remote_code,
-            batch_size=config.batch_size,
+            channels_last=config.channels_last,
+            fuse_qkv=config.fuse_qkv,
+            compile=config.compile,
+            decoder=config.decoder,
             feedback_decoder="" if config.feedback == OFF else config.feedback_decoder,
+        )
+        batch_size = config.batch_size
+        return replace(
+            spec,
+            batch_size=batch_size if isinstance(batch_size, int) else spec._largest_batch(),
+        )
+
+    def _largest_batch(self) -> int:
+        sources = with_mirrors(self.source)
+        return largest_batch(
+            next((source for source in sources if hub.is_here(source)), sources[0]),
+            size_px=self.size_px,
+            dtype=image_dtype_name(self.dtype, self.device),
+            device=self.device,
+            gradients=bool(self.feedback_decoder),
         )
 
     @property

@@ -30,11 +30,19 @@ def decoder_of(pipeline: Any, kind: str, size_px: int) -> Decode:
     """
     if kind in (VAE, HALF):
         return _vae_decoder(pipeline, size_px, halved=kind == HALF)
-    return _tiny_decoder(pipeline, kind, size_px)
+    tiny = load_tiny(pipeline, kind, "generation.feedback_decoder")
+    scaling = float(tiny.config.get("scaling_factor") or 1.0)
+
+    def decode(latents: Tensor) -> Tensor:
+        of_tiny = (_unpacked(pipeline, latents, size_px) / scaling).to(tiny.dtype)
+        return _sample(tiny.decode, of_tiny)
+
+    return decode
 
 
 def _vae_decoder(pipeline: Any, size_px: int, *, halved: bool) -> Decode:
     vae = pipeline.vae.requires_grad_(False)
+    decode_latents = vae.decode  # generation.decoder may replace it later
     config = vae.config
     scaling = float(config.get("scaling_factor") or 1.0)
     shift = float(config.get("shift_factor") or 0.0)
@@ -54,16 +62,16 @@ def _vae_decoder(pipeline: Any, size_px: int, *, halved: bool) -> Decode:
         if vae.dtype == torch.float16 and config.get("force_upcast"):
             vae.to(torch.float32)  # the autoencoder of SDXL overflows in float16
             try:
-                return _sample(vae, latents.float())
+                return _sample(decode_latents, latents.float())
             finally:
                 vae.to(torch.float16)
-        return _sample(vae, latents.to(vae.dtype))
+        return _sample(decode_latents, latents.to(vae.dtype))
 
     return decode
 
 
-def _sample(vae: Any, latents: Tensor) -> Tensor:
-    image: Tensor = vae.decode(latents, return_dict=False)[0]
+def _sample(decode: Callable[..., Any], latents: Tensor) -> Tensor:
+    image: Tensor = decode(latents, return_dict=False)[0]
     return image
 
 
@@ -77,26 +85,29 @@ def _unpacked(pipeline: Any, latents: Tensor, size_px: int) -> Tensor:
     return unpacked
 
 
-def _tiny_decoder(pipeline: Any, name: str, size_px: int) -> Decode:
+def load_tiny(pipeline: Any, name: str, setting: str) -> Any:
+    """Return an `AutoencoderTiny` for a pipeline's latents, on its device and in its dtype.
+
+    Args:
+        name: a folder or hub id.
+        setting: which names it, for messages.
+
+    Raises:
+        ModelError: it cannot be loaded or does not fit the latents.
+    """
     from diffusers import AutoencoderTiny
 
     try:
         tiny = AutoencoderTiny.from_pretrained(name, torch_dtype=pipeline.vae.dtype)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"generation.feedback_decoder: {name!r} cannot be loaded as an AutoencoderTiny of "
-            f"diffusers: {error}. Use vae, half, or a name such as madebyollin/taesd"
+            f"{setting}: {name!r} cannot be loaded as an AutoencoderTiny of diffusers: {error}. "
+            "Use vae, or a name such as madebyollin/taesd"
         ) from error
     expected = pipeline.vae.config.latent_channels
     if tiny.config.latent_channels != expected:
         raise ModelError(
-            f"generation.feedback_decoder: {name!r} decodes {tiny.config.latent_channels} "
-            f"channels, the generator's latents have {expected}; use the one made for this model"
+            f"{setting}: {name!r} decodes {tiny.config.latent_channels} channels, the generator's "
+            f"latents have {expected}; use the one made for this model"
         )
-    tiny = tiny.to(pipeline.vae.device).eval().requires_grad_(False)
-    scaling = float(tiny.config.get("scaling_factor") or 1.0)
-
-    def decode(latents: Tensor) -> Tensor:
-        return _sample(tiny, (_unpacked(pipeline, latents, size_px) / scaling).to(tiny.dtype))
-
-    return decode
+    return tiny.to(pipeline.vae.device).eval().requires_grad_(False)

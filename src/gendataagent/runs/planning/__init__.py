@@ -15,6 +15,7 @@ import psutil
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.memory import free_disk
+from gendataagent.generation.backends import with_backends_chosen
 from gendataagent.runs.planning.checks import check_models_here
 from gendataagent.runs.planning.costs import (
     CAPTION_TOKENS,
@@ -126,7 +127,7 @@ def make_plan(
         device = replace(device, utilisation=utilisation)
     real = count_real(config, images=images)
     check_models_here(config)
-    config = _resolved(config, device)
+    config = _resolved(config, device, real.train)
     counts = count_work(config, real)
     models = tuple(models_needed(config))
     costs = Costs(config, counts, models, device)
@@ -148,20 +149,20 @@ def make_plan(
     )
 
 
-def _resolved(config: RunConfig, device: Device) -> RunConfig:
+def _resolved(config: RunConfig, device: Device, images: int) -> RunConfig:
     """Return the settings with every "auto" resolved as a run on that device does."""
     named = (config.classifier.model, config.prompting.captioner, config.prompting.rewriter,
              config.generation.generator)  # fmt: skip
+    where = "cuda" if device.is_gpu else "cpu"
     if AUTO not in named:
-        return config  # what follows imports torch
+        return with_backends_chosen(config, where)  # what follows imports torch
     from gendataagent.data import load_data, median_side_px
     from gendataagent.runs.preflight import resolve_auto
 
     side = _TYPICAL_SIDE_PX
     if config.classifier.model == AUTO and config.data.path.startswith("bundled:"):
         side = median_side_px(load_data(config.data, seed=config.seed).train)
-    where = "cuda" if device.is_gpu else "cpu"
-    return resolve_auto(config, device=where, typical_side_px=side)[0]
+    return resolve_auto(config, device=where, typical_side_px=side, images=images)[0]
 
 
 def find_device(gpu: str | None, *, wanted: str = AUTO) -> Device:

@@ -224,7 +224,7 @@ class Costs:
         if facts is None:
             return self._unknown("render", amount, self._config.generation.generator)
         flops = counts.images * image_flops(facts, size_px, self._config, counts.steps_per_image)
-        batch = self._config.generation.batch_size
+        batch = int(self._config.generation.batch_size)
         denoising = _batch_of_guidance(self._config) * facts.unet_bytes * _latent(facts, size_px)
         activations = self._half * batch * max(denoising, facts.decode_bytes * size_px**2)
         memory_bytes = facts.parameters * self._weight_bytes + activations
@@ -254,7 +254,7 @@ class Costs:
         decoded_px = size_px // 2 if settings.feedback_decoder == "half" else size_px
         each = 2 * at(facts.decode_flops, decoded_px**2)
         each += 2 * settings.feedback_views * self._forward_flops()
-        batch = settings.batch_size
+        batch = int(settings.batch_size)
         activations = (
             self._half * facts.decode_kept_bytes * decoded_px**2
             + settings.feedback_views * guide.vog_bytes * self._classifier_px**2
