@@ -130,7 +130,7 @@ def test_the_distribution_of_a_kl_autoencoder_is_cached_not_a_sample(
     samples = [d.sample(torch.Generator().manual_seed(s)) for d, s in ((first, 1), (again, 1))]
     assert torch.equal(*samples)
     assert not torch.equal(samples[0], again.sample(torch.Generator().manual_seed(2)))
-    assert vae.encode(torch.rand(2, 3, 32, 32)).latent_dist.mean.shape[0] == 2
+    assert vae.encode(torch.rand(2, 3, 32, 32, dtype=vae.dtype)).latent_dist.mean.shape[0] == 2
 
 
 def test_half_and_full_precision_have_separate_cache_entries(tiny_pipeline_folder: Path) -> None:
