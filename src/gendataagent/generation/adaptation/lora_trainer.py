@@ -85,7 +85,7 @@ class LoraTrainer:
     Args:
         pipeline: Stable Diffusion 1, 2 or XL, loaded in `weight_dtype(precision)`.
         prompts: full prompt of each image.
-        precision: no, fp16 or bf16; see `resolve_precision`.
+        precision: no, fp16 or bf16; see `core.devices.adaptation_precision`.
         size_px: side of the training images; a multiple of the autoencoder's factor.
         device: name of a torch device.
 
