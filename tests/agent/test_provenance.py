@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from gendataagent.agent.pool import Pool
-from gendataagent.agent.provenance import png_bytes, read_provenance
+from gendataagent.agent.provenance import read_provenance, with_provenance
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import create_run_folder
+from gendataagent.core.png import png_bytes
 from gendataagent.core.records import RenderedCandidate
 from tests.agent.test_pool import candidate, image
 
@@ -26,7 +27,7 @@ RUN = "0123abcd"
 def test_the_chunks_are_read_back_and_the_pixels_unchanged(tmp_path: Path, prompt: str) -> None:
     made = candidate("a", prompt=prompt, generator="some/model", generator_revision="5c1f")
     path = tmp_path / "a.png"
-    path.write_bytes(png_bytes(image(7), made, RUN))
+    path.write_bytes(with_provenance(png_bytes(image(7)), made, RUN))
     with Image.open(path) as opened:
         assert read_provenance(opened) == {
             "synthetic": "true",
@@ -39,7 +40,7 @@ def test_the_chunks_are_read_back_and_the_pixels_unchanged(tmp_path: Path, promp
 
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(png_bytes(image(7), candidate("a"), ""))
+    path.write_bytes(with_provenance(png_bytes(image(7)), candidate("a"), ""))
     with Image.open(path) as opened:
         assert read_provenance(opened) == {"synthetic": "true"}
     image(7).save(path)
@@ -50,15 +51,16 @@ def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
 def test_the_bytes_are_the_same_in_another_process_and_folder(tmp_path: Path) -> None:
     code = (
         "import sys; from tests.agent.test_pool import candidate, image\n"
-        "from gendataagent.agent.provenance import png_bytes\n"
+        "from gendataagent.agent.provenance import with_provenance\n"
+        "from gendataagent.core.png import png_bytes\n"
         "made = candidate('a', prompt='ä', generator='some/model')\n"
-        "sys.stdout.buffer.write(png_bytes(image(1), made, 'x'))"
+        "sys.stdout.buffer.write(with_provenance(png_bytes(image(1)), made, 'x'))"
     )
     root = Path(__file__).parents[2]
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True,
                                cwd=root)  # fmt: skip
     made = candidate("a", prompt="ä", generator="some/model")
-    assert elsewhere.stdout == png_bytes(image(1), made, "x")
+    assert elsewhere.stdout == with_provenance(png_bytes(image(1)), made, "x")
     for name in ("one", "two"):
         folder = create_run_folder(tmp_path / name, RunConfig())
         Pool(folder, ("a", "b"), run="x").add_batch(0, [RenderedCandidate(made, image(1))], 1.0)
@@ -67,6 +69,7 @@ def test_the_bytes_are_the_same_in_another_process_and_folder(tmp_path: Path) ->
 
 def test_other_facts_give_other_bytes() -> None:
     made = candidate("a", prompt="a cat", generator="some/model")
-    one = png_bytes(image(1), made, RUN)
-    assert png_bytes(image(1), replace(made, prompt="a dog"), RUN) != one
-    assert png_bytes(image(1), made, "other") != one
+    png = png_bytes(image(1))
+    one = with_provenance(png, made, RUN)
+    assert with_provenance(png, replace(made, prompt="a dog"), RUN) != one
+    assert with_provenance(png, made, "other") != one

@@ -82,6 +82,16 @@ def test_no_space_left_says_so_and_what_to_do() -> None:
         files.append_row(Path("/dev/full"), {"a": 1})
 
 
+def test_many_files_are_written_or_the_one_that_was_not_is_named(tmp_path: Path) -> None:
+    contents = {tmp_path / str(i % 3) / f"{i}.bin": bytes([i]) * 999 for i in range(40)}
+    files.write_many(contents)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == contents
+    files.write_many({})
+    (tmp_path / "0" / "full").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write .*full: Is a directory"):
+        files.write_many({tmp_path / "0" / "full": b"x", tmp_path / "1" / "new": b"y"})
+
+
 def test_a_row_is_appended_after_those_before(tmp_path: Path) -> None:
     path = tmp_path / "below" / "lines"
     files.append_row(path, {"one": 1})

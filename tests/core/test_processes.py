@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gendataagent.core.processes import check_signals, signals_as_interrupts
+
 SEMAPHORES = Path("/dev/shm")
 pytestmark = [
     pytest.mark.integration,
@@ -66,6 +68,28 @@ def running_in(group: int) -> list[str]:
             if int(its_group) == group and state != "Z":
                 found.append(name)
     return found
+
+
+class Ended:
+    """An object that is signalled while it is destroyed."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_raised_by_the_next_check() -> None:
+    check_signals()
+    with signals_as_interrupts() as received:
+        if signal.getsignal(signal.SIGTERM) in (signal.SIG_IGN, signal.SIG_DFL):
+            pytest.skip("SIGTERM is ignored here")
+        ended = Ended()
+        del ended
+        assert received == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            check_signals()
+    check_signals()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

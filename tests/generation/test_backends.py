@@ -13,15 +13,21 @@ from gendataagent.core.devices import has_bfloat16_units, resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.generation import backends
 from gendataagent.generation.backends import CAPTIONERS, REWRITERS, TINY_SD, build_backends
+from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.generation.diffusion.generator import DiffusionGenerator
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.executors.ray_executor import RayExecutor
+from gendataagent.generation.language.rewriter import LanguageModelRewriter
 from gendataagent.generation.plain import NoCaption, SameCaption
+from gendataagent.generation.pooled import PooledCaptioner, PooledChat
 from gendataagent.generation.render_cache import CachingExecutor
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
 from gendataagent.generation.tiny.rewriter import AttributeRewriter
 from gendataagent.runs.preflight import problems, resolve_auto
+from tests.tiny_captioners import save_tiny_captioner
+from tests.tiny_language import save_tiny_llama
 
 
 def config_of(**sections: object) -> RunConfig:
@@ -151,6 +157,28 @@ def test_the_settings_choose_the_backends(tiny_pipeline_folder: Path) -> None:
     assert pickle.loads(pickle.dumps(backends.generator)) == backends.generator
     assert backends.generator.describe().name == "tiny-random-sd"
     assert isinstance(backends.generator(), DiffusionGenerator)
+
+
+def test_on_a_cluster_every_model_is_on_the_same_workers(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    config = config_of(
+        device="cpu",
+        generation={"generator": str(tiny_pipeline_folder), "executor": "ray"},
+        prompting={
+            "captioner": str(save_tiny_captioner(tmp_path / "captioner", "blip")),
+            "rewriter": str(save_tiny_llama(tmp_path / "llama")),
+        },
+    )
+    built = build_backends(config)
+    assert isinstance(built.executor, RayExecutor)
+    assert isinstance(built.captioner, CachedCaptioner)
+    assert isinstance(built.captioner.inner, PooledCaptioner)
+    assert isinstance(built.rewriter, LanguageModelRewriter)
+    assert isinstance(built.rewriter.chat, PooledChat)
+    # Two executors would each hold the GPUs that the other waits for.
+    assert backends.with_lora(built, config, tmp_path).executor is built.executor
 
 
 def test_a_generator_path_may_start_with_a_tilde(

@@ -18,13 +18,19 @@ from PIL import Image
 
 from gendataagent.core.devices import cpu_threads
 from gendataagent.core.errors import GenerationError, ModelError
+from gendataagent.core.png import png_bytes
 from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, RenderRequest
-from gendataagent.core.records import ModelDescription
+from gendataagent.core.records import Candidate, ModelDescription, RenderedCandidate
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.executors.ray_executor import RayExecutor
 
 pytestmark = pytest.mark.integration
 
 DIE, FAIL, FORGET = "die", "fail", "forget"
+CANDIDATE = Candidate(
+    id="c", round=0, source_id="s", label=0, class_name="a", variant=0, seed=0, strength=0.5,
+    guidance_scale=2.0, num_inference_steps=2, negative_prompt="", marginal_score=0.0,
+)  # fmt: skip
 
 
 def request(seed: int, prompt: str = "") -> RenderRequest:
@@ -73,12 +79,25 @@ class Counted:
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "serial": SerialExecutor,
     "process": functools.partial(ProcessExecutor, 2),
+    "ray": functools.partial(RayExecutor, workers=2),
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cluster() -> Iterator[None]:
+    """End the Ray cluster that a test of this file has started."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
 @pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest) -> Executor:
-    return EXECUTORS[request.param]()
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param == "ray":
+        pytest.importorskip("ray")
+    made = EXECUTORS[request.param]()
+    yield made
+    made.release()
 
 
 def pixels(results: Iterator[list[Rendered]]) -> list[list[bytes]]:
@@ -131,6 +150,54 @@ def test_serial_builds_once_until_released_or_given_another_factory(
     list(executor.map(Painter, [[request(0)]]))
     list(executor.map(Counted(tmp_path), [[request(0)]]))
     assert len(list(tmp_path.iterdir())) == 3
+
+
+class Seeing:
+    """Images of the GPU that the process sees, by its name."""
+
+    description = ModelDescription(name="seeing")
+
+    def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        time.sleep(0.2)  # the other worker starts meanwhile
+        gpu = int(os.environ["CUDA_VISIBLE_DEVICES"])
+        return [Rendered(image=Image.new("L", (1, 1), gpu)) for _ in requests]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "seen"), [(("4", "7"), {4, 7}), (("5",), {5}), (("1", "2", "3"), {1, 2})]
+)
+def test_worker_processes_see_one_gpu_each(gpus: Sequence[str], seen: set[int]) -> None:
+    executor = ProcessExecutor(2, gpus)
+    found = pixels(executor.map(Seeing, [[request(i)] for i in range(10)]))
+    executor.release()
+    assert {task[0][0] for task in found} == seen
+
+
+def test_images_come_back_encoded_and_equal(executor: Executor) -> None:
+    (result,) = next(executor.map(Painter, [[request(3)]]))
+    assert result.image is not None
+    made = Painter().render([request(3)])[0].image
+    assert made is not None
+    assert RenderedCandidate(CANDIDATE, result.image, result.png).to_png() == png_bytes(made)
+    assert (result.png is None) == isinstance(executor, SerialExecutor)
+
+
+def test_an_image_that_png_cannot_hold_is_refused(executor: Executor) -> None:
+    if isinstance(executor, SerialExecutor):  # written by the pool
+        with pytest.raises(GenerationError, match="mode F cannot be written as PNG"):
+            png_bytes(Image.new("F", (1, 1)))
+        return
+    with pytest.raises(GenerationError, match="mode F cannot be written as PNG"):
+        list(executor.map(Floating, [[request(0)]]))
+
+
+class Floating:
+    """Images of numbers that are no pixels."""
+
+    description = ModelDescription(name="floating")
+
+    def render(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
+        return [Rendered(image=Image.new("F", (1, 1))) for _ in requests]
 
 
 def test_workers_stay_for_the_next_call_until_released_or_an_error(tmp_path: Path) -> None:

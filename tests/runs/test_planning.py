@@ -21,6 +21,7 @@ from gendataagent.data import load_data
 from gendataagent.runs.planning import costs, find_device, make_plan
 from gendataagent.runs.planning.costs import StageCost, generator_facts, image_flops
 from gendataagent.runs.planning.counts import count_real, count_work
+from gendataagent.runs.planning.devices import MAIN_PROCESS_S_A_PX, WORKER_EFFICIENCY
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
 from gendataagent.runs.planning.facts import BACKBONES, GENERATORS, GIB, at, find_gpu
 from gendataagent.runs.run import run
@@ -186,6 +187,20 @@ def test_seconds_follow_from_flops_and_the_assumed_rate() -> None:
     twice = make_plan(config, gpu="RTX 4090", utilisation=0.4)
     assert twice.stages[3].seconds == pytest.approx((render.seconds or 0) / 2)
     assert plan.seconds == pytest.approx(sum(stage.seconds or 0 for stage in plan.stages))
+
+
+def test_devices_share_the_images_until_the_main_process_is_the_bound() -> None:
+    config = RunConfig.from_dict(preset_settings("paper-pets"))
+    plans = {n: make_plan(config, gpu="H100", devices=n) for n in (1, 4, 32, 10_000)}
+    of = {n: {stage.name: stage for stage in plan.stages} for n, plan in plans.items()}
+    one = of[1]["render"].seconds or 0.0
+    assert of[4]["render"].seconds == pytest.approx(one / (4 * WORKER_EFFICIENCY))
+    assert of[32]["render"].seconds == pytest.approx(one / (32 * WORKER_EFFICIENCY))
+    images = plans[1].counts.images
+    assert of[10_000]["render"].seconds == pytest.approx(images * 512**2 * MAIN_PROCESS_S_A_PX)
+    assert "bound by the main process" in of[10_000]["render"].note
+    assert {of[devices]["train"].seconds for devices in of} == {of[1]["train"].seconds}
+    assert {of[devices]["render"].flops for devices in of} == {of[1]["render"].flops}
 
 
 def test_a_stage_that_does_not_fit_into_memory_gives_advice() -> None:

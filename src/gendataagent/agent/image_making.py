@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gendataagent.agent.feedback.rounds import FeedbackRounds, RoundFeedback
+from gendataagent.agent.image_writer import ImageWriter
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.shortfalls import shortfalls
@@ -84,7 +85,9 @@ class ImageMaking:
                 class_names=self._images.class_names,
                 known=journal.read(),
                 on_batch=journal.add,
-                batch_size=2 * max(settings.batch_size, settings.endpoint_concurrency),
+                batch_size=2
+                * max(settings.batch_size, settings.endpoint_concurrency)
+                * getattr(backends.executor, "width", 1),
                 progress=self._progress,
             )
         self._release(backends.rewriter.release, costs.device)
@@ -131,8 +134,13 @@ class ImageMaking:
     def shortfalls(self, number: int, judged: Sequence[Candidate]) -> tuple[str, ...]:
         """Return what the rewriter met, and what the round had to do without."""
         captioner, rewriter = self._backends.captioner, self._backends.rewriter
-        said = rewriter.notes if isinstance(rewriter, Noted) else ()
-        return tuple(note.rstrip(".") for note in said) + shortfalls(
+        said = [
+            note.rstrip(".")
+            for part in (rewriter, self._backends.executor)
+            if isinstance(part, Noted)
+            for note in part.notes
+        ]
+        return tuple(said) + shortfalls(
             judged,
             self._journal(number).read(),
             self._images.class_names,
@@ -177,7 +185,10 @@ class ImageMaking:
             done.update((item.candidate.id, item.candidate) for item in ready)
         todo = [candidate for candidate in planned if candidate.id not in done]
         todo.sort(key=lambda candidate: candidate.strength)  # one call renders one strength
-        with self._progress.stage("render", len(planned), "images", len(done)) as stage:
+        with (
+            self._progress.stage("render", len(planned), "images", len(done)) as stage,
+            ImageWriter(self._pool, number) as writer,
+        ):
             start = time.perf_counter()
             for batch in stages.render(
                 todo,
@@ -188,7 +199,7 @@ class ImageMaking:
                 feedback_of=feedback_of,
             ):
                 seconds = time.perf_counter() - start
-                self._pool.add_batch(number, batch, seconds)
+                writer.add(batch, seconds)
                 done.update((item.candidate.id, item.candidate) for item in batch)
                 costs.seconds["render"] += seconds
                 stage.advance(len(batch))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gendataagent.agent.columns import pool_schema
-from gendataagent.agent.provenance import png_bytes
+from gendataagent.agent.provenance import with_provenance
 from gendataagent.agent.synthetic import SyntheticImages, read_png
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
@@ -82,17 +82,33 @@ class Pool:
 
     def add_batch(self, number: int, batch: Sequence[RenderedCandidate], seconds: float) -> None:
         """Write the images of a rendered batch, then a line that lists them."""
-        sums: dict[str, str] = {}
-        for item in batch:
-            if item.image is not None:
-                content = png_bytes(item.image, item.candidate, self._run)
-                files.write_bytes(self.image_path(item.candidate), content)
-                sums[item.candidate.id] = hashlib.sha256(content).hexdigest()
-        rows = [item.candidate.to_json() for item in batch]
-        files.append_row(
-            self._folder.round(number) / "rendered.jsonl",
-            {"seconds": seconds, "candidates": rows, "sha256": sums},
-        )
+        self.add_batches(number, [(batch, seconds)])
+
+    def add_batches(
+        self, number: int, batches: Sequence[tuple[Sequence[RenderedCandidate], float]]
+    ) -> None:
+        """Write the images of rendered batches, then a line for each that lists its images.
+
+        Args:
+            batches: each with the seconds that it took.
+        """
+        rows, images = [], {}
+        for batch, seconds in batches:
+            made = self._files_of(batch)
+            images.update((self.image_path(candidate), png) for candidate, png in made)
+            sums = {candidate.id: hashlib.sha256(png).hexdigest() for candidate, png in made}
+            candidates = [item.candidate.to_json() for item in batch]
+            rows.append({"seconds": seconds, "candidates": candidates, "sha256": sums})
+        files.write_many(images)
+        files.append_rows(self._folder.round(number) / "rendered.jsonl", rows)
+
+    def _files_of(self, batch: Sequence[RenderedCandidate]) -> list[tuple[Candidate, bytes]]:
+        """Return the candidates that have an image, with the PNG file to write."""
+        return [
+            (item.candidate, with_provenance(png, item.candidate, self._run))
+            for item in batch
+            if (png := item.to_png()) is not None
+        ]
 
     def image_path(self, candidate: Candidate) -> Path:
         """Return the image file of a candidate, whether it exists or not.

@@ -11,7 +11,8 @@ two runs of the same settings: no path, date, machine or version.
 
 from __future__ import annotations
 
-import io
+import struct
+import zlib
 from collections.abc import Mapping
 
 from PIL import Image
@@ -23,10 +24,14 @@ SYNTHETIC, GENERATOR, PROMPT, RUN = "synthetic", "generator", "prompt", "run"
 _KEYS = (SYNTHETIC, GENERATOR, PROMPT, RUN)
 
 
-def png_bytes(image: Image.Image, candidate: Candidate, run: str) -> bytes:
-    """Return an image as PNG with its provenance inside.
+_HEADER_BYTES = 8 + 25  # signature and IHDR, which is the first chunk of every PNG
+
+
+def with_provenance(png: bytes, candidate: Candidate, run: str) -> bytes:
+    """Return a PNG file with its provenance inside; the pixels are not encoded again.
 
     Args:
+        png: without provenance.
         run: hash of the run's settings; "" is left out, as is every fact that is not known.
     """
     revision = f"@{candidate.generator_revision}" if candidate.generator_revision else ""
@@ -40,9 +45,14 @@ def png_bytes(image: Image.Image, candidate: Candidate, run: str) -> bytes:
     for key, value in facts.items():
         if value:
             chunks.add_text(key, value.replace("\0", ""))  # NUL ends a text in PNG
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=chunks)
-    return buffer.getvalue()
+    inside = b"".join(_chunk(kind, content) for kind, content, *_ in chunks.chunks)
+    return png[:_HEADER_BYTES] + inside + png[_HEADER_BYTES:]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG: length, kind, content, checksum."""
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def read_provenance(image: Image.Image) -> Mapping[str, str]:

@@ -57,6 +57,9 @@ def plan(
     gpu: Annotated[
         str | None, typer.Option(help='GPU to plan for, such as "RTX 4090"; default: this machine')
     ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, max=100_000, help="how many of that device make images")
+    ] = 1,
     utilisation: Annotated[
         float | None,
         typer.Option(min=0.01, max=1, help="assumed share of the device's peak rate"),
@@ -72,7 +75,14 @@ def plan(
 
     given: dict[str, Any] = {} if data is None else {"data.path": data}
     settings = settings_from(config, given, set_ or [], preset, strategy)
-    made = make_plan(settings, gpu=gpu, images=images, utilisation=utilisation, folder=Path("runs"))
+    made = make_plan(
+        settings,
+        gpu=gpu,
+        devices=devices,
+        images=images,
+        utilisation=utilisation,
+        folder=Path("runs"),
+    )
     if as_json:
         write(json.dumps(made.to_json(), indent=2))
         return
@@ -101,9 +111,9 @@ def _models(plan: Plan) -> Table:
 
 
 def _stages(plan: Plan) -> Table:
-    table = Table(
-        box=None, pad_edge=False, title=f"work on {plan.device.name}", title_justify="left"
-    )
+    many = f"{plan.devices} x " if plan.devices > 1 else ""
+    title = f"work on {many}{plan.device.name}"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     for column in ("stage", "amount", "PFLOP", "time", "memory", "note"):
         table.add_column(column, overflow="fold")
     for stage in plan.stages:

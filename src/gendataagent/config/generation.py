@@ -167,10 +167,39 @@ class GenerationConfig:
         affects_results=False,
         path=True,
     )
+    executor: str = setting(
+        AUTO,
+        "where images are made: serial = in this process; process = in worker processes of this "
+        "machine; ray = on a Ray cluster or all GPUs of this machine; auto = ray if a cluster's "
+        "address is given, ray or process if there are several GPUs, process if there are "
+        "workers, else serial. See docs/devices.md",
+        choices=(AUTO, "serial", "process", "ray"),
+        affects_results=False,
+    )
     workers: int = setting(
         0,
-        "worker processes that generate images; 0 = this process",
+        "workers that generate images; 0 = one per GPU, or as many as the Ray cluster has room for",
         at_least=0,
+        affects_results=False,
+    )
+    gpus_per_worker: float = setting(
+        1.0,
+        "share of a GPU for each worker of several GPUs; 0.25 = four workers per GPU",
+        above=0,
+        at_most=1,
+        affects_results=False,
+    )
+    ray_address: str = setting(
+        "",
+        "address of the Ray cluster, such as 10.0.0.1:6379 or auto; empty = RAY_ADDRESS of the "
+        "environment, else one is started on this machine",
+        affects_results=False,
+    )
+    wait_for_workers_s: float = setting(
+        600.0,
+        "how long a round waits while the Ray cluster has no room for a single worker",
+        unit="s",
+        above=0,
         affects_results=False,
     )
     dtype: str = setting(

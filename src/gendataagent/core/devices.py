@@ -61,6 +61,22 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def gpus_of(device: str) -> tuple[str, ...]:
+    """Return the GPUs that "cuda" can mean, as CUDA_VISIBLE_DEVICES names them.
+
+    Empty for a device that names one GPU, and for others.
+    """
+    if device != "cuda":
+        return ()
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    number = torch.cuda.device_count()
+    if visible is None:
+        return tuple(str(index) for index in range(number))
+    return tuple(name.strip() for name in visible.split(","))[:number]
+
+
 def accelerator_of(device: torch.device, precision: str) -> Accelerator:
     """Return an Accelerator of a precision, whatever the precision of earlier ones was.
 
@@ -297,6 +313,10 @@ def memory_errors(doing: str, instead: str) -> Iterator[None]:
         raise MemoryShortError(f"memory ran out while {doing} ({reason}); {instead}") from error
 
 
+def _nothing_to_free() -> bool:
+    return False
+
+
 class BatchSize:
     """How many items a device takes at a time; halved for good when its memory runs out.
 
@@ -312,7 +332,7 @@ class BatchSize:
     ) -> None:
         self.size = size
         self._too_large = too_large
-        self._make_room = make_room or (lambda: False)
+        self._make_room = make_room or _nothing_to_free
 
     def map(self, work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R]:
         """Return `work` of all items, given at most `size` at a time, in order.

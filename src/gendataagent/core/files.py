@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -24,6 +25,7 @@ from gendataagent.core.errors import RunFolderError, StorageError
 LOCK_FILE = ".lock"
 SEALS_FILE = "sha256.jsonl"  # see `core.seals`
 _CHUNK = 1 << 20
+_WRITERS = 16
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 _CHECK_CHARACTERS = 16
 _CHECKED_LINE = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
@@ -36,6 +38,14 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: the disk is full, no permission, ...; `path` is unchanged.
     """
+    with _replacing(path) as stream:
+        yield stream
+    _sync_names(path.parent)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Do as `atomic_writer`, but let the caller make the new name durable."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +54,6 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, path)
-        sync_folder(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -80,6 +89,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _sync_names(folder: Path) -> None:
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
 def _sync(path: Path) -> None:
     if path.is_dir():
         sync_folder(path)
@@ -105,6 +121,27 @@ def read_cached(path: Path) -> bytes | None:
     except OSError:
         return None
     return content if hashlib.sha256(content).hexdigest().encode() == digest else None
+
+
+def write_many(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, each atomically; all are durable when this returns.
+
+    Waiting for the disk takes most of the time of a small file, so they wait together.
+
+    Raises:
+        StorageError: as `atomic_writer`; other files may have been written.
+    """
+
+    def write(path: Path) -> None:
+        with _replacing(path) as stream:
+            stream.write(contents[path])
+
+    if not contents:
+        return
+    with ThreadPoolExecutor(min(_WRITERS, len(contents))) as threads:
+        list(threads.map(write, contents))
+    for folder in {path.parent for path in contents}:
+        _sync_names(folder)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -312,14 +349,19 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     A crash can tear this line but none before it. A link is refused: in somebody else's folder it
     may lead to any file.
     """
-    line = checked_line(row)
+    append_rows(path, [row])
+
+
+def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append JSON objects as `append_row` does, all at once."""
+    lines = b"".join(checked_line(row) + b"\n" for row in rows)
     try:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         with open(path, "ab") as stream:
-            stream.write((b"\n" if torn else b"") + line + b"\n")
+            stream.write((b"\n" if torn else b"") + lines)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from types import FrameType
 
 _PATIENCE_S = 10.0
+_received: list[int] = []  # signals, while `signals_as_interrupts` is active
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -27,7 +28,8 @@ def signals_as_interrupts() -> Iterator[list[int]]:
 
     A signal that the caller ignores (nohup) stays ignored. Yields the signals received so far.
     """
-    received: list[int] = []
+    global _received
+    received = _received = []
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
@@ -42,6 +44,17 @@ def signals_as_interrupts() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _received = []
+
+
+def check_signals() -> None:
+    """Raise `KeyboardInterrupt` again if `signals_as_interrupts` has raised it and it was lost.
+
+    Python drops an error that a signal raises while an object is being destroyed. A loop that
+    waits for a library must not wait for ever then.
+    """
+    if _received:
+        raise KeyboardInterrupt
 
 
 def start_worker() -> None:

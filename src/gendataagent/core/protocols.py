@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from PIL import Image
 
+from gendataagent.core.png import opened
 from gendataagent.core.records import ModelDescription
 
 if TYPE_CHECKING:
@@ -126,10 +127,19 @@ class Rendered:
 
     Usable means: `rejected_by` is None and `image` is present. A rejected image may be present too,
     so that it can be inspected.
+
+    Args:
+        png: the image as a PNG file, if it was encoded already: in the process that made it.
     """
 
     image: Image.Image | None
     rejected_by: str | None = None
+    png: bytes | None = None
+
+    @classmethod
+    def of_png(cls, png: bytes, rejected_by: str | None) -> Self:
+        """Return the result of an image in a PNG file, which is decoded when it is used."""
+        return cls(image=opened(png), rejected_by=rejected_by, png=png)
 
 
 class Captioner(Protocol):

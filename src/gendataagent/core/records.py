@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gendataagent.core.png import png_bytes
+
 SCHEMA_VERSION = 1
 
 SEED_BITS = 63  # torch.Generator.manual_seed takes a signed 64-bit integer
@@ -123,10 +125,21 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RenderedCandidate:
-    """A candidate after its render attempt, with the image if there is one."""
+    """A candidate after its render attempt, with the image if there is one.
+
+    Args:
+        png: the image as a PNG file, if it was encoded already.
+    """
 
     candidate: Candidate
     image: Image.Image | None
+    png: bytes | None = None
+
+    def to_png(self) -> bytes | None:
+        """Return the image as a PNG file; None = there is no image."""
+        if self.png is not None or self.image is None:
+            return self.png
+        return png_bytes(self.image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from gendataagent.agent.budget import match_budget
 from gendataagent.agent.decisions import with_precision_decided
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.settings import merged
 from gendataagent.config.strategies import STRATEGIES, apply, find_strategy
 from gendataagent.core.devices import resolve_device
@@ -109,6 +109,9 @@ def tasks_of(
             "in parallel with --jobs"
         )
     base = with_precision_decided(replace(base, threads=1), resolve_device(base.device))
+    if base.generation.executor == AUTO:  # several runs share a machine: none takes all its GPUs
+        kind = "process" if base.generation.workers else "serial"
+        base = replace(base, generation=replace(base.generation, executor=kind))
     total = sum(images_per_class)
     tasks = []
     for seed in benchmark.seeds:

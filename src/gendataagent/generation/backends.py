@@ -32,10 +32,15 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
-from gendataagent.generation.caption_cache import CachedCaptioner, caption_folder
+from gendataagent.generation.caption_cache import (
+    CacheableCaptioner,
+    CachedCaptioner,
+    caption_folder,
+)
 from gendataagent.generation.diffusion.batching import UNKNOWN, tried_batch
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
-from gendataagent.generation.executors import ProcessExecutor, SerialExecutor
+from gendataagent.generation.executors.choosing import executor_of
+from gendataagent.generation.executors.worker import SharedExecutor
 from gendataagent.generation.language.building import ENDPOINT
 from gendataagent.generation.render_cache import CachingExecutor
 
@@ -62,7 +67,7 @@ class Checked(Protocol):
 
 @runtime_checkable
 class Noted(Protocol):
-    """A captioner or rewriter that has something to tell the user (optional, like `Checked`)."""
+    """A captioner, rewriter or executor that has something to tell the user (optional)."""
 
     @property
     def notes(self) -> Sequence[str]:
@@ -132,21 +137,30 @@ def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
     )
 
 
-def _image_to_text(config: RunConfig, device: str) -> Captioner:
+def _image_to_text(config: RunConfig, device: str, executor: SharedExecutor) -> Captioner:
     from gendataagent.generation.captioning import ImageToTextCaptioner
 
-    captioner = ImageToTextCaptioner.from_config(config, device)
+    captioner: CacheableCaptioner = ImageToTextCaptioner.from_config(config, device)
+    if executor.on_other_devices:
+        from gendataagent.generation.pooled import PooledCaptioner
+
+        captioner = PooledCaptioner(captioner, executor, batch_size=config.prompting.batch_size)
     folder = caption_folder(config.prompting.caption_cache)
     return captioner if folder is None else CachedCaptioner(captioner, folder)
 
 
-def _language_model(config: RunConfig, device: str) -> PromptRewriter:
+def _language_model(config: RunConfig, device: str, executor: SharedExecutor) -> PromptRewriter:
     from gendataagent.generation.diffusion.prompts import token_limit
     from gendataagent.generation.language.building import build_chat
     from gendataagent.generation.language.rewriter import LanguageModelRewriter
     from gendataagent.generation.language.validator import RewriteValidator
 
     chat = build_chat(config, device)  # first: it costs nothing and fails for a missing package
+    on_server = config.prompting.rewriter == ENDPOINT
+    if executor.on_other_devices and not on_server:
+        from gendataagent.generation.pooled import PooledChat
+
+        chat = PooledChat(chat, executor, batch_size=config.prompting.batch_size)
     count_tokens, limit = token_limit(_diffusion(config, device))
     validator = RewriteValidator(count_tokens=count_tokens, token_limit=limit)
     return LanguageModelRewriter(chat, validator, template=_visible_attributes_rewriter())
@@ -273,15 +287,20 @@ def build_backends(config: RunConfig) -> Backends:
     config = with_backends_chosen(config, device)
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = build_generator(config)
+    executor = executor_of(config.generation, device)
     return Backends(
         captioner=(
-            CAPTIONERS[captioner]() if captioner in CAPTIONERS else _image_to_text(config, device)
+            CAPTIONERS[captioner]()
+            if captioner in CAPTIONERS
+            else _image_to_text(config, device, executor)
         ),
         rewriter=(
-            REWRITERS[rewriter]() if rewriter in REWRITERS else _language_model(config, device)
+            REWRITERS[rewriter]()
+            if rewriter in REWRITERS
+            else _language_model(config, device, executor)
         ),
         generator=generator,
-        executor=_executor(config.generation, generator, device),
+        executor=_cached(executor, config.generation, generator, device),
     )
 
 
@@ -312,18 +331,23 @@ def _generator(config: RunConfig, device: str) -> GeneratorFactory:
 def with_lora(backends: Backends, config: RunConfig, lora: Path) -> Backends:
     """Return `backends` with LoRA weights in their generator; captioner and rewriter are shared.
 
-    The executor is new too: an image cache must not find the images of the plain generator.
+    Its image cache is another one, which must not find the images of the plain generator; the
+    workers are the same, as captioner and rewriter use them too.
     """
     device = resolve_device(config.device)
     adapted = replace(config, generation=replace(config.generation, lora=str(lora)))
     adapted = with_backends_chosen(adapted, device)
     generator = build_generator(adapted)
-    executor = _executor(adapted.generation, generator, device)
+    before = backends.executor
+    inner = before.inner if isinstance(before, CachingExecutor) else before
+    executor = _cached(inner, adapted.generation, generator, device)
     return replace(backends, generator=generator, executor=executor)
 
 
-def _executor(settings: GenerationConfig, generator: GeneratorFactory, device: str) -> Executor:
-    executor = ProcessExecutor(settings.workers) if settings.workers else SerialExecutor()
+def _cached(
+    executor: Executor, settings: GenerationConfig, generator: GeneratorFactory, device: str
+) -> Executor:
+    """Return the executor with the image cache of the settings, if there is one."""
     if not settings.image_cache:
         return executor
     depends_on: tuple[object, ...] = (

@@ -52,12 +52,13 @@ class CachedCaptioner:
         folder: holds the files of all captioners.
 
     Attributes:
+        inner: as given.
         found: images with a cached caption; made: those the captioner was asked for.
         notes: sentences for the user.
     """
 
     def __init__(self, inner: CacheableCaptioner, folder: Path) -> None:
-        self._inner = inner
+        self.inner = inner
         self._folder = folder
         self._path: Path | None = None
         self._read_bytes = 0
@@ -69,7 +70,7 @@ class CachedCaptioner:
 
     def check(self) -> None:
         """Check the inner captioner without loading weights."""
-        self._inner.check()
+        self.inner.check()
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[str]:
         """Return one caption per image; the model is loaded only if one is missing."""
@@ -81,7 +82,7 @@ class CachedCaptioner:
         missing = list(places)
         if missing:
             to_ask = [requests[place] for place in places.values()]
-            for batch in self._inner.caption_batches(to_ask):
+            for batch in self.inner.caption_batches(to_ask):
                 made = {missing[number]: caption for number, caption in batch.items()}
                 captions |= made
                 self._keep({key: text for key, text in made.items() if not key.startswith("#")})
@@ -91,18 +92,18 @@ class CachedCaptioner:
 
     def release(self) -> None:
         """Release the inner model; it is loaded again when needed."""
-        self._inner.release()
+        self.inner.release()
 
     def _path_now(self) -> Path:
         """Return the file for the captioner's current description.
 
         A hub model's revision, part of the file's name, may be known only after its download.
         """
-        self.description = self._inner.description
+        self.description = self.inner.description
         depends_on = {
             "name": self.description.name,
             "revision": self.description.revision,
-            **self._inner.cache_settings,
+            **self.inner.cache_settings,
         }
         digest = hashlib.blake2b(json.dumps(depends_on, sort_keys=True).encode(), digest_size=8)
         slug = re.sub(r"[^A-Za-z0-9.-]+", "-", self.description.name)[-60:].strip("-.")

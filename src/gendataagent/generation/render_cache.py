@@ -7,7 +7,6 @@ of both. Runs that differ only in their filter, for example, share every image.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import Image
 
 from gendataagent.core import files
 from gendataagent.core.errors import StorageError
+from gendataagent.core.png import png_bytes
 from gendataagent.core.protocols import Executor, ImageGenerator, Rendered, RenderRequest
 
 
@@ -37,12 +37,13 @@ class CachingExecutor:
             its images.
 
     Attributes:
+        inner: as given.
         hits: requests found in the folder.
         misses: requests rendered by `inner`.
     """
 
     def __init__(self, inner: Executor, folder: Path, *, stamp: str) -> None:
-        self._inner, self._folder, self._stamp = inner, folder, stamp
+        self.inner, self._folder, self._stamp = inner, folder, stamp
         self.hits = self.misses = 0
 
     def map(
@@ -61,7 +62,7 @@ class CachingExecutor:
                 if missing:
                     yield [task[i] for i in missing]
 
-        for results in self._inner.map(factory, to_render()):
+        for results in self.inner.map(factory, to_render()):
             while not pending[0].missing:
                 yield self._read(pending.popleft())
             done = pending.popleft()
@@ -71,9 +72,19 @@ class CachingExecutor:
         while pending:
             yield self._read(pending.popleft())
 
+    @property
+    def width(self) -> int:
+        """About how many tasks are done at once."""
+        return getattr(self.inner, "width", 1)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the inner executor has to say, if it has."""
+        return getattr(self.inner, "notes", ())
+
     def release(self) -> None:
         """Release the inner executor."""
-        self._inner.release()
+        self.inner.release()
 
     def _key(self, request: RenderRequest) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -94,10 +105,9 @@ class CachingExecutor:
     def _store(self, key: str, rendered: Rendered) -> None:
         record, digest = self._record(key), None
         if rendered.image is not None:
-            buffer = io.BytesIO()
-            rendered.image.save(buffer, "PNG")
-            files.write_bytes(record.with_suffix(".png"), buffer.getvalue())
-            digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+            content = rendered.png or png_bytes(rendered.image)
+            files.write_bytes(record.with_suffix(".png"), content)
+            digest = hashlib.sha256(content).hexdigest()
         facts = {"sha256": digest, "rejected_by": rendered.rejected_by}
         files.write_cached(record, files.json_bytes(facts))
 

@@ -233,7 +233,7 @@ def _render_requests(
 
 def _with_rejection(candidate: Candidate, rendered: Rendered) -> RenderedCandidate:
     reason = rendered.rejected_by or (None if rendered.image is not None else "no-image")
-    return RenderedCandidate(replace(candidate, rejected_by=reason), rendered.image)
+    return RenderedCandidate(replace(candidate, rejected_by=reason), rendered.image, rendered.png)
 
 
 def _check_count(who: str, got: int, expected: int) -> None:

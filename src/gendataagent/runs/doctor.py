@@ -31,6 +31,7 @@ _EXTRAS = {  # extra: its package, and what for
     "gguf": ("gguf", "language models in GGUF files"),
     "endpoint": ("openai", "prompting.rewriter=endpoint"),
     "plots": ("matplotlib", "plots of experiments"),
+    "ray": ("ray", "generation.executor=ray"),
 }
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0

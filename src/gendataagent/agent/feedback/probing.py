@@ -92,10 +92,9 @@ class Prober:
 
     def _keep_plain(self, made: Sequence[RenderedCandidate]) -> None:
         for item in made:
-            if item.image is not None:
+            if (content := item.to_png()) is not None:
                 path = self._folder / "plain" / Path(item.candidate.file_name).name
-                with files.atomic_writer(path) as stream:
-                    item.image.save(stream, "PNG")
+                files.write_bytes(path, content)
 
 
 def check_same_guide(earlier: str, now: str, folder: Path) -> None:

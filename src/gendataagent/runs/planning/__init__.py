@@ -32,6 +32,7 @@ from gendataagent.runs.planning.counts import (
     count_work,
     what_data_is_needed,
 )
+from gendataagent.runs.planning.devices import MAIN_PROCESS_S_A_PX, WORKER_EFFICIENCY, on_devices
 from gendataagent.runs.planning.downloads import HUB, MISSING, ModelNeeded, models_needed
 from gendataagent.runs.planning.facts import (
     BANDWIDTH_UTILISATION,
@@ -53,12 +54,14 @@ class Plan:
     """Everything known of a run beforehand.
 
     Args:
+        devices: how many of `device` make images.
         notes: what a reader should do or know, one sentence each.
         assumptions: what the estimates are based on.
     """
 
     config: RunConfig
     device: Device
+    devices: int
     real: RealImageCounts
     counts: Counts
     models: tuple[ModelNeeded, ...]
@@ -84,6 +87,7 @@ class Plan:
         del tree["real"]["train_per_class"]
         return {
             "estimate": True,
+            "devices": self.devices,
             **tree,
             "models": [
                 {**asdict(model), "download_bytes": model.download_bytes} for model in self.models
@@ -105,6 +109,7 @@ def make_plan(
     config: RunConfig,
     *,
     gpu: str | None = None,
+    devices: int = 1,
     images: int | None = None,
     utilisation: float | None = None,
     folder: Path = Path("."),
@@ -113,6 +118,7 @@ def make_plan(
 
     Args:
         gpu: name of the GPU to plan for; None = this machine's device.
+        devices: how many of them make images; everything else runs on one.
         images: training images to assume where there is no data to count.
         utilisation: share of the device's peak rate assumed to be reached.
         folder: where the run would be written.
@@ -132,6 +138,7 @@ def make_plan(
     models = tuple(models_needed(config))
     costs = Costs(config, counts, models, device)
     stages, space = costs.stages(), costs.disk()
+    stages = on_devices(stages, devices, images=counts.images, size_px=costs.image_px)
     notes = [*_model_notes(models), *costs.advice(stages), *_disk_notes(space, folder)]
     if not config.data.path:
         needed = what_data_is_needed(config.data.layout)
@@ -139,13 +146,14 @@ def make_plan(
     return Plan(
         config=config,
         device=device,
+        devices=devices,
         real=real,
         counts=counts,
         models=models,
         stages=tuple(stages),
         disk=space,
         notes=tuple(notes),
-        assumptions=_assumptions(device),
+        assumptions=_assumptions(device, devices),
     )
 
 
@@ -219,7 +227,7 @@ def _disk_notes(space: Disk, folder: Path) -> Iterator[str]:
         )
 
 
-def _assumptions(device: Device) -> tuple[str, ...]:
+def _assumptions(device: Device, devices: int) -> tuple[str, ...]:
     if device.is_gpu:
         rate = (
             f"the run reaches {device.utilisation:.0%} of {device.name}'s "
@@ -231,8 +239,14 @@ def _assumptions(device: Device) -> tuple[str, ...]:
             f"{device.flops_per_s / 1e9:.0f} GFLOP/s: {CPU_FLOPS_PER_S_A_CORE / 1e9:.0f} a core, "
             "as measured on one core of an AMD EPYC, 2026-11-25, with the bundled models"
         )
+    spread = (
+        f"{devices} devices make images {WORKER_EFFICIENCY:.0%} as fast as {devices} times one, at "
+        f"most {1 / MAIN_PROCESS_S_A_PX / 512**2:.0f} images of 512 px a second for the main "
+        "process (docs/devices.md); all else runs on one device"
+    )
     return (
         rate,
+        *([spread] if devices > 1 else []),
         f"a caption has {CAPTION_TOKENS} tokens; a rewriter reads {REWRITE_PROMPT_TOKENS} tokens "
         f"and writes {REWRITE_TOKENS} a rewrite, and its first reply is used",
         "memory is weights, activations counted from the architecture and 1.5 GiB for CUDA; stages "

@@ -119,6 +119,11 @@ class Costs:
         self._weight_bytes = 2 if device.is_gpu else 4
         self._half = 1 if device.is_gpu else 2  # facts count activations in half precision
 
+    @property
+    def image_px(self) -> int:
+        """Side of a generated image; 0 = not known."""
+        return self._generator_px
+
     def stages(self) -> list[StageCost]:
         """Return the cost of each stage, in the order of a run."""
         stages = [self._score_and_filter(), self._train()]
