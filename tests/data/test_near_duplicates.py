@@ -72,6 +72,26 @@ def products(count: int) -> list[Image.Image]:
     return made
 
 
+def printed(count: int) -> list[Image.Image]:
+    """Return products on white, many of about one outline; what is printed on them differs."""
+    made = []
+    for seed in range(count):
+        draw = np.random.default_rng(seed)
+        image = Image.new("RGB", (128, 128), (252, 252, 252))
+        pen = ImageDraw.Draw(image)
+        width, height = int(draw.integers(34, 46)), int(draw.integers(18, 34))
+        colour = tuple(int(v) for v in draw.integers(20, 150, 3))
+        shape = pen.ellipse if seed % 2 else pen.rectangle
+        shape((64 - width, 64 - height, 64 + width, 64 + height), fill=colour)
+        for _ in range(5):
+            x, y = int(draw.integers(34, 90)), int(draw.integers(48, 80))
+            pen.rectangle(
+                (x, y, x + 4, y + 4), fill=tuple(int(v) for v in draw.integers(0, 255, 3))
+            )
+        made.append(image)
+    return made
+
+
 def one_channel(count: int) -> list[Image.Image]:
     """Return blurred spots, in green alone on a green ground."""
     made = []
@@ -94,6 +114,15 @@ def test_a_common_background_or_tint_makes_no_near_duplicates(make) -> None:  # 
     if not likeness.all_alike:
         again = measure_likeness(sketches([*images, COPIES["recompressed"](images[7])]))
         assert any((pair.row, pair.reference) == (7, 80) for pair in again.pairs)
+
+
+def test_what_is_printed_on_products_of_one_outline_tells_them_apart() -> None:
+    made = printed(140)
+    train, test = made[:100], made[100:]
+    copies = [COPIES[kind](test[3]) for kind in ("recompressed", "mirrored", "darker")]
+    shared = Shared.of(sketches(made))
+    found = find_near_duplicates(sketches([*train, *copies]), sketches(test), shared=shared)
+    assert {(match.row, match.reference) for match in found} == {(100, 3), (101, 3), (102, 3)}
 
 
 def test_a_set_of_one_image_over_and_over_is_all_alike() -> None:

@@ -20,7 +20,7 @@ from gendataagent.data.near_duplicates import Match, Shared, Sketches, find_near
 ALIKE_SHARE = 0.1
 _LEAST_ALIKE = 8
 CACHE_FROM_IMAGES = 2000  # smaller sets take seconds and need no cache file
-_FORMAT = 1  # raise it when likeness is measured differently
+_FORMAT = 2  # raise it when likeness is measured differently
 _STRICTER = (0.98, 0.99)
 
 

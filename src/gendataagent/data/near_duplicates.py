@@ -36,6 +36,7 @@ PROPOSED_CORRELATION = 0.75
 DUPLICATE_CORRELATION = 0.95
 CROPPED_CORRELATION = 0.97
 DUPLICATE_BLOCKS = 0.5
+MOST_ONE_SIDED = 0.08  # of the blocks with detail; copies have up to 0.06, products on white 0.24
 LIKELY_CORRELATION, LIKELY_BLOCKS = 0.85, 0.3  # enough to keep two images in one split
 LEAST_CONTRAST = 0.5  # of 255, see `_contrast`; below it only colour or rounding correlates
 LEAST_SHARING = 8  # images; the mean of fewer is not what they share
@@ -162,7 +163,11 @@ def find_near_duplicates(
         DUPLICATE_CORRELATION,
         CROPPED_CORRELATION,
     )
-    certain = (agreement.correlation_P > least) & (agreement.blocks_P > DUPLICATE_BLOCKS)
+    certain = (
+        (agreement.correlation_P > least)
+        & (agreement.blocks_P > DUPLICATE_BLOCKS)
+        & (agreement.one_sided_P < MOST_ONE_SIDED)
+    )
     copies = certain
     if likely:
         copies = (agreement.correlation_P > LIKELY_CORRELATION) & (

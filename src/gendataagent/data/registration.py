@@ -2,7 +2,8 @@
 
 A first guess of the position is refined by least squares (affine: shift, turn, size, shear). Then
 brightness, contrast, and the mean image of the set are removed from both, and what remains is
-compared as a whole and in blocks.
+compared as a whole and in blocks. Detail that only one of the two has is counted in the images as
+they are: two products on white agree in outline and background, not in what is printed on them.
 
 Letters in array names: N images, P pairs, S side in px.
 """
@@ -25,6 +26,9 @@ _STEPS = 5
 _BLUR = 1.2  # px
 _COMPARED_BLUR = 0.7
 _BLOCK_PX = 8
+_DETAIL_BLOCK_PX = 4
+_LEAST_DETAIL = 3.0  # of 255, standard deviation inside a block
+_ONE_SIDED = 0.25  # detail of the plainer image / that of the other
 WORST_SHARE = 0.25
 LEAST_OVERLAP = 0.45  # of the image
 LEAST_CONTRAST = 1.5  # of 255: what remains without the mean image; less is noise
@@ -36,11 +40,14 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of P pairs: correlation of the whole overlap, share of agreeing blocks, and the final map."""
+    """Of P pairs: correlation of the whole overlap, that of its worst blocks, overlap, share of
+    the blocks with detail that have it in one image alone, and the final map.
+    """
 
     correlation_P: FloatArray
     blocks_P: FloatArray
     overlap_P: FloatArray
+    one_sided_P: FloatArray
     affine_P23: FloatArray
 
 
@@ -77,13 +84,13 @@ class Registration:
             & ((rank_within(other_P, guess) < _TRIED) | (not mutual))
         )
         affine = affine_P23.astype(np.float32, copy=True)
-        correlation, blocks, overlap = (np.zeros(count, np.float32) for _ in range(3))
+        measures = [np.zeros(count, np.float32) for _ in range(4)]
         for part in _parts(len(tried)):
             rows = tried[part]
-            correlation[rows], blocks[rows], overlap[rows], affine[rows] = self._compare(
-                one_P[rows], other_P[rows], affine[rows]
-            )
-        return Agreement(correlation, blocks, overlap, affine)
+            *found, affine[rows] = self._compare(one_P[rows], other_P[rows], affine[rows])
+            for measure, values in zip(measures, found, strict=True):
+                measure[rows] = values
+        return Agreement(*measures, affine)
 
     def _compare(self, one: IntArray, other: IntArray, affine: FloatArray) -> tuple[Any, ...]:
         small = _refine(
@@ -96,13 +103,14 @@ class Registration:
             b = _blurred(self._details_N[other[alive]].astype(np.float32), _BLUR)
             affine[alive] = _refine(a, b, affine[alive], 2, _STEPS)
             alive[alive] = _likeness(a, b, affine[alive], 2) > _FINE_LEAST
-        correlation, blocks, overlap = (np.zeros(len(one), np.float32) for _ in range(3))
+        measures = [np.zeros(len(one), np.float32) for _ in range(4)]
         if alive.any():
             a = self._details_N[one[alive]].astype(np.float32)
             b = self._details_N[other[alive]].astype(np.float32)
             found = self._judge(a, b, affine[alive])
-            correlation[alive], blocks[alive], overlap[alive] = found
-        return correlation, blocks, overlap, affine
+            for measure, values in zip(measures, found, strict=True):
+                measure[alive] = values
+        return (*measures, affine)
 
     def _guess(self, one: IntArray, other: IntArray, affine: FloatArray) -> FloatArray:
         """Return how alike pairs are at a quarter of the size: most guesses end here."""
@@ -120,7 +128,10 @@ class Registration:
         if self._mean_SS is not None:
             mean = np.broadcast_to(self._mean_SS, a.shape)
             basis += [mean.reshape(len(a), -1), _sample(np.ascontiguousarray(mean), at)]
-        return _agreement(flat, warped, basis, inside, side, affine)
+        return (
+            *_agreement(flat, warped, basis, inside, side, affine),
+            _one_sided(flat, warped, inside.astype(np.float32), side),
+        )
 
 
 def _scaled(affine: FloatArray, factor: float) -> FloatArray:
@@ -271,15 +282,31 @@ def _without(values: FloatArray, basis: list[FloatArray], weight: FloatArray) ->
     return rest
 
 
+def _blocks(values: FloatArray, side: int, block_px: int) -> FloatArray:
+    """Return the pixels of each block: [P, blocks, block_px**2]."""
+    per = side // block_px
+    shaped = values.reshape(-1, per, block_px, per, block_px).transpose(0, 1, 3, 2, 4)
+    return shaped.reshape(len(values), per * per, -1)
+
+
+def _one_sided(a: FloatArray, b: FloatArray, weight: FloatArray, side: int) -> FloatArray:
+    """Return which share of the blocks with detail have it in one of the two images alone."""
+    total = np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    a, b = ((v - (v * weight).sum(axis=1, keepdims=True) / total) * weight for v in (a, b))
+    strength_a, strength_b = (np.sqrt((v * v).sum(axis=1, keepdims=True) / total) for v in (a, b))
+    b = b * (strength_a / np.maximum(strength_b, 1e-3))
+    full = _blocks(weight, side, _DETAIL_BLOCK_PX).mean(axis=2) > 0.9
+    detail_a, detail_b = (_blocks(v, side, _DETAIL_BLOCK_PX).std(axis=2) for v in (a, b))
+    more, less = np.maximum(detail_a, detail_b), np.minimum(detail_a, detail_b)
+    detailed = full & (more > _LEAST_DETAIL)
+    one_sided = detailed & (less < _ONE_SIDED * more)
+    share: FloatArray = one_sided.sum(axis=1) / np.maximum(detailed.sum(axis=1), 1)
+    return share.astype(np.float32)
+
+
 def _agreeing_blocks(a: FloatArray, b: FloatArray, weight: FloatArray, side: int) -> FloatArray:
     """Return the correlation inside blocks, each about its own mean, weighted by contrast."""
-    per = side // _BLOCK_PX
-
-    def cut(values: FloatArray) -> FloatArray:
-        shaped = values.reshape(-1, per, _BLOCK_PX, per, _BLOCK_PX).transpose(0, 1, 3, 2, 4)
-        return shaped.reshape(len(values), per * per, -1)
-
-    a, b, weight = cut(a), cut(b), cut(weight)
+    a, b, weight = (_blocks(values, side, _BLOCK_PX) for values in (a, b, weight))
     full = weight.mean(axis=2) > 0.9
     a = a - a.mean(axis=2, keepdims=True)
     b = b - b.mean(axis=2, keepdims=True)
