@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import DataConfig, RunConfig
@@ -79,3 +80,28 @@ def test_pixels_are_taken_as_they_are() -> None:
 def test_a_path_is_refused() -> None:
     with pytest.raises(DataError, match="give the images themselves"):
         opened("photos/validation")
+
+
+class NamedSet(TorchSet):
+    """The same with class names of its own."""
+
+    classes = ("ship", "cat", "dog")
+
+
+def test_names_inside_a_subset_count() -> None:
+    found = opened(Subset(NamedSet(), [0, 1])).at(8)
+    assert found is not None
+    assert found.labels.tolist() == [2, 0]
+    other = NamedSet()
+    other.classes = ("fox", "hen", "owl")
+    with pytest.raises(DataError, match="the train set has no class fox"):
+        opened(Subset(other, [0, 1]))
+
+
+def test_of_several_splits_that_for_validation_is_taken() -> None:
+    parts = {"train": photographs(3), "val": photographs(3, names=("ship", "cat", "dog"))}
+    found = opened(parts).at(8)
+    assert found is not None
+    assert found.labels.tolist() == [2, 0, 1]
+    with pytest.raises(DataError, match="the splits train, of which none"):
+        opened({"train": photographs(3)})

@@ -55,6 +55,14 @@ def test_existing_places_become_absolute_and_names_stay(here: Path) -> None:
     assert with_absolute_paths(names) == names
 
 
+def test_a_folder_behind_hub_and_the_root_of_a_table_become_absolute(here: Path) -> None:
+    config = RunConfig.from_dict({"data": {"path": "hub:./photos:small", "image_root": "models"}})
+    stored = with_absolute_paths(config)
+    assert stored.data.path == f"hub:{here / 'photos'}:small"
+    assert stored.data.image_root == str(here / "models")
+    assert settings_hash(stored) == settings_hash(config)
+
+
 def test_home_is_resolved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     assert with_absolute_paths(config_with(data="~/photos")).data.path == str(here / "photos")

@@ -12,8 +12,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from gendataagent.config import DataConfig
+from gendataagent.core.errors import ImageUnreadableError
 from gendataagent.data import ImageSplits, load_data, scan
 from gendataagent.data.images import decode, open_image
+from gendataagent.data.items import TupleItems
+from gendataagent.data.train_set import open_train_set
 
 Samples = npt.NDArray[np.integer]
 
@@ -135,3 +139,48 @@ def test_full_16_bits_need_no_note(tmp_path: Path) -> None:
     data = load_data(str(tmp_path))
     assert not [note for note in data.notes if "bits" in note]
     assert brightness(data)["dog/3.png"] == round(4000 / 257)
+
+
+def test_grey_with_alpha_of_10_bits_is_refused_for_its_high_bytes_are_empty() -> None:
+    whole = np.dstack([samples(1023, 1), np.full((20, 20), 65535)])
+    with pytest.raises(ImageUnreadableError, match="high bytes"):
+        decode(open_image(io.BytesIO(png(whole)), 1e9))
+
+
+class Deep:
+    """A data set of a user's own, of 12-bit images; the first is dark."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        values = np.full((8, 8), (900, 4095)[index % 2], dtype=np.uint16)
+        return Image.fromarray(values), index % 2
+
+
+def test_a_set_in_memory_has_one_depth_too() -> None:
+    found = open_train_set(Deep(), DataConfig(), seed=0)
+    assert [found.images.image(i).getpixel((0, 0))[0] for i in range(2)] == [56, 255]  # type: ignore[index]
+    shown, _ = found.form.item(Image.new("RGB", (8, 8), "white"), 0)  # type: ignore[union-attr]
+    assert (shown.mode, shown.getpixel((0, 0))) == ("I;16", 4095)
+
+
+def test_rows_have_one_depth_too() -> None:
+    import datasets
+
+    images = [png(np.full((8, 8), value)) for value in (900, 4095)]
+    rows = datasets.Dataset.from_dict(
+        {"image": [{"bytes": image, "path": None} for image in images], "label": [0, 1]},
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+        ),
+    )
+    found = open_train_set(rows, DataConfig(), seed=0).images
+    assert [found.image(i).getpixel((0, 0))[0] for i in range(2)] == [56, 255]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "F"])
+def test_images_are_shown_in_modes_of_more_than_8_bits(mode: str) -> None:
+    shown, _ = TupleItems(mode=mode, white=1023).item(Image.new("RGB", (5, 4), "white"), 0)
+    assert (shown.mode, shown.size) == (mode, (5, 4))
+    assert shown.getpixel((4, 3)) == pytest.approx(1023)

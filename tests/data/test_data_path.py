@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gendataagent.config import DataConfig
-from gendataagent.core.errors import DataError
+from gendataagent.core.errors import DataError, StorageError
 from gendataagent.data import check_path, load_data
 
 
@@ -66,3 +66,8 @@ def test_a_home_folder_that_is_not_there_is_named() -> None:
 
     with pytest.raises(StorageError, match=r"~nobody-of-this-name/x: there is no such home folder"):
         check_path(DataConfig(path="~nobody-of-this-name/x"))
+
+
+def test_a_null_character_is_named() -> None:
+    with pytest.raises(StorageError, match="null character"):
+        load_data("photos\0/x")

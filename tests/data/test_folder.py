@@ -189,7 +189,7 @@ def test_other_folders_beside_splits_are_ignored_with_a_note(three_splits: Path)
     save(three_splits, "unlabelled/x/a.png", "train/stray.png", "poster.png")
     data = load(three_splits)
     assert len(all_ids(data)) == 6
-    assert note(data, "Ignored 1 images outside a class folder").endswith(": train/stray.png.")
+    assert note(data, "Ignored 1 image outside a class folder").endswith(": train/stray.png.")
     assert note(data, "Ignored 2 images outside the split folders").endswith(
         ": poster.png, unlabelled/x/a.png."
     )
@@ -207,7 +207,7 @@ def test_a_class_folder_without_images_is_dropped_with_a_note(tmp_path: Path) ->
     ("files", "message"),
     [
         ((), r"no images in .* It is empty\. Expected class/\*\.jpg"),
-        (("a.png", "b.png"), "the 2 images in .* are not in class folders"),
+        (("a.png", "b.png"), r"no image in .* is in a class folder, .*\(2 images\)"),
         (("train/a.png", "test/a.png"), "the images of train/ in .* are not in class folders"),
         (("cat/a.png", "cat/b.png"), "two classes with readable images .* got cat"),
         (("val/cat/a.png", "test/dog/a.png"), "holds test, val but no train folder"),
@@ -231,7 +231,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: tuple[str, ...], mes
 
 def test_a_folder_of_other_files_names_their_kinds(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(DataError, match=r"not images \(\.zip 1\).*unpack archives first"):
+    with pytest.raises(DataError, match=r"not an image \(\.zip 1\).*unpack archives first"):
         load(tmp_path)
 
 

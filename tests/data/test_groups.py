@@ -83,3 +83,24 @@ def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path, pattern: str) ->
     save(tmp_path, "v{video}_{frame}.png")
     with pytest.raises(ConfigError, match=r"data\.group_by"):
         load(tmp_path, group_by=pattern)
+
+
+def test_a_column_of_the_train_file_alone_groups_its_images(tmp_path: Path) -> None:
+    save(tmp_path, "v{video}_{frame}.png")
+    files = sorted(tmp_path.rglob("*.png"))
+    columns = {
+        "image": [file.read_bytes() for file in files],
+        "label": [file.parent.name for file in files],
+    }
+    clips = pa.table({**columns, "clip": [video(file.name) for file in files]})
+    (tmp_path / "tables").mkdir()
+    pq.write_table(clips.slice(0, 50), tmp_path / "tables/train.parquet")
+    pq.write_table(pa.table(columns).slice(50), tmp_path / "tables/test.parquet")
+    data = load(tmp_path / "tables", group_by="clip")
+    clip_of = [str(clip) for clip in clips.column("clip").to_pylist()]
+    train, validation = (
+        {clip_of[int(id_.rpartition("#")[2])] for id_ in images.ids}
+        for images in (data.train, data.validation)
+    )
+    assert validation
+    assert not train & validation

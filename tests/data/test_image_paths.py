@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gendataagent.config import DataConfig
-from gendataagent.core.errors import DataError
+from gendataagent.core.errors import DataError, StorageError
 from gendataagent.data import ImageSplits, load_data
 from gendataagent.data.generator_corpus import load_generator_corpus
 
@@ -102,3 +102,31 @@ def test_a_saved_data_set_cannot_name_files_outside_its_folder(table: Path) -> N
     (table / "state.json").write_text('{"_data_files": [{"filename": "../private/x.arrow"}]}')
     with pytest.raises(DataError, match="outside its folder"):
         load_data(str(table))
+
+
+@pytest.mark.parametrize("path", ["link.png", "elsewhere/5.png"])
+def test_a_link_that_leads_outside_is_refused(table: Path, path: str) -> None:
+    (table / "link.png").symlink_to(table.parent / "private/5.png")
+    (table / "elsewhere").symlink_to(table.parent / "private")
+    write(table, path)
+    with pytest.raises(DataError, match=r"train.parquet#5 names"):
+        load(table)
+
+
+def test_the_folder_itself_may_be_a_link(table: Path) -> None:
+    write(table, "images/5.png")
+    (table.parent / "link").symlink_to(table)
+    assert not load(table.parent / "link").quarantined
+
+
+def test_a_home_folder_that_is_not_there_is_named(table: Path) -> None:
+    write(table, "images/5.png")
+    with pytest.raises(StorageError, match="no such home folder"):
+        load(table, image_root="~nobody-of-this-name/images")
+
+
+@pytest.mark.parametrize("name", ["image", "file_name", "path"])
+def test_a_column_of_paths_is_found_by_its_name(table: Path, name: str) -> None:
+    paths = [f"images/{number}.png" for number in range(6)]
+    pq.write_table(pa.table({name: paths, "label": ["cat", "dog"] * 3}), table / FILE)
+    assert not load(table).quarantined

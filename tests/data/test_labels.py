@@ -210,7 +210,7 @@ def test_splits_of_a_saved_data_set(tmp_path: Path, as_shards: bool) -> None:
     data.save_to_disk(tmp_path / "saved", num_shards={"train": 1 + as_shards, "test": 1})
     assert all_right(load(tmp_path / "saved"))
     info = tmp_path / "saved" / "test" / "dataset_info.json"  # what load_from_disk goes by
-    info.write_text(info.read_text().replace('"bee"', '"cow "').replace('"cow"', '"bee"'))
+    info.write_text(info.read_text().replace('"bee"', '"calf"').replace('"cow"', '"bee"'))
     with pytest.raises(DataError, match="test split has images of"):
         load(tmp_path / "saved")
 
@@ -334,3 +334,42 @@ def test_relabelling_says_both_lists() -> None:
         relabelled(images, ("bee", "ant"), "the classifier")
     assert "the classifier has no class cow" in str(error.value)
     assert "the data has 'bee', 'cow'; the classifier has 'bee', 'ant'" in str(error.value)
+
+
+def test_a_test_file_without_a_label_column_is_unlabelled(tmp_path: Path) -> None:
+    animals = ["cow", "bee", "ant"] * 4
+    write(tmp_path / "train.parquet", animals, [0, 1, 2] * 4, list(ANIMALS))
+    images = pa.table({"image": [image_of(animal, 7) for animal in animals]})
+    pq.write_table(images, tmp_path / "test.parquet")
+    data = load(tmp_path)
+    assert all_right(data)
+    assert "Ignored the test split: it has no labels." in data.notes
+    pq.write_table(images, tmp_path / "train-2.parquet")
+    with pytest.raises(DataError, match=r"train-2\.parquet has no column label"):
+        load(tmp_path)
+
+
+def test_white_space_around_a_label_is_no_part_of_it(tmp_path: Path) -> None:
+    animals = ["cow", "bee", "ant"] * 4
+    write(tmp_path / "train.parquet", animals, [0, 1, 2] * 4, ["cow ", "bee", "ant"])
+    write(tmp_path / "test.parquet", animals, [f" {animal}\u00a0" for animal in animals], None)
+    data = load(tmp_path)
+    assert all_right(data)
+    assert data.class_names == ANIMALS
+
+
+@pytest.mark.parametrize("text", ["-1.0", "\u200b", " -1 "])
+def test_text_that_says_nothing_is_no_label(tmp_path: Path, text: str) -> None:
+    write(
+        tmp_path / "train.parquet",
+        ["cow", "bee", "ant"] * 2,
+        [text, *["cow", "bee"] * 2, "ant"],
+        None,
+    )
+    with pytest.raises(DataError, match=r"1 row has no label .*train\.parquet#0"):
+        load(tmp_path)
+
+
+def test_names_that_may_mean_missing_are_noted(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", ["cow", "bee", "ant"] * 4, ["cow", "bee", "nan"] * 4, None)
+    assert any("may mean that the label is missing: nan" in note for note in load(tmp_path).notes)

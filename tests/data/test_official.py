@@ -124,7 +124,7 @@ def test_test_images_of_a_species_without_training_images_are_dropped(tmp_path: 
     assert data.class_names == ("Cooper's Hawk", "Blue Jay")
     assert len(data.test) == 2
     assert note(data, "Dropped 1 test") == (
-        "Dropped 1 test images of 1 classes without any training image: Snail Kite."
+        "Dropped 1 test image of 1 class without any training image: Snail Kite."
     )
 
 

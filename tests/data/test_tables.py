@@ -90,7 +90,7 @@ def test_a_single_file_is_split_whatever_its_name(tmp_path: Path) -> None:
     columns = {"image": make_images(list(range(8))), "label": ["a", "b"] * 4}
     data = load(write(tmp_path / "test.parquet", columns))
     assert {len(images) for images in data.by_name().values()} == {2, 4}
-    assert reds(data) == {f"test.parquet#{n}": n for n in range(8)}
+    assert reds(data) == {f"#{n}": n for n in range(8)}
 
 
 def test_splits_named_by_folders_and_tables_of_no_split(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_images_beside_the_table(tmp_path: Path) -> None:
     (tmp_path / "7.png").write_bytes(png(7))
     rows = [{"bytes": None, "path": "7.png"}, {"bytes": png(8), "path": None}]
     data = load(write(tmp_path / "a.parquet", {"image": rows, "label": ["a", "b"]}))
-    assert reds(data) == {"a.parquet#0": 7, "a.parquet#1": 8}
+    assert reds(data) == {"#0": 7, "#1": 8}
 
 
 def test_ids_unique_only_within_a_split_are_prefixed_by_it(tmp_path: Path) -> None:
@@ -221,14 +221,14 @@ GOOD = {"image": make_images([0, 1, 2]), "label": ["a", "b", "a"]}
             {},
             "left and right could each be the image column",
         ),
-        (GOOD | {"label": ["a", None, "b"]}, {}, r"1 rows have no label .*: a\.parquet#1\. Label"),
-        (GOOD | {"label": [0.0, float("nan"), 1.0]}, {}, r"1 rows have no label .*: a\.parquet#1"),
+        (GOOD | {"label": ["a", None, "b"]}, {}, r"1 row has no label .*: a\.parquet#1\. Label"),
+        (GOOD | {"label": [0.0, float("nan"), 1.0]}, {}, r"1 row has no label .*: a\.parquet#1"),
         (GOOD | {"label": [0.0, float("inf"), 1.0]}, {}, r"a\.parquet#1: the label .* is inf"),
-        (GOOD | {"label": [0, -1, 1]}, {}, r"1 rows have no label .*-1.*: a\.parquet#1"),
-        (GOOD | {"label": ["a", " ", "b"]}, {}, r"1 rows have no label .*empty.*: a\.parquet#1"),
+        (GOOD | {"label": [0, -1, 1]}, {}, r"1 row has no label .*-1.*: a\.parquet#1"),
+        (GOOD | {"label": ["a", " ", "b"]}, {}, r"1 row has no label .*empty.*: a\.parquet#1"),
         (GOOD | {"label": [0.0, 1.0, 0.5]}, {}, r"a\.parquet#2: the label .* is 0\.5, allowed"),
         (GOOD | {"label": [["a"], ["b"], []]}, {}, r"a\.parquet#0: the label .* is \['a'\]"),
-        (GOOD | {"id": ["x", "y", "x"]}, {}, "1 ids in the column 'id' .* more than one row: x"),
+        (GOOD | {"id": ["x", "y", "x"]}, {}, "1 id in the column 'id' .* more than one row: x"),
         (GOOD | {"id": ["x", None, "z"]}, {}, r"a\.parquet#1: the id is None"),
         ({"image": [], "label": []}, {"image_column": "image"}, "holds no labelled images"),
     ],
@@ -245,7 +245,7 @@ def test_columns_named_in_the_settings_are_used(tmp_path: Path) -> None:
     columns = {"left": make_images([0, 1]), "right": make_images([5, 6]), "kind": ["a", "b"]}
     path = write(tmp_path / "a.parquet", columns)
     data = load(path, image_column="right", label_column="kind")
-    assert reds(data) == {"a.parquet#0": 5, "a.parquet#1": 6}
+    assert reds(data) == {"#0": 5, "#1": 6}
 
 
 def test_a_label_outside_the_named_classes(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_label_outside_the_named_classes(tmp_path: Path) -> None:
 def test_tables_that_are_inconsistent_or_broken(tmp_path: Path) -> None:
     write(tmp_path / "d/test.parquet", GOOD)
     write(tmp_path / "d/train.parquet", {"image": make_images([0]), "other": ["a"]})
-    with pytest.raises(DataError, match=r"train\.parquet has no column label as test\.parquet has"):
+    with pytest.raises(DataError, match=r"train\.parquet: no label column was recognised"):
         load(tmp_path / "d")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match=r"cannot read .*broken\.parquet"):
@@ -279,3 +279,19 @@ def test_bundled_cifar10() -> None:
     assert len(data.train) == 20
     assert data.test.image(0).size == (32, 32)
     assert data.quarantined == ()
+
+
+def test_a_file_may_be_renamed(tmp_path: Path) -> None:
+    columns = {"image": make_images([7, 8, 9, 10]), "label": ["cat", "dog"] * 2}
+    first = load(write(tmp_path / "a.parquet", columns))
+    second = load(write(tmp_path / "elsewhere/b.parquet", columns))
+    assert first.fingerprint == second.fingerprint
+    assert first.train.store.name(0) == "a.parquet#0"
+
+
+def test_rows_selected_by_a_list_of_their_own_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "a.arrow"}], "_indices_files": ["i.arrow"]})
+    )
+    with pytest.raises(DataError, match=r"selects rows by a list .*save it again"):
+        load(tmp_path)

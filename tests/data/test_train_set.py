@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -341,7 +342,7 @@ def test_rows_without_a_label_are_refused(labels: list[Any], kind: str) -> None:
             continue
         rows = {"image": [noise_image(n) for n in range(4)], "label": labels}
         features = datasets.Features(image=datasets.Image(), label=label)
-        with pytest.raises(DataError, match=r"1 rows have no label .*the first is row 1"):
+        with pytest.raises(DataError, match=r"1 row has no label .*the first is row 1"):
             opened(datasets.Dataset.from_dict(rows, features=features))
 
 
@@ -399,7 +400,7 @@ def test_rows_that_cannot_be_used_are_refused() -> None:
         opened(rows().to_iterable_dataset())
     with pytest.raises(DataError, match="has the splits test and no train"):
         opened(datasets.DatasetDict({"test": rows()}))
-    with pytest.raises(DataError, match=r"1 rows have no label .* row 1"):
+    with pytest.raises(DataError, match=r"1 row has no label .* row 1"):
         opened(
             datasets.Dataset.from_dict(
                 {"image": [noise_image(0), noise_image(1)], "label": [0, -1]},
@@ -427,3 +428,25 @@ def test_labelled_images_are_a_torch_data_set_and_become_a_datasets_one(photo_fo
     assert exported[1]["image"].convert("RGB").tobytes() == image.tobytes()
     in_memory = LabelledImages.from_images([image], [0], class_names=["a", "b"], ids=["x"])
     assert in_memory.to_datasets()[0]["image"].tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("names", ["cat", ["cat", "cat", "dog"]])
+def test_class_names_are_a_list_of_different_names(names: Any) -> None:
+    with pytest.raises(DataError, match="class_names must be a list of different names"):
+        opened(Items(*((noise_image(i), i) for i in range(3))), class_names=names)
+
+
+def test_a_label_without_end_is_refused() -> None:
+    with pytest.raises(DataError, match="the label 18446744073709551615, of classes without names"):
+        opened(Items((noise_image(0), 0), (noise_image(1), 2**64 - 1)))
+
+
+@pytest.mark.timeout(20)
+def test_a_row_that_names_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
+    columns = {"image": [str(tmp_path / "pipe.png")], "label": [0]}
+    with pytest.raises(DataError, match="row 0 has no readable image"):
+        opened(datasets.Dataset.from_dict(columns, features=features))

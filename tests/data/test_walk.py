@@ -113,3 +113,38 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with open_regular(tmp_path / "file") as stream:
         assert stream.read() == b"x"
+
+
+def test_a_file_system_of_processes_is_no_data() -> None:
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("this system has no /proc")
+    with pytest.raises(DataError, match="not on a disk"):
+        load_data("/proc")
+
+
+def test_links_out_of_the_folder_are_said(tmp_path: Path) -> None:
+    save(tmp_path / "data", "cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png")
+    save(tmp_path / "private", "c.png")
+    (tmp_path / "data/cat/inside.png").symlink_to(tmp_path / "data/cat/a.png")
+    assert not any("links out" in note for note in find_files(tmp_path / "data").notes())
+    (tmp_path / "data/cat/c.png").symlink_to(tmp_path / "private/c.png")
+    (tmp_path / "data/dog/more").symlink_to(tmp_path / "private")
+    notes = find_files(tmp_path / "data").notes()
+    assert any(note.endswith("run: cat/c.png, dog/more.") for note in notes)
+
+
+def test_a_way_through_the_folder_itself_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "photos", "cat/a.png", "dog/a.png")
+    found = find_files(tmp_path / "photos/cat/../../photos")
+    assert sorted(found.images) == ["cat/a.png", "dog/a.png"]
+    assert sorted(find_files(tmp_path / "photos/cat/../cat").images) == ["a.png"]
+
+
+def test_a_run_inside_the_data_is_no_class(tmp_path: Path) -> None:
+    save(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(4)))
+    save(tmp_path, "runs/first/pool/000/x.png", "runs/first/data/x.png")
+    for name in ("config.toml", "manifest.json"):
+        (tmp_path / "runs/first" / name).touch()
+    data = load_data(str(tmp_path))
+    assert data.class_names == ("cat", "dog")
+    assert any("Skipped 1 run folder" in note for note in data.notes)

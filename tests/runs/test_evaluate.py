@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from gendataagent.cli.evaluate import parse_severities
-from gendataagent.config.run_config_file import read_run_config
+from gendataagent.config.run_config_file import read_run_config, write_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, DataError, RunFolderError
 from gendataagent.core.progress import SilentProgress, Stage
@@ -277,3 +280,24 @@ def test_other_classes_are_refused_with_both_lists(
         error.value
     )
     assert "'ship'" in str(error.value)
+
+
+def test_a_table_names_images_of_its_own_folder_not_of_the_runs(
+    a_copy: Path, photos: Path, tmp_path: Path
+) -> None:
+    """A path such as cat/1.png may exist in both: the run's data.image_root is not taken over."""
+    folder = RunFolder.open(a_copy)
+    config = read_run_config(folder)
+    settings = replace(config.data, image_root=str(photos / "test"), image_column="image")
+    write_run_config(folder, replace(config, data=settings))
+    one = next((photos / "test/ship").iterdir())
+    (tmp_path / "new/ship").mkdir(parents=True)
+    Image.new("RGB", (32, 32), "black").save(tmp_path / "new/ship" / one.name)
+    rows = {"image": [f"ship/{one.name}"], "label": ["ship"]}
+    pq.write_table(pa.table(rows), tmp_path / "new/table.parquet")
+    table = str(tmp_path / "new/table.parquet")
+    assert evaluate_on(a_copy, table).images == 1
+    (tmp_path / "new/ship" / one.name).unlink()
+    with pytest.raises(DataError, match="can be read"):
+        evaluate_on(a_copy, table)
+    assert evaluate_on(a_copy, table, image_root=str(photos / "test")).images == 1

@@ -202,3 +202,14 @@ def test_a_corpus_may_be_parquet_without_classes_but_not_empty(tmp_path: Path) -
     for wrong in ("empty", "nowhere"):
         with pytest.raises(DataError):
             load_generator_corpus(tmp_path / wrong, DataConfig())
+
+
+def test_one_class_or_a_test_split_alone_can_be_audited(photo_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(photo_folder / "test", tmp_path / "alone/test")
+    alone = DataConfig(path=str(tmp_path / "alone"))
+    train, _, corpus = audit_data(alone, corpus=photo_folder / "test").sets
+    assert len(train.images) == 0
+    assert corpus.reports["test"].ids == frozenset(corpus.images.ids)
+    shutil.copytree(photo_folder / "train/ship", tmp_path / "one/ship")
+    (train, _) = audit_data(DataConfig(path=str(tmp_path / "one"))).sets
+    assert len(train.images) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gendataagent.cli.predict import find_images
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.run_folder import RunFolder
@@ -22,6 +24,7 @@ from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.prediction import predict_files
+from gendataagent.training.saving import save_classifier
 from tests.cli.test_cli import _type
 from tests.small_world import settings_for
 
@@ -218,3 +221,48 @@ def test_the_table(
         assert line.startswith(str(prediction.path))
         assert line.endswith(f"{probability:.1%}")
         assert name in line
+
+
+def test_a_folder_is_searched_as_training_does(photos: Path) -> None:
+    for name in ("@eaDir/0.png/THUMB.png", ".thumbnails/0.png", "._0.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / "0.png", photos / name)
+    (photos / "again").symlink_to(photos)
+    assert find_images([str(photos)]) == [photos / f"{number}.png" for number in range(3)]
+    (photos / "gone.png").symlink_to("nowhere.png")
+    assert photos / "gone.png" in find_images([str(photos)])  # reported as unreadable
+
+
+def test_damaged_tails_are_unreadable(finished: Path, photos: Path) -> None:
+    stream = io.BytesIO()
+    coarse = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((200, 200)).save(stream, "WEBP")
+    content = stream.getvalue()
+    half = len(content) // 2
+    (photos / "half.webp").write_bytes(content[:half] + bytes(half))
+    unreadable = {}
+    classifier = load_classifier(finished)
+    for _ in predict_files(
+        classifier, [photos / "half.webp"], on_unreadable=unreadable.__setitem__
+    ):
+        pytest.fail("half a file was classified")
+    assert "not fully copied" in unreadable[photos / "half.webp"]
+
+
+def test_images_of_16_bits_are_scaled_as_those_of_the_training(
+    finished: Path, tmp_path: Path
+) -> None:
+    classifier = load_classifier(finished)
+    save_classifier(classifier, tmp_path / "deep", resize_px=classifier.resize_px, bits=12)
+    dark = np.random.default_rng(0).integers(0, 900, (40, 40), dtype=np.uint16)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    eight = Image.fromarray(np.rint(dark.astype(float) * 255 / 4095).astype(np.uint8)).convert(
+        "RGB"
+    )
+    eight.save(tmp_path / "eight.png")
+    again = load_classifier(tmp_path / "deep")
+    assert again.bits == 12
+    assert "from 12 first" in (tmp_path / "deep/README.md").read_text()
+    paths = [tmp_path / "dark.png", tmp_path / "eight.png"]
+    one, other = predict_files(again, paths, on_unreadable=lambda path, why: pytest.fail(why))
+    assert one.classes == other.classes

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.data import LabelledImages
+from gendataagent.data.index import VALIDATION, split_of
 from gendataagent.data.labels import relabelled
 from gendataagent.data.pixels import Pixels
-from gendataagent.data.train_set import TrainSet, open_train_set
+from gendataagent.data.train_set import TrainSet, has_class_names, open_train_set
 
 
 class ValidationImages:
@@ -46,10 +48,15 @@ class ValidationImages:
                 "set of (image, label), a datasets.Dataset or LabelledImages"
             )
         names = train.images.class_names
-        unnamed = not isinstance(validation, LabelledImages) and not any(
-            hasattr(validation, name) for name in ("classes", "features")
-        )
-        given = names if unnamed else None
+        if isinstance(validation, Mapping):
+            found = [split for split in validation if split_of(str(split)) == VALIDATION]
+            if len(found) != 1:
+                raise DataError(
+                    f"validation has the splits {', '.join(map(str, validation))}, of which none "
+                    "or several are for validation; give one of them, as data[SPLIT]"
+                )
+            validation = validation[found[0]]
+        given = None if has_class_names(validation) else names
         opened = open_train_set(validation, data, seed=seed, class_names=given)
         return cls(relabelled(opened.images, names, "the train set"))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -67,13 +68,26 @@ def _version(
         raise typer.Exit
 
 
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with `~` resolved in --out=~/runs, which shells leave to the program."""
+    found = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument.startswith("~/"):
+            argument = os.path.expanduser(argument)
+        elif equals and option.startswith("--") and value.startswith("~/"):
+            argument = f"{option}={os.path.expanduser(value)}"
+        found.append(argument)
+    return found
+
+
 def main() -> None:
     """Run the command line; no error is printed as a traceback."""
     # Retry messages of the hub's library would hide the final error.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with steady_streams(), signals_as_interrupts() as received:
         try:
-            app()
+            app(args=with_home(sys.argv[1:]))
         except (KeyboardInterrupt, SystemExit) as end:
             if received:
                 sys.exit(128 + received[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.table import Table
 from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import TrustOption, app, print_result
 from gendataagent.core.errors import ConfigError
-from gendataagent.core.text import as_name
+from gendataagent.core.text import as_name, counted
 
 if TYPE_CHECKING:
     from gendataagent.training.evaluation import Robustness
@@ -24,6 +24,9 @@ HIGHEST = 5
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(help="folder of a finished run")],
     data: Annotated[str | None, typer.Option(help="other labelled images to evaluate on")] = None,
+    image_root: Annotated[
+        str, typer.Option(help="folder of the images that a table of --data names by path")
+    ] = "",
     corruptions: Annotated[
         str | None,
         typer.Option(help="corrupt the images first: gaussian_blur,speckle_noise"),
@@ -43,7 +46,12 @@ def evaluate(
         names = [name for name in dict.fromkeys(named) if name]
         severities = parse_severities(severity or ALL_SEVERITIES)
         _evaluate_corrupted(
-            run_folder, names, severities, data, trust_remote_code=trust_remote_code
+            run_folder,
+            names,
+            severities,
+            data=data,
+            image_root=image_root,
+            trust_remote_code=trust_remote_code,
         )
         return
     if severity is not None:
@@ -57,11 +65,15 @@ def evaluate(
     from gendataagent.runs.reload import evaluate_on
 
     evaluation = evaluate_on(
-        run_folder, data, progress=ConsoleProgress(), trust_remote_code=trust_remote_code
+        run_folder,
+        data,
+        image_root=image_root,
+        progress=ConsoleProgress(),
+        trust_remote_code=trust_remote_code,
     )
     say(
-        f"{evaluation.images} images: top-1 {evaluation.top1:.1%}, worst class "
-        f"{as_name(evaluation.worst_class)} {evaluation.worst_class_accuracy:.1%}, worst-case "
+        f"{counted(evaluation.images, 'image', 'images')}: top-1 {evaluation.top1:.1%}, worst "
+        f"class {as_name(evaluation.worst_class)} {evaluation.worst_class_accuracy:.1%}, worst-case "
         f"disparity {evaluation.worst_case_disparity:.2f}"
     )
 
@@ -86,19 +98,19 @@ def parse_severities(text: str) -> list[int]:
 
 
 def _evaluate_corrupted(
-    run_folder: Path, names: list[str], severities: list[int], data: str | None, **options: bool
+    run_folder: Path, names: list[str], severities: list[int], **options: Any
 ) -> None:
     from gendataagent.runs.reload import ROBUSTNESS_FILE, TEST, evaluate_corrupted
 
     robustness = evaluate_corrupted(
-        run_folder, names, severities, data=data, progress=ConsoleProgress(), **options
+        run_folder, names, severities, progress=ConsoleProgress(), **options
     )
     show(_table(robustness, severities))
     own = robustness.clean.split == TEST
     say(
-        f"{robustness.clean.images} images of {'the test split' if own else 'all splits'}, read "
-        f"from {robustness.images_from}; classified at {robustness.size_px} px, constants for "
-        f"{robustness.table_px} px"
+        f"{counted(robustness.clean.images, 'image', 'images')} of "
+        f"{'the test split' if own else 'all splits'}, read from {robustness.images_from}; "
+        f"classified at {robustness.size_px} px, constants for {robustness.table_px} px"
     )
     if own:
         say(f"written: {run_folder / ROBUSTNESS_FILE}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from rich.table import Table
 from gendataagent.cli.console import ConsoleProgress, show, write
 from gendataagent.cli.shared import TrustOption, app
 from gendataagent.core.errors import DataError
-from gendataagent.core.text import as_name
+from gendataagent.core.text import as_name, counted
 
 if TYPE_CHECKING:
     from gendataagent.training.prediction import Prediction
@@ -68,7 +69,9 @@ def predict(
     if not as_json:
         show(_table(predictions))
     if unreadable:
-        progress.say(f"{len(unreadable)} of {len(paths)} images could not be read")
+        progress.say(
+            f"{len(unreadable)} of {counted(len(paths), 'image', 'images')} could not be read"
+        )
         raise typer.Exit(1)
 
 
@@ -81,9 +84,9 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            inside = _images_in(path.rglob("*"))
-        elif not path.exists() and glob.has_magic(argument):
+        if _is_folder(path):
+            inside = _images_below(path)
+        elif not os.path.exists(path) and glob.has_magic(argument):
             inside = _images_in(map(Path, glob.glob(argument, recursive=True)))
         else:
             inside = [path]  # if it is not there, it is reported as any unreadable image
@@ -91,6 +94,21 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             raise DataError(f"there are no images in {argument}")
         found.update(dict.fromkeys(inside))
     return list(found)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # unlike Path.is_dir, False for a name that cannot be
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return the images below a folder, as training reads it: no thumbnails, each folder once."""
+    from gendataagent.data.images import SUFFIXES
+    from gendataagent.data.walk import find_files
+
+    found = find_files(folder)
+    unreadable = [bad.name for bad in found.quarantined]  # reported when they are opened
+    names = [*found.images, *(n for n in unreadable if Path(n).suffix.lower() in SUFFIXES)]
+    return sorted(folder / name for name in names)
 
 
 def _images_in(paths: Iterable[Path]) -> list[Path]:

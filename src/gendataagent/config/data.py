@@ -31,7 +31,8 @@ class DataConfig:
     image_root: str = setting(
         "",
         "folder of the images that a table names by path: relative paths start there, and no path "
-        "may lead out of it; empty = the folder of the table",
+        "or link may lead out of it; empty = the folder of the table",
+        path=True,
     )
     train_per_class: int = setting(
         0, "training images used of each class, drawn at random by seed; 0 = all", at_least=0

@@ -15,7 +15,8 @@ from typing import Any
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import SettingRow, iterate_settings, result_settings
 
-_PREFIXES = ("hub:", "bundled:", "timm:")
+_PREFIXES = ("bundled:", "timm:")
+_HUB = "hub:"  # hub:./folder:CONFIG is a folder on this machine
 
 
 def is_place(row: SettingRow) -> bool:
@@ -25,8 +26,11 @@ def is_place(row: SettingRow) -> bool:
         return False
     if value.startswith(_PREFIXES):
         return False
+    prefix, text, _ = _parts(value)
     try:
-        place = Path(value).expanduser()
+        place = Path(text).expanduser()
+        if prefix:
+            return text.startswith((".", "~", os.sep)) and place.is_dir()
         return place.is_absolute() or place.exists()
     except (OSError, RuntimeError, ValueError):  # no such home, or no possible name
         return False
@@ -35,7 +39,20 @@ def is_place(row: SettingRow) -> bool:
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """Return the settings with each path absolute; links are not resolved."""
     rows = [row for row in iterate_settings(config) if is_place(row)]
-    return _with(config, {row.key: os.path.abspath(Path(row.value).expanduser()) for row in rows})
+    return _with(config, {row.key: _absolute(row.value) for row in rows})
+
+
+def _parts(value: str) -> tuple[str, str, str]:
+    """Return prefix, path and the rest of a value, of which only hub:PATH:CONFIG has three."""
+    if not value.startswith(_HUB):
+        return "", value, ""
+    path, colon, rest = value.removeprefix(_HUB).partition(":")
+    return _HUB, path, colon + rest
+
+
+def _absolute(value: str) -> str:
+    prefix, path, rest = _parts(value)
+    return prefix + os.path.abspath(Path(path).expanduser()) + rest
 
 
 def with_paths_of(config: RunConfig, other: RunConfig) -> RunConfig:

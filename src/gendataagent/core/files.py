@@ -170,8 +170,10 @@ def expand(path: str | Path) -> Path:
     """Return a path with `~` and `~user` resolved.
 
     Raises:
-        StorageError: there is no such user, or this one has no home folder.
+        StorageError: there is no such user, this one has no home folder, or no path can be so.
     """
+    if "\0" in str(path):
+        raise StorageError(f"{path!r}: no path can have a null character; correct it")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -184,8 +186,10 @@ def open_regular(path: str | Path) -> BinaryIO:
     Anything else is refused before a read could block: a pipe or a device may never end.
 
     Raises:
-        OSError: not a regular file, missing, or no permission.
+        OSError: not a regular file, missing, no permission, or no possible name.
     """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no file can have a null character in its name", str(path))
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise _not_regular(path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -18,11 +18,23 @@ from PIL import Image
 from gendataagent.core.errors import ImageUnreadableError
 
 DEPTHS = (8, 10, 12, 14, 16)
+LEAST_BY_HIGH_BYTES = 12  # 16 levels of grey
 # Pillow keeps the high byte of each colour sample. Read with the other byte order, the same data
 # gives the low byte.
 _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 
 Samples = npt.NDArray[np.uint16]
+
+
+def is_deep(mode: str) -> bool:
+    """Return whether Pillow's images of a mode have more than 8 bits a sample."""
+    return mode.startswith(("I", "F"))
+
+
+def has_deep_samples(image: Image.Image) -> bool:
+    """Return whether an image, opened and not loaded, has more than 8 bits a sample."""
+    raw = (_raw_mode(tile) for tile in getattr(image, "tile", ()))
+    return is_deep(image.mode) or any(mode.endswith(tuple(_OTHER_BYTE)) for mode in raw)
 
 
 def real_bits(samples: npt.NDArray[Any]) -> int:
@@ -43,6 +55,7 @@ def load_colour(image: Image.Image) -> Samples | None:
     Call it before the pixels are loaded; they are loaded afterwards. Alpha is the last sample.
 
     Raises:
+        ImageUnreadableError: only the high bytes can be read, and they do not hold the image.
         OSError and others: the pixels cannot be decoded.
     """
     raw = {_raw_mode(tile) for tile in getattr(image, "tile", ())}
@@ -54,6 +67,11 @@ def load_colour(image: Image.Image) -> Samples | None:
     image.load()
     high = np.asarray(image)
     samples: Samples = high.astype(np.uint16) * np.uint16(256)
+    if low is None and real_bits(samples[..., :3]) < LEAST_BY_HIGH_BYTES:
+        raise ImageUnreadableError(
+            "16-bit grey with transparency, of which Pillow reads only the high bytes, and those "
+            "are nearly empty; save it without transparency, or with 8 bits"
+        )
     # Without low bytes (grey with alpha) the samples are multiples of 256.
     return samples if low is None else samples | low
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import open_regular
+from gendataagent.core.text import counted
 from gendataagent.data.index import (
     TRAIN,
     DatasetIndex,
@@ -87,16 +88,14 @@ def index_folder(root: Path, found: Found, *, need_train: bool = True) -> Datase
             items[source_id] = Item(len(files), source_id, normalise_name(parts[depth]), split)
             files.append(path)
     if stray:
-        notes.append(f"Ignored {len(stray)} images outside a class folder: {first_few(stray)}.")
+        notes.append(f"Ignored {_images(stray)} outside a class folder: {first_few(stray)}.")
     if unlabelled:
         notes.append(
-            f"Ignored {len(unlabelled)} images without a label (a class folder named "
+            f"Ignored {_images(unlabelled)} without a label (a class folder named "
             f"{UNLABELLED}): {first_few(unlabelled)}."
         )
     if outside:
-        notes.append(
-            f"Ignored {len(outside)} images outside the split folders: {first_few(outside)}."
-        )
+        notes.append(f"Ignored {_images(outside)} outside the split folders: {first_few(outside)}.")
     return DatasetIndex(
         store=FolderStore(str(root), tuple(files)),
         items=tuple(items.values()),
@@ -104,6 +103,10 @@ def index_folder(root: Path, found: Found, *, need_train: bool = True) -> Datase
         quarantined=tuple(quarantined),
         notes=(*found.notes(), *notes),
     )
+
+
+def _images(paths: Sequence[str]) -> str:
+    return counted(len(paths), "image", "images")
 
 
 def _class_folders(folders: Iterable[str], splits: dict[str, str]) -> tuple[str, ...]:
@@ -130,8 +133,8 @@ def _require_images(root: Path, found: Found) -> None:
         raise DataError(f"no images in {root}. {seen} {expected}; unpack archives first")
     if all(os.sep not in path for path in found.images):
         raise DataError(
-            f"the {len(found.images)} images in {root} are not in class folders, so their classes "
-            f"are unknown. {expected}: make one folder per class and move them there"
+            f"no image in {root} is in a class folder, so their classes are unknown "
+            f"({_images(found.images)}). {expected}: make one folder per class and move them there"
         )
 
 

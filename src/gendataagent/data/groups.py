@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.text import counted
 from gendataagent.data.index import SPLITS, DatasetIndex, Item, first_few
 from gendataagent.data.likeness import Likeness, joined
 
@@ -46,8 +47,8 @@ def named_groups(
     """Return {id: name of its group} under data.group_by, and notes; raise as `group_images`."""
     if not config.group_by:
         return {}, []
-    if index.groups:
-        return index.groups, []
+    if index.group_column:
+        return index.groups, [_note(index.groups, f"column {index.group_column!r}")]
     if config.group_by == AUTO:
         named = _by_pattern(items, re.compile(ROBOFLOW))
         return named, [_note(named, "augmented copies by Roboflow's names")] if named else []
@@ -79,7 +80,8 @@ def _by_pattern(items: Sequence[Item], pattern: re.Pattern[str]) -> dict[str, st
 
 
 def _note(named: Mapping[str, str], how: str) -> str:
-    return f"{len(named):,} images are in {len(set(named.values())):,} groups ({how})."
+    groups = counted(len(set(named.values())), "group", "groups")
+    return f"{counted(len(named), 'image is', 'images are')} in {groups} ({how})."
 
 
 def groups_across_splits(
@@ -94,7 +96,7 @@ def groups_across_splits(
     if not (torn := sorted(name for name, found in splits.items() if len(found) > 1)):
         return []
     return [
-        f"{len(torn):,} groups under data.group_by have images in several of {', '.join(SPLITS)} "
-        f"(first: {torn[0]}): the given splits separate them, and validation and test figures may "
-        "be too high."
+        f"{counted(len(torn), 'group', 'groups')} under data.group_by: images in several of "
+        f"{', '.join(SPLITS)} (first: {torn[0]}): the given splits separate them, and "
+        "validation and test figures may be too high."
     ]

@@ -16,8 +16,8 @@ from typing import Any
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand
-from gendataagent.data.index import TEST, TRAIN, DatasetIndex, normalise_name, split_of
-from gendataagent.data.labels import both_lists
+from gendataagent.data.index import TEST, TRAIN, DatasetIndex, split_of
+from gendataagent.data.labels import both_lists, class_name_of
 from gendataagent.data.official import PAPER
 from gendataagent.data.table_index import index_tables, names_in
 from gendataagent.data.tables import TableFile, with_splits
@@ -92,7 +92,7 @@ def _allowing_images(config: DataConfig, name: str) -> DataConfig:
     """
     import datasets
 
-    local = Path(name).expanduser()
+    local = expand(name)
     base = local if local.is_dir() else Path(datasets.config.HF_DATASETS_CACHE)
     return config if config.image_root else replace(config, image_root=str(base.absolute()))
 
@@ -113,7 +113,7 @@ def _require_own_names(name: str, configuration: str, loaded: Mapping[str, Any])
     for path in sorted(path for path in paths if path.endswith(".parquet")):
         file = TableFile(path, Path(path).name, TRAIN)
         for column, kind in features.items():
-            read = tuple(map(normalise_name, getattr(kind, "names", None) or ()))
+            read = tuple(map(class_name_of, getattr(kind, "names", None) or ()))
             own = names_in(file, column)
             if read and own and read[: len(own)] != own:
                 lists = both_lists(file.name, own, "datasets", read)
@@ -154,7 +154,8 @@ def _load(name: str, configuration: str, revision: str) -> Mapping[str, Any]:
 
 
 def _advice(name: str, configuration: str, revision: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    cause = f": {error.__cause__}" if error.__cause__ else ""
+    reason = " ".join(f"{error}{cause}".split())[:300].rstrip(".") or type(error).__name__
     kinds = {kind.__name__ for kind in type(error).__mro__}
     start = f"data.path: cannot load the data set {name!r} from the Hub"
     text = reason.casefold()
@@ -179,4 +180,6 @@ def _advice(name: str, configuration: str, revision: str, error: Exception) -> s
             f"{start}: no such data set, or it is private ({reason}). Check the spelling "
             "(hub:ORGANISATION/NAME), or log in with: hf auth login"
         )
-    return f"{start}: {reason}"
+    if expand(name).is_dir():
+        return f"{start}: {reason}. Give the folder itself, without hub:, to read its images"
+    return f"{start}: {reason}. Check the name, hub:{name}, and the data set's page"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
+from gendataagent.core.files import open_regular
+from gendataagent.core.text import counted
 from gendataagent.data.items import RowItems
 from gendataagent.data.labels import is_unlabelled
-from gendataagent.data.sets import LabelledImages
+from gendataagent.data.sets import LabelledImages, shared_bits
 from gendataagent.data.table_index import ID_NAME, LABEL_NAMES
 
 _HASH_BYTES = 6
@@ -38,7 +41,7 @@ class RowStore:
         if value.get("bytes") is not None:
             return io.BytesIO(value["bytes"])
         if value.get("path"):
-            return open(value["path"], "rb")
+            return open_regular(value["path"])
         raise ImageUnreadableError("the row holds no image")
 
     def name(self, row: int) -> str:
@@ -86,6 +89,7 @@ def open_rows(data_set: Any, config: DataConfig) -> tuple[LabelledImages, RowIte
         store=store,
         max_pixels=config.max_megapixels * 1e6,
     )
+    images = replace(images, bits=shared_bits(images))
     form = RowItems(
         source=data_set,
         row_of={id_: row for row, id_ in enumerate(ids)},
@@ -142,8 +146,8 @@ def _labels(
         names = tuple(str(value) for value in values)
     if missing := [row for row, value in enumerate(found) if is_unlabelled(value)]:
         raise DataError(
-            f"{len(missing)} rows have no {column} (None, -1 or empty text), the first is row "
-            f"{missing[0]}. Label them, or leave them out with filter(...)"
+            f"{counted(len(missing), 'row has', 'rows have')} no {column} (None, -1 or empty "
+            f"text), the first is row {missing[0]}. Label them, or leave them out with filter(...)"
         )
     class_of = {value: index for index, value in enumerate(values)}
     wrong = [row for row, value in enumerate(found) if value not in class_of]

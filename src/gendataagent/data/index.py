@@ -55,6 +55,7 @@ class DatasetIndex:
         class_names: every class the data set names, in label order, with images or not.
         notes: sentences for the user.
         groups: id -> value of the column named by data.group_by, for tables.
+        group_column: that column, "" for none.
         paper: the paper's counts, if this is one of its data sets.
     """
 
@@ -65,6 +66,7 @@ class DatasetIndex:
     notes: tuple[str, ...] = ()
     paper: PaperCounts | None = None
     groups: Mapping[str, str] = field(default_factory=dict, repr=False)
+    group_column: str = ""
 
 
 def split_of(name: str) -> str | None:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
+from gendataagent.data.bit_depth import is_deep
+
 if TYPE_CHECKING:
     import torch
+
+_ORDERS = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
 
 Transform = Callable[[Any], Any]
 
@@ -50,12 +54,14 @@ class TupleItems:
 
     Args:
         mode: of the PIL image that the transform gets.
+        white: the value of white in such an image, for modes with more than 8 bits.
         tensor: the form of the image where it is a tensor, else None.
         transform, target_transform: applied to image and label; joint_transform: to both at once.
         label_dtype: of the label where it is a tensor without axes; None = a Python int.
     """
 
     mode: str = "RGB"
+    white: float = 255
     tensor: TensorForm | None = None
     transform: Transform | None = None
     target_transform: Transform | None = None
@@ -64,7 +70,7 @@ class TupleItems:
 
     def item(self, image: Image.Image, label: int) -> Any:
         """Return the pair for an RGB image and its class index."""
-        x: Any = self.tensor(image) if self.tensor is not None else image.convert(self.mode)
+        x: Any = self.tensor(image) if self.tensor is not None else self._in_mode(image)
         y: Any = label
         if self.label_dtype is not None:
             import torch
@@ -82,7 +88,23 @@ class TupleItems:
         self, transform: Transform | None, target_transform: Transform | None
     ) -> TupleItems:
         """Return pairs of a transformed PIL image and a transformed class index."""
-        return TupleItems(mode=self.mode, transform=transform, target_transform=target_transform)
+        return TupleItems(
+            mode=self.mode,
+            white=self.white,
+            transform=transform,
+            target_transform=target_transform,
+        )
+
+    def _in_mode(self, image: Image.Image) -> Image.Image:
+        """Return the image in `mode`; grey of more than 8 bits with its white at `white`."""
+        if not is_deep(self.mode):
+            return image.convert(self.mode)
+        import numpy as np
+
+        values = np.asarray(image.convert("F")) * (self.white / 255)
+        if self.mode != "F":
+            values = np.rint(values).astype("i4" if self.mode == "I" else _ORDERS[self.mode])
+        return Image.frombytes(self.mode, image.size, values.tobytes())
 
 
 @dataclass(frozen=True, kw_only=True)

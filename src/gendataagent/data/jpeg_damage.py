@@ -1,4 +1,4 @@
-"""JPEG files whose end or middle was overwritten with zeros.
+"""JPEG files whose end or middle was overwritten with zeros, or whose end with another filling.
 
 An interrupted copy or download often leaves a file of full size that ends in zeros. Decoders read
 zeros as image data and give a grey or smeared area without an error.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 LONG_RUN = 64  # bytes; no image data has so many zeros in a row, but see `_zeros_are_flat`
+LEAST_FILL = 16  # bytes of one value at the end of a file that was not fully copied
 _STANDS_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _SCAN, _END, _TABLES = 0xDA, 0xD9, 0xC4
 _SEQUENTIAL = {0xC0, 0xC1}
@@ -50,10 +51,12 @@ def damage_of(content: bytes) -> str | None:
 
 def _without_end(content: bytes) -> str | None:
     """Return the damage of a file without an end marker; decoders forgive a marker cut off."""
-    zeros = len(content) - len(content.rstrip(b"\x00"))
-    if zeros < 16:
+    last = content[-1:]
+    same = len(content) - len(content.rstrip(last))
+    if same < LEAST_FILL:
         return None
-    return f"JPEG data ends in {zeros:,} zeros without an end marker; the file was not fully copied"
+    what = "zeros" if last == b"\x00" else f"bytes 0x{last.hex()}"
+    return f"JPEG data ends in {same:,} {what} without an end marker; the file was not fully copied"
 
 
 def _first_ac_symbols(tables: bytes) -> dict[int, int]:

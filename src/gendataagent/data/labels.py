@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gendataagent.core.errors import DataError
+from gendataagent.core.text import remove_invisible
 from gendataagent.data.class_names import name_key, name_keys
 from gendataagent.data.index import TRAIN, first_few, normalise_name
 from gendataagent.data.sets import LabelledImages
 
 UNLABELLED = "-1"
 _NAMES_SHOWN = 20
+_MISSING = frozenset({"nan", "none", "null", "n/a", "<na>", "undefined", "unlabelled", "unlabeled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,15 @@ class NamedLabels:
 def is_unlabelled(value: Any) -> bool:
     """Return whether a label says that there is none: null, NaN, -1, or empty text."""
     if isinstance(value, str):
-        return value.strip() in ("", UNLABELLED)
+        return remove_invisible(value).strip() in ("", UNLABELLED, f"{UNLABELLED}.0")
     if isinstance(value, int | float):
         return value == -1 or math.isnan(value)
     return value is None
+
+
+def class_name_of(text: str) -> str:
+    """Return the text of a label as a class name: in NFC, without white space around it."""
+    return normalise_name(text).strip()
 
 
 def list_classes(names: Sequence[str]) -> str:
@@ -152,7 +159,7 @@ def _name(column: LabelColumn, names: tuple[str, ...] | None, row: int) -> str |
     elif isinstance(value, bool) and (names is None or str(value).lower() in names):
         return str(value).lower()
     elif isinstance(value, str):
-        return normalise_name(value)
+        return class_name_of(value)
     allowed = "integers or text"
     if names is not None:
         allowed = f"integers below {len(names)}, for the classes {list_classes(names)}"
@@ -285,6 +292,11 @@ def name_notes(class_names: Iterable[str]) -> list[str]:
     notes = []
     if names and all(name.isdecimal() for name in names):
         notes.append("The classes are numbers without names; prompts will contain the numbers.")
+    if missing := [name for name in names if name.casefold() in _MISSING]:
+        notes.append(
+            f"Classes with a name that may mean that the label is missing: {first_few(missing)}; "
+            "if so, drop their images."
+        )
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(name_key(name), []).append(name)

@@ -48,7 +48,7 @@ from gendataagent.data.splits import (
     draw_train_subset,
     duplicate_notes,
     fingerprint_of,
-    require_unique,
+    with_images,
 )
 from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
@@ -64,6 +64,7 @@ def load_data(
     config: DataConfig | str | Path,
     *,
     seed: int = 0,
+    to_train: bool = True,
     progress: OnProgress | None = None,
     on_search: OnProgress | None = None,
 ) -> ImageSplits:
@@ -75,6 +76,7 @@ def load_data(
     split: by id for folders, by file and row for tables.
 
     Args:
+        to_train: whether training images of at least two classes are needed.
         progress: called with (images checked, images in total), from the calling thread.
         on_search: called with (images compared, images to compare) during the search for
             near-duplicates across splits.
@@ -84,11 +86,11 @@ def load_data(
     """
     if not isinstance(config, DataConfig):
         config = DataConfig(path=str(config))
-    index = index_data(config)
+    index = index_data(config, need_train=to_train)
     max_pixels = config.max_megapixels * 1e6
     scanned = scan_images(index.store, index.items, max_pixels=max_pixels, progress=progress)
     quarantined = (*index.quarantined, *scanned.quarantined)
-    _require_readable(config, index, scanned)
+    _require_readable(config, index, scanned, to_train=to_train)
     likeness = Likeness()
     if config.near_duplicates != "off":
         likeness = measure_likeness(scanned.sketches_N, on_progress=on_search)
@@ -99,7 +101,10 @@ def load_data(
     items = deduplicated.items
     paper_notes = _paper_notes(scanned.items, items, index.paper) if index.paper else []
     items, subset_notes = draw_train_subset(items, config.train_per_class, seed=seed)
-    class_names, class_notes = check_classes(items, index.class_names)
+    if to_train:
+        class_names, class_notes = check_classes(items, index.class_names)
+    else:
+        class_names, class_notes = with_images(index.class_names, items), []
     notes = [
         *index.notes,
         *scanned.notes,
@@ -176,12 +181,10 @@ def load_to_measure(config: DataConfig, *, progress: OnProgress | None = None) -
     quarantined = (*index.quarantined, *scanned.quarantined)
     if not scanned.items:
         raise DataError(_nothing_readable(config, index, scanned, "image"))
-    require_unique(index.class_names)
     notes = [*index.notes, *name_notes(index.class_names)]
     if quarantined:
         notes.append(_quarantine_note(quarantined))
-    with_images = {item.class_name for item in scanned.items}
-    names = tuple(name for name in index.class_names if name in with_images)
+    names = with_images(index.class_names, scanned.items)
     return ImagesToMeasure(
         _labelled(scanned.items, names, index, max_pixels, scanned.bits, scanned.digests),
         quarantined,
@@ -209,7 +212,11 @@ def _paper_notes(readable: Sequence[Item], split: Sequence[Item], paper: PaperCo
 
 
 def _quarantine_note(quarantined: Sequence[Quarantined]) -> str:
-    return f"Unreadable files, folders or rows, quarantined: {len(quarantined)}."
+    first = [f"{bad.name} ({bad.reason})" for bad in quarantined]
+    return (
+        f"Unreadable files, folders or rows, quarantined: {len(quarantined)}: "
+        f"{first_few(first, at_most=2)}."
+    )
 
 
 def _labelled(
@@ -282,7 +289,9 @@ def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
             )
         table = TableFile(str(path), path.name, TRAIN)
         notes = _layout_notes(config)
-        return index_tables(path.parent, [table], config, notes, need_train=need_train)
+        return index_tables(
+            path.parent, [table], config, notes, need_train=need_train, named_by_row=True
+        )
     if not path.is_dir():
         raise DataError(
             f"{path} is neither a folder nor a regular file; give a folder of images or a parquet "
@@ -358,9 +367,12 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _require_readable(config: DataConfig, index: DatasetIndex, scanned: ScanResult) -> None:
-    if not index.items or all(item.split != TRAIN for item in scanned.items):
-        raise DataError(_nothing_readable(config, index, scanned, "training image"))
+def _require_readable(
+    config: DataConfig, index: DatasetIndex, scanned: ScanResult, *, to_train: bool
+) -> None:
+    if not any(item.split == TRAIN or not to_train for item in scanned.items):
+        what = "training image" if to_train else "image"
+        raise DataError(_nothing_readable(config, index, scanned, what))
 
 
 def _nothing_readable(

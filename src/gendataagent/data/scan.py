@@ -15,9 +15,10 @@ import numpy as np
 
 from gendataagent.core.errors import ImageUnreadableError
 from gendataagent.core.progress import OnProgress
+from gendataagent.core.text import counted
+from gendataagent.data.damage import check_whole
 from gendataagent.data.images import decode, open_image
 from gendataagent.data.index import Item, Quarantined
-from gendataagent.data.jpeg_damage import damage_of
 from gendataagent.data.near_duplicates import DECODED_PX, SKETCH, Sketches, sketch
 from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore, content_hash
@@ -117,8 +118,8 @@ def _depth_notes(depths: Counter[int]) -> tuple[str, ...]:
         return ()
     deep = depths.total() - depths[0]
     return (
-        f"{deep:,} images have 16 bits a sample, of which at most {bits} are used; all are scaled "
-        f"to 8 bits from {bits}.",
+        f"{counted(deep, 'image has', 'images have')} 16 bits a sample, of which at most {bits} "
+        f"are used; all are scaled to 8 bits from {bits}.",
     )
 
 
@@ -152,11 +153,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
             with _one_large_image if large else nullcontext():
                 decoded = decode(image)
                 small = sketch(decoded.image)
-            stream.seek(0)
-            if image.format in ("JPEG", "MPO"):
-                if damage := damage_of(stream.read()):
-                    return damage
-                stream.seek(0)
+            check_whole(stream, image.format, image.size)
             return ImageSummary(content_hash(stream), small, decoded.bits)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"

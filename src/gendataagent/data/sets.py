@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 from PIL import Image
 
 from gendataagent.core.errors import DataError, ImageUnreadableError
+from gendataagent.data.bit_depth import has_deep_samples
 from gendataagent.data.exporting import image_dataset
-from gendataagent.data.images import open_image, to_rgb
+from gendataagent.data.images import decode, open_image, to_rgb
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -216,6 +217,37 @@ class LabelledImages(_TorchDataset):
         return {source_id: index for index, source_id in enumerate(self.ids)}
 
 
+def shared_bits(images: LabelledImages, *, sample: int = 200) -> int:
+    """Return the real depth of the images with 16 bits a sample; 0 = there are none.
+
+    If none of `sample` images, evenly spaced, has so many by its header, none is decoded.
+    """
+    if not any(_has_deep_samples(images, index) for index in _evenly(len(images), sample)):
+        return 0
+    return max(_bits_of(images, index) for index in range(len(images)))
+
+
+def _evenly(count: int, sample: int) -> list[int]:
+    taken = min(sample, count)
+    return [i * count // taken for i in range(taken)]
+
+
+def _has_deep_samples(images: LabelledImages, index: int) -> bool:
+    try:
+        with images.store.open(images.rows[index]) as stream:
+            return has_deep_samples(open_image(stream, images.max_pixels))
+    except (OSError, ImageUnreadableError):  # reported where the image is needed
+        return False
+
+
+def _bits_of(images: LabelledImages, index: int) -> int:
+    try:
+        with images.store.open(images.rows[index]) as stream:
+            return decode(open_image(stream, images.max_pixels)).bits
+    except (OSError, ImageUnreadableError):
+        return 0
+
+
 def median_side_px(images: LabelledImages, *, sample: int = 200) -> int:
     """Return the median length in px of the shorter side, from the headers alone.
 
@@ -228,8 +260,7 @@ def median_side_px(images: LabelledImages, *, sample: int = 200) -> int:
     if count < 1:
         raise DataError("an empty set of images has no median size")
     sides = []
-    for i in range(count):
-        index = i * len(images) // count
+    for index in _evenly(len(images), sample):
         try:
             with images.store.open(images.rows[index]) as stream:
                 sides.append(min(open_image(stream, images.max_pixels).size))

@@ -128,14 +128,15 @@ def draw_missing_splits(
                 waiting.remove(members)
                 moved.update((item.id, split) for item in members)
     notes = [
-        f"No {split} split given: drew {count} images from train (share {shares[split]:g} of each "
-        f"class, seed {seed})."
+        f"No {split} split given: drew {counted(count, 'image', 'images')} from train (share "
+        f"{shares[split]:g} of each class, seed {seed})."
         for split, count in sorted(Counter(moved.values()).items())
     ]
     if together := [members for members in by_group.values() if len(members) > 1]:
         notes.append(
             f"{sum(map(len, together)):,} images are near-duplicates of another one or in a group "
-            f"with it ({len(together):,} groups); each group was drawn into one split."
+            f"with it ({counted(len(together), 'group', 'groups')}); each group was drawn into "
+            "one split."
         )
     notes += [
         f"Classes too small for the {split} split: {first_few(names)}."
@@ -203,6 +204,13 @@ def require_unique(class_names: Sequence[str]) -> None:
         raise DataError(f"class names must be unique, got twice: {first_few(repeated)}; rename one")
 
 
+def with_images(class_names: Sequence[str], items: Sequence[Item]) -> tuple[str, ...]:
+    """Return the classes that have images, in label order; raise as `require_unique`."""
+    require_unique(class_names)
+    found = {item.class_name for item in items}
+    return tuple(name for name in class_names if name in found)
+
+
 def check_classes(
     items: Sequence[Item], class_names: Sequence[str]
 ) -> tuple[tuple[str, ...], list[str]]:
@@ -226,7 +234,7 @@ def check_classes(
         absent = [name for name in present if name not in per_split[split]]
         if absent and per_split[split]:
             notes.append(f"The {split} split has no image of: {first_few(absent)}.")
-    dropped = [name for name in class_names if name not in present]
+    dropped = [name for name in class_names if name not in per_split[TRAIN]]
     if len(present) < 2:
         got = first_few(list(present)) or "none"
         without = f" (no readable image of: {first_few(dropped)})" if dropped else ""

@@ -11,13 +11,15 @@ from typing import Any
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import parse_others_json, read_bytes
+from gendataagent.core.text import counted
 from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
-from gendataagent.data.labels import LabelColumn, name_labels
+from gendataagent.data.labels import LabelColumn, class_name_of, name_labels
 from gendataagent.data.tables import TableFile, TableStore
 
 IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
 LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "category", "class_name")
+PATH_NAMES = (*IMAGE_NAMES, "image_path", "file_name", "filename", "file", "path")
 ID_NAME = "id"
 
 
@@ -37,6 +39,7 @@ def index_tables(
     notes: Sequence[str],
     *,
     need_train: bool = True,
+    named_by_row: bool = False,
 ) -> DatasetIndex:
     """Return the items of all rows, in file and row order.
 
@@ -46,6 +49,7 @@ def index_tables(
     Args:
         need_train: whether the training images must have labels, and columns named in the settings
             must be there; else a part without labels is ignored, and the columns are looked for.
+        named_by_row: whether ids are `#row`, for a file that may be renamed.
 
     Raises:
         DataError: broken files, ambiguous columns, missing labels, labels that have other meanings
@@ -54,7 +58,7 @@ def index_tables(
     if not files:
         raise DataError(f"no tables with rows in {root}; save the data again")
     if not need_train:
-        config, column_notes = _without_missing_columns(files[0].schema().names, config)
+        config, column_notes = _without_missing_columns(_stating(files).schema().names, config)
         notes = [*notes, *column_notes]
     columns = _find_columns(files, config)
     store = TableStore(files, columns.image, ImagePaths.of(root, config.image_root))
@@ -63,28 +67,35 @@ def index_tables(
     ids: list[str] = []
     splits: list[str] = []
     groups: list[str | None] = []
-    by_column = all(config.group_by in file.schema().names for file in files)
+    grouped = [config.group_by in file.schema().names for file in files]
     for number, file in enumerate(files):
-        table = file.read([columns.label, *([columns.id] if columns.id else [])])
+        labelled = columns.label in file.schema().names
+        wanted = [columns.label] if labelled else [columns.image]
+        table = file.read([*wanted, *([columns.id] if columns.id else [])])
         if table.num_rows != store.rows_of(number):
             raise DataError(
                 f"cannot read {file.path}: it has {store.rows_of(number)} images but "
                 f"{table.num_rows} labels. Download or save it again"
             )
-        values = table.column(columns.label).to_pylist()
+        values = [None] * table.num_rows
+        if labelled:
+            values = table.column(columns.label).to_pylist()
         names = names_in(file, columns.label)
         found.append(LabelColumn(file.name, file.split, values, names, columns.label))
         splits += [file.split] * table.num_rows
         if columns.id:
             ids += _ids(file, table.column(columns.id).to_pylist())
-        if by_column:
-            values = file.read([config.group_by]).column(config.group_by).to_pylist()
+        if any(grouped):
+            values = [None] * len(values)
+            if grouped[number]:
+                values = file.read([config.group_by]).column(config.group_by).to_pylist()
             groups += [None if value is None else str(value) for value in values]
     named = name_labels(found)
     labels = [label for part in named.labels for label in part]
     notes = [*notes, *named.notes]
     if not columns.id:
-        ids = [store.name(row) for row in range(len(labels))]
+        rows = range(len(labels))
+        ids = [f"#{row}" if named_by_row else store.name(row) for row in rows]
     elif len(set(ids)) < len(ids):
         _require_unique(ids, splits)
         ids = [f"{split}/{source_id}" for split, source_id in zip(splits, ids, strict=True)]
@@ -102,30 +113,42 @@ def index_tables(
         class_names=named.class_names,
         notes=tuple(notes),
         groups={id_: group for id_, group in zip(ids, groups, strict=False) if group is not None},
+        group_column=config.group_by if any(grouped) else "",
     )
 
 
 def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
-    """Return the columns that all files have; their types from whichever file states them."""
-    first = files[0].schema()
+    """Return the columns of the files; their types from whichever file states them.
+
+    All have the image column. A validation or test file without the label column is unlabelled.
+    """
+    stating = _stating(files)
+    first = stating.schema()
     features: dict[str, Mapping[str, Any]] = {}
     for file in files:
         for name, kind in _features(file).items():
             features.setdefault(name, kind)
-    image = _pick(first.names, config.image_column, "image", _image_columns(first, features))
+    image = _pick(stating, config.image_column, "image", _image_columns(first, features))
     coded = [name for name in first.names if features.get(name, {}).get("_type") == "ClassLabel"]
     if len(coded) != 1:
         coded = [name for name in LABEL_NAMES if name in (coded or first.names)][:1]
-    label = _pick(first.names, config.label_column, "label", coded)
-    for file in files[1:]:
+    label = _pick(stating, config.label_column, "label", coded)
+    for file in files:
         names = file.schema().names
-        if missing := [name for name in (image, label) if name not in names]:
+        needed = (image, label) if file.split == TRAIN else (image,)
+        if missing := [name for name in needed if name not in names]:
             raise DataError(
-                f"{file.name} has no column {' and '.join(missing)} as {files[0].name} has; its "
+                f"{file.name} has no column {' and '.join(missing)} as {stating.name} has; its "
                 f"columns are {', '.join(names)}. Give all tables the same columns"
             )
     has_ids = all(ID_NAME in file.schema().names for file in files)
     return Columns(image=image, label=label, id=ID_NAME if has_ids and label != ID_NAME else None)
+
+
+def _stating(files: Sequence[TableFile]) -> TableFile:
+    """Return the file whose columns count: of train, with most columns."""
+    train = [file for file in files if file.split == TRAIN] or files
+    return max(train, key=lambda file: len(file.schema().names))
 
 
 def _without_missing_columns(
@@ -158,17 +181,18 @@ def names_in(file: TableFile, column: str) -> tuple[str, ...] | None:
             return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
-    return tuple(normalise_name(name) for name in names) or None
+    return tuple(class_name_of(name) for name in names) or None
 
 
 def image_column(file: TableFile, wanted: str = AUTO) -> str:
     """Return the image column of one table; raise `DataError` if it is ambiguous or missing."""
     schema = file.schema()
-    return _pick(schema.names, wanted, "image", _image_columns(schema, _features(file)))
+    return _pick(file, wanted, "image", _image_columns(schema, _features(file)))
 
 
-def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str]) -> str:
+def _pick(file: TableFile, wanted: str, what: str, candidates: Sequence[str]) -> str:
     """Return the column set in the config, or the only candidate."""
+    names = file.schema().names
     if wanted != AUTO:
         if wanted in names:
             return wanted
@@ -180,7 +204,8 @@ def _pick(names: Sequence[str], wanted: str, what: str, candidates: Sequence[str
     else:
         problem = f"no {what} column was recognised"
     raise DataError(
-        f"{problem}; the columns are {', '.join(names)}. Set data.{what}_column to one of them"
+        f"{file.name}: {problem}; the columns are {', '.join(names)}. Set data.{what}_column to "
+        "one of them"
     )
 
 
@@ -214,16 +239,18 @@ def _image_columns(schema: Any, features: Mapping[str, Mapping[str, Any]]) -> li
     import pyarrow.types as kinds
 
     declared = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
-    structs, binaries = [], []
+    structs, binaries, texts = [], [], []
     for column in schema:
         if kinds.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
             structs.append(column.name)
         elif kinds.is_binary(column.type) or kinds.is_large_binary(column.type):
             binaries.append(column.name)
+        elif kinds.is_string(column.type) or kinds.is_large_string(column.type):
+            texts.append(column.name)
     for candidates in (declared, structs, binaries):
         if candidates:
             return [name for name in IMAGE_NAMES if name in candidates][:1] or candidates
-    return []
+    return [name for name in PATH_NAMES if name in texts][:1]
 
 
 def _ids(file: TableFile, values: list[Any]) -> list[str]:
@@ -241,7 +268,7 @@ def _require_unique(ids: Sequence[str], splits: Sequence[str]) -> None:
     twice = [source_id for (_, source_id), count in counts.items() if count > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} ids in the column {ID_NAME!r} occur in more than one row: "
+            f"{counted(len(twice), 'id', 'ids')} in the column {ID_NAME!r} in more than one row: "
             f"{first_few(twice)}. Make them unique, or rename the column to use row numbers as ids"
         )
 
@@ -259,7 +286,8 @@ def _unlabelled_splits(
         unlabelled -= {TRAIN}
     if wrong := [store.name(row) for row in rows if splits[row] not in unlabelled]:
         raise DataError(
-            f"{len(wrong)} rows have no label (null, -1 or empty text): {first_few(wrong)}. "
+            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, -1 or empty text): "
+            f"{first_few(wrong)}. "
             "Label them or drop the rows"
         )
     return unlabelled

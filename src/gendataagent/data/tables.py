@@ -222,12 +222,15 @@ def saved_files(root: Path, *, need_train: bool = True) -> tuple[list[TableFile]
             splits = [""]
         found: list[tuple[str, str, str | None]] = []
         for split in splits:
-            for entry in _read_json(root / split / "state.json")["_data_files"]:
+            state = _read_json(root / split / "state.json")
+            if state.get("_indices_data_files") or state.get("_indices_files"):
+                raise ValueError("it selects rows by a list of its own, as old versions saved it")
+            for entry in state["_data_files"]:
                 name = f"{split}/{entry['filename']}".lstrip("/")
                 if ImagePaths(str(root)).leads_outside(name):
                     raise ValueError(f"it names {name!r}, outside its folder")
                 found.append((name, str(root / name), split_of(split)))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{root} is not a complete data set saved by datasets ({error}); save it again with "
             "save_to_disk"

@@ -9,7 +9,7 @@ import io
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,13 +20,15 @@ from torch import Tensor
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import open_regular
-from gendataagent.data.images import to_rgb
+from gendataagent.data.bit_depth import is_deep
+from gendataagent.data.images import decode, to_rgb
 from gendataagent.data.index import first_few, normalise_name
 from gendataagent.data.items import TensorForm, TupleItems
 from gendataagent.data.labels import both_lists, is_unlabelled, list_classes
 from gendataagent.data.sets import LabelledImages
 
 _HASH_BYTES = 6
+_MOST_NUMBERED = 99_999
 _TRANSFORMS = ("transform", "target_transform", "transforms")  # torchvision's names
 _WHAT_IS_ALLOWED = (
     "allowed are (image, label) with a PIL image, or a tensor [1 or 3, H, W] of uint8 or of floats "
@@ -72,6 +74,8 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
         tuple(_without_transforms(leaf) for leaf, _ in leaves),
         tuple((number, row) for number, (_, rows) in enumerate(leaves) for row in rows),
     )
+    if is_deep(form.mode):
+        store.bits, form = _deep_form(store, form)
     ids, labels, contents = _ids_labels_contents(leaves, store)
     _require_unchanged(labels[0], shown_label)
     starts = np.cumsum([0, *(len(rows) for _, rows in leaves)])
@@ -86,6 +90,7 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
             labels=tuple(labels),
             rows=tuple(range(len(ids))),
             store=store,
+            bits=store.bits,
             contents=contents,
         ),
         form=form,
@@ -99,14 +104,22 @@ class ItemStore:
     """The images of torch data sets, by (data set, row).
 
     One item is read at a time, since a data set need not be safe to read from several threads.
+
+    Args:
+        bits: real depth of all images with 16 bits a sample, 0 = none known.
     """
 
-    def __init__(self, data_sets: tuple[Any, ...], rows: tuple[tuple[int, int], ...]) -> None:
-        self._data_sets, self._rows = data_sets, rows
+    def __init__(
+        self, data_sets: tuple[Any, ...], rows: tuple[tuple[int, int], ...], bits: int = 0
+    ) -> None:
+        self._data_sets, self._rows, self.bits = data_sets, rows, bits
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._data_sets, self._rows)
+        return type(self), (self._data_sets, self._rows, self.bits)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def item(self, row: int) -> tuple[Image.Image, int]:
         """Return image and label; raise `DataError` for any other item."""
@@ -120,7 +133,7 @@ class ItemStore:
         """Return the image as a PPM file, which costs a copy of its pixels."""
         image, _ = self.item(row)
         stream = io.BytesIO()
-        to_rgb(image).save(stream, "PPM")
+        to_rgb(image, self.bits).save(stream, "PPM")
         stream.seek(0)
         return stream
 
@@ -194,6 +207,21 @@ def _form(data_set: Any, rows: Sequence[int]) -> TupleItems:
         joint_transform=getattr(data_set, joint) if joint else None,
         label_dtype=label.dtype if isinstance(label, Tensor) else None,
     )
+
+
+def _deep_form(store: ItemStore, form: TupleItems) -> tuple[int, TupleItems]:
+    """Return the real depth of images of more than 8 bits, and their form with its white.
+
+    All images are read, since a dark one does not tell the depth.
+    """
+    bits, fractions = 0, True
+    for row in range(len(store)):
+        image, _ = store.item(row)
+        bits = max(bits, decode(image).bits)
+        fractions = fractions and image.mode == "F" and float(np.asarray(image).max()) <= 1
+    if form.mode == "F":
+        return bits, replace(form, white=1 if fractions else 255)
+    return bits, replace(form, white=(1 << bits) - 1)
 
 
 def _tensor_form(image: Tensor) -> TensorForm:
@@ -312,6 +340,15 @@ def _class_names(
         for place, leaf in enumerate(leaves)
         if (names := _own_names(leaf)) is not None
     ]
+    if max(labels) > _MOST_NUMBERED and (given is None and not lists):
+        raise DataError(
+            f"the train set has the label {max(labels)}, of classes without names; allowed are 0 "
+            f"to {_MOST_NUMBERED:,}. Number the classes 0, 1, 2..., or give the data set `classes`"
+        )
+    if isinstance(given, str) or len(set(given or ())) < len(given or ()):
+        raise DataError(
+            f"class_names must be a list of different names, one a class; got {given!r:.200}"
+        )
     if given is None and not lists:
         return tuple(str(label) for label in range(max(labels) + 1))
     source, chosen = max(lists, key=lambda one: len(one[1]), default=("", ()))
@@ -325,6 +362,11 @@ def _class_names(
                 f"{both_lists(source, chosen, other, names)}. Use one list in one order"
             )
     return chosen
+
+
+def names_its_classes(data_set: Any) -> bool:
+    """Return whether a data set, or one inside `Subset` and `ConcatDataset`, has class names."""
+    return any(_own_names(leaf) is not None for leaf, _ in _leaves(data_set))
 
 
 def _own_names(data_set: Any) -> tuple[str, ...] | None:

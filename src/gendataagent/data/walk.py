@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gendataagent.core.errors import DataError
+from gendataagent.core.text import counted
 from gendataagent.data.images import SUFFIXES
 from gendataagent.data.index import Quarantined, first_few, normalise_name
 
@@ -27,6 +29,7 @@ THUMBNAIL_FOLDERS = frozenset({
     "thumb", "thumbs", "thumbnail", "thumbnails", "_thumb", "_thumbs", "_thumbnail", "_thumbnails",
     "__thumbs", "tn", "_tn", "previews", "_previews", "cache", "_cache",
 })  # fmt: skip
+RUN_FILES = frozenset({"config.toml", "manifest.json", "data"})
 _PSEUDO_FILE_SYSTEMS = ("/proc", "/sys", "/dev")
 
 _Identity = tuple[int, int]
@@ -42,22 +45,38 @@ class Found:
     quarantined: list[Quarantined] = field(default_factory=list)
     hidden: int = 0
     system: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
         """Return one sentence for each kind of file that was ignored."""
         notes = []
         if self.hidden:
-            notes.append(f"Ignored {self.hidden} hidden files or folders.")
+            hidden = counted(self.hidden, "hidden file or folder", "hidden files or folders")
+            notes.append(f"Ignored {hidden}.")
         if self.system:
+            folders = counted(len(self.system), "folder", "folders")
             notes.append(
-                f"Skipped {len(self.system)} folders of thumbnails or system files: "
+                f"Skipped {folders} of thumbnails or system files: "
                 f"{first_few(sorted(self.system))}."
+            )
+        if self.runs:
+            notes.append(
+                f"Skipped {counted(len(self.runs), 'run folder', 'run folders')} of this program, "
+                f"whose images are no data: {first_few(sorted(self.runs))}."
             )
         if self.others:
             kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.others.items()))
-            notes.append(f"Ignored {self.others.total()} files that are not images ({kinds}).")
+            number = self.others.total()
+            files = counted(number, "file that is not an image", "files that are not images")
+            notes.append(f"Ignored {files} ({kinds}).")
+        if self.outside:
+            notes.append(
+                "Followed symbolic links out of the data folder, whose images may be copied into "
+                f"the run: {first_few(sorted(self.outside))}."
+            )
         if self.repeated:
             notes.append(
                 "Ignored symbolic links to a folder that is read already, holds this one, or is "
@@ -79,7 +98,12 @@ def find_files(root: Path) -> Found:
     """
     found = Found()
     seen = _folders_above(root)
-    devices = set(_devices(_PSEUDO_FILE_SYSTEMS)) - set(_devices([root]))
+    devices = set(_devices(_PSEUDO_FILE_SYSTEMS)) - set(_devices(["/"]))
+    if devices & set(_devices([root])):
+        raise DataError(
+            f"{root} is not on a disk but in a file system of devices and processes; "
+            "give a folder of images"
+        )
     folders, links = [""], list[str]()
     while folders or links:
         if not folders:
@@ -108,7 +132,9 @@ def find_files(root: Path) -> Found:
 def _folders_above(root: Path) -> set[_Identity]:
     """Return the identities of the folders that hold `root`, however it was reached."""
     above: set[_Identity] = set()
-    for path in (*root.absolute().parents, *Path(os.path.realpath(root)).parents):
+    # "photos/../photos" passes through itself, so only real parents hold it.
+    named = () if ".." in root.parts else root.absolute().parents
+    for path in (*named, *Path(os.path.realpath(root)).parents):
         try:
             status = os.stat(path)
         except OSError:
@@ -125,6 +151,10 @@ def _read(root: Path, folder: str, found: Found) -> list[tuple[str, bool]]:
     """Add the files of one folder; return its sub-folders, and whether each is a link."""
     with os.scandir(root / folder) as scanned:
         entries = list(scanned)
+    if folder and {entry.name for entry in entries} >= RUN_FILES:
+        found.runs.append(posix_path(folder))
+        found.folders.remove(folder)
+        return []
     images_here = any(os.path.splitext(e.name)[1].lower() in SUFFIXES for e in entries)
     below = []
     for entry in entries:
@@ -132,12 +162,20 @@ def _read(root: Path, folder: str, found: Found) -> list[tuple[str, bool]]:
         if entry.name.startswith("."):
             found.hidden += 1
         elif not _is_folder(entry):
-            _add_file(path, entry, found)
+            _add_file(root, path, entry, found)
         elif _is_of_system(entry.name.lower(), beside_images=bool(folder) and images_here):
             found.system.append(posix_path(path))
         else:
             below.append((path, entry.is_symlink()))
+            _note_link(root, path, entry, found)
     return below
+
+
+def _note_link(root: Path, path: str, entry: os.DirEntry[str], found: Found) -> None:
+    if entry.is_symlink() and not Path(os.path.realpath(root / path)).is_relative_to(
+        os.path.realpath(root)
+    ):
+        found.outside.append(posix_path(path))
 
 
 def _is_of_system(name: str, *, beside_images: bool) -> bool:
@@ -151,7 +189,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _add_file(path: str, entry: os.DirEntry[str], found: Found) -> None:
+def _add_file(root: Path, path: str, entry: os.DirEntry[str], found: Found) -> None:
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix != TABLE_SUFFIX and suffix not in SUFFIXES:
         found.others[normalise_name(suffix) or "no suffix"] += 1
@@ -159,6 +197,7 @@ def _add_file(path: str, entry: os.DirEntry[str], found: Found) -> None:
         found.quarantined.append(Quarantined(posix_path(path), reason))
     else:
         (found.tables if suffix == TABLE_SUFFIX else found.images).append(path)
+        _note_link(root, path, entry, found)
 
 
 def _why_not_a_file(entry: os.DirEntry[str]) -> str | None:

@@ -102,7 +102,11 @@ def audit_data(
         progress.stage("near-duplicates", None, "images") as search,
     ):
         splits = load_data(
-            everything, seed=seed, progress=counting(stage), on_search=counting(search)
+            everything,
+            seed=seed,
+            to_train=False,
+            progress=counting(stage),
+            on_search=counting(search),
         )
     held_out = {split: splits.by_name()[split] for split in HELD_OUT if split in splits.sketches}
     sets = [_of_split(split, splits) for split in ("train", "validation")]
@@ -111,7 +115,7 @@ def audit_data(
         with progress.stage("read corpus", None, "images") as stage:
             read = load_generator_corpus(corpus, data, progress=counting(stage))
         if read.unreadable:
-            notes.append(f"{read.unreadable} images of the corpus cannot be read.")
+            notes.append(f"Images of the corpus that cannot be read: {read.unreadable:,}.")
         sets.append(_compared("corpus", read.images, read.sketches_N, splits))
     if run is not None:
         sets += _of_run(RunFolder.open(run), splits, progress)

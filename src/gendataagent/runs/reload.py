@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,12 +72,14 @@ def evaluate_on(
     run_folder: str | Path,
     data: str,
     *,
+    image_root: str = "",
     progress: Progress | None = None,
     trust_remote_code: bool = False,
 ) -> Evaluation:
     """Return the measures of a run's classifier on all images at `data`, whatever their split.
 
     Args:
+        image_root: folder of the images that a table names by path; "" = that of the table.
         trust_remote_code: as `load_classifier`.
 
     Raises:
@@ -85,7 +88,9 @@ def evaluate_on(
     folder = RunFolder.open(run_folder)
     classifier = load_classifier(folder.path, trust_remote_code=trust_remote_code)
     progress = progress or SilentProgress()
-    pixels = _pixels(classifier, _load_other(read_run_config(folder), data, progress), progress)
+    pixels = _pixels(
+        classifier, _load_other(read_run_config(folder), data, image_root, progress), progress
+    )
     with progress.stage("evaluate", len(pixels), "images") as stage:
         return evaluate(classifier, pixels, OTHER, on_batch=stage.advance)
 
@@ -96,6 +101,7 @@ def evaluate_corrupted(
     severities: Sequence[int] = corruptions.SEVERITIES,
     *,
     data: str | None = None,
+    image_root: str = "",
     progress: Progress | None = None,
     trust_remote_code: bool = False,
 ) -> Robustness:
@@ -108,6 +114,7 @@ def evaluate_corrupted(
     Args:
         data: where the images are, if not where the run read them. If it holds all images of the
             run, its test split is used; otherwise all images there.
+        image_root: as `evaluate_on`.
         trust_remote_code: as `load_classifier`.
 
     Raises:
@@ -128,7 +135,7 @@ def evaluate_corrupted(
     if data is None:
         split, images = TEST, read_splits(folder.path, progress=progress).test
     else:
-        split, images = _test_split_or_all(folder, _load_other(config, data, progress))
+        split, images = _test_split_or_all(folder, _load_other(config, data, image_root, progress))
     pixels = _pixels(classifier, images, progress)
     passes = 1 + len(names) * len(severities)
     with progress.stage("evaluate", passes * len(pixels), "images") as stage:
@@ -161,9 +168,15 @@ def _test_split_or_all(folder: RunFolder, images: LabelledImages) -> tuple[str, 
     return TEST, images.subset(i for i, id_ in enumerate(images.ids) if id_ in test_ids)
 
 
-def _load_other(run: RunConfig, data: str, progress: Progress) -> LabelledImages:
-    """Return all labelled images at `data`, read from the columns that the run reads."""
-    columns = replace(run.data, path=data, layout=AUTO, revision="")
+def _load_other(run: RunConfig, data: str, image_root: str, progress: Progress) -> LabelledImages:
+    """Return all labelled images at `data`, read from the columns that the run reads.
+
+    Paths of another table than the run's start at its own folder, or at `image_root`: at that of
+    the run's images, they could name those.
+    """
+    if not image_root and os.path.realpath(files.expand(data)) == os.path.realpath(run.data.path):
+        image_root = run.data.image_root
+    columns = replace(run.data, path=data, layout=AUTO, revision="", image_root=image_root)
     with progress.stage("read images", None, "images") as stage:
         found = load_to_measure(columns, progress=counting(stage))
     for note in found.notes:
@@ -174,5 +187,6 @@ def _load_other(run: RunConfig, data: str, progress: Progress) -> LabelledImages
 def _pixels(classifier: Classifier, images: LabelledImages, progress: Progress) -> Pixels:
     """Return the images resized as in the run's own test, with the classifier's labels."""
     own = relabelled(images, classifier.class_names, "the classifier")
+    own = replace(own, bits=max(own.bits, classifier.bits))
     with progress.stage("decode", len(own), "images") as stage:
         return Pixels.from_images(own, classifier.resize_px, progress=counting(stage))

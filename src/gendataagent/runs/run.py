@@ -271,7 +271,8 @@ def _evaluate(session: Session) -> None:
             evaluations = guard.baseline_evaluations()
         else:
             resize_px = session.trainer.augmenter.stored_px
-            save_classifier(session.classifier, folder.classifier, resize_px=resize_px)
+            bits = session.splits.train.bits
+            save_classifier(session.classifier, folder.classifier, resize_px=resize_px, bits=bits)
             evaluations = _evaluate_splits(session)
         if session.agent:
             write_second_opinion(

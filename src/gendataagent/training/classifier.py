@@ -31,6 +31,8 @@ class Classifier:
         size_px: side of the centre crop that the module sees.
         resize_px: side to which images are resized before that crop; None = `size_px`.
         mean, std: per-channel normalisation of images in [0, 1]; not part of the module.
+        bits: real depth of the images with 16 bits a sample that it was trained on, from which
+            others are scaled too; 0 = there were none.
         note: what the user should know about it, "" for nothing.
     """
 
@@ -44,11 +46,13 @@ class Classifier:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         device: torch.device | str = "cpu",
+        bits: int = 0,
         note: str = "",
     ) -> None:
         self.device = torch.device(device)
         self.module = module.to(self.device)
         self.class_names = tuple(class_names)
+        self.bits = bits
         self.note = note
         self.size_px = size_px
         self.resize_px = resize_px or size_px

@@ -14,6 +14,7 @@ from torch import Tensor
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import open_regular
+from gendataagent.data.damage import check_whole
 from gendataagent.data.images import open_image, to_rgb
 from gendataagent.data.pixels import Pixels, square_tensor
 from gendataagent.training.classifier import BATCH_SIZE, Classifier
@@ -52,7 +53,7 @@ def predict_files(
     waiting = iter(paths)
     with ThreadPoolExecutor(_THREADS) as threads:
         while batch := list(itertools.islice(waiting, batch_size)):
-            found = threads.map(lambda path: _read(path, classifier.resize_px), batch)
+            found = threads.map(lambda path: _read(path, classifier), batch)
             read: list[tuple[Path, Tensor]] = []
             for path, image in zip(batch, found, strict=True):
                 if isinstance(image, str):
@@ -83,12 +84,15 @@ def _predict(
         yield Prediction(path, tuple(zip(names, probabilities, strict=True)))
 
 
-def _read(path: Path, size_px: int) -> Tensor | str:
+def _read(path: Path, classifier: Classifier) -> Tensor | str:
     """Return the image as pixels, or why it cannot be read."""
     try:
         with open_regular(path) as stream:
-            return square_tensor(to_rgb(open_image(stream, _MAX_PIXELS)), size_px)
+            opened = open_image(stream, _MAX_PIXELS)
+            image = to_rgb(opened, classifier.bits)
+            check_whole(stream, opened.format, opened.size)
+            return square_tensor(image, classifier.resize_px)
     except (ImageUnreadableError, DataError) as error:
         return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        return getattr(error, "strerror", None) or str(error)

@@ -26,6 +26,7 @@ from gendataagent.core.errors import (
     StorageError,
 )
 from gendataagent.core.rows import read_mapping
+from gendataagent.data.bit_depth import DEPTHS
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
 from gendataagent.training.backbones.timm_models import as_timm_wrapper
@@ -37,11 +38,12 @@ CHANNELS_LAST = "channels_last"
 BICUBIC = 3  # Pillow's number
 
 
-def save_classifier(classifier: Classifier, folder: Path, *, resize_px: int) -> None:
+def save_classifier(classifier: Classifier, folder: Path, *, resize_px: int, bits: int = 0) -> None:
     """Write `classifier` to `folder`, atomically; what was there before is replaced.
 
     Args:
         resize_px: side to which evaluation resizes the shorter side before the centre crop.
+        bits: real depth of its training images with 16 bits a sample; 0 = there were none.
 
     Raises:
         ModelError: the module is of no kind that transformers can save.
@@ -50,6 +52,8 @@ def save_classifier(classifier: Classifier, folder: Path, *, resize_px: int) -> 
     module = _as_pretrained(classifier)
     if _is_channels_last(module):
         module.config.memory_format = CHANNELS_LAST
+    if bits:
+        module.config.image_bits = bits
     transformers_models.quiet()
     with files.atomic_folder(folder) as aside:
         try:
@@ -60,7 +64,7 @@ def save_classifier(classifier: Classifier, folder: Path, *, resize_px: int) -> 
             ) from error
         settings = preprocessor_settings(classifier, resize_px)
         files.write_json(aside / transformers_models.PREPROCESSOR_FILE, settings)
-        files.write_bytes(aside / README_FILE, _readme(module, classifier).encode())
+        files.write_bytes(aside / README_FILE, _readme(module, classifier, bits).encode())
 
 
 def read_classifier(
@@ -103,8 +107,14 @@ def _read(folder: Path, device: torch.device | str, trust_remote_code: bool) -> 
         resize_px=max(size_px, images.resize_px or size_px),
         mean=images.mean,
         std=images.std,
+        bits=_bits_of(config),
         device=device,
     )
+
+
+def _bits_of(config: Any) -> int:
+    bits = getattr(config, "image_bits", 0)
+    return bits if isinstance(bits, int) and bits in DEPTHS else 0
 
 
 def preprocessor_settings(classifier: Classifier, resize_px: int) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def _is_channels_last(module: nn.Module) -> bool:
     )
 
 
-def _readme(module: Any, classifier: Classifier) -> str:
+def _readme(module: Any, classifier: Classifier, bits: int) -> str:
     """Return the folder's README: the lines to load it, and what to know."""
     remote = ""
     notes = [
@@ -196,6 +206,11 @@ def _readme(module: Any, classifier: Classifier) -> str:
         "(`PIL.ImageOps.exif_transpose`) and put a transparent one on white.",
         "With transformers 5.6 to 5.17, `AutoImageProcessor` needs torchvision.",
     ]
+    if bits:
+        notes.append(
+            f"Its images with 16 bits a sample used {bits} of them: scale such images to 8 bits "
+            f"from {bits} first (value / {(1 << bits) - 1} * 255)."
+        )
     if "PooledForImage" in type(module).__name__:
         remote = ", trust_remote_code=True"
         notes.append(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
+from gendataagent.core.text import counted
 from gendataagent.data.folder import FolderStore
 from gendataagent.data.index import (
     TEST,
@@ -174,7 +175,8 @@ def _loss_notes(
     if untrained:
         classes = sorted({entry.class_name for entry in untrained})
         notes.append(
-            f"Dropped {len(untrained):,} test images of {len(classes)} classes without any "
+            f"Dropped {counted(len(untrained), 'test image', 'test images')} of "
+            f"{counted(len(classes), 'class', 'classes')} without any "
             f"training image: {first_few(classes)}."
         )
     return notes
