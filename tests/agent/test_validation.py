@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import DataConfig, RunConfig
@@ -25,7 +25,7 @@ def photographs(count: int, names: tuple[str, ...] = CLASSES) -> LabelledImages:
     return LabelledImages.from_images(images, labels, class_names=names, ids=ids)
 
 
-class TorchSet:
+class TorchSet(Dataset[tuple[Image.Image, int]]):
     """A torch data set without class names."""
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,10 @@ from tests.tiny_language import save_tiny_llama
 
 pytestmark = pytest.mark.integration
 
-EXECUTORS = {"serial": SerialExecutor, "process": functools.partial(ProcessExecutor, 2)}
+EXECUTORS: dict[str, Callable[[], SharedExecutor]] = {
+    "serial": SerialExecutor,
+    "process": functools.partial(ProcessExecutor, 2),
+}
 
 
 @pytest.fixture(params=["serial", pytest.param("process", marks=pytest.mark.slow)])

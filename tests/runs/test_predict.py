@@ -240,7 +240,7 @@ def test_damaged_tails_are_unreadable(finished: Path, photos: Path) -> None:
     content = stream.getvalue()
     half = len(content) // 2
     (photos / "half.webp").write_bytes(content[:half] + bytes(half))
-    unreadable = {}
+    unreadable: dict[Path, str] = {}
     classifier = load_classifier(finished)
     for _ in predict_files(
         classifier, [photos / "half.webp"], on_unreadable=unreadable.__setitem__

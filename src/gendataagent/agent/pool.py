@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,7 +93,8 @@ class Pool:
         Args:
             batches: each with the seconds that it took.
         """
-        rows, images = [], {}
+        rows: list[dict[str, Any]] = []
+        images: dict[Path, bytes] = {}
         for batch, seconds in batches:
             made = self._files_of(batch)
             images.update((self.image_path(candidate), png) for candidate, png in made)

@@ -73,8 +73,8 @@ def evaluate(
     )
     say(
         f"{counted(evaluation.images, 'image', 'images')}: top-1 {evaluation.top1:.1%}, worst "
-        f"class {as_name(evaluation.worst_class)} {evaluation.worst_class_accuracy:.1%}, worst-case "
-        f"disparity {evaluation.worst_case_disparity:.2f}"
+        f"class {as_name(evaluation.worst_class)} {evaluation.worst_class_accuracy:.1%}, "
+        f"worst-case disparity {evaluation.worst_case_disparity:.2f}"
     )
 
 

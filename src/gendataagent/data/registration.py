@@ -90,7 +90,8 @@ class Registration:
             *found, affine[rows] = self._compare(one_P[rows], other_P[rows], affine[rows])
             for measure, values in zip(measures, found, strict=True):
                 measure[rows] = values
-        return Agreement(*measures, affine)
+        correlation, blocks, overlap, one_sided = measures
+        return Agreement(correlation, blocks, overlap, one_sided, affine)
 
     def _compare(self, one: IntArray, other: IntArray, affine: FloatArray) -> tuple[Any, ...]:
         small = _refine(
