@@ -337,10 +337,18 @@ def with_lora(backends: Backends, config: RunConfig, lora: Path) -> Backends:
     device = resolve_device(config.device)
     adapted = replace(config, generation=replace(config.generation, lora=str(lora)))
     adapted = with_backends_chosen(adapted, device)
-    generator = build_generator(adapted)
-    before = backends.executor
+    return _with_generator(backends, adapted, device)
+
+
+def with_decided_generator(backends: Backends, config: RunConfig) -> Backends:
+    """Return `backends` with the generator of settings that have been decided since."""
+    return _with_generator(backends, config, resolve_device(config.device))
+
+
+def _with_generator(backends: Backends, config: RunConfig, device: str) -> Backends:
+    generator, before = _generator(config, device), backends.executor
     inner = before.inner if isinstance(before, CachingExecutor) else before
-    executor = _cached(inner, adapted.generation, generator, device)
+    executor = _cached(inner, config.generation, generator, device)
     return replace(backends, generator=generator, executor=executor)
 
 

@@ -29,8 +29,8 @@ def problems(config: RunConfig) -> Iterator[str]:
         yield from path_problems("classifier.model", config.classifier.model)
 
 
-def check_models(config: RunConfig, own: Backends | None = None) -> None:
-    """Check the classifier of a run and, where it makes images, its backends.
+def check_models(config: RunConfig, own: Backends | None = None) -> Backends | None:
+    """Return the backends of a run, checked; None where it makes no images.
 
     Of hub models that are not on this machine only a small file is downloaded.
 
@@ -53,8 +53,9 @@ def check_models(config: RunConfig, own: Backends | None = None) -> None:
             "adaptation.enabled adapts the generator that the settings name, but your own backends "
             "were given; adapt your generator yourself and set adaptation.enabled=false"
         )
-    if own is None and config.agent.enabled:
-        checked(build_backends(config))
+    if own is not None or not config.agent.enabled:
+        return own
+    return checked(build_backends(config))
 
 
 def resolve_auto(

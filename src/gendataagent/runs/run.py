@@ -149,14 +149,16 @@ def _run(
         if not folder.is_done:
             check_path(config.data)
             with progress.stage("check models"), collect_unchecked() as unchecked:
-                check_models(config, backends)
+                checked = check_models(config, backends)
             for sentence in unchecked:
                 if parent is None:  # else it has been said
                     progress.say(sentence)
         if config.agent.trains_baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
-            _train_and_evaluate(prepare(folder, config, backends, progress))
+            own = backends is not None
+            session = prepare(folder, config, checked, progress, own_backends=own)
+            _train_and_evaluate(session)
     return read_result(folder.path)
 
 

@@ -25,7 +25,12 @@ from gendataagent.data.identity import as_recorded
 from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
-from gendataagent.generation.backends import Backends, build_backends, with_lora
+from gendataagent.generation.backends import (
+    Backends,
+    build_backends,
+    with_decided_generator,
+    with_lora,
+)
 from gendataagent.runs.baseline_guard import BaselineGuard
 from gendataagent.runs.identity import check_same_models, classifier_description
 from gendataagent.runs.preflight import resolve_auto
@@ -54,12 +59,18 @@ class Session:
 
 
 def prepare(
-    folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
+    folder: RunFolder,
+    config: RunConfig,
+    backends: Backends | None,
+    progress: Progress,
+    *,
+    own_backends: bool = False,
 ) -> Session:
     """Load the data and the models, and restore the last checkpoint if there is one.
 
     Args:
         backends: None = those the settings name.
+        own_backends: whether they are the caller's, which the settings do not change.
     """
     device = resolve_device(config.device)
     watch = Stopwatch(folder.read_timing())
@@ -75,7 +86,9 @@ def prepare(
             on_search=counting(search),
         )
     splits = _as_started(folder, config, splits)
-    config, backends = _begin_or_check(folder, config, splits, backends, device, progress)
+    config, backends = _begin_or_check(
+        folder, config, splits, backends, device, progress, own_backends=own_backends
+    )
     classifier = build_classifier(
         config.classifier,
         splits.train.class_names,
@@ -172,6 +185,8 @@ def _begin_or_check(
     backends: Backends | None,
     device: str,
     progress: Progress,
+    *,
+    own_backends: bool,
 ) -> tuple[RunConfig, Backends | None]:
     """Resolve and write settings, manifest and splits of a new run; check those of an old one.
 
@@ -193,8 +208,10 @@ def _begin_or_check(
         device=device,
         typical_side_px=median_side_px(splits.train),
         images=len(splits.train),
-        try_batch=backends is None and config.agent.enabled,
+        try_batch=not own_backends and config.agent.enabled,
     )
+    if backends is not None and not own_backends:  # built before all was decided
+        backends = with_decided_generator(backends, config)
     backends = backends or _build_backends(config)
     notes += splits.notes
     if splits.quarantined:
