@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gendataagent.core import files
-from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.errors import ModelError, RunFolderError, StorageError
 
 resource = pytest.importorskip("resource", reason="limits on file size are a Unix thing")
 
@@ -247,3 +247,15 @@ def test_a_cached_file_that_has_changed_is_none(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert files.read_cached(path) is None
+
+
+@pytest.mark.parametrize("error", [StorageError("why"), ModelError("why"), RunFolderError("why")])
+def test_an_error_of_ours_inside_the_block_keeps_its_message(
+    error: Exception, tmp_path: Path
+) -> None:
+    """Some of them are OSErrors, but not of the writing."""
+    with pytest.raises(type(error), match=r"^why$"), files.atomic_folder(tmp_path / "a"):
+        raise error
+    with pytest.raises(type(error), match=r"^why$"), files.atomic_writer(tmp_path / "b"):
+        raise error
+    assert not list(tmp_path.iterdir())

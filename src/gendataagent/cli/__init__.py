@@ -19,6 +19,7 @@ from gendataagent.cli import (
     bench,
     evaluate,
     experiment,
+    export,
     inspect,
     plan,
     predict,
@@ -39,6 +40,7 @@ __all__ = [
     "bench",
     "evaluate",
     "experiment",
+    "export",
     "inspect",
     "main",
     "plan",
@@ -49,8 +51,8 @@ __all__ = [
 
 # --help lists the commands in this order
 _ORDER = (
-    "run", "predict", "report", "evaluate", "plan", "presets", "config", "doctor", "verify",
-    "adapt", "audit", "experiment", "compare", "bench",
+    "run", "predict", "export", "export-data", "report", "evaluate", "plan", "presets", "config",
+    "doctor", "verify", "adapt", "audit", "experiment", "compare", "bench",
 )  # fmt: skip
 app.registered_commands.sort(
     key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))

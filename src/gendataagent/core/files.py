@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.errors import GenDataAgentError, RunFolderError, StorageError
 
 LOCK_FILE = ".lock"
 SEALS_FILE = "sha256.jsonl"  # see `core.seals`
@@ -54,6 +54,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, path)
+    except GenDataAgentError:  # of the block; some are OSErrors too
+        raise
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -83,6 +85,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         os.replace(aside, path)
         sync_folder(path.parent)
+    except GenDataAgentError:  # of the block; some are OSErrors too
+        raise
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:

@@ -150,6 +150,14 @@ class LabelledImages(_TorchDataset):
                 "readable when the data was loaded; restore it, or load the data again"
             ) from error
 
+    def encoded(self, index: int) -> bytes:
+        """Return the image at `index` as it is stored; raise as `image`."""
+        try:
+            with self.store.open(self.rows[index]) as stream:
+                return stream.read()
+        except OSError as error:
+            raise ImageUnreadableError(f"cannot read image {self.ids[index]}: {error}") from error
+
     def index_of(self, source_id: str) -> int:
         """Return the position of an id; raise `DataError` if it is not in this set."""
         try:

@@ -3,22 +3,8 @@
 from __future__ import annotations
 
 from gendataagent.agent.feedback import record, search
+from gendataagent.agent.rejections import REJECTIONS
 
-_REJECTIONS = {
-    "vog": "dropped by the VoG filter",
-    "knn": "dropped by the nearest-neighbour filter",
-    "agreement": "dropped by the agreement filter",
-    "random": "dropped at random",
-    "black-image": "black image",
-    "no-image": "no image generated",
-    "class-cut-off": "class name cut off from the prompt",
-    "flagged-by-safety-checker": "flagged by the safety checker",
-    "repeats-test-image": "near-duplicate of a test image",
-    "repeats-validation-image": "near-duplicate of a validation image",
-    "adaptive: strength": "another strength did better",
-    "adaptive: share": "another share did better",
-    "adaptive: hurts on validation": "worsened the validation loss",
-}
 _SELECTION_SCORES = {
     "marginal": ("p", "the classifier's probability of the true class"),
     "margin": ("margin", "the difference between the two largest class probabilities"),
@@ -54,7 +40,7 @@ DISPARITY = "the accuracy of the worst class divided by that of the best (1 = pa
 
 def rejection(reason: str | None) -> str:
     """Return `Candidate.rejected_by` in words; an unknown reason unchanged."""
-    return _REJECTIONS.get(reason or "", reason or "")
+    return REJECTIONS.get(reason or "", reason or "")
 
 
 def selection_score(selector: str) -> tuple[str, str] | None:

@@ -32,6 +32,7 @@ _EXTRAS = {  # extra: its package, and what for
     "endpoint": ("openai", "prompting.rewriter=endpoint"),
     "plots": ("matplotlib", "plots of experiments"),
     "ray": ("ray", "generation.executor=ray"),
+    "onnx": ("onnxruntime", "export --to onnx"),
 }
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0

@@ -1,0 +1,115 @@
+"""The card (README.md) of an exported data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gendataagent.agent.rejections import REJECTIONS
+from gendataagent.core.records import RoundRecord
+from gendataagent.data.index import SPLITS
+from gendataagent.runs.exporting.data_formats import DataFormat
+from gendataagent.runs.exporting.markdown import bullets, card, table, text
+from gendataagent.runs.exporting.place import MADE_BY
+from gendataagent.runs.exporting.rows import REAL, SYNTHETIC, Row
+from gendataagent.runs.exporting.run_facts import RunFacts
+
+_CLASSES_SHOWN = 200
+_COLUMNS = (
+    "`label` (or `class_name`): the class by name",
+    "`source`: `real` or `synthetic`; `id`: of the image in the original data or in the run",
+    "for synthetic images: `source_id` (the real image it was made from), `source_caption`, "
+    "`prompt`, `generator`, `seed`, `strength`, `guidance_scale` and what else it was made with",
+)
+
+
+def data_card(
+    to: str,
+    form: DataFormat,
+    rows: Sequence[Row],
+    class_names: Sequence[str],
+    facts: RunFacts,
+    rounds: Sequence[RoundRecord],
+    figures: Sequence[str],
+) -> str:
+    """Return the card of a data set.
+
+    Args:
+        rounds: the finished rounds of the run.
+        figures: sentences on leakage and memorisation.
+    """
+    sources = Counter(row.values["source"] for row in rows)
+    splits = [split for split in SPLITS if any(row.split == split for row in rows)]
+    front = {
+        "task_categories": ["image-classification"],
+        "tags": ["gendataagent", *(["synthetic"] if sources[SYNTHETIC] else [])],
+        "configs": _configs(form, splits),
+    }
+    about = [
+        f"{sources[REAL]:,} real and {sources[SYNTHETIC]:,} synthetic images of "
+        f"{len(class_names)} classes; format: {to}; data: {text(facts.data)}.",
+        "Real images have their original pixels, without EXIF data, comments or previews.",
+    ]
+    if sources[SYNTHETIC]:
+        about.append(
+            "Synthetic images are in the train split alone. Each PNG says inside that it is "
+            "synthetic, by which generator, prompt and run. Do not test on them."
+        )
+    if facts.run:
+        about.append(f"Run: `{facts.run}`, seed {facts.config.seed}.")
+    made = sum(record.made for record in rounds)
+    parts = [
+        ("", bullets(about)),
+        ("Read it", f"```python\n{form.reads}\n```"),
+        ("Images", _counts(rows, class_names, splits)),
+        ("Columns", bullets(_COLUMNS)),
+        ("How the synthetic images were made", _making(facts, rounds) if made else ""),
+        ("Copies", bullets(text(line) for line in figures)),
+        ("Terms", facts.terms()),
+    ]
+    return card(front, f"Labelled images, exported by {MADE_BY}", parts)
+
+
+def _configs(form: DataFormat, splits: Sequence[str]) -> list[dict[str, object]]:
+    if form.files is None:
+        return []
+    files = [{"split": split, "path": form.files(split)} for split in splits]
+    return [{"config_name": "default", "data_files": files}]
+
+
+def _counts(rows: Sequence[Row], class_names: Sequence[str], splits: Sequence[str]) -> str:
+    counts = Counter((row.label, row.split, row.values["source"]) for row in rows)
+    kinds = [
+        (split, source)
+        for split in splits
+        for source in (REAL, SYNTHETIC)
+        if any(counts[label, split, source] for label in range(len(class_names)))
+    ]
+    lines = [
+        [name, *(f"{counts[label, split, source]:,}" for split, source in kinds)]
+        for label, name in enumerate(class_names[:_CLASSES_SHOWN])
+    ]
+    found = table(["class", *(f"{split}, {source}" for split, source in kinds)], lines)
+    more = len(class_names) - _CLASSES_SHOWN
+    return f"{found}\n\nand {more} more classes" if more > 0 else found
+
+
+def _making(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
+    rejected: Counter[str] = Counter()
+    for record in rounds:
+        rejected.update(record.rejected)
+    lines = [
+        f"{sum(record.made for record in rounds):,} images in {len(rounds)} rounds, each made by "
+        f"image-to-image from a training image that the classifier found hard at that moment; "
+        f"{sum(record.kept for record in rounds):,} kept.",
+    ]
+    if rejected:
+        reasons = (
+            f"{text(REJECTIONS.get(reason, reason))}: {count:,}"
+            for reason, count in rejected.most_common()
+        )
+        lines.append(f"Not kept, and not in this export: {'; '.join(reasons)}.")
+    if facts.result is not None and facts.result.guard is not None:
+        lines.append(text(facts.result.guard.sentence))
+    models = facts.models()
+    return f"{bullets(lines)}\n\n{models}" if models else bullets(lines)
