@@ -146,7 +146,10 @@ def test_datasets_reads_webdataset(
         for row in loaded[split]:
             name, pixels, values = images[row["json"]["id"]]
             assert row["json"]["label"] == name == CLASSES[int(row["cls"])]
-            assert {k: row["json"][k] for k in COLUMNS if row["json"][k] is not None} == values
+            history = json.loads(row["json"]["history"])
+            known = {"class_name": name, "source": row["json"]["source"], "id": row["json"]["id"]}
+            assert known | history == values
+            assert row["json"]["prompt"] == values.get("prompt", "")
             if values["source"] == "real" and row["json"]["id"] in _jpeg_ids(rows):
                 assert pixels_of(row["jpg"]) == pixels
             else:  # encoded anew, at high quality, so that the set has one type of image

@@ -12,7 +12,7 @@ from gendataagent.core.records import HELD_OUT, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits
 from gendataagent.data.leakage import compare_sketches, sketches_of
-from gendataagent.data.pixels import Pixels
+from gendataagent.data.pixels import ImageSet, Pixels
 from gendataagent.runs.reload import load_classifier
 from gendataagent.training.memorisation import memorisation
 
@@ -48,7 +48,7 @@ def _leakage(splits: ImageSplits, made: SyntheticImages, progress: Progress) -> 
 def _memorisation(
     folder: RunFolder, splits: ImageSplits, made: SyntheticImages, progress: Progress
 ) -> Iterator[str]:
-    images = [splits.train, splits.validation, splits.test, made]
+    images: list[ImageSet] = [splits.train, splits.validation, splits.test, made]
     if not folder.is_done or not len(splits.validation):
         yield "Memorisation was not measured: it needs a finished run with a validation split."
         return

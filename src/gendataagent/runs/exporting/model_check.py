@@ -36,7 +36,7 @@ class Check:
         """The outcome in words."""
         return (
             f"Checked against the original on {self.images:,} {self.source}: largest difference "
-            f"{self.largest_logit:.1e} of a logit, {self.largest_probability:.1e} of a "
+            f"{_short(self.largest_logit)} of a logit, {_short(self.largest_probability)} of a "
             f"probability; the same class for {self.same_class:,}."
         )
 
@@ -82,3 +82,7 @@ def check_model(classifier: Classifier, exported: Logits, pixels: Pixels, source
             f"{TOLERANCE:g} is rounding. Export it with another --to"
         )
     return check
+
+
+def _short(difference: float) -> str:
+    return f"{difference:.1e}" if difference else "0"

@@ -28,12 +28,7 @@ def check_upload(repo: str, kind: str) -> None:
     """
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise ConfigError(f"{_OPTION} {repo}: {error}. Give USER/NAME") from error
     if "/" not in repo:
         raise ConfigError(f"{_OPTION} {repo}: whose repository? Give USER/NAME")
     if constants.HF_HUB_OFFLINE:
@@ -48,6 +43,8 @@ def check_upload(repo: str, kind: str) -> None:
         if not found:
             return
         ours = MARK in found and sums_of(_read(api, repo, kind)) is not None
+    except HFValidationError as error:
+        raise ConfigError(f"{_OPTION} {repo}: {error}. Give USER/NAME") from error
     except Exception as error:  # of httpx and the hub's own kinds
         raise _failed(repo, error, "Nothing was exported") from error
     if not ours:

@@ -1,9 +1,9 @@
 """WebDataset: tar files read from start to end, for training from a network disk or a bucket.
 
 Of each image: the image, `.cls` (the number of its class, which readers expect) and `.json` (the
-class by name, and everything else). `classes.json` names the numbers. Readers need one type of
-image, so a set with any JPEG becomes JPEG: other images are encoded at high quality, synthetic ones
-with their provenance as a comment.
+class by name, source, id, and as the text `history` all that a synthetic image was made with).
+`classes.json` names the numbers. Readers need one type of image, so a set with any JPEG becomes
+JPEG: other images are encoded at high quality, synthetic ones with their provenance as a comment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from gendataagent.agent.provenance import read_provenance
 from gendataagent.core import files
 from gendataagent.data.shareable import JPEG, PNG, ImageFile, as_jpeg
-from gendataagent.runs.exporting.rows import Row, by_split, encoded
+from gendataagent.runs.exporting.rows import HISTORY, Row, by_split, encoded
 
 CLASSES_FILE = "classes.json"
 _SHARD_BYTES, _SHARD_ROWS = 500 << 20, 10_000
@@ -53,11 +53,10 @@ def _fill(
     for row, image in images:
         if image.suffix != suffix:
             image = _as_jpeg(image)
-        about = {"label": row.values["class_name"], "class_number": row.label, **row.values}
         for ending, content in (
             (suffix, image.content),
             (".cls", str(row.label).encode()),
-            (".json", json.dumps(about).encode()),
+            (".json", json.dumps(_about(row)).encode()),
         ):
             entry = tarfile.TarInfo(f"{row.name}{ending}")  # dated 1970, so that it is reproducible
             entry.size = len(content)
@@ -66,6 +65,25 @@ def _fill(
         size, count = size + len(image.content), count + 1
         if size >= _SHARD_BYTES or count >= _SHARD_ROWS:
             return
+
+
+def _about(row: Row) -> dict[str, object]:
+    """Return the `.json` of an image; each key has one type in all images.
+
+    Readers take the types of a whole set from its first images, which are real: a null there would
+    leave no room for a number later.
+    """
+    made = {name: row.values[name] for name in HISTORY if row.values[name] is not None}
+    return {
+        "label": row.values["class_name"],
+        "class_number": row.label,
+        "source": row.values["source"],
+        "id": row.values["id"],
+        "source_id": made.get("source_id", ""),
+        "prompt": made.get("prompt", ""),
+        "generator": made.get("generator", ""),
+        "history": json.dumps(made),
+    }
 
 
 def _as_jpeg(image: ImageFile) -> ImageFile:
