@@ -20,6 +20,8 @@ from gendataagent.runs.results import read_result
 from tests.cli.test_cli import _type
 from tests.runs.test_resume import Interrupting
 
+pytestmark = pytest.mark.integration
+
 
 def kept_ids(run: Path) -> set[str]:
     pool = Pool(RunFolder.open(run), ())

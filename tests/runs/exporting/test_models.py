@@ -27,6 +27,8 @@ from tests.runs.test_resume import Interrupting
 from tests.test_readme import blocks_of, run_blocks
 from tests.training.test_saving import ENCODERS, STOCK, photo, trained
 
+pytestmark = pytest.mark.integration
+
 DOCUMENT = Path(__file__).parents[3] / "docs" / "export.md"
 WITHOUT_US = (
     "import sys\n"
