@@ -234,7 +234,7 @@ def _row(row: Mapping[str, Any], arms: Mapping[str, TimedArm], out: Path) -> dic
     timed = read_timed(folder)
     metrics = files.read_jsonl(folder / "metrics.jsonl")
     of_baseline = folder / "baseline" / "metrics.jsonl"
-    baseline = files.read_jsonl(of_baseline) if timed.config.agent.guard else []
+    baseline = files.read_jsonl(of_baseline) if timed.config.agent.is_guarded else []
     return {
         **row,
         "arm": name,

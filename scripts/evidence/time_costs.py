@@ -125,7 +125,7 @@ def read_timed(folder: Path) -> Timed:
     return Timed(
         config=config,
         steps=_steps(run, after=copied),
-        baseline_steps=_steps(RunFolder(run.baseline)) if config.agent.guard else (),
+        baseline_steps=_steps(RunFolder(run.baseline)) if config.agent.is_guarded else (),
         batches=tuple(batches),
         captions=tuple(captions),
         rounds=tuple(rounds),

@@ -179,7 +179,8 @@ def test_the_snippet_of_the_docs_runs(
         "train_set": train_set_of(photo_folder), "model": network(), "DataLoader": DataLoader,
         "ConcatDataset": ConcatDataset, "train_one_epoch": train_one_epoch,
     }  # fmt: skip
-    exec(compile(code, str(DOCUMENT), "exec"), names)
+    with pytest.warns(UserWarning, match="2 of your 3 classes are among the 10 that tiny-sd"):
+        exec(compile(code, str(DOCUMENT), "exec"), names)
     synthetic: Any = names["synthetic"]
     assert len(synthetic) > 0
     assert seen == [24, 24 + len(synthetic), 24 + len(synthetic)]

@@ -53,13 +53,16 @@ def test_a_plan_equals_the_counts_of_the_run(
     assert counts.images == counts.rewrites == result.images_made
     captioned = {c.source_id for n in range(2) for c in Pool(folder, ()).candidates(n)}
     assert counts.captions_least <= len(captioned) <= counts.captions_most
-    trained = [*read_jsonl(folder.metrics_file)]
-    if result.baseline is not None:
-        trained += read_jsonl(RunFolder.open(folder.baseline).metrics_file)
-    assert counts.optimizer_steps == sum(row["optimizer_steps"] for row in trained)
-    assert counts.training_images == sum(
-        row["real_images"] + row["synthetic_images"] for row in trained
-    )
+    trained = read_jsonl(folder.metrics_file)
+    steps = [row["optimizer_steps"] for row in trained]
+    images = sum(row["real_images"] + row["synthetic_images"] for row in trained)
+    if result.baseline is not None:  # as many steps on the real images alone, in full batches
+        of_baseline = read_jsonl(RunFolder.open(folder.baseline).metrics_file)
+        assert [row["optimizer_steps"] for row in of_baseline] == steps
+        images += sum(steps) * config.training.batch_size
+        steps *= 2
+    assert counts.optimizer_steps == sum(steps)
+    assert counts.training_images == images
     manifest = json.loads(folder.manifest_file.read_text())
     assert manifest["images_per_split"] == {
         "train": plan.real.train, "validation": plan.real.validation, "test": plan.real.test
@@ -124,3 +127,15 @@ def test_a_plan_without_data_names_the_options_to_give(
     assert "--data DIR" in error
     assert "--images N" in error
     assert "Traceback" not in error
+
+
+def test_a_plan_says_what_a_run_says_beforehand_and_counts_the_guards_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], photo_folder: Path
+) -> None:
+    settings = ("--set", "generation.generator=tiny-sd", "--set", "training.epochs=30")
+    assert _type(monkeypatch, "plan", "--data", str(photo_folder), *settings) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "! 2 of your 3 classes are among the 10 that tiny-sd can draw" in printed
+    assert "! agent.guard is on, because the generator cannot draw some" in printed
+    assert "includes the baseline without the agent" in printed
+    assert "! Only 30 optimiser steps" in printed

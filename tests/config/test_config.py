@@ -52,8 +52,8 @@ def problems_of(tree: dict[str, Any]) -> tuple[str, ...]:
 def another_value(row: SettingRow) -> Any:
     """Return an allowed value that is not the default."""
     value, facts = row.value, row.setting
-    numbers = {"generation.feedback_scale": 0.125, "generation.batch_size": 3}  # or one word
-    if row.key in numbers:
+    numbers = {"generation.feedback_scale": 0.125, "generation.batch_size": 3, "agent.guard": True}
+    if row.key in numbers:  # or one word
         return numbers[row.key]
     if facts.at_most is not None and value == facts.at_most:
         return value - 1 if isinstance(value, int) else value / 2

@@ -102,7 +102,7 @@ def test_what_each_strategy_changes_of_the_papers(name: str, changed: dict[str, 
 def test_the_papers_method_switches_off_ideas_that_are_not_in_it() -> None:
     base = RunConfig.from_dict(
         {
-            "agent": {"pool": "accumulate", "rounds_within": 0.5, "guard": True},
+            "agent": {"pool": "accumulate", "rounds_within": 0.5},
             "adaptive": {"enabled": True},
             "training": {"batchnorm_from_real": True, "synthetic_weight": 0.5,
                          "synthetic_label_smoothing": 0.2},

@@ -278,3 +278,13 @@ def test_a_source_is_decoded_once_per_chunk() -> None:
     candidates = plan([scored("a"), scored("b")], 5)
     list(stages.render(candidates, Painter(), no_generator, image_of, batch_size=7))
     assert read == ["a", "b", "b"]  # b's five candidates are split between the two chunks
+
+
+def test_a_generator_with_words_of_its_own_is_asked_in_them() -> None:
+    captioned = caption(plan([scored("a"), scored("b", 1)], 1), Speaker(lambda *_: "brown"))
+    found = stages.rewrite(
+        captioned, Speaker(), class_names=CLASSES, class_words={"dog_sled": "sledge"}
+    )
+    prompts = {c.class_name: c.prompt or "" for c in found}
+    assert prompts["dog_sled"].startswith("A photo of sledge, which is brown")
+    assert prompts["cat"].startswith("A photo of cat, which is brown")

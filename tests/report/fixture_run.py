@@ -9,6 +9,7 @@ import argparse
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,6 +88,7 @@ def build_run(
             for split, base in (("train", 0.86), ("validation", 0.69), ("test", 0.68))
         }
         write_json(folder / "evaluation.json", evaluations)
+        write_jsonl(folder / "test_predictions.jsonl", predictions(evaluations["test"]))
         write_json(folder / "timing.json", {"train": 96.5, "evaluate": 4.25})
     if baseline and agent:
         build_run(
@@ -198,6 +200,15 @@ def evaluation(
         ece=0.0731,
         confusion=tuple(map(tuple, confusion)),
     )
+
+
+def predictions(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of test_predictions.jsonl that a confusion matrix stands for."""
+    return [
+        {"id": f"test-{true}-{number}", "label": true, "predicted": said}
+        for true, row in enumerate(test["confusion"])
+        for number, said in enumerate(said for said, n in enumerate(row) for _ in range(n))
+    ]
 
 
 def _write_round(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -11,9 +10,6 @@ import pytest
 from gendataagent.report.charts import Line, change_track, line_chart, nice_ticks, stacked_bar
 from gendataagent.report.markup import duration, esc, percent, plural, points, signed, small
 from gendataagent.report.sections.gallery import marked_changes
-from gendataagent.report.sections.summary import sampling_noise
-
-from .fixture_run import evaluation
 
 
 @pytest.mark.parametrize(
@@ -97,12 +93,3 @@ def test_changed_words_are_marked() -> None:
     assert marked_changes("a cat, on grass", "a cat") == "a cat"  # a comma is no change
     assert marked_changes("a <b>", "a <i>") == "a <mark>&lt;i&gt;</mark>"
     assert marked_changes("", "a cat") == "a cat"
-
-
-def test_sampling_noise_is_that_of_two_binomials() -> None:
-    draw = random.Random(0)
-    half = evaluation("test", ["a"], 1.0, draw, images=1000)
-    assert sampling_noise(half, half) == 0.0  # no spread at 100 %
-    two = evaluation("test", ["a", "b"], 0.5, draw, images=1000)
-    spread = math.sqrt(2 * two.top1 * (1 - two.top1) / 2000)
-    assert sampling_noise(two, two) == pytest.approx(1.96 * spread)

@@ -232,7 +232,10 @@ def test_the_run_ends_with_the_classifier_that_does_better_on_validation(
     assert result.images_made == 36
     print_result(result)
     printed = capsys.readouterr().out
-    assert f"trained with{'out' if same else ''} the agent" in " ".join(printed.split())
+    words = " ".join(printed.split())
+    assert words.count(f"trained with{'out' if same else ''} the agent") == 1
+    assert ("Verdict: The agent did not help on 12 validation images." in words) is same
+    assert ("points of top-1 on 12 test images" in words) is not same
 
 
 def test_a_run_that_gave_up_makes_no_images_and_trains_on_none(

@@ -21,8 +21,8 @@ from gendataagent.runs.baseline_guard import (
     BASELINE,
     BaselineGuard,
     GuardCheck,
-    mcnemar_p_value,
 )
+from gendataagent.runs.paired import mcnemar_p_value
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import evaluate
 

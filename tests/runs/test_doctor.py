@@ -155,3 +155,18 @@ def test_stable_diffusion_that_is_not_downloaded_is_noted_with_its_size(
     found = finding("SD 1.5", tmp_path)
     assert (found.state, found.found) == ("note", "not downloaded")
     assert "5.5 GB, or 2.7 GB with --set generation.variant=fp16" in found.fix
+
+
+def test_the_classes_of_images_are_compared_with_the_bundled_generators(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    def classes_of(data: str) -> Finding:
+        (found,) = [f for f in examine(tmp_path, data) if f.what == "your images"]
+        return found
+
+    found = classes_of(str(photo_folder))
+    assert found.state == "note"
+    assert found.found.startswith("2 of your 3 classes are among the 10 that tiny-sd can draw")
+    assert "--generator stable-diffusion-v1-5/" in found.fix
+    assert classes_of("bundled:cifar10").state == "ok"
+    assert classes_of(str(tmp_path / "nowhere")).state == "wrong"

@@ -26,6 +26,7 @@ from gendataagent.runs.reload import (
     ROBUSTNESS_FILE,
     evaluate_corrupted,
     evaluate_on,
+    evaluate_parts,
     load_classifier,
 )
 from gendataagent.runs.results import read_result
@@ -301,3 +302,36 @@ def test_a_table_names_images_of_its_own_folder_not_of_the_runs(
     with pytest.raises(DataError, match="can be read"):
         evaluate_on(a_copy, table)
     assert evaluate_on(a_copy, table, image_root=str(photos / "test")).images == 1
+
+
+def test_images_that_the_run_was_trained_on_are_told_apart(
+    finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    """By content: they have other names and places, and all classes in one folder each."""
+    for number, image in enumerate(sorted(photos.glob("*/*/*.png"))):
+        place = tmp_path / "some" / image.parent.name / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, place)
+    found = evaluate_parts(finished, str(tmp_path / "some"))
+    assert found.every == evaluate_on(finished, str(tmp_path / "some"))
+    assert {part: e.images for part, e in found.parts.items()} == {
+        "train": 24, "validation": 12, "unseen": 12,
+    }  # fmt: skip
+    test = read_result(finished).evaluations["test"]
+    assert found.parts["unseen"].confusion == test.confusion
+    alone = evaluate_parts(finished, str(photos / "train"))
+    assert list(alone.parts) == ["train"]
+
+
+def test_both_parts_are_printed(
+    finished: Path, photos: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert _type(monkeypatch, "evaluate", str(finished), "--data", str(photos)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("48 images: top-1")
+    assert lines[1].startswith("  24 that the run was trained on: top-1")
+    assert lines[2].startswith("  12 that the run was validated on while training: top-1")
+    assert lines[3].startswith("  12 others: top-1")
+    assert _type(monkeypatch, "evaluate", str(finished), "--data", str(photos / "train")) == 0
+    assert "None is new to the run" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import (
     evaluate,
     expected_calibration_error,
+    measure,
     worst_case_disparity,
 )
 
@@ -103,3 +104,13 @@ def test_an_empty_split_and_an_unknown_label_are_refused() -> None:
     classifier, pixels = case([], [])
     with pytest.raises(DataError, match="test split has no images"):
         evaluate(classifier, pixels, "test")
+
+
+def test_classes_tied_for_the_worst_are_counted() -> None:
+    labels_N = torch.tensor([0, 1, 2, 2])
+    logits_NC = torch.nn.functional.one_hot(torch.tensor([1, 0, 2, 2]), 3).float()
+    measured = measure(logits_NC, labels_N, ("a", "b", "c"), "test")
+    assert (measured.worst_class, measured.tied_at_worst) == ("a", 2)
+    assert measured.others_as_bad == " and 1 more"
+    alone = measure(logits_NC[1:], labels_N[1:], ("a", "b", "c"), "test")
+    assert (alone.worst_class, alone.others_as_bad) == ("b", "")

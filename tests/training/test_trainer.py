@@ -16,7 +16,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import evaluate
-from gendataagent.training.trainer import Trainer
+from gendataagent.training.trainer import Trainer, class_weights
 
 MakePixels = Callable[..., Pixels]
 Network = Callable[[int], nn.Module]
@@ -173,6 +173,100 @@ def test_a_fixed_number_of_steps_is_kept_whatever_the_size(
     assert sorted(seen[:20]) == sorted(seen[20:40]) == list(range(20))
     assert seen[:20] != seen[20:40]
     assert len(set(seen[40:])) == 8
+
+
+@pytest.mark.parametrize(("steps", "sizes"), [(3, [8, 8, 4]), (5, [8] * 5), (2, [8, 8])])
+def test_a_planned_number_of_steps_is_kept(
+    network: Network, make_pixels: MakePixels, steps: int, sizes: list[int]
+) -> None:
+    recorder = Recorder(make_pixels(20))
+    trainer = Trainer(new_classifier(network), QUICK, seed=0)
+    assert trainer.fit_epoch(1, recorder.pixels, steps=steps).optimizer_steps == steps
+    assert [len(batch) for batch in recorder.batches] == sizes
+
+
+def test_a_planned_step_has_no_image_twice(network: Network, make_pixels: MakePixels) -> None:
+    recorder = Recorder(make_pixels(5))
+    Trainer(new_classifier(network), QUICK, seed=0).fit_epoch(1, recorder.pixels, steps=4)
+    assert [sorted(batch) for batch in recorder.batches] == [list(range(5))] * 4
+
+
+def uneven(make_pixels: MakePixels) -> Pixels:
+    """Ten images of class 0, two of class 1, one of class 2."""
+    pixels = make_pixels(13)
+    labels = torch.tensor([0] * 10 + [1] * 2 + [2])
+    return Pixels(pixels.batch, labels, ids=pixels.ids, size_px=pixels.size_px)
+
+
+def test_balanced_sampling_draws_every_class_equally_often(
+    network: Network, make_pixels: MakePixels
+) -> None:
+    config = TrainingConfig(
+        batch_size=6, steps_per_epoch=10, class_balance="sampling", learning_rate=0.01
+    )
+    recorder = Recorder(uneven(make_pixels))
+    Trainer(new_classifier(network), config, seed=0).fit_epoch(1, recorder.pixels)
+    labels = recorder.pixels.labels
+    for batch in recorder.batches:  # 6 images of 3 classes: two of each
+        assert sorted(labels[batch].tolist()) == [0, 0, 1, 1, 2, 2]
+    seen = list(chain(*recorder.batches))
+    assert sorted(index for index in seen if index < 10) == sorted([*range(10)] * 2)
+    firsts = [labels[batch[0]].item() for batch in recorder.batches]
+    assert len(set(firsts)) > 1  # not always in the order of the classes
+
+
+def test_weights_make_every_class_count_the_same(make_pixels: MakePixels) -> None:
+    weights_N = class_weights(uneven(make_pixels).labels)
+    assert weights_N.mean().item() == pytest.approx(1)
+    assert weights_N[:10].sum() == pytest.approx(weights_N[10:12].sum().item())
+    assert weights_N[:10].sum() == pytest.approx(weights_N[12].item())
+    # a class without images takes no part
+    assert class_weights(torch.tensor([0, 0, 2])).tolist() == [0.75, 0.75, 1.5]
+
+
+def test_weights_scale_the_loss(make_pixels: MakePixels) -> None:
+    """The mean over images of weight times loss, of a network that knows nothing: log 3."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def forward(self, images_B3SS: Tensor) -> Tensor:
+            return self.bias.expand(len(images_B3SS), 3)
+
+    pixels = uneven(make_pixels)
+    config = TrainingConfig(batch_size=13, learning_rate=1e-9, class_balance="weights")
+    flat = Classifier.wrap(Flat(), class_names=("red", "green", "blue"), size_px=8)
+    assert Trainer(flat, config, seed=0).fit_epoch(1, pixels).loss == pytest.approx(math.log(3))
+    biased = Classifier.wrap(Flat(), class_names=("red", "green", "blue"), size_px=8)
+    with torch.no_grad():
+        next(biased.module.parameters())[0] = 1.0  # right on the large class
+    losses = -nn.functional.log_softmax(torch.tensor([1.0, 0.0, 0.0]), dim=0)
+    loss = Trainer(biased, config, seed=0).fit_epoch(1, pixels).loss
+    assert loss == pytest.approx(losses.mean().item(), abs=1e-5)  # as if 13 / 3 images of each
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+def test_balanced_training_resumes_to_the_bit(
+    network: Network, make_pixels: MakePixels, tmp_path: Path, balance: str
+) -> None:
+    config = TrainingConfig(epochs=4, batch_size=4, learning_rate=0.05, class_balance=balance)
+    real, synthetic = uneven(make_pixels), make_pixels(5, seed=1)
+    through = Trainer(new_classifier(network), config, seed=3)
+    for epoch in range(1, 5):
+        through.fit_epoch(epoch, real, synthetic)
+    stopped = Trainer(new_classifier(network), config, seed=3)
+    for epoch in (1, 2):
+        stopped.fit_epoch(epoch, real, synthetic)
+    save_checkpoint(tmp_path, 2, *stopped.state())
+    checkpoint = load_latest(tmp_path)
+    assert checkpoint is not None
+    resumed = Trainer(new_classifier(network, seed=9), config, seed=3)
+    resumed.load_state(checkpoint.tensors, checkpoint.state)
+    for epoch in (3, 4):
+        resumed.fit_epoch(epoch, real, synthetic)
+    assert equal_states(through, resumed)
 
 
 def test_the_weight_of_synthetic_images_scales_their_loss(

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,6 +65,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, build_backends, checked, name_problems
+from gendataagent.generation.known_classes import known_classes
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
 
@@ -188,7 +190,7 @@ class Agent:
             method_problems,
             *([] if backends else [name_problems]),
         )
-        if config.agent.guard:
+        if config.agent.is_guarded:
             raise ConfigError(
                 "agent.guard compares with a complete training without the agent, which only "
                 "gendataagent.run(config, out) does; set agent.guard=false to ask and tell"
@@ -215,11 +217,15 @@ class Agent:
             folder = create_run_folder(out, config)
         check_class_names(folder, opened.images.class_names)
         check_train_images(folder, opened.images)
+        backends = backends or checked(build_backends(config))
+        known = known_classes(backends.generator.describe().name, opened.images.class_names)
+        if known is not None and known.unknown:
+            warnings.warn(known.warning, stacklevel=2)
         return cls(
             config,
             opened,
             folder,
-            backends or checked(build_backends(config)),
+            backends,
             inputs=inputs,
             validation=ValidationImages.of(validation, opened, config.data, seed=config.seed),
             trainer=trainer,

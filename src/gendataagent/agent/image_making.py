@@ -24,6 +24,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, Noted
 from gendataagent.generation.caption_cache import CachedCaptioner
+from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
@@ -78,11 +79,13 @@ class ImageMaking:
             for note in backends.captioner.notes:
                 self._progress.say(note)
         self._release(backends.captioner.release, costs.device)
+        made_by = self._backends.generator.describe()
         with costs.measure("rewrite"):
             prompted = stages.rewrite(
                 captioned,
                 backends.rewriter,
                 class_names=self._images.class_names,
+                class_words=words_for(made_by.name, self._images.class_names),
                 known=journal.read(),
                 on_batch=journal.add,
                 batch_size=2
@@ -91,7 +94,6 @@ class ImageMaking:
                 progress=self._progress,
             )
         self._release(backends.rewriter.release, costs.device)
-        made_by = self._backends.generator.describe()
         prompted = [
             replace(c, generator=made_by.name, generator_revision=made_by.revision)
             for c in prompted

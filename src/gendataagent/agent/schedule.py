@@ -40,7 +40,7 @@ def guard_epochs(config: RunConfig) -> tuple[int, ...]:
 
     They end the spans between rounds. The baseline, without the agent, has the same ones.
     """
-    return _round_epochs(config)[1:] if config.agent.guard else ()
+    return _round_epochs(config)[1:] if config.agent.is_guarded else ()
 
 
 def _round_epochs(config: RunConfig) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.text import as_name, counted
 
 if TYPE_CHECKING:
+    from gendataagent.core.records import Evaluation
+    from gendataagent.runs.reload import OtherImages
     from gendataagent.training.evaluation import Robustness
 
 ALL_SEVERITIES = "1-5"
@@ -62,20 +64,46 @@ def evaluate(
     if data is None:
         print_result(result)
         return
-    from gendataagent.runs.reload import evaluate_on
+    from gendataagent.runs.reload import evaluate_parts
 
-    evaluation = evaluate_on(
+    found = evaluate_parts(
         run_folder,
         data,
         image_root=image_root,
         progress=ConsoleProgress(),
         trust_remote_code=trust_remote_code,
     )
-    say(
-        f"{counted(evaluation.images, 'image', 'images')}: top-1 {evaluation.top1:.1%}, worst "
-        f"class {as_name(evaluation.worst_class)} {evaluation.worst_class_accuracy:.1%}, "
-        f"worst-case disparity {evaluation.worst_case_disparity:.2f}"
+    say(_in_words(found.every, "image" if found.every.images == 1 else "images"))
+    _say_parts(found)
+
+
+def _in_words(evaluation: Evaluation, what: str) -> str:
+    return (
+        f"{counted(evaluation.images, what, what)}: top-1 {evaluation.top1:.1%}, worst class "
+        f"{as_name(evaluation.worst_class)}{evaluation.others_as_bad} "
+        f"{evaluation.worst_class_accuracy:.1%}, worst-case disparity "
+        f"{evaluation.worst_case_disparity:.2f}"
     )
+
+
+def _say_parts(found: OtherImages) -> None:
+    """Print the figures of images that the run has seen apart from those that it has not."""
+    from gendataagent.data.index import TRAIN, VALIDATION
+    from gendataagent.runs.reload import UNSEEN
+
+    seen = {
+        TRAIN: "that the run was trained on",
+        VALIDATION: "that the run was validated on while training",
+    }
+    parts = [part for part in seen if part in found.parts]
+    if not parts:
+        return
+    for part in parts:
+        say(f"  {_in_words(found.parts[part], seen[part])}")
+    if UNSEEN in found.parts:
+        say(f"  {_in_words(found.parts[UNSEEN], 'others')}. These show what it does on new images")
+    else:
+        say("  None is new to the run: these figures do not show what it does on new images")
 
 
 def parse_severities(text: str) -> list[int]:
@@ -100,7 +128,8 @@ def parse_severities(text: str) -> list[int]:
 def _evaluate_corrupted(
     run_folder: Path, names: list[str], severities: list[int], **options: Any
 ) -> None:
-    from gendataagent.runs.reload import ROBUSTNESS_FILE, TEST, evaluate_corrupted
+    from gendataagent.data.index import TEST
+    from gendataagent.runs.reload import ROBUSTNESS_FILE, evaluate_corrupted
 
     robustness = evaluate_corrupted(
         run_folder, names, severities, progress=ConsoleProgress(), **options

@@ -66,9 +66,11 @@ def experiment(
         settings.setdefault("data", {})["path"] = data
     if trust_remote_code:
         settings["trust_remote_code"] = True
-    folder = out or Path("runs") / f"experiment-{benchmark.name}"
+    benchmark = benchmark.with_settings(settings)
+    folder = out or Path("runs") / benchmark.folder_name
+    say(f"{benchmark.name}: {benchmark.about}")
     if dry_run:
-        tasks = plan_experiment(benchmark, settings)
+        tasks = plan_experiment(benchmark, settings, progress=ConsoleProgress())
         _list([(f"{task.arm}, seed {task.seed}", task.name) for task in tasks])
         return
     try:

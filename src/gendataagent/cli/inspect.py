@@ -15,6 +15,7 @@ from rich.text import Text
 from gendataagent.cli.console import show, write
 from gendataagent.cli.shared import (
     ConfigOption,
+    DataOption,
     PresetOption,
     SetOption,
     StrategyOption,
@@ -41,12 +42,16 @@ def report(
 @app.command()
 def doctor(
     folder: Annotated[Path, typer.Argument(help="where runs would be written")] = Path("."),
+    data: DataOption = None,
 ) -> None:
-    """Check Python, packages, device, memory, disk and models; print a fix for each problem."""
+    """Check Python, packages, device, memory, disk and models; print a fix for each problem.
+
+    With --data also: whether the bundled generator can draw the classes of your images.
+    """
     from gendataagent.runs.doctor import examine
 
     colours = {"ok": "green", "note": "yellow", "wrong": "red"}
-    findings = examine(folder)
+    findings = examine(folder, data)
     table = Table(box=None, pad_edge=False)
     for column in ("what", "", "found", "to fix it"):
         table.add_column(column, overflow="fold")

@@ -103,7 +103,9 @@ def warn_of_damage(problem: str) -> None:
 
 
 def print_result(result: RunResult) -> None:
-    """Print the results of a finished run next to its baseline."""
+    """Print the results of a finished run next to its baseline, and the verdict."""
+    from gendataagent.runs.verdict import KEPT_BASELINE, verdict_on
+
     runs = {"with the agent" if result.rounds else "real images only": result}
     if result.baseline is not None:
         runs = {"real images only": result.baseline, **runs}
@@ -114,15 +116,17 @@ def print_result(result: RunResult) -> None:
     for name, cell in _RESULT_ROWS.items():
         table.add_row(name, *(cell(finished) for finished in runs.values()))
     show(table)
-    if result.guard is not None:
+    verdict = verdict_on(result)
+    if result.guard is not None and verdict.outcome != KEPT_BASELINE:
         say(result.guard.sentence)
+    say(f"Verdict: {verdict.sentence}")
 
 
 _RESULT_ROWS: dict[str, Callable[[RunResult], str]] = {
     "top-1": lambda r: f"{r.evaluations['test'].top1:.1%}",
     "worst class": lambda r: (
         f"{r.evaluations['test'].worst_class_accuracy:.1%} "
-        f"{as_name(r.evaluations['test'].worst_class)}"
+        f"{as_name(r.evaluations['test'].worst_class)}{r.evaluations['test'].others_as_bad}"
     ),
     "worst-case disparity": lambda r: f"{r.evaluations['test'].worst_case_disparity:.2f}",
     "images made / kept": lambda r: f"{r.images_made} / {r.images_kept}",

@@ -151,7 +151,7 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             "adaptation.enabled trains LoRA weights, but generation.lora names others; use one of "
             "the two"
         )
-    if agent.enabled and agent.guard and not training.real_images:
+    if agent.enabled and agent.is_guarded and not training.real_images:
         yield (
             "agent.guard continues on real images alone where synthetic ones hurt, which "
             "training.real_images = false does not allow; change one of the two"

@@ -40,11 +40,13 @@ class AgentConfig:
         "first run the same training without the agent, in RUN/baseline, for comparison",
         affects_results=False,
     )
-    guard: bool = setting(
-        False,
+    guard: bool | str = setting(
+        AUTO,
         "do not end worse than without the agent: run the baseline first, stop using synthetic "
         "images once the run is worse on validation twice in a row, and keep the better "
-        "classifier of the two; see docs/adaptive.md",
+        "classifier of the two; auto = with 100 validation images or more, and where the generator "
+        "cannot draw some of the classes; see docs/adaptive.md",
+        choices=(AUTO,),
     )
     release_models: str = setting(
         AUTO,
@@ -62,7 +64,12 @@ class AgentConfig:
     @property
     def trains_baseline(self) -> bool:
         """Whether the same training without the agent runs first, in RUN/baseline."""
-        return self.baseline or (self.guard and self.enabled)
+        return self.baseline or (self.is_guarded and self.enabled)
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the guard is on; auto is decided when a run starts."""
+        return self.guard is True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,11 +238,13 @@ def _convert(
             return value
         return tuple(_convert(f"{key}[{i}]", v, float, metadata, problems)
                      for i, v in enumerate(value))  # fmt: skip
-    if isinstance(hint, types.UnionType):  # float | str or int | str: or one of the choices
-        hint = int if int in typing.get_args(hint) else float
-        if isinstance(value, str | bool) or (hint is int and not isinstance(value, int)):
+    if isinstance(hint, types.UnionType):  # a number of a kind, or a bool, or one of the choices
+        hint = next(kind for kind in (bool, int, float) if kind in typing.get_args(hint))
+        allowed = {bool: bool, int: int, float: int | float}[hint]
+        if not isinstance(value, allowed) or isinstance(value, bool) is not (hint is bool):
             if value not in facts.choices:
-                words = " or ".join([{int: "an integer", float: "a number"}[hint], *facts.choices])
+                kinds = {bool: "true, false", int: "an integer", float: "a number"}
+                words = " or ".join([kinds[hint], *facts.choices])
                 problems.append(f"{key} must be {words}, got {shown(value)}")
             return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -42,13 +42,13 @@ OwnStrategy = Callable[[RunConfig], RunConfig]
 """A strategy as a function from the base config to the config to run."""
 
 _NO_AGENT = {
-    "agent": {"enabled": False, "baseline": False, "guard": False},
+    "agent": {"enabled": False, "baseline": False},
     "training": {"real_images": True, "batchnorm_from_real": False},
     "adaptive": {"enabled": False},
 }
 
 # Ideas that are not in the paper, off in the strategies that reproduce it.
-_PLAIN_AGENT = {"enabled": True, "pool": "replace", "rounds_within": 1.0, "guard": False}
+_PLAIN_AGENT = {"enabled": True, "pool": "replace", "rounds_within": 1.0}
 _PLAIN_TRAINING = {
     "real_images": True,
     "synthetic_weight": 1.0,

@@ -41,9 +41,14 @@ class TrainingConfig:
     epochs: int = setting(200, "epochs over the training set", source="[S]", at_least=1)
     steps_per_epoch: int = setting(
         0,
-        "optimiser steps per epoch; 0 = one pass over real and kept images. A fixed number gives "
-        "runs with and without synthetic images equally many steps",
+        "optimiser steps per epoch; 0 = as many as one pass over the real images and those that "
+        "are expected to be kept takes. A baseline takes as many",
         at_least=0,
+    )
+    steps_as_with_agent: bool = setting(
+        False,
+        "without the agent: take as many steps in each epoch as with it; a run sets it for its "
+        "baseline, so that the two differ only in their images",
     )
     batch_size: int = setting(128, "images per step", source="128 x 8 GPUs [S]", at_least=2)
     learning_rate: float = setting(0.1, "peak learning rate of SGD", source="[S]", above=0)
@@ -104,6 +109,14 @@ class TrainingConfig:
         source="CutMix's code: 0.5 on CIFAR, 1 on ImageNet [C]",
         above=0,
         at_most=1,
+    )
+    class_balance: str = setting(
+        "none",
+        "for classes of uneven size: weights multiplies the loss of an image by the inverse size "
+        "of its class, sampling draws every class equally often. Real and synthetic images count; "
+        "the number of steps stays the same",
+        source="none [I]",
+        choices=("none", "weights", "sampling"),
     )
     real_images: bool = setting(
         True,

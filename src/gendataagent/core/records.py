@@ -272,6 +272,17 @@ class Evaluation:
     ece: float
     confusion: tuple[tuple[int, ...], ...]
 
+    @property
+    def tied_at_worst(self) -> int:
+        """Classes whose accuracy is that of the worst class, this one included."""
+        return sum(share == self.worst_class_accuracy for share in self.per_class.values())
+
+    @property
+    def others_as_bad(self) -> str:
+        """How many other classes are as bad, to follow the name of the worst; "" for none."""
+        others = self.tied_at_worst - 1
+        return f" and {others} more" if others > 0 else ""
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
         return asdict(self)

@@ -13,6 +13,7 @@
     RUN/timing.json            stage -> seconds
     RUN/classifier/            the trained classifier, in transformers' format
     RUN/evaluation.json        written once, at the end
+    RUN/test_predictions.jsonl class and prediction of each test image, written with it
     RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
     RUN/second_opinion.json    the baseline's classifier on guided images, see `runs.second_opinion`
     RUN/robustness.json        from evaluate --corruptions; may be written again
@@ -125,6 +126,11 @@ class RunFolder:
     @property
     def evaluation_file(self) -> Path:
         return self.path / "evaluation.json"
+
+    @property
+    def test_predictions_file(self) -> Path:
+        """A line for each test image: id, label, predicted (indices of classes)."""
+        return self.path / "test_predictions.jsonl"
 
     @property
     def splits_file(self) -> Path:
@@ -255,7 +261,7 @@ class RunFolder:
     def mark_done(self) -> None:
         """Write the mark of a finished run: the hash of each file that its end stands on."""
         own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file,
-               self.second_opinion_file]  # fmt: skip
+               self.test_predictions_file, self.second_opinion_file]  # fmt: skip
         marks = [*self.path.glob(f"rounds/*/{DONE}"), self.baseline / DONE, self.adaptation / DONE]
         folders = (self.splits_file.parent, self.classifier, self.guard_file.parent)
         found = [*own, *marks, *_files_in(*folders)]

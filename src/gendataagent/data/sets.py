@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -166,6 +167,11 @@ class LabelledImages(_TorchDataset):
             raise DataError(
                 f"no image with the id {source_id!r} among the {len(self)} of this set"
             ) from None
+
+    def images_per_class(self) -> tuple[int, ...]:
+        """Return the number of images of each class, in label order."""
+        counts = Counter(self.labels)
+        return tuple(counts[label] for label in range(len(self.class_names)))
 
     def subset(self, indices: Iterable[int]) -> LabelledImages:
         """Return the images at `indices`, in that order, with the same classes and store."""

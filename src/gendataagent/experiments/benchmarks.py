@@ -46,6 +46,7 @@ class Benchmark:
         baseline: name of the arm the others are compared with.
         budget: images every synthetic arm generates, as a multiple of the training set.
         paper: arm -> the paper's figures for it, as text, where it reports any.
+        data: where the images are, if they are not the benchmark's own.
     """
 
     name: str
@@ -56,6 +57,29 @@ class Benchmark:
     budget: float = 1.0
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     paper: Mapping[str, str] = field(default_factory=dict)
+    data: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name, and the data where they are not its own."""
+        return f"{self.name} on {self.data}" if self.data else self.name
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the default folder of its runs."""
+        place = re.sub(r"[^\w.-]+", "-", self.data.rstrip("/\\").replace("\\", "/").split("/")[-1])
+        return f"experiment-{self.name}{'-' if place else ''}{place}"
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Benchmark:
+        """Return the benchmark with settings over its base, named after other data."""
+        base = merged(self.base, settings)
+        place = str(base["data"]["path"])
+        if place == self.base["data"]["path"]:
+            return replace(self, base=base)
+        limit = base["data"].get("train_per_class", 0)
+        few = f", at most {limit} training images a class (data.train_per_class)" if limit else ""
+        about = f"arms and settings of {self.name}, on {place}{few}"
+        return replace(self, base=base, about=about, data=place)
 
     def with_arms(self, names: Sequence[str]) -> Benchmark:
         """Return the benchmark with the named arms: its own, strategies, or TOML files of one.
@@ -119,6 +143,8 @@ def tasks_of(
             config = RunConfig.from_dict(
                 merged(apply(replace(base, seed=seed), arm.strategy).to_dict(), arm.settings)
             )
+            if config.agent.guard == AUTO:  # arms are compared: none takes another's classifier
+                config = replace(config, agent=replace(config.agent, guard=False))
             budget = round((benchmark.budget if arm.budget is None else arm.budget) * total)
             if config.agent.enabled:
                 config = match_budget(config, images_per_class, budget).config

@@ -23,7 +23,7 @@ def rows_to_compare(folders: Sequence[Path]) -> Rows:
 
     Raises:
         RunFolderError: a folder is neither, or its run is not finished.
-        ConfigError: two runs have the same settings and seed.
+        ConfigError: two runs have the same settings and seed, or were measured on different data.
     """
     folders = list(dict.fromkeys(folders))
     single = [folder for folder in folders if not (folder / RESULTS_FILE).is_file()]
@@ -41,7 +41,28 @@ def rows_to_compare(folders: Sequence[Path]) -> Rows:
             f"the runs {' and '.join(runs)} have the same settings and seed {twice[0][1]}; give "
             "only one of them"
         )
+    check_same_data(rows)
     return rows
+
+
+def check_same_data(rows: Rows) -> None:
+    """Raise `ConfigError` unless all runs have the same classes, and those of a seed the same test
+    images; another seed may draw another test split.
+    """
+    _check_same(rows, "classes", "classes")
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        _check_same([row for row in rows if row["seed"] == seed], "test_images", "test images")
+
+
+def _check_same(rows: Rows, key: str, what: str) -> None:
+    known = [row for row in rows if row.get(key)]
+    other = next((row for row in known if row[key] != known[0][key]), None)
+    if other is not None:
+        one = known[0]
+        raise ConfigError(
+            f"the runs {one['run']} and {other['run']} have different {what} ({one['data']} and "
+            f"{other['data']}), so their figures cannot be compared; give runs on the same data"
+        )
 
 
 def _with_distinct_names(sources: dict[Path, Rows]) -> Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,28 @@ from gendataagent.experiments.runner import (
 RESULTS_FILE = "results.parquet"
 
 
-def plan_experiment(benchmark: Benchmark, settings: Mapping[str, Any] | None = None) -> list[Task]:
+def plan_experiment(
+    benchmark: Benchmark,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> list[Task]:
     """Return the runs of an experiment; reads the data once, to count its images.
 
     Args:
         settings: override the benchmark's base: data.path, for example.
+        progress: told if the generator cannot draw the classes.
     """
     from gendataagent.data import load_data
+    from gendataagent.generation.known_classes import known_classes
 
     settings = settings or {}
     base = RunConfig.from_dict(merged(benchmark.base, settings))
     train = load_data(base.data, seed=base.seed).train
-    counts = Counter(train.labels)
-    per_class = [counts[label] for label in range(len(train.class_names))]
-    return tasks_of(benchmark, images_per_class=per_class, settings=settings)
+    known = known_classes(base.generation.generator, train.class_names)
+    if known is not None and known.unknown and progress is not None:
+        progress.say(known.warning)
+    return tasks_of(benchmark, images_per_class=train.images_per_class(), settings=settings)
 
 
 def run_experiment(
@@ -60,7 +67,7 @@ def run_experiment(
         RunFolderError: runs in `out` were made with another generator.
     """
     out, progress = Path(out), progress or SilentProgress()
-    tasks = plan_experiment(benchmark, settings)
+    tasks = plan_experiment(benchmark, settings, progress=progress)
     return run_and_collect(tasks, out, out / RESULTS_FILE, jobs=jobs, progress=progress)
 
 

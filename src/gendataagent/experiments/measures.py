@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import derive_seed
+from gendataagent.core.records import RunManifest, derive_seed
 from gendataagent.core.rows import read_mapping
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.results import RunResult, read_result
@@ -62,6 +63,7 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
         "train_seconds": result.seconds.get("train", 0.0),
         "seconds": result.total_seconds,
         "made": manifest.created[:10],
+        **data_of(folder, manifest),
         "device": manifest.environment.get("device"),
         "torch": manifest.environment.get("torch"),
         **{name: extras.get(name) for name in _extra_names()},
@@ -75,6 +77,25 @@ def _read_extras(folder: RunFolder) -> dict[str, Any]:
     if damage := folder.damage(path):
         raise RunFolderError(f"{damage}; remove it, and the same command measures it again")
     return read_mapping(path)
+
+
+def data_of(folder: Path, manifest: RunManifest) -> dict[str, str]:
+    """Return what a run was measured and trained on: data.path, and hashes of contents."""
+    rows = RunFolder(folder).recorded_images()
+    return {
+        "data": read_run_config(RunFolder(folder)).data.path,
+        "classes": _hash(sorted(manifest.class_names)),
+        "test_images": _hash(_contents(rows, "test")),
+        "train_images": _hash(_contents(rows, "train")),
+    }
+
+
+def _contents(rows: Sequence[Row], split: str) -> list[str]:
+    return sorted(f"{row['content']} {row['class']}" for row in rows if row["split"] == split)
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
 def _extra_names() -> list[str]:

@@ -21,7 +21,7 @@ from gendataagent.experiments.tables import (
 
 CORPUS_NOTE = (
     "The bundled generator was trained on 39,280 other CIFAR-10 photographs, as Stable Diffusion "
-    "was trained on the web."
+    "was trained on the web; it can draw no other classes."
 )
 NO_PLOTS = f"No plots: matplotlib is not installed; {INSTALL}."
 HOW_TO_READ = (
@@ -89,7 +89,7 @@ def benchmark_report(rows: Rows, benchmark: Benchmark) -> Report:
     corpus = (CORPUS_NOTE,) if benchmark.base["generation"]["generator"] == "tiny-sd" else ()
     return _report(
         rows,
-        title=benchmark.name,
+        title=benchmark.title,
         about=f"Experiment `{benchmark.name}`: {benchmark.about}.",
         facts=corpus,
         baselines=baselines_of(benchmark),
@@ -154,6 +154,7 @@ def _facts(rows: Rows) -> Iterator[str]:
     elif lacking:
         yield f"Fewer than {len(every)} seeds: {', '.join(lacking)}."
     yield from _made_on(rows)
+    yield from _trained_on(rows)
     steps = sorted(_whole_numbers(rows, "optimizer_steps"))
     if len(steps) == 1:
         yield f"Optimiser steps: {steps[0]:,} in every arm."
@@ -182,6 +183,23 @@ def _made_on(rows: Rows) -> Iterator[str]:
         yield (
             f"Arms of one seed ran on different devices (seeds {', '.join(mixed)}), which may "
             "explain part of a difference."
+        )
+
+
+def _trained_on(rows: Rows) -> Iterator[str]:
+    """Yield the data of the runs, and the seeds whose arms were trained on different images."""
+    places = dict.fromkeys(str(row["data"]) for row in rows if row.get("data"))
+    if places:
+        yield f"Data: {', '.join(f'`{place}`' for place in places)}."
+    of_seed: dict[int, set[str]] = {}
+    for row in rows:
+        if row.get("train_images"):
+            of_seed.setdefault(row["seed"], set()).add(str(row["train_images"]))
+    mixed = [str(seed) for seed, kinds in sorted(of_seed.items()) if len(kinds) > 1]
+    if mixed:
+        yield (
+            f"**Arms of one seed were trained on different images** (seeds {', '.join(mixed)}), "
+            "which may explain part of a difference."
         )
 
 

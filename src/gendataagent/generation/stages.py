@@ -124,6 +124,7 @@ def rewrite(
     rewriter: PromptRewriter,
     *,
     class_names: Sequence[str],
+    class_words: Mapping[str, str] | None = None,
     known: Mapping[str, Rewrite] | None = None,
     on_batch: Callable[[Mapping[str, Rewrite]], None] | None = None,
     batch_size: int = REWRITE_BATCH,
@@ -135,6 +136,7 @@ def rewrite(
     by the class name alone, so that no prompt asks for the wrong class.
 
     Args:
+        class_words: class name -> the generator's word for it, where it has its own.
         known: candidate id -> rewrite, from an interrupted attempt.
         on_batch: called with each batch's new rewrites, to save them.
         batch_size: sources per batch; an interruption loses at most one batch.
@@ -159,7 +161,8 @@ def rewrite(
             rewrites.update(new)
             if on_batch is not None:
                 on_batch(new)
-    return [_with_prompt(c, rewrites[c.id], class_names) for c in candidates]
+    words = class_words or {}
+    return [_with_prompt(c, rewrites[c.id], class_names, words) for c in candidates]
 
 
 def _rewrite_request(group: Sequence[Candidate], class_names: Sequence[str]) -> RewriteRequest:
@@ -171,7 +174,12 @@ def _rewrite_request(group: Sequence[Candidate], class_names: Sequence[str]) -> 
     )
 
 
-def _with_prompt(candidate: Candidate, rewrite: Rewrite, class_names: Sequence[str]) -> Candidate:
+def _with_prompt(
+    candidate: Candidate,
+    rewrite: Rewrite,
+    class_names: Sequence[str],
+    class_words: Mapping[str, str],
+) -> Candidate:
     usable = [
         words
         for words in (rewrite.text, candidate.source_caption or "")
@@ -181,7 +189,7 @@ def _with_prompt(candidate: Candidate, rewrite: Rewrite, class_names: Sequence[s
     return replace(
         candidate,
         caption=words,
-        prompt=compose_prompt(candidate.class_name, words),
+        prompt=compose_prompt(class_words.get(candidate.class_name, candidate.class_name), words),
         rewritten_by=rewrite.by or None,
     )
 

@@ -85,7 +85,7 @@ def render(run: RunView) -> tuple[str, list[str]]:
     html = document(
         title=title,
         header=f'<p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
-        f'<p class="lead">{explanation}</p>{summary.cards(run)}',
+        f'{summary.verdict(run)}<p class="lead">{explanation}</p>{summary.cards(run)}',
         body=body,
         navigation=(("hard", selected_title(run)), *_NAVIGATION),
         footer=f"Started {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything "

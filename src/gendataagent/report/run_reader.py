@@ -37,6 +37,7 @@ from gendataagent.core.records import (
 from gendataagent.core.rows import RowError, fit
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.seals import CHANGED, RecordedHashes
+from gendataagent.generation.known_classes import KnownClasses, known_classes
 
 Record = TypeVar("Record")
 
@@ -80,6 +81,7 @@ class RunView:
         guard: which classifier the baseline guard chose, if it was on.
         second_opinion: of the baseline's classifier on guided images, if there are both.
         adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
+        right: id of each test image -> whether it is classified correctly.
         problems: one sentence for each file that could not be read or has changed.
         hashes: those recorded when the files of the run were written.
     """
@@ -100,6 +102,7 @@ class RunView:
     adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
+    right: Mapping[str, bool]
     problems: tuple[str, ...]
     hashes: RecordedHashes
 
@@ -121,6 +124,14 @@ class RunView:
     def agent_enabled(self) -> bool:
         """Whether the run used the agent."""
         return bool(self.value("agent.enabled"))
+
+    @property
+    def known_classes(self) -> KnownClasses | None:
+        """Which classes the generator can draw; None if it has no list, or makes no images."""
+        generator = self.manifest.generator
+        if generator is None or not self.agent_enabled:
+            return None
+        return known_classes(generator.name, self.manifest.class_names)
 
     @property
     def final(self) -> Evaluation | None:
@@ -194,6 +205,10 @@ def read_run(folder: Path) -> RunView:
     metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
     evaluations = reader.mapping(folder / "evaluation.json")
     timing = reader.mapping(folder / "timing.json")
+    right = {
+        str(row.get("id")): row.get("label") == row.get("predicted")
+        for row in reader.rows(folder / "test_predictions.jsonl")
+    }
     return RunView(
         folder=folder,
         manifest=manifest,
@@ -218,6 +233,7 @@ def read_run(folder: Path) -> RunView:
         adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),
+        right=right,
         problems=tuple(dict.fromkeys(reader.problems)),
         hashes=hashes,
     )

@@ -27,10 +27,10 @@ from gendataagent.core.records import Evaluation, GuardRecord
 from gendataagent.core.rows import read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.pixels import Pixels
+from gendataagent.runs.paired import SIGNIFICANT, mcnemar_p_value
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import evaluate
 
-SIGNIFICANT = 0.05
 AGENT, BASELINE = "agent", "baseline"
 
 
@@ -183,6 +183,16 @@ class BaselineGuard:
         with files.atomic_folder(self._folder.classifier) as aside:
             shutil.copytree(theirs, aside, dirs_exist_ok=True)
 
+    def take_baseline_predictions(self) -> None:
+        """Make the baseline's predictions on the test images those of the run.
+
+        Raises:
+            RunFolderError: they are missing or have changed.
+        """
+        theirs = self._baseline.test_predictions_file
+        self._baseline.check_done(theirs)
+        self._folder.write(self._folder.test_predictions_file, files.read_bytes(theirs))
+
     @property
     def _baseline(self) -> RunFolder:
         return RunFolder(self._folder.baseline)
@@ -223,19 +233,6 @@ class BaselineGuard:
                 f"{len(self._validation)}: the images have changed since. Put them back"
             )
         return right
-
-
-def mcnemar_p_value(only_agent: int, only_baseline: int) -> float:
-    """Return the p-value of McNemar's exact test, one-sided: the agent's classifier is worse.
-
-    P(X >= only_baseline), X ~ B(only_agent + only_baseline, 1/2). McNemar, Psychometrika 12, 1947.
-    """
-    from scipy.stats import binomtest  # slow to import, and only guarded runs need it
-
-    discordant = only_agent + only_baseline
-    if discordant == 0:
-        return 1.0
-    return float(binomtest(only_baseline, discordant, alternative="greater").pvalue)
 
 
 def _right_file(run: Path, epoch: int) -> Path:

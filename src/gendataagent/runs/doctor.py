@@ -53,8 +53,13 @@ class Finding:
     fix: str = ""
 
 
-def examine(folder: Path) -> list[Finding]:
-    """Return the result of every check; `folder` is where runs would be written."""
+def examine(folder: Path, data: str | None = None) -> list[Finding]:
+    """Return the result of every check.
+
+    Args:
+        folder: where runs would be written.
+        data: images to train on; their classes are compared with the bundled generator's.
+    """
     return [
         _python(),
         *_packages(),
@@ -62,6 +67,7 @@ def examine(folder: Path) -> list[Finding]:
         _memory(),
         _disk(folder),
         _bundled_generator(),
+        *([] if data is None else [_classes(data)]),
         _stable_diffusion(),
         _models_of_presets(),
         _browser(),
@@ -196,6 +202,25 @@ def _bundled_generator() -> Finding:
     except ModelError as error:
         return Finding("tiny-sd", "wrong", str(error), "pip install --force-reinstall gendataagent")
     return Finding("tiny-sd", "ok", "bundled generator, 32 px, for first trials")
+
+
+def _classes(data: str) -> Finding:
+    """Check whether the bundled generator can draw the classes of some images."""
+    from gendataagent.config import RunConfig
+    from gendataagent.core.errors import GenDataAgentError
+    from gendataagent.generation.known_classes import known_classes
+    from gendataagent.generation.tiny.model import MODEL_NAME
+    from gendataagent.runs.planning.counts import count_listed
+
+    try:
+        names = count_listed(RunConfig.from_dict({"data": {"path": data}})).class_names
+    except GenDataAgentError as error:
+        return Finding("your images", "wrong", str(error), "give another --data")
+    known = known_classes(MODEL_NAME, names)
+    if known is None or not known.unknown:
+        return Finding("your images", "ok", f"{MODEL_NAME} can draw all {len(names)} classes")
+    found, _, fix = known.warning.partition(". ")
+    return Finding("your images", "note", found, fix)
 
 
 def _stable_diffusion() -> Finding:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gendataagent.config import AUTO, RunConfig
@@ -16,17 +16,18 @@ from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
+from gendataagent.data.index import TEST, TRAIN, VALIDATION
 from gendataagent.data.labels import relabelled
 from gendataagent.data.loading import load_to_measure
 from gendataagent.data.pixels import Pixels
 from gendataagent.runs.splits import read_splits
 from gendataagent.training import corruptions
 from gendataagent.training.classifier import Classifier
-from gendataagent.training.evaluation import Robustness, evaluate, evaluate_robustness
+from gendataagent.training.evaluation import Robustness, evaluate, evaluate_robustness, measure
 from gendataagent.training.saving import CONFIG_FILE, read_classifier
 
 ROBUSTNESS_FILE = "robustness.json"
-TEST, OTHER = "test", "other"
+OTHER, UNSEEN = "other", "unseen"
 
 
 def load_classifier(
@@ -95,6 +96,63 @@ def evaluate_on(
         return evaluate(classifier, pixels, OTHER, on_batch=stage.advance)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherImages:
+    """The measures of a run's classifier on images that may be partly its own.
+
+    Args:
+        every: on all of them.
+        parts: "train" (images that the classifier was trained on), "validation" (that the run
+            measured it on while training) or "unseen" -> measures; a part without images is absent.
+    """
+
+    every: Evaluation
+    parts: Mapping[str, Evaluation]
+
+
+def evaluate_parts(
+    run_folder: str | Path,
+    data: str,
+    *,
+    image_root: str = "",
+    progress: Progress | None = None,
+    trust_remote_code: bool = False,
+) -> OtherImages:
+    """Return what `evaluate_on` does, and the same for images that the run has or has not seen.
+
+    An image is recognised by its encoded bytes, whatever its name and place.
+
+    Raises:
+        RunFolderError: the record of the run's images is missing or has changed.
+        DataError: as `evaluate_on`.
+    """
+    folder = RunFolder.open(run_folder)
+    classifier = load_classifier(folder.path, trust_remote_code=trust_remote_code)
+    progress = progress or SilentProgress()
+    images = _load_other(read_run_config(folder), data, image_root, progress)
+    used = used_for(folder, images)
+    pixels = _pixels(classifier, images, progress)
+    with progress.stage("evaluate", len(pixels), "images") as stage:
+        logits_NC = classifier.predict_logits(pixels, on_batch=stage.advance)
+    parts = {}
+    for part in (TRAIN, VALIDATION, UNSEEN):
+        rows = [row for row, use in enumerate(used) if use == part]
+        if rows:
+            parts[part] = measure(
+                logits_NC[rows], pixels.labels[rows], classifier.class_names, part
+            )
+    every = measure(logits_NC, pixels.labels, classifier.class_names, OTHER)
+    return OtherImages(every=every, parts=parts)
+
+
+def used_for(folder: RunFolder, images: LabelledImages) -> list[str]:
+    """Return for each image whether the run used it: "train", "validation" or "unseen"."""
+    rows = folder.recorded_images()
+    use = {row["content"]: split for split in (VALIDATION, TRAIN) for row in rows
+           if row["split"] == split}  # fmt: skip
+    return [use.get(content, UNSEEN) for content in images.content_hashes()]
+
+
 def evaluate_corrupted(
     run_folder: str | Path,
     names: Sequence[str] = tuple(corruptions.CORRUPTIONS),
@@ -136,6 +194,12 @@ def evaluate_corrupted(
         split, images = TEST, read_splits(folder.path, progress=progress).test
     else:
         split, images = _test_split_or_all(folder, _load_other(config, data, image_root, progress))
+        seen = sum(use == TRAIN for use in used_for(folder, images))
+        if seen:
+            progress.say(
+                f"{seen:,} of these {len(images):,} images are those that the run was trained on, "
+                "so the figures are better than on new images"
+            )
     pixels = _pixels(classifier, images, progress)
     passes = 1 + len(names) * len(severities)
     with progress.stage("evaluate", passes * len(pixels), "images") as stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gendataagent.config.run_config_file import check_unchanged, read_run_config
@@ -15,8 +15,9 @@ from gendataagent.core.records import (
     RoundRecord,
     RunManifest,
 )
-from gendataagent.core.rows import read_mapping, read_record, read_records
+from gendataagent.core.rows import read_columns, read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.generation.known_classes import KnownClasses, known_classes
 
 RECORD = "record.json"
 
@@ -32,6 +33,10 @@ class RunResult:
         seconds: stage -> wall-clock seconds, over all attempts.
         baseline: the same training without the agent, if there was one.
         guard: which classifier the guard chose, if it was on.
+        agent: whether it used the agent.
+        epochs: of its training.
+        right: id of each test image -> whether it is classified correctly.
+        known: which classes its generator can draw; None if it has no closed list of them.
     """
 
     path: Path
@@ -41,6 +46,10 @@ class RunResult:
     optimizer_steps: int
     baseline: RunResult | None = None
     guard: GuardRecord | None = None
+    agent: bool = True
+    epochs: int = 0
+    right: Mapping[str, bool] = field(default_factory=dict)
+    known: KnownClasses | None = None
 
     @property
     def images_made(self) -> int:
@@ -66,7 +75,10 @@ def read_result(out: str | Path) -> RunResult:
         raise RunFolderError(
             f"the run in {out} is not finished; resume it with: gendataagent run --resume {out}"
         )
-    folder.check_done(folder.evaluation_file, folder.metrics_file, folder.guard_file)
+    folder.check_done(
+        folder.evaluation_file, folder.metrics_file, folder.guard_file,
+        folder.test_predictions_file,
+    )  # fmt: skip
     rounds = folder.rounds_at_the_end()
     for number in rounds:
         folder.check_in_round(number, RECORD)
@@ -74,6 +86,7 @@ def read_result(out: str | Path) -> RunResult:
     folder.check_done(folder.manifest_file)
     manifest = read_record(RunManifest, folder.manifest_file)
     check_unchanged(folder, config, manifest.config_hash)
+    generator = manifest.generator
     return RunResult(
         path=folder.path,
         evaluations=read_mapping(folder.evaluation_file, Evaluation),
@@ -84,4 +97,15 @@ def read_result(out: str | Path) -> RunResult:
         ),
         baseline=read_result(folder.baseline) if config.agent.trains_baseline else None,
         guard=(read_record(GuardRecord, folder.guard_file) if folder.guard_file.exists() else None),
+        agent=config.agent.enabled,
+        epochs=config.training.epochs,
+        right=_right(folder),
+        known=known_classes(generator.name, manifest.class_names) if generator else None,
     )
+
+
+def _right(folder: RunFolder) -> dict[str, bool]:
+    if not folder.test_predictions_file.exists():
+        return {}
+    rows = read_columns(folder.test_predictions_file, {"id": str, "label": int, "predicted": int})
+    return {row["id"]: row["label"] == row["predicted"] for row in rows}

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.decisions import with_threads
+from gendataagent.agent.steps import planned_steps, without_agent
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config import RunConfig
 from gendataagent.config.decided import as_decided
@@ -24,23 +25,28 @@ from gendataagent.config.run_config_file import (
 from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.completeness import collect_unchecked
-from gendataagent.core.devices import cpu_threads, repeatable_kernels
+from gendataagent.core.devices import cpu_threads, repeatable_kernels, resolve_device
 from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
-from gendataagent.generation.backends import Backends
+from gendataagent.generation.backends import Backends, with_backends_chosen
 from gendataagent.runs.baseline_guard import BASELINE
 from gendataagent.runs.endpoint_key import check_endpoint, remember_endpoint
 from gendataagent.runs.identity import move_finished
+from gendataagent.runs.planning.counts import count_listed
+from gendataagent.runs.planning.outlook import outlook
 from gendataagent.runs.preflight import check_models
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.saving import save_classifier
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def run(
@@ -153,6 +159,8 @@ def _run(
             for sentence in unchecked:
                 if parent is None:  # else it has been said
                     progress.say(sentence)
+            if parent is None and not folder.manifest_file.exists():
+                config = _look_ahead(folder, config, backends, progress)
         if config.agent.trains_baseline:
             _run_baseline(folder, config, progress)
         if not folder.is_done:
@@ -162,13 +170,27 @@ def _run(
     return read_result(folder.path)
 
 
+def _look_ahead(
+    folder: RunFolder, config: RunConfig, backends: Backends | None, progress: Progress
+) -> RunConfig:
+    """Say what is known before anything is spent; return the settings with the guard decided."""
+    generator = None
+    if config.agent.enabled and backends:
+        generator = backends.generator.describe().name
+    elif config.agent.enabled:
+        chosen = with_backends_chosen(config, resolve_device(config.device))
+        generator = chosen.generation.generator
+    ahead = outlook(config, count_listed(config), generator)
+    for sentence in ahead.sentences:
+        progress.say(sentence)
+    if ahead.config != config:
+        write_run_config(folder, ahead.config)
+    return ahead.config
+
+
 def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
     """Run the same training without the agent, in a run folder inside this one."""
-    without = replace(
-        config,
-        agent=replace(config.agent, enabled=False, baseline=False),
-        training=replace(config.training, real_images=True),
-    )
+    without = without_agent(config)
     if RunFolder(folder.baseline).config_file.exists():
         inner = RunFolder.open(folder.baseline)
     else:
@@ -188,6 +210,7 @@ def _train_and_evaluate(session: Session) -> None:
 
 def _train(session: Session, epochs: int) -> None:
     trainer, agent = session.trainer, session.agent
+    steps = planned_steps(session.config, session.splits.train.images_per_class())
     with session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage:
         while trainer.epochs_done < epochs:
             synthetic = _ask(session, agent) if agent else None
@@ -197,6 +220,7 @@ def _train(session: Session, epochs: int) -> None:
                     session.real,
                     _synthetic_pixels(session, synthetic),
                     strength=[c.strength for c in synthetic.candidates] if synthetic else 1.0,
+                    steps=steps[trainer.epochs_done],
                     on_step=lambda _, steps, __: stage.advance(1 / steps),
                 )
             if agent:
@@ -270,6 +294,7 @@ def _evaluate(session: Session) -> None:
         record = guard.conclude(session.classifier) if guard else None
         if guard and record and record.chosen == BASELINE:
             guard.take_baseline_classifier()
+            guard.take_baseline_predictions()
             evaluations = guard.baseline_evaluations()
         else:
             resize_px = session.trainer.augmenter.stored_px
@@ -291,13 +316,19 @@ def _evaluate(session: Session) -> None:
 def _evaluate_splits(session: Session) -> dict[str, Any]:
     """Return the evaluation on each split; the only place that reads the test split."""
     size_px = session.trainer.augmenter.stored_px
-    splits = {
-        "train": session.real,
-        "validation": session.validation,
-        "test": Pixels.from_images(session.splits.test, size_px),
-    }
-    return {
+    test = Pixels.from_images(session.splits.test, size_px)
+
+    def record(predicted_N: Tensor) -> None:
+        columns = zip(test.ids, test.labels.tolist(), predicted_N.tolist(), strict=True)
+        rows = [{"id": id_, "label": label, "predicted": said} for id_, label, said in columns]
+        session.folder.write_jsonl(session.folder.test_predictions_file, rows)
+
+    evaluations = {
         split: evaluate(session.classifier, pixels, split).to_json()
-        for split, pixels in splits.items()
+        for split, pixels in (("train", session.real), ("validation", session.validation))
         if len(pixels)
     }
+    if len(test):
+        evaluated = evaluate(session.classifier, test, "test", on_predicted=record)
+        evaluations["test"] = evaluated.to_json()
+    return evaluations

@@ -102,7 +102,7 @@ def prepare(
     with watch.measure("load data"):
         real = Pixels.from_images(splits.train, trainer.augmenter.stored_px)
         validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
-    guard = BaselineGuard(folder, config, validation) if config.agent.guard else None
+    guard = BaselineGuard(folder, config, validation) if config.agent.is_guarded else None
     agent = None
     if backends is not None and config.agent.enabled:
         if config.adaptation.enabled:

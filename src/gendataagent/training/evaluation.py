@@ -26,11 +26,13 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     *,
     on_batch: Callable[[int], None] | None = None,
+    on_predicted: Callable[[Tensor], None] | None = None,
 ) -> Evaluation:
     """Return the measures of `classifier` on `pixels`, in eval mode; its state is left as found.
 
     Args:
         on_batch: called after each batch with its number of images.
+        on_predicted: called with the predicted class of each image, [N].
 
     Raises:
         DataError: no images, or a label that is not the index of a class.
@@ -38,8 +40,17 @@ def evaluate(
     """
     if len(pixels) == 0:
         raise DataError(f"the {split} split has no images to evaluate on")
-    logits_NC = classifier.predict_logits(pixels, batch_size, on_batch=on_batch).double()
-    names, labels_N = classifier.class_names, pixels.labels
+    logits_NC = classifier.predict_logits(pixels, batch_size, on_batch=on_batch)
+    if on_predicted is not None:
+        on_predicted(logits_NC.argmax(dim=1))
+    return measure(logits_NC, pixels.labels, classifier.class_names, split)
+
+
+def measure(
+    logits_NC: Tensor, labels_N: Tensor, class_names: Sequence[str], split: str
+) -> Evaluation:
+    """Return the measures of logits, [N, C], of N > 0 images."""
+    names, logits_NC = class_names, logits_NC.double()
     predicted_N = logits_NC.argmax(dim=1)
     confusion_CC = confusion_matrix(labels_N, predicted_N, len(names))
     images_C, right_C = confusion_CC.sum(dim=1), confusion_CC.diagonal()
@@ -52,8 +63,8 @@ def evaluate(
     confidence_N = logits_NC.softmax(dim=1).amax(dim=1)
     return Evaluation(
         split=split,
-        images=len(pixels),
-        top1=int(right_C.sum()) / len(pixels),
+        images=len(labels_N),
+        top1=int(right_C.sum()) / len(labels_N),
         per_class=per_class,
         worst_class=worst_class,
         worst_class_accuracy=per_class[worst_class],

@@ -82,6 +82,7 @@ class Trainer:
         synthetic: Pixels | None = None,
         *,
         strength: float | Sequence[float] = 1.0,
+        steps: int = 0,
         on_step: OnStep | None = None,
     ) -> EpochMetrics:
         """Train epoch number `epoch` (from 1) on the plain concatenation of both sets.
@@ -91,6 +92,7 @@ class Trainer:
         Args:
             strength: strength of the synthetic images, one for all or one each; used only by
                 training.synthetic_label_smoothing.
+            steps: optimiser steps, where training.steps_per_epoch leaves them open; 0 = one pass.
 
         Raises:
             DataError: fewer than two images, or a label that is not the index of a class.
@@ -101,7 +103,7 @@ class Trainer:
         pixels, reals = self._joined(real, synthetic)
         is_synthetic_N = torch.arange(len(pixels)) >= reals
         targets_NC = self._targets(pixels, is_synthetic_N, strength)
-        batches = self._batches(epoch, len(pixels))
+        batches = self._batches(epoch, pixels.labels, steps)
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch))
         mixer = Mixer.from_config(self.config, derive_seed(self.seed, "mix", epoch))
         loss_sum, images = 0.0, 0
@@ -257,6 +259,8 @@ class Trainer:
                 hard_MC, torch.full_like(hard_MC, 1 / hard_MC.shape[1]), smoothing * strength_M1
             )
         targets_NC[is_synthetic_N] *= self.config.synthetic_weight
+        if self.config.class_balance == "weights":
+            targets_NC *= class_weights(pixels.labels)[:, None]
         return targets_NC
 
     def _step(self, images_B3SS: Tensor, targets_BC: Tensor, rate: float) -> float:
@@ -277,18 +281,27 @@ class Trainer:
         self._optimizer.step()
         return loss.item()
 
-    def _batches(self, epoch: int, count: int) -> list[Tensor]:
-        """Return the image indices of each step of an epoch over `count` images."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        size = self.config.batch_size
-        steps = self.config.steps_per_epoch
-        everything = torch.arange(count)
-        if steps:
-            return list(_endless(everything, steps * size, generator).split(size))
-        batches = list(torch.split(_endless(everything, count, generator), size))
+    def _batches(self, epoch: int, labels_N: Tensor, steps: int) -> list[Tensor]:
+        """Return the image indices of each step of an epoch over images of these classes."""
+        size, fixed = self.config.batch_size, self.config.steps_per_epoch
+        count = len(labels_N)
+        balanced = self.config.class_balance == "sampling"
+
+        def order(length: int) -> Tensor:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+            if balanced:
+                return _endless_balanced(labels_N, length, generator)
+            return _endless(torch.arange(count), length, generator)
+
+        if fixed:
+            return list(order(fixed * size).split(size))
+        batches = list(order(count).split(size))
         if len(batches) > 1 and len(batches[-1]) < MIN_BATCH:
             batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
+        if steps in (0, len(batches)):
+            return batches
+        size = min(size, count)  # no image twice in a step
+        return list(order(steps * size).split(size))
 
 
 def _endless(indices: Tensor, length: int, generator: torch.Generator) -> Tensor:
@@ -296,6 +309,27 @@ def _endless(indices: Tensor, length: int, generator: torch.Generator) -> Tensor
     passes = math.ceil(length / len(indices))
     orders = [torch.randperm(len(indices), generator=generator) for _ in range(passes)]
     return indices[torch.cat(orders)[:length]]
+
+
+def _endless_balanced(labels_N: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Return `length` indices: one image of each class in turn, in random order, each class in
+    endless passes over its own images.
+    """
+    classes = labels_N.unique()
+    turns = math.ceil(length / len(classes))
+    turns_TC = torch.stack(
+        [_endless((labels_N == label).nonzero().flatten(), turns, generator) for label in classes],
+        dim=1,
+    )
+    order_TC = torch.rand(turns_TC.shape, generator=generator).argsort(dim=1)
+    return turns_TC.gather(1, order_TC).flatten()[:length]
+
+
+def class_weights(labels_N: Tensor) -> Tensor:
+    """Return the weight of each image, [N]: every class weighs the same, and the mean is 1."""
+    images_C = torch.bincount(labels_N)
+    weights_C = len(labels_N) / ((images_C > 0).sum() * images_C.clamp(min=1))
+    return weights_C[labels_N]
 
 
 def _divergence(loss: float, epoch: int, step: int, rate: float) -> str:

@@ -6,6 +6,7 @@ from gendataagent.core import files
 from gendataagent.core.records import Scored
 from gendataagent.generation.adaptation.job import PROMPTS_FILE, AdaptationJob
 from gendataagent.generation.class_mentions import names_another_class
+from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.prompts import compose_prompt
 from gendataagent.generation.stages import caption, plan
 
@@ -39,12 +40,14 @@ def training_prompts(job: AdaptationJob) -> list[str]:
             progress=job.progress,
         )
     job.captioner.release()
+    word_of = words_for(job.spec.describe().name, names)
     rows = []
     for candidate in candidates:
         words = candidate.source_caption or ""
         if names_another_class(words, candidate.class_name, names):
             words = ""  # as in a round: no prompt may ask for the wrong class
-        prompt = compose_prompt(candidate.class_name, words)
+        name = word_of.get(candidate.class_name, candidate.class_name)
+        prompt = compose_prompt(name, words)
         rows.append({"id": candidate.source_id, "caption": words, "prompt": prompt})
     job.seals.write(path, files.jsonl_bytes(rows))
     return [row["prompt"] for row in rows]

@@ -128,3 +128,19 @@ def caption_of(attributes: Attributes) -> str:
     """Return the canonical caption: subject, background, then the rest, at most six phrases."""
     phrases = [phrase(name, value) for name, value in attributes.named().items()]
     return SEPARATOR.join(phrases[:PHRASES_AT_MOST])
+
+
+# Class name -> other names of the same thing. The generator knows the class names alone, each one
+# token; anything else it reads letter by letter.
+CLASSES: Mapping[str, tuple[str, ...]] = {
+    "airplane": ("aeroplane", "plane", "aircraft", "airliner"),
+    "automobile": ("car", "auto", "motorcar", "motor car", "passenger car"),
+    "bird": (),
+    "cat": ("house cat", "domestic cat", "felis catus"),
+    "deer": (),
+    "dog": ("domestic dog", "canis familiaris"),
+    "frog": (),
+    "horse": ("equus caballus",),
+    "ship": ("boat", "vessel", "watercraft"),
+    "truck": ("lorry",),
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from gendataagent.core.records import SHORTFALL, Evaluation
@@ -23,9 +22,12 @@ from gendataagent.report.markup import (
 )
 from gendataagent.report.run_reader import RunView
 from gendataagent.report.wording import DISPARITY, VOG, rejection
+from gendataagent.runs.verdict import Finished, judge
 
 # Settings in which a run and its baseline differ on purpose, or without effect on the comparison.
-_EXPECTED_DIFFERENCES = ("agent.", "selection.", "prompting.", "generation.", "filter.")
+_EXPECTED_DIFFERENCES = (
+    "agent.", "selection.", "prompting.", "generation.", "filter.", "training.steps_as_with_agent",
+)  # fmt: skip
 
 
 def headline(run: RunView) -> tuple[str, str]:
@@ -39,27 +41,62 @@ def headline(run: RunView) -> tuple[str, str]:
         kind = "with the agent" if run.agent_enabled else "on real images only"
         return (
             f"{percent(final.top1)} top-1 {kind}",
-            f"Measured on {where}. Worst class: {name(final.worst_class)}, "
+            f"Measured on {where}. Worst class: {worst_class(final)}, "
             f"{percent(final.worst_class_accuracy)}. Worst-case disparity, {DISPARITY}: "
             f"{number(final.worst_case_disparity)}.",
         )
     difference = final.top1 - before.top1
-    noise = sampling_noise(before, final)
-    size = "larger" if abs(difference) > noise else "within that"
-    likely = (
-        f"Sampling noise alone moves the difference by up to {100 * noise:.1f} points (95 %) on "
-        f"this many images; the measured one is {size}."
+    spread = (
+        f"Worst class: {worst_class(final)}, {percent(final.worst_class_accuracy)} with "
+        f"the agent; {worst_class(before)}, {percent(before.worst_class_accuracy)} "
+        f"without. Worst-case disparity, {DISPARITY}: {number(final.worst_case_disparity)} with "
+        f"the agent, {number(before.worst_case_disparity)} without."
     )
+    if run.guard is not None and run.guard.chosen == "baseline":
+        return (
+            f'{percent(final.top1)} <span class="real-word">real only</span>: the guard kept the '
+            "classifier trained without the agent",
+            f"Top-1 on {where}. Worst class: {worst_class(final)}, "
+            f"{percent(final.worst_class_accuracy)}.",
+        )
     return (
         f'{percent(final.top1)} <span class="agent-word">with the agent</span>, '
         f'{percent(before.top1)} <span class="real-word">real only</span>: '
         f'<span class="difference">{points(difference)}&nbsp;points</span>',
-        f"Top-1 on {where}. {likely} Worst class: {name(final.worst_class)}, "
-        f"{percent(final.worst_class_accuracy)} with the agent; {name(before.worst_class)}, "
-        f"{percent(before.worst_class_accuracy)} without. Worst-case disparity, {DISPARITY}: "
-        f"{number(final.worst_case_disparity)} with the agent, "
-        f"{number(before.worst_case_disparity)} without.",
+        f"Top-1 on {where}. {spread}",
     )
+
+
+def verdict(run: RunView) -> str:
+    """Return the verdict on a finished run, "" for another."""
+    if not run.finished or "test" not in run.evaluations:
+        return ""
+    if run.baseline is not None and "test" not in run.baseline.evaluations:
+        return ""  # the caveats say what it lacks
+    found = judge(_finished(run), _finished(run.baseline) if run.baseline else None)
+    return (
+        f'<p class="verdict {found.outcome}" role="status"><strong>Verdict.</strong> '
+        f"{esc(found.sentence)}</p>"
+    )
+
+
+def _finished(run: RunView) -> Finished:
+    return Finished(
+        folder=str(run.folder),
+        agent=run.agent_enabled,
+        evaluations=run.evaluations,
+        right=run.right,
+        steps=sum(epoch.optimizer_steps for epoch in run.metrics),
+        epochs=run.value("training.epochs"),
+        kept=run.kept,
+        guard=run.guard,
+        known=run.known_classes,
+    )
+
+
+def worst_class(evaluation: Evaluation) -> str:
+    """Return the name of the worst class, and how many others are as bad, as HTML."""
+    return f"{name(evaluation.worst_class)}{evaluation.others_as_bad}"
 
 
 def _progress(run: RunView) -> tuple[str, str]:
@@ -76,27 +113,24 @@ def _progress(run: RunView) -> tuple[str, str]:
     )
 
 
-def sampling_noise(before: Evaluation, after: Evaluation) -> float:
-    """Return the half width of the 95 % interval of the difference of two accuracies.
-
-    Normal approximation with both runs as independent samples of images. It ignores the spread
-    between training seeds, so it is a lower bound of the uncertainty.
-    """
-    variance = sum(e.top1 * (1 - e.top1) / max(e.images, 1) for e in (before, after))
-    return 1.96 * math.sqrt(variance)
-
-
 def banner(run: RunView) -> str:
-    """Return the notice above the page of an unfinished run."""
+    """Return the notices above the page: a generator of other classes, an unfinished run."""
+    known = run.known_classes
+    notices = ""
+    if known is not None and known.unknown:
+        notices += (
+            '<p class="banner" role="status"><strong>The generator does not know these classes.'
+            f"</strong> {esc(known.warning)}</p>"
+        )
     if run.finished:
-        return ""
+        return notices
     started = (
         f" Round {', '.join(str(n + 1) for n in run.unfinished_rounds)} was started and is not "
         "shown."
         if run.unfinished_rounds
         else ""
     )
-    return (
+    return notices + (
         '<p class="banner" role="status"><strong>This run is not finished.</strong> This page '
         f'shows the results so far.{started} <a href="#next">How to resume it</a>.</p>'
     )
@@ -166,7 +200,7 @@ def caveats(run: RunView, problems: Sequence[str]) -> str:
         for note in round_.record.notes
         if note.startswith(SHORTFALL)
     ]
-    if run.guard is not None:
+    if run.guard is not None and run.guard.chosen != "baseline":  # else in the verdict
         sentences.append(esc(run.guard.sentence))
     if run.baseline is not None:
         sentences += _baseline_caveats(run, run.baseline)
@@ -261,7 +295,7 @@ def _facts(run: RunView) -> Iterator[tuple[str, str, float | None, int]]:
     yield share(f"Top-1 ({final.split})" if final else "Top-1", final.top1 if final else None)
     worst = final.worst_class_accuracy if final else None
     label, text, value, digits = share("Worst class", worst)
-    yield label, f"{text} {name(final.worst_class)}" if final else text, value, digits
+    yield label, f"{text} {worst_class(final)}" if final else text, value, digits
     disparity = final.worst_case_disparity if final else None
     yield "Worst-case disparity", number(disparity), disparity, 3
     yield share("Train accuracy", train_accuracy)

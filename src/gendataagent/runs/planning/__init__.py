@@ -43,6 +43,7 @@ from gendataagent.runs.planning.facts import (
     cpu,
     find_gpu,
 )
+from gendataagent.runs.planning.outlook import outlook
 
 __all__ = ["Plan", "find_device", "make_plan", "what_data_is_needed"]
 
@@ -84,7 +85,7 @@ class Plan:
         """Return the plan as plain JSON values; the settings are left out."""
         tree = {name: asdict(getattr(self, name)) for name in ("device", "real", "counts", "disk")}
         tree["real"]["train"] = self.real.train
-        del tree["real"]["train_per_class"]
+        del tree["real"]["train_per_class"], tree["real"]["class_names"]
         return {
             "estimate": True,
             "devices": self.devices,
@@ -134,12 +135,19 @@ def make_plan(
     real = count_real(config, images=images)
     check_models_here(config)
     config = _resolved(config, device, real.train)
+    ahead = outlook(config, real, config.generation.generator if config.agent.enabled else None)
+    config = ahead.config
     counts = count_work(config, real)
     models = tuple(models_needed(config))
     costs = Costs(config, counts, models, device)
     stages, space = costs.stages(), costs.disk()
     stages = on_devices(stages, devices, images=counts.images, size_px=costs.image_px)
-    notes = [*_model_notes(models), *costs.advice(stages), *_disk_notes(space, folder)]
+    notes = [
+        *ahead.sentences,
+        *_model_notes(models),
+        *costs.advice(stages),
+        *_disk_notes(space, folder),
+    ]
     if not config.data.path:
         needed = what_data_is_needed(config.data.layout)
         notes.append(f"data.path is empty: give --data DIR, {needed}.")

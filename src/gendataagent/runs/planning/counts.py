@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from gendataagent.agent.adaptive import max_probes, widest_selection
 from gendataagent.agent.budget import generated_images, images_of_a_round
 from gendataagent.agent.feedback.search import MAX_PROBES, TARGET_IMAGES
-from gendataagent.agent.filtering.vog import MIN_SNAPSHOTS
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import count_selected
+from gendataagent.agent.steps import (
+    batches,
+    expected_kept,
+    images_per_epoch,
+    planned_steps,
+    rounds_filtered,
+    without_agent,
+)
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.data.hub import HUB_PREFIX
@@ -30,12 +37,14 @@ class RealImageCounts:
     Args:
         train_per_class: after validation and test were drawn where the data has none.
         source: where the numbers come from, for the reader.
+        class_names: in label order; () = not known.
     """
 
     train_per_class: tuple[int, ...]
     validation: int
     test: int
     source: str
+    class_names: tuple[str, ...] = ()
 
     @property
     def train(self) -> int:
@@ -66,11 +75,7 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
             "give the number of training images with --images N"
         )
     if data.path:
-        index = index_data(data)
-        items = list(index.items)
-        drawn, _ = draw_missing_splits(items, range(len(items)), data, seed=config.seed)
-        check_classes(drawn, index.class_names)
-        return _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
+        return count_listed(config)
     if data.layout in (AUTO, FOLDER):
         raise ConfigError(
             "data.path is empty, so the number of images is not known; give a folder with --data "
@@ -80,6 +85,21 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
     items = _evenly({TRAIN: paper.train, TEST: paper.test}, classes=paper.classes)
     source = f"Table 5 of the paper ({paper.title}), classes of equal size assumed"
     return _after_drawing(items, data, config.seed, source)
+
+
+def count_listed(config: RunConfig) -> RealImageCounts:
+    """Return the real images at `data.path`, listed but not decoded; a hub data set is downloaded.
+
+    Raises:
+        DataError: the data cannot be listed, or a run would refuse its classes.
+    """
+    data = config.data
+    index = index_data(data)
+    items = list(index.items)
+    drawn, _ = draw_missing_splits(items, range(len(items)), data, seed=config.seed)
+    check_classes(drawn, index.class_names)
+    counts = _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
+    return replace(counts, class_names=tuple(index.class_names))
 
 
 def what_data_is_needed(layout: str) -> str:
@@ -168,15 +188,13 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         count_selected(real.train_per_class, widest_selection(config.selection, config.adaptive)),
     )
     ready = [sum(s <= epoch for s in schedule.snapshot_epochs) for epoch in schedule.round_epochs]
-    is_vog, filters = config.filter.by == "vog", config.filter.by != "none"
-    acts = [filters and (not is_vog or n >= MIN_SNAPSHOTS) for n in ready]
-    drops = 0.0 if config.adaptive.enabled else config.filter.drop_share  # not known beforehand
-    kept = [made - (math.floor(drops * made) if act else 0) for act in acts]
-    steps, passes = _training(config, real.train, schedule, kept)
+    is_vog, acts = config.filter.by == "vog", rounds_filtered(config)
+    kept = expected_kept(config, real.train_per_class)
+    steps, passes = _training(config, real.train_per_class)
     adapted = config.adaptation.enabled and config.agent.enabled
     with_baseline = config.agent.enabled and config.agent.trains_baseline
     if with_baseline:
-        alone = _training(config, real.train, Schedule((), ()), [])
+        alone = _training(without_agent(config), real.train_per_class)
         steps, passes = steps + alone[0], passes + alone[1]
     guided = _count_feedback(config, schedule, made)
     probes = rounds * max_probes(config.adaptive) if config.adaptive.enabled else 0
@@ -195,7 +213,7 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         captions_most=real.train if adapted else min(real.train, rounds * selected),
         rewrites=rounds * made,
         adaptation_steps=(
-            max(1, _batches(real.train, config.adaptation.batch_size)) * config.adaptation.epochs
+            max(1, batches(real.train, config.adaptation.batch_size)) * config.adaptation.epochs
             if adapted
             else 0
         ),
@@ -268,35 +286,20 @@ def _steps_per_image(config: RunConfig) -> int:
     return math.ceil(sum(steps) / len(steps))
 
 
-def _training(
-    config: RunConfig, real: int, schedule: Schedule, kept: Sequence[int]
-) -> tuple[int, int]:
+def _training(config: RunConfig, train_per_class: Sequence[int]) -> tuple[int, int]:
     """Return (optimiser steps, images trained on) of all epochs, as `Trainer` batches."""
     settings = config.training
-    steps = passes = 0
-    for synthetic in _synthetic_per_epoch(config, schedule, kept):
-        images = (real if settings.real_images else 0) + synthetic
-        taken = settings.steps_per_epoch or _batches(images, settings.batch_size)
-        steps += taken
-        passes += taken * settings.batch_size if settings.steps_per_epoch else images
-    return steps, passes
-
-
-def _batches(images: int, batch_size: int) -> int:
-    """Return the batches of an epoch: a last single image joins the batch before."""
-    batches, rest = divmod(images, batch_size)
-    return batches + (1 if rest > 1 or (rest and not batches) else 0)
-
-
-def _synthetic_per_epoch(
-    config: RunConfig, schedule: Schedule, kept: Sequence[int]
-) -> Iterator[int]:
-    """Yield how many synthetic images each epoch trains on."""
-    for epoch in range(config.training.epochs):
-        active = schedule.rounds_until(epoch)
-        if config.agent.pool == "replace":
-            active = active[-1:]
-        yield sum(kept[number] for number in active)
+    steps = planned_steps(config, train_per_class)
+    if settings.steps_per_epoch:
+        return sum(steps), sum(steps) * settings.batch_size
+    own = images_per_epoch(config, train_per_class)
+    passes = (
+        images
+        if batches(images, settings.batch_size) == taken
+        else taken * min(settings.batch_size, images)
+        for images, taken in zip(own, steps, strict=True)
+    )
+    return sum(steps), sum(passes)
 
 
 def _evaluated_images(config: RunConfig, real: RealImageCounts) -> int:

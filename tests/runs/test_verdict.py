@@ -1,0 +1,126 @@
+"""The verdict on a run: what it says, why, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from gendataagent.core.records import Evaluation, GuardRecord
+from gendataagent.generation.known_classes import known_classes
+from gendataagent.runs.verdict import Finished, judge
+
+
+def evaluation(split: str, right: Sequence[bool]) -> Evaluation:
+    top1 = sum(right) / len(right)
+    return Evaluation(
+        split=split, images=len(right), top1=top1, per_class={"a": top1}, worst_class="a",
+        worst_class_accuracy=top1, worst_case_disparity=1.0, loss=1.0, ece=0.0, confusion=((1,),),
+    )  # fmt: skip
+
+
+def finished(right: Sequence[bool], *, agent: bool = True, steps: int = 500) -> Finished:
+    return Finished(
+        folder="runs/001",
+        agent=agent,
+        evaluations={"test": evaluation("test", right), "validation": evaluation("v", right[:40])},
+        right={str(number): it for number, it in enumerate(right)},
+        steps=steps,
+        epochs=20,
+        kept=30 if agent else 0,
+    )
+
+
+def pair(only_agent: int, only_baseline: int, *, same: int = 180) -> tuple[Finished, Finished]:
+    one = [True] * only_agent + [False] * only_baseline + [True] * same
+    other = [False] * only_agent + [True] * only_baseline + [True] * same
+    return finished(one), finished(other, agent=False)
+
+
+def test_no_difference_beyond_chance() -> None:
+    verdict = judge(*pair(12, 8))
+    assert verdict.outcome == "none"
+    assert verdict.finding == (
+        "No difference beyond chance: +2.0 points of top-1 on 200 test images (96.0% with the "
+        "agent, 94.0% without; 12 correct only with it, 8 only without; p = 0.5, 95 % interval "
+        "-2.6 to +6.5)."
+    )
+    assert verdict.reasons == (
+        "on 200 test images, 20 of which only one of the two classifies correctly, a difference is "
+        "beyond chance from 10 images on (5.0 points)",
+    )
+    assert verdict.advice[0].startswith("more test images, several seeds")
+    assert "Why it may be so: on 200" in verdict.sentence
+    assert "\n" not in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("only_agent", "only_baseline", "outcome", "begins"),
+    [
+        (16, 4, "better", "Better with the agent, beyond chance: +6.0 points"),
+        (4, 16, "worse", "Worse with the agent, beyond chance: -6.0 points"),
+        (6, 0, "better", "Better with the agent"),
+        (5, 0, "none", "No difference beyond chance: +2.7 points"),
+        (0, 0, "none", "No difference beyond chance: +0.0 points"),
+    ],
+)
+def test_what_is_beyond_chance(
+    only_agent: int, only_baseline: int, outcome: str, begins: str
+) -> None:
+    verdict = judge(*pair(only_agent, only_baseline))
+    assert verdict.outcome == outcome
+    assert verdict.finding.startswith(begins)
+    assert bool(verdict.reasons) is (outcome == "none")
+    assert any("agent.guard=true" in each for each in verdict.advice) is (outcome == "worse")
+
+
+def test_too_few_disagreements_are_said() -> None:
+    (reason,) = judge(*pair(2, 1, same=28)).reasons
+    assert reason == (
+        "the two classifiers disagree on 3 of 31 test images, too few to tell them apart"
+    )
+
+
+def test_few_steps_unknown_classes_and_no_kept_images_are_reasons() -> None:
+    run, baseline = pair(2, 1, same=28)
+    known = known_classes("tiny-sd", ["cat", *(f"fruit {letter}" for letter in "abc")])
+    verdict = judge(replace(run, steps=12, kept=0, known=known), baseline)
+    assert verdict.reasons[:3] == (
+        "tiny-sd can draw 1 of the 4 classes",
+        "no synthetic image was kept",
+        "12 optimiser steps hardly train a classifier",
+    )
+    assert "--generator stable-diffusion-v1-5/" in verdict.advice[0]
+    assert "--epochs 500" in verdict.advice[1]
+
+
+def test_a_kept_baseline_is_said_with_its_validation_images() -> None:
+    run, baseline = pair(2, 1, same=28)
+    guard = GuardRecord(chosen="baseline", agent_top1=0.4, agent_loss=2.0, baseline_top1=0.5,
+                        baseline_loss=1.0)  # fmt: skip
+    verdict = judge(replace(run, guard=guard), baseline)
+    assert verdict.outcome == "baseline"
+    assert verdict.finding.startswith("The agent did not help on 31 validation images. The guard")
+    assert "31 validation images decide little" in verdict.reasons
+
+
+def test_without_a_baseline_there_is_a_way_to_get_one() -> None:
+    run, _ = pair(2, 1)
+    verdict = judge(run, None)
+    assert verdict.sentence == (
+        "No verdict: there is no baseline to compare with. Next: gendataagent run --resume "
+        "runs/001 --baseline trains one."
+    )
+
+
+def test_real_images_alone_are_compared_with_nothing() -> None:
+    _, alone = pair(2, 1)
+    assert judge(alone, None).finding.endswith("on the real images alone: nothing to compare.")
+
+
+def test_other_test_images_give_no_verdict() -> None:
+    run, _ = pair(2, 1)
+    verdict = judge(run, pair(2, 1, same=5)[1])
+    assert verdict.outcome == "open"
+    assert "test_predictions.jsonl" in verdict.finding
