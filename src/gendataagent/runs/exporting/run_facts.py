@@ -75,7 +75,13 @@ class RunFacts:
         rows = [
             ["images", *(f"{test.images:,}" for test in tests)],
             ["top-1", *(f"{test.top1:.1%}" for test in tests)],
-            ["worst class", *(f"{t.worst_class_accuracy:.1%} ({t.worst_class}{t.others_as_bad})" for t in tests)],
+            [
+                "worst class",
+                *(
+                    f"{t.worst_class_accuracy:.1%} ({t.worst_class}{t.others_as_bad})"
+                    for t in tests
+                ),
+            ],
             ["log-loss", *(f"{test.loss:.3f}" for test in tests)],
             ["calibration error (ECE)", *(f"{test.ece:.3f}" for test in tests)],
         ]
