@@ -9,12 +9,12 @@ candidate; the `--rows` hardest of them are drawn, so nothing is chosen by eye.
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -30,13 +30,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3)
     arguments = parser.parse_args()
     folder = sorted((arguments.run / "rounds").glob("*"))[-1]
-    rows = pick(read(folder / "judged.jsonl"), arguments.rows)
+    rows = pick(read(folder / "judged.parquet"), arguments.rows)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     draw(rows, arguments.run, folder).savefig(arguments.out, dpi=110)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
 
 
 def pick(candidates: list[dict[str, Any]], rows: int) -> list[list[dict[str, Any]]]:

@@ -58,6 +58,7 @@ def settings_for(photos: Path, generator: Path) -> RunConfig:
                 "strength": 0.75,
                 "guidance_scale": 2.0,
                 "chunk_size": 4,
+                "batch_size": 4,
             },
             "filter": {"drop_share": 0.4, "snapshot_at": [0.25, 0.5]},
         }

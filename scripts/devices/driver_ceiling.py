@@ -88,7 +88,8 @@ def measure(actors: int, images: int, per_actor_per_s: float, chunk_size: int) -
         )
         pool = Pool(RunFolder(place), ["thing"])
         executor = RayExecutor(workers=actors, wait_s=120)
-        return _rendered(planned, executor, sources, pool, per_actor_per_s, chunk_size, actors)
+        candidates = list(planned)
+        return _rendered(candidates, executor, sources, pool, per_actor_per_s, chunk_size, actors)
     finally:
         shutil.rmtree(place)
 

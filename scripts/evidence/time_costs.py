@@ -29,7 +29,8 @@ from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
-from gendataagent.core.records import RoundRecord
+from gendataagent.core.record_table import RecordTable
+from gendataagent.core.records import Candidate, RoundRecord
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.generation.backends import CAPTIONERS
@@ -116,8 +117,8 @@ def read_timed(folder: Path) -> Timed:
     for path in sorted((folder / "rounds").glob("*/rendered.jsonl")):
         batches += _batches(path)
     for record in rounds:
-        rows = files.read_jsonl(run.round(record.round) / "judged.jsonl")
-        sources = dict.fromkeys(row["source_id"] for row in rows)
+        judged = RecordTable.read(Candidate, run.round(record.round) / "judged.parquet")
+        sources = dict.fromkeys(judged.column("source_id"))
         new = tuple(source for source in sources if source not in captioned)
         captioned.update(new)
         if new and "caption" in record.seconds:
@@ -141,14 +142,15 @@ def _steps(run: RunFolder, after: int = 0) -> tuple[float, ...]:
 
 def _batches(path: Path) -> Iterator[tuple[tuple[str, ...], float]]:
     """Yield the keys of the images of each rendered batch, and seconds per image."""
+    key_of = {
+        c.id: repr([
+            c.source_id, c.seed, c.prompt, c.negative_prompt, c.strength, c.guidance_scale,
+            c.num_inference_steps, c.generator_revision,
+        ])
+        for c in RecordTable.read(Candidate, path.with_name("candidates.parquet"))
+    }  # fmt: skip
     for batch in files.read_journal(path):
-        keys = tuple(
-            repr([row[name] for name in (
-                "source_id", "seed", "prompt", "negative_prompt", "strength", "guidance_scale",
-                "num_inference_steps", "generator_revision",
-            )])
-            for row in batch["candidates"]
-        )  # fmt: skip
+        keys = tuple(key_of[id_] for id_ in batch["made"])
         yield keys, batch["seconds"] / len(keys)
 
 

@@ -115,13 +115,15 @@ def test_the_budget_is_what_the_settings_say_whatever_is_tried(
     )
     images = images_of_a_round(config, images_per_class)
     chosen = select_with_min_share(context_of(images_per_class), config.selection, config.adaptive)
-    planned = stages.plan(
-        chosen,
-        round_number=0,
-        rewrites=images_per_source(chosen, images, favoured),
-        class_names=list("abcde"),
-        settings=config.generation,
-        run_seed=0,
+    planned = list(
+        stages.plan(
+            chosen,
+            round_number=0,
+            rewrites=images_per_source(chosen, images, favoured),
+            class_names=list("abcde"),
+            settings=config.generation,
+            run_seed=0,
+        )
     )
     assert len(planned) == len({c.id for c in planned}) == images
     assert images == count_selected(images_per_class, config.selection) * rewrites
@@ -148,13 +150,15 @@ def test_the_favoured_share_gets_two_thirds_and_never_less_than_its_part() -> No
 
 
 def planned_of(chosen: Sequence[Scored], rewrites: int = 4) -> list[Candidate]:
-    return stages.plan(
-        chosen,
-        round_number=0,
-        rewrites=rewrites,
-        class_names="abc",
-        settings=config_of().generation,
-        run_seed=0,
+    return list(
+        stages.plan(
+            chosen,
+            round_number=0,
+            rewrites=rewrites,
+            class_names="abc",
+            settings=config_of().generation,
+            run_seed=0,
+        )
     )
 
 

@@ -39,13 +39,15 @@ def made_by_selecting_and_planning(config: RunConfig, images_per_class: list[int
     )
     return sum(
         len(
-            plan(
-                select(context, config.selection),
-                round_number=number,
-                rewrites=config.prompting.rewrites,
-                class_names=[str(i) for i in range(len(images_per_class))],
-                settings=config.generation,
-                run_seed=0,
+            list(
+                plan(
+                    select(context, config.selection),
+                    round_number=number,
+                    rewrites=config.prompting.rewrites,
+                    class_names=[str(i) for i in range(len(images_per_class))],
+                    settings=config.generation,
+                    run_seed=0,
+                )
             )
         )
         for number in range(len(Schedule.from_config(config).round_epochs))

@@ -477,3 +477,15 @@ def test_swapped_images_under_the_same_names_are_refused(as_path: bool, tmp_path
     (moved / "aside").rename(moved / "dog")
     with pytest.raises(RunFolderError, match=r"other content: cat/0\.png, cat/1\.png"):
         opened(given(moved), tmp_path / "run")
+
+
+def test_with_overlap_images_come_a_round_later(tmp_path: Path) -> None:
+    overlap = {"overlap": True}
+    agent = opened(InMemory(), tmp_path / "run", agent=overlap)
+    assert len(agent.ask(network(), epoch=1)) == 0
+    agent.close()  # stopped early; opened again, it goes on
+    agent = opened(InMemory(), tmp_path / "run", agent=overlap)
+    assert (agent.schedule.round_epochs, agent.schedule.enter_epochs) == ((1, 2), (2, 3))
+    found = [{c.round for c in agent.ask(network(), epoch=epoch).candidates} for epoch in (1, 2, 3)]
+    assert found == [set(), {0}, {1}]
+    agent.close()

@@ -65,7 +65,7 @@ def test_every_round_stands_before_an_epoch_of_its_own(data: st.DataObject) -> N
 
 
 def test_without_the_agent_nothing_is_scheduled() -> None:
-    assert schedule_of(200, 20, enabled=False) == Schedule((), ())
+    assert schedule_of(200, 20, enabled=False) == Schedule((), (), ())
 
 
 def test_rounds_by_epoch() -> None:

@@ -27,7 +27,8 @@ def notes(
     """Return what is said of 8 candidates, some of them changed."""
     judged = [candidate(n, **(changed[n] if n < len(changed) else {})) for n in range(8)]
     settings = {"captioned": True, "rewritten": True, "filter_name": "vog", **asked}
-    return shortfalls(judged, {f"c{n}": r for n, r in enumerate(rewrites)}, CLASSES, **settings)
+    answers = ((f"c{n}", rewrite) for n, rewrite in enumerate(rewrites))
+    return shortfalls(judged, answers, CLASSES, **settings)
 
 
 def test_a_quarter_is_not_mentioned() -> None:
@@ -69,5 +70,5 @@ def test_ordinary_class_names_lose_no_caption() -> None:
         candidate(n, class_name="ABCDE"[n % 5], source_caption=f"a small dog, {n} of b")
         for n in range(10)
     ]
-    said = shortfalls(judged, {}, tuple("ABCDE"), captioned=True, rewritten=True, filter_name="vog")
+    said = shortfalls(judged, [], tuple("ABCDE"), captioned=True, rewritten=True, filter_name="vog")
     assert said == ()

@@ -19,6 +19,7 @@ from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.experiments import Benchmark, plan_experiment, read_rows
 from gendataagent.experiments.benchmarks import Task
 from gendataagent.experiments.runner import folder_of
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +55,7 @@ def test_rounds_and_snapshots_stay_at_their_fractions_of_the_training(
 ) -> None:
     changed = with_epochs(settings(first), epochs)
     assert changed.training.epochs == epochs
-    assert Schedule.from_config(changed) == Schedule(rounds, snapshots)
+    assert Schedule.from_config(changed) == Schedule(rounds, snapshots, rounds)
     assert RunConfig.from_dict(changed.to_dict()) == changed
     assert with_epochs(changed, 30) == settings(first)
 
@@ -125,10 +126,10 @@ def test_costs_are_fitted_once(benchmark: Benchmark, out: Path) -> None:
     costs = frozen_costs(list(tasks.values()), out)
     vog, at_random = costs["vog-only"], costs["at-random"]
     # The first arm rendered the images, the other one read them from disk.
-    each = [row["seconds"] / len(row["candidates"]) for row in rows for _ in row["candidates"]]
+    each = [row["seconds"] / len(row["made"]) for row in rows for _ in row["made"]]
     assert vog.image_seconds == at_random.image_seconds == pytest.approx(median(each))
     assert vog.images == at_random.images == 24
-    judged = [files.read_jsonl(folder / "rounds" / f"00{n}" / "judged.jsonl") for n in "01"]
+    judged = [rows_of(folder / "rounds" / f"00{n}" / "judged.parquet") for n in "01"]
     assert vog.captions == len({row["source_id"] for rows in judged for row in rows})
     records = [files.read_json(folder / "rounds" / f"00{n}" / "record.json") for n in "01"]
     assert vog.filter_seconds == sum(record["seconds"]["filter"] for record in records)
@@ -228,6 +229,6 @@ def test_an_unknown_reference_and_epochs_of_no_fixed_length_are_refused(
 def test_a_torn_line_of_rendered_images_is_ignored(benchmark: Benchmark, out: Path) -> None:
     tasks = plan_experiment(benchmark)
     (first, *_) = (out / "runs").glob("vog-only*/rounds/000/rendered.jsonl")
-    line = json.dumps({"seconds": 1e6, "candidates": []})
+    line = json.dumps({"seconds": 1e6, "made": {}})
     first.write_bytes(first.read_bytes() + line[:-4].encode())
     assert frozen_costs(tasks, out)["vog-only"].image_seconds < 1e3

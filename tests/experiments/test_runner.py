@@ -32,6 +32,7 @@ from gendataagent.experiments.writing import write_results
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.runs.run import run
 from tests.runs.test_resume import outcome
+from tests.tables import rows_of
 from tests.tiny_models import save_tiny_pipeline
 
 pytestmark = pytest.mark.integration
@@ -208,7 +209,7 @@ def test_the_generator_is_adapted_once_for_all_arms_of_a_seed(
     assert len(list((tmp_path / "shared" / "adapted").glob("*/adaptation.json"))) == 1
     tasks = plan_experiment(benchmark, {"adaptation": adaptation})
     for task in tasks[1:]:
-        rows = files.read_jsonl(folder_of(task, tmp_path) / "rounds" / "000" / "judged.jsonl")
+        rows = rows_of(folder_of(task, tmp_path) / "rounds" / "000" / "judged.parquet")
         assert all("+lora:" in row["generator_revision"] for row in rows)
 
 

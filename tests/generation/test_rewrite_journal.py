@@ -16,10 +16,10 @@ SECOND = {"c": Rewrite(text="grey", refusals=("empty",))}
 
 def test_rewrites_are_read_back_and_counted(tmp_path: Path) -> None:
     journal = RewriteJournal(tmp_path / "rounds" / "rewrites.jsonl")
-    assert (journal.read(), journal.counts()) == ({}, {})
+    assert (dict(journal.rewrites()), journal.counts()) == ({}, {})
     journal.add(FIRST)
     journal.add(SECOND)
-    assert journal.read() == {**FIRST, **SECOND}
+    assert dict(journal.rewrites()) == {**FIRST, **SECOND}
     assert journal.counts() == {
         "taken": 2,
         "replaced by template": 1,
@@ -33,6 +33,6 @@ def test_a_torn_last_line_costs_only_its_batch(tmp_path: Path) -> None:
     RewriteJournal(path).add(FIRST)
     RewriteJournal(path).add(SECOND)
     path.write_bytes(path.read_bytes()[:-9])
-    assert RewriteJournal(path).read() == FIRST
+    assert dict(RewriteJournal(path).rewrites()) == FIRST
     RewriteJournal(path).add(SECOND)
-    assert RewriteJournal(path).read() == {**FIRST, **SECOND}
+    assert dict(RewriteJournal(path).rewrites()) == {**FIRST, **SECOND}

@@ -39,10 +39,10 @@ def scored(source: str, label: int = 0, score: float = 0.1) -> Scored:
 
 
 def plan(selected: Sequence[Scored], rewrites: int = 2, run_seed: int = 7) -> list[Candidate]:
-    return stages.plan(
+    return list(stages.plan(
         selected, round_number=3, rewrites=rewrites, class_names=CLASSES,
         settings=GenerationConfig(strength=0.6, negative_prompt="blurry"), run_seed=run_seed,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def image(source_id: str) -> Image.Image:
@@ -77,11 +77,11 @@ class Speaker:
 def caption(
     candidates: Sequence[Candidate], captioner: Speaker, known: dict[str, str] | None = None
 ) -> list[Candidate]:
-    return stages.caption(candidates, captioner, image, run_seed=7, known=known or {})
+    return list(stages.caption(candidates, captioner, image, run_seed=7, known=known or {}))
 
 
 def rewrite(candidates: Sequence[Candidate], say: Callable[[str, int], str]) -> list[Candidate]:
-    return stages.rewrite(candidates, Speaker(say), class_names=CLASSES)
+    return list(stages.rewrite(candidates, Speaker(say), class_names=CLASSES))
 
 
 def test_a_plan_holds_m_candidates_of_each_source_hardest_first() -> None:
@@ -133,7 +133,7 @@ def test_captions_of_earlier_rounds_are_used_again() -> None:
 def test_captioner_and_rewriter_are_asked_in_batches() -> None:
     speaker = Speaker()
     found = caption(plan([scored(f"{i}") for i in range(130)]), speaker)
-    stages.rewrite(found, speaker, class_names=CLASSES)
+    list(stages.rewrite(found, speaker, class_names=CLASSES))
     assert speaker.batches == [64, 64, 2, 64, 64, 2]
 
 
@@ -193,7 +193,7 @@ def test_a_speaker_that_leaves_something_out_is_stopped() -> None:
     with pytest.raises(GenerationError, match="captioner returned 1 results for 2 items"):
         caption(candidates, Forgetful())
     with pytest.raises(GenerationError, match="rewriter returned 1 results for 2 items"):
-        stages.rewrite(candidates, Forgetful(), class_names=CLASSES)
+        list(stages.rewrite(candidates, Forgetful(), class_names=CLASSES))
 
 
 class Painter:

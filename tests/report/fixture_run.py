@@ -22,6 +22,7 @@ from gendataagent.agent.feedback.search import MATCHED, Probe
 from gendataagent.config import RunConfig
 from gendataagent.config.paths import settings_hash
 from gendataagent.core.files import write_json, write_jsonl
+from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import (
     Candidate,
     EpochMetrics,
@@ -33,7 +34,7 @@ from gendataagent.core.records import (
     candidate_id,
     derive_seed,
 )
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import write_mark
 from gendataagent.report import write_report
 
@@ -81,7 +82,7 @@ def build_run(
         if feedback:
             _write_feedback(folder, rounds, class_names, side_px, draw)
         if not finished:
-            write_jsonl(folder / f"rounds/{rounds:03d}/selected.jsonl", [])
+            write_selected(folder / f"rounds/{rounds:03d}", [])
     if finished:
         evaluations = {
             split: evaluation(split, class_names, base + gain, draw).to_json()
@@ -231,16 +232,13 @@ def _write_round(
         key=lambda scored: scored.score,
     )
     round_folder, pool = folder / f"rounds/{number:03d}", folder / f"pool/{number:03d}"
-    write_jsonl(
-        round_folder / "selected.jsonl",
-        [{"source_id": s.source_id, "label": s.label, "score": s.score} for s in selected],
-    )
+    write_selected(round_folder, selected)
     candidates = [
         _candidate(number, scored, class_names, variant, draw)
         for scored in selected
         for variant in range(rewrites)
     ]
-    (round_folder / "sources").mkdir(parents=True)
+    (round_folder / "sources").mkdir()
     pool.mkdir(parents=True)
     for candidate in candidates:
         name = candidate.id.split("-")[1]
@@ -269,6 +267,13 @@ def _write_round(
         notes=("Too few snapshots for VoG, every image was kept.",) if number == 0 else (),
     )
     write_json(round_folder / "record.json", record.to_json())
+
+
+def write_selected(round_folder: Path, selected: Sequence[Scored]) -> None:
+    """Write the selected images of a round."""
+    round_folder.mkdir(parents=True, exist_ok=True)
+    with (round_folder / SELECTED_FILE).open("wb") as stream:
+        RecordTable.of(Scored, selected).write(stream)
 
 
 def _write_feedback(

@@ -227,7 +227,7 @@ def test_missing_or_broken_files_are_named_and_skipped(tmp_path: Path) -> None:
         image.write_bytes(b"not an image")
     text = checked(write_report(folder)).text
     assert "metrics.jsonl: skipped 1 line(s) that are not JSON" in text
-    assert "000/metadata.parquet cannot be read" in text
+    assert "000/metadata.parquet is not as gendataagent writes it" in text
     assert "evaluation.json" in text
     assert "the baseline was skipped" in text
     assert "no image" in text

@@ -36,6 +36,7 @@ from gendataagent.training.evaluation import evaluate
 from gendataagent.training.trainer import Trainer
 from tests.runs.test_resume import Interrupting, outcome
 from tests.small_world import settings_for
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -85,9 +86,10 @@ def test_a_round_makes_its_budget_and_keeps_the_chosen_options(
     assert result.images_made == generated_images(config, [8, 8, 8]) == 2 * 6 * 3
     for record in result.rounds:
         assert (record.selected, record.made) == (12, 18)  # half of 24; a quarter of 24, thrice
-        rows = files.read_jsonl(path / "rounds" / f"{record.round:03d}" / "judged.jsonl")
+        rows = rows_of(path / "rounds" / f"{record.round:03d}" / "judged.parquet")
         batches = files.read_jsonl(path / "rounds" / f"{record.round:03d}" / "rendered.jsonl")
-        drawn = [c["strength"] for batch in batches for c in batch["candidates"]]
+        strength_of = {row["id"]: row["strength"] for row in rows}
+        drawn = [strength_of[id_] for batch in batches for id_ in batch["made"]]
         assert drawn == sorted(row["strength"] for row in rows)  # one strength after the other
         assert set(drawn) == {0.25, 0.75}
         assert {row["num_inference_steps"] for row in rows} == {4}

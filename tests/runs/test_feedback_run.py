@@ -10,7 +10,7 @@ import pytest
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.runs.run import resume, run
-from tests.runs.test_resume import Interrupting, _kill_when, command, outcome
+from tests.runs.test_resume import Interrupting, command, kill_when, outcome
 
 pytestmark = pytest.mark.integration
 
@@ -55,11 +55,11 @@ def test_killed_in_the_middle_of_a_guided_round(
 ) -> None:
     out = tmp_path / "run"
     (tmp_path / "config.toml").write_text(config.to_toml())
-    _kill_when(
+    kill_when(
         ["run", "--config", str(tmp_path / "config.toml"), "--out", str(out)],
         out / "rounds" / "000" / "feedback_probes.jsonl",
     )
-    _kill_when(["run", "--resume", str(out)], out / "rounds" / "001" / "feedback.json")
+    kill_when(["run", "--resume", str(out)], out / "rounds" / "001" / "feedback.json")
     assert command(["run", "--resume", str(out)]).wait(timeout=240) == 0
     assert outcome(out) == outcome(reference[0])
 

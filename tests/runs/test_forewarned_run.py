@@ -14,6 +14,7 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.run import resume, run
 from tests.runs.test_class_order import Saying
 from tests.small_world import settings_for
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +63,7 @@ def test_the_baseline_takes_as_many_steps_in_every_epoch(
 
 
 def test_the_prompts_use_the_generators_words(finished: tuple[Path, list[str]]) -> None:
-    rows = files.read_jsonl(finished[0] / "rounds" / "000" / "candidates.jsonl")
+    rows = rows_of(finished[0] / "rounds" / "000" / "candidates.parquet")
     assert {row["prompt"].split(",")[0].removeprefix("A photo of ") for row in rows} <= {
         "airplane", "ship", "d\u00f6g mit Leerzeichen",
     }  # fmt: skip

@@ -23,6 +23,7 @@ from gendataagent.generation.backends import build_backends
 from gendataagent.generation.executors import SerialExecutor
 from gendataagent.runs.audit import audit_data
 from gendataagent.runs.run import resume, run, run_until
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -114,7 +115,7 @@ def test_synthetic_copies_of_held_out_images_are_rejected_before_the_filter(
     judged = [
         row
         for number in (0, 1)
-        for row in files.read_jsonl(tmp_path / f"run/rounds/{number:03d}/judged.jsonl")
+        for row in rows_of(tmp_path / f"run/rounds/{number:03d}/judged.parquet")
     ]
     reasons = {"repeats-test-image", "repeats-validation-image"}
     for row in judged:

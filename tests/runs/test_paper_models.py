@@ -22,6 +22,7 @@ from gendataagent.report import write_report
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
 from tests.runs.test_resume import Interrupting, outcome
+from tests.tables import rows_of
 from tests.tiny_captioners import save_tiny_captioner
 from tests.tiny_language import save_tiny_llama
 
@@ -71,7 +72,7 @@ def test_a_run_with_large_model_families_records_what_made_each_image(
     (first, _) = result.rounds
     candidates = [
         row for number in range(2)
-        for row in files.read_jsonl(out / "rounds" / f"{number:03d}" / "judged.jsonl")
+        for row in rows_of(out / "rounds" / f"{number:03d}" / "judged.parquet")
     ]  # fmt: skip
     # A Llama with random weights babbles: the template takes over, and every refusal is counted.
     written = {key: n for key, n in first.rewriting.items() if not key.startswith("refused")}

@@ -408,3 +408,21 @@ def test_a_plan_refuses_what_a_run_refuses(
         planned, ran = refusals(replace(small_config, **changes), tmp_path / "run")
         assert words in planned
         assert planned == ran
+
+
+def test_a_plan_says_what_overlap_saves() -> None:
+    overlap = {"overlap": True, "rounds": 2, "first_round_epoch": 0}
+    training = {"epochs": 12}
+    alone = settings(agent=overlap, training=training)
+    (note,) = (n for n in make_plan(alone, gpu="RTX 4090", images=1000).notes if "overlap" in n)
+    assert "nothing is gained; set generation.workers" in note
+    helped = settings(agent=overlap, training=training, generation={"workers": 1})
+    (note,) = (n for n in make_plan(helped, gpu="RTX 4090", images=1000).notes if "overlap" in n)
+    assert "share the only GPU" in note
+    plan = make_plan(helped, gpu="RTX 4090", images=1000, devices=2)
+    (note,) = (n for n in plan.notes if "overlap" in n)
+    seconds = {stage.name: stage.seconds or 0.0 for stage in plan.stages}
+    saved = min(seconds["render"], seconds["train"] * 8 / 12)
+    assert f"At most {saved:.0f} s of the total above are saved" in note
+    plain = make_plan(settings(training=training, agent={"rounds": 2}), gpu="RTX 4090", images=1000)
+    assert not any("overlap" in note for note in plain.notes)

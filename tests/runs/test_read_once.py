@@ -18,6 +18,7 @@ from gendataagent.data import LabelledImages
 from gendataagent.generation import backends
 from gendataagent.runs.run import run
 from gendataagent.runs.splits import read_splits
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -67,8 +68,8 @@ def test_a_run_builds_its_models_once_and_decodes_no_image_twice(
     assert set(made.values()) == {1}
     sources = {
         row["source_id"]
-        for path in tmp_path.glob("run/rounds/*/selected.jsonl")
-        for row in files.read_jsonl(path)
+        for path in tmp_path.glob("run/rounds/*/selected.parquet")
+        for row in rows_of(path)
     }
     train = [id_ for id_ in real if id_.startswith("train/")]
     assert len(train) == 24

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gendataagent.config import RunConfig
@@ -22,6 +23,7 @@ from gendataagent.core.errors import RunFolderError
 from gendataagent.core.progress import Stage
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -64,8 +66,7 @@ def outcome(path: Path) -> dict[str, Any]:
         "evaluation": files.read_json(path / "evaluation.json"),
         "images": {p.name: p.read_bytes() for p in sorted((path / "pool").glob("*/*.png"))},
         "judged": {
-            p.parent.name: files.read_jsonl(p)
-            for p in sorted((path / "rounds").glob("*/judged.jsonl"))
+            p.parent.name: rows_of(p) for p in sorted((path / "rounds").glob("*/judged.parquet"))
         },
         "records": [
             {key: value for key, value in files.read_json(p).items() if key not in UNTIMED}
@@ -143,8 +144,8 @@ def test_killed_with_sigkill_twice(
     out = tmp_path / "run"
     (tmp_path / "config.toml").write_text(module_config.to_toml())
     start = ["run", "--config", str(tmp_path / "config.toml"), "--out", str(out)]
-    _kill_when(start, out / "rounds" / "000" / "rendered.jsonl")
-    _kill_when(["run", "--resume", str(out)], out / "rounds" / "001" / "selected.jsonl")
+    kill_when(start, out / "rounds" / "000" / "rendered.jsonl")
+    kill_when(["run", "--resume", str(out)], out / "rounds" / "001" / "selected.parquet")
     done = command(["run", "--resume", str(out)])
     assert done.wait(timeout=240) == 0
     assert outcome(out) == outcome(reference[0])
@@ -203,7 +204,7 @@ def command(arguments: list[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _kill_when(arguments: list[str], file: Path, timeout_s: float = 240) -> None:
+def kill_when(arguments: list[str], file: Path, timeout_s: float = 240) -> None:
     """Start the command and kill it with SIGKILL as soon as `file` exists."""
     process = command(arguments)
     deadline = time.monotonic() + timeout_s
@@ -225,8 +226,8 @@ def test_outcomes_of_different_runs_differ(reference: tuple[Path, int], tmp_path
 
     copy = tmp_path / "copy"
     shutil.copytree(reference[0], copy)
-    judged = copy / "rounds" / "001" / "judged.jsonl"
-    rows = [json.loads(line) for line in judged.read_text().splitlines()]
+    judged = copy / "rounds" / "001" / "judged.parquet"
+    rows = rows_of(judged)
     rows[0]["rejected_by"] = "vog" if rows[0]["rejected_by"] is None else None
-    judged.write_text("\n".join(json.dumps(row) for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), judged)
     assert outcome(copy) != outcome(reference[0])

@@ -13,6 +13,8 @@ from gendataagent.cli import app
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
+from gendataagent.core.record_table import RecordTable
+from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.reload import load_classifier
 from gendataagent.runs.results import read_result
@@ -20,6 +22,7 @@ from gendataagent.runs.run import resume, run
 from gendataagent.runs.verify import verify
 from tests.runs.test_resume import Interrupting, outcome
 from tests.small_world import settings_for
+from tests.tables import rows_of
 
 pytestmark = pytest.mark.integration
 
@@ -108,12 +111,12 @@ def test_the_command_prints_a_table_and_ends_with_1(copy: Path) -> None:
     assert good.exit_code == 0, good.output
     assert "real images" in good.output
     assert "are what was written" in good.output
-    flip(copy / "rounds" / "000" / "judged.jsonl")
+    flip(copy / "rounds" / "000" / "judged.parquet")
     next((copy / "pool" / "001").glob("*.png")).unlink()
     bad = CliRunner().invoke(app, ["verify", str(copy)])
     assert bad.exit_code == 1
     assert "2 of" in bad.output
-    assert "judged.jsonl has changed since it was" in " ".join(bad.output.split())
+    assert "judged.parquet has changed since it was" in " ".join(bad.output.split())
 
 
 def test_a_changed_setting_is_found(copy: Path) -> None:
@@ -216,7 +219,7 @@ def test_what_is_damaged_in_an_unfinished_round_is_made_again(
     stopped: Path, finished: Path
 ) -> None:
     flip(next((stopped / "pool" / "001").glob("*.png")))
-    for name in ("selected.jsonl", "candidates.jsonl", "rendered.jsonl", "rewrites.jsonl"):
+    for name in ("selected.parquet", "candidates.parquet", "rendered.jsonl", "rewrites.jsonl"):
         flip(stopped / "rounds" / "001" / name)
     (stopped / "timing.json").write_bytes(b"{")
     resume(stopped)
@@ -224,7 +227,7 @@ def test_what_is_damaged_in_an_unfinished_round_is_made_again(
     assert damaged(stopped) == []
 
 
-@pytest.mark.parametrize("name", ["selected.jsonl", "judged.jsonl", "record.json"])
+@pytest.mark.parametrize("name", ["selected.parquet", "judged.parquet", "record.json"])
 def test_a_finished_round_that_is_damaged_is_refused_and_can_be_made_again(
     name: str, stopped: Path, finished: Path
 ) -> None:
@@ -284,10 +287,11 @@ def test_a_stranger_s_records_lead_to_no_file_outside_the_run(
     """Ids that are paths, with hashes that fit: no image is written or read elsewhere."""
     folder, victim = RunFolder(stopped), tmp_path / "victim.png"
     victim.write_bytes(b"mine")
-    path = stopped / "rounds" / "001" / "candidates.jsonl"
-    rows = files.read_jsonl(path)
+    path = stopped / "rounds" / "001" / "candidates.parquet"
+    rows = rows_of(path)
     rows[-1]["id"] = f"../../../{victim.stem}"
-    folder.write_jsonl(path, rows)
+    with folder.writer(path) as stream:
+        RecordTable.of(Candidate, [Candidate(**row) for row in rows]).write(stream)
     journal = stopped / "rounds" / "001" / "rewrites.jsonl"
     files.append_row(journal, {rows[-1]["id"]: {"text": "a", "by": "", "refusals": []}})
     with pytest.raises(RunFolderError, match="id is not a name but a path"):
@@ -307,7 +311,7 @@ def test_links_in_a_stranger_s_run_change_no_file_outside(
     path.unlink()
     path.symlink_to(victim)
     if name == "sha256.jsonl":
-        (stopped / "rounds" / "001" / "candidates.jsonl").unlink()  # so that one is added
+        (stopped / "rounds" / "001" / "candidates.parquet").unlink()  # so that one is added
     with pytest.raises(StorageError, match="it is a link"):
         resume(stopped)
     assert victim.read_bytes() == before

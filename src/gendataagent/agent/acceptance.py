@@ -160,7 +160,7 @@ class Acceptance:
         """Return epoch -> damage of each snapshot that an unfinished round's filter reads."""
         if self._config.filter.by not in READS_SNAPSHOTS:
             return {}
-        rounds = enumerate(self._schedule.round_epochs)
+        rounds = enumerate(self._schedule.enter_epochs)
         left = [at for number, at in rounds if not self._folder.round_is_done(number)]
         return {
             epoch: damage
@@ -177,7 +177,7 @@ class Acceptance:
         Raises:
             RunFolderError: the filter reads them, and one is missing or has changed.
         """
-        before = self._schedule.round_epochs[number]
+        before = self._schedule.enter_epochs[number]
         due = [epoch for epoch in self._schedule.snapshot_epochs if epoch <= before]
         paths = [weights_path(self._folder.snapshots, epoch) for epoch in due]
         damaged = list(filter(None, map(self._folder.damage, paths)))

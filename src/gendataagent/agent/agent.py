@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from gendataagent.agent.class_record import check_class_names
 from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.decoding import TrainingPixels
 from gendataagent.agent.feedback.rounds import FeedbackRounds
-from gendataagent.agent.image_making import ImageMaking
+from gendataagent.agent.image_making import Drawing, ImageMaking
 from gendataagent.agent.model_inputs import ModelInputs
 from gendataagent.agent.names import method_problems
+from gendataagent.agent.overlap import InFlight, gain_here
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, class_errors, select
@@ -54,9 +56,9 @@ from gendataagent.core.costs import StageCosts
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
-from gendataagent.core.rows import read_records
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
 from gendataagent.data.identity import check_train_images
@@ -68,6 +70,15 @@ from gendataagent.generation.backends import Backends, build_backends, checked, 
 from gendataagent.generation.known_classes import known_classes
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A round that has begun, and whose images are made now or when they are due."""
+
+    selected: RecordTable[Scored]
+    drawing: Drawing
+    images: InFlight[RecordTable[Candidate]]
 
 
 class Agent:
@@ -142,6 +153,11 @@ class Agent:
             progress=self._progress,
         )
         self._active: tuple[list[int], SyntheticImages] | None = None
+        self._started: _Started | None = None
+        if config.agent.overlap and (
+            sentence := gain_here(config, backends.executor, resolve_device(config.device))
+        ):
+            self._progress.say(sentence)
 
     @classmethod
     def open(
@@ -243,9 +259,13 @@ class Agent:
             model: a torch module that returns logits [B, C], as a tensor or as `.logits`; it is
                 left as found.
         """
-        due = self.schedule.rounds_until(epoch)
+        due, begun = self.schedule.rounds_until(epoch), self.schedule.begun_until(epoch)
+        if self._started is not None:
+            self._started.images.check()
         if due and not self._folder.round_is_done(due[-1]):
             self.run_round(due[-1], self._inputs.classifier(model))
+        if len(begun) > len(due) and not self._is_started(begun[-1]):
+            self._start(begun[-1], self._inputs.classifier(model))
         rounds = [number for number in due if self._folder.round_is_done(number)]
         if self.config.agent.pool == "replace":
             rounds = rounds[-1:]
@@ -271,29 +291,56 @@ class Agent:
         """Make the images of one round: the method of the paper, step by step.
 
         Each step writes its outcome to disk, so that an interrupted round resumes where it stopped.
+        With agent.overlap the round was started epochs ago, and this completes it.
         """
+        if not self._is_started(number):
+            self._start(number, classifier)
+        started = self._started
+        assert started is not None
+        costs, real = started.drawing.costs, self._real_pixels(classifier)
+        with costs.measure("wait") if started.images.is_beside else contextlib.nullcontext():
+            rendered = started.images.wait()
+        self._started = None
+        self._making.release_generator(costs.device)
+        decision = self._acceptance.judge(
+            number, rendered, started.selected, classifier, real, costs
+        )
+        judged = list(decision.judged)
+        self.pool.close_round(number, judged)
+        if note := started.drawing.feedback.note:
+            decision = replace(decision, notes=(*decision.notes, note))
+        self._making.finish(number)
+        return self._write_record(number, started.selected, judged, decision, costs)
+
+    def _start(self, number: int, classifier: Classifier) -> None:
+        """Begin a round: all that needs the classifier as it is now, up to the images."""
+        self.close()
         costs = StageCosts(str(classifier.device))
         with costs.measure("select"):
             selected = self._select(number, classifier)
         prompted = self._making.prompt(number, self._plan(number, selected), costs)
-        rendered, note = self._making.render(
-            number, prompted, classifier, self._real_pixels(classifier), costs
-        )
-        decision = self._acceptance.judge(
-            number, rendered, selected, classifier, self._real_pixels(classifier), costs
-        )
-        judged = list(decision.judged)
-        self.pool.close_round(number, judged)
-        if note:
-            decision = replace(decision, notes=(*decision.notes, note))
-        self._making.finish(number)
-        return self._write_record(number, selected, judged, decision, costs)
+        real = self._real_pixels(classifier)
+        drawing = self._making.prepare(number, prompted, classifier, real, costs)
+        self._started = _Started(selected, drawing, self._making.start(drawing))
 
-    def _select(self, number: int, classifier: Classifier) -> list[Scored]:
+    def _is_started(self, number: int) -> bool:
+        return self._started is not None and self._started.drawing.number == number
+
+    def close(self) -> None:
+        """End a round whose images are being made; an agent opened again goes on with it."""
+        if self._started is not None:
+            self._started.images.stop()
+            self._started = None
+
+    def lost_inputs(self, number: int) -> Damage | None:
+        """Return what is lost of all that a started round needs to make its images."""
+        return self._making.damage(number)
+
+    def _select(self, number: int, classifier: Classifier) -> RecordTable[Scored]:
         """Score every real training image with the classifier and take the hardest."""
-        path = self._folder.round(number) / "selected.jsonl"
+        path = self._folder.round(number) / SELECTED_FILE
         if self._folder.is_whole(path):
-            return read_records(Scored, path)
+            return RecordTable.read(Scored, path)
         probabilities_NC = classifier.predict_probabilities(
             self._real_pixels(classifier), memory.scoring_batch(classifier.size_px)
         ).numpy()
@@ -307,26 +354,30 @@ class Agent:
             times_used_N=self._times_used(number) if self.config.selection.fresh else None,
         )
         if self._adaptive is not None:
-            selected = self._adaptive.select(context)
+            selected = RecordTable.of(Scored, self._adaptive.select(context))
         else:
-            selected = select(context, self.config.selection)
-        self._folder.write_jsonl(path, [s.to_json() for s in selected])
+            selected = RecordTable.of(Scored, select(context, self.config.selection))
+        with self._folder.writer(path) as stream:
+            selected.write(stream)
         return selected
 
-    def _plan(self, number: int, selected: Sequence[Scored]) -> list[Candidate]:
+    def _plan(self, number: int, selected: Sequence[Scored]) -> RecordTable[Candidate]:
         """Return the candidates of a round, not yet captioned."""
         class_names = self.images.class_names
+        planned: Iterable[Candidate]
         if self._adaptive is not None:
             per_class = list(Counter(self.images.labels).values())
-            return self._adaptive.plan(number, selected, class_names, per_class)
-        return stages.plan(
-            selected,
-            round_number=number,
-            rewrites=self.config.prompting.rewrites,
-            class_names=class_names,
-            settings=self.config.generation,
-            run_seed=self.config.seed,
-        )
+            planned = self._adaptive.plan(number, list(selected), class_names, per_class)
+        else:
+            planned = stages.plan(
+                selected,
+                round_number=number,
+                rewrites=self.config.prompting.rewrites,
+                class_names=class_names,
+                settings=self.config.generation,
+                run_seed=self.config.seed,
+            )
+        return RecordTable.of(Candidate, planned)
 
     def _write_record(
         self,
@@ -339,6 +390,7 @@ class Agent:
         record = RoundRecord(
             round=number,
             epoch=self.schedule.round_epochs[number],
+            enters=self.schedule.enter_epochs[number] if self.config.agent.overlap else None,
             selected=len(selected),
             made=len(judged),
             kept=sum(candidate.kept for candidate in judged),
@@ -354,6 +406,8 @@ class Agent:
         epochs = self.schedule.round_epochs
         noun = selected_noun(self.config.selection.by, trained=epochs[number] > 0)
         counted = f"{record.selected} {noun}, {record.made} made, {record.kept} kept"
+        if record.enters is not None:
+            counted += f", selected after epoch {record.epoch}, used after epoch {record.enters}"
         sentences = [f"round {number + 1} of {len(epochs)}: {counted}", *record.notes]
         self._progress.say(". ".join(sentences))
         return record
@@ -373,9 +427,11 @@ class Agent:
     def _times_used(self, number: int) -> Labels:
         """Return in how many earlier rounds each training image was a source, [N]."""
         used = Counter(
-            row["source_id"]
+            source_id
             for earlier in range(number)
-            for row in files.read_jsonl(self._folder.round(earlier) / "selected.jsonl")
+            for source_id in RecordTable.read(
+                Scored, self._folder.round(earlier) / SELECTED_FILE
+            ).column("source_id")
         )
         return np.array([used[id_] for id_ in self.images.ids])
 

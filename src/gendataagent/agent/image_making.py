@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from gendataagent.agent.feedback.rounds import FeedbackRounds, RoundFeedback
 from gendataagent.agent.image_writer import ImageWriter
+from gendataagent.agent.overlap import Check, InFlight, renders_elsewhere
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.shortfalls import shortfalls
@@ -16,18 +18,31 @@ from gendataagent.config import AUTO, RunConfig
 from gendataagent.core import memory
 from gendataagent.core.costs import StageCosts
 from gendataagent.core.progress import Progress
+from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
-from gendataagent.core.rows import read_records
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
+from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, Noted
+from gendataagent.generation.backends import Backends, GeneratorFactory, Noted
 from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
+
+CANDIDATES_FILE = "candidates.parquet"  # of a round: with captions and prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is needed to make the images of a round."""
+
+    number: int
+    feedback: RoundFeedback
+    generator: GeneratorFactory
+    costs: StageCosts
 
 
 class ImageMaking:
@@ -56,18 +71,18 @@ class ImageMaking:
         self._round_epochs = Schedule.from_config(config).round_epochs
 
     def prompt(
-        self, number: int, planned: Sequence[Candidate], costs: StageCosts
-    ) -> list[Candidate]:
+        self, number: int, planned: RecordTable[Candidate], costs: StageCosts
+    ) -> RecordTable[Candidate]:
         """Caption the sources and rewrite each caption once per candidate."""
-        path = self._folder.round(number) / "candidates.jsonl"
+        path = self._folder.round(number) / CANDIDATES_FILE
         journal = self._journal(number)
         if self._folder.is_whole(path):
-            prompted = read_records(Candidate, path)
-            if journal.read().keys() >= {candidate.id for candidate in prompted}:
+            prompted = RecordTable.read(Candidate, path)
+            if {id_ for id_, _ in journal.rewrites()} >= set(prompted.column("id")):
                 return prompted  # else the round's record could not say who wrote the prompts
         backends, settings = self._backends, self._config.prompting
         with costs.measure("caption"):
-            captioned = stages.caption(
+            captions = stages.caption(
                 planned,
                 backends.captioner,
                 self._sources.reader(number),
@@ -75,54 +90,80 @@ class ImageMaking:
                 known=self._known_captions(number),
                 progress=self._progress,
             )
+            captioned = planned.with_fields_of(captions, "source_caption")
         if isinstance(backends.captioner, CachedCaptioner):
             for note in backends.captioner.notes:
                 self._progress.say(note)
         self._release(backends.captioner.release, costs.device)
         made_by = self._backends.generator.describe()
         with costs.measure("rewrite"):
-            prompted = stages.rewrite(
+            prompts = stages.rewrite(
                 captioned,
                 backends.rewriter,
                 class_names=self._images.class_names,
                 class_words=words_for(made_by.name, self._images.class_names),
-                known=journal.read(),
+                known=dict(journal.rewrites()),
                 on_batch=journal.add,
                 batch_size=2
                 * max(settings.batch_size, settings.endpoint_concurrency)
                 * getattr(backends.executor, "width", 1),
                 progress=self._progress,
             )
+            prompted = captioned.with_fields_of(prompts, "caption", "prompt", "rewritten_by")
         self._release(backends.rewriter.release, costs.device)
-        prompted = [
-            replace(c, generator=made_by.name, generator_revision=made_by.revision)
-            for c in prompted
-        ]
-        self._folder.write_jsonl(path, [c.to_json() for c in prompted])
+        prompted = prompted.with_column("generator", [made_by.name] * len(prompted))
+        prompted = prompted.with_column("generator_revision", [made_by.revision] * len(prompted))
+        with self._folder.writer(path) as stream:
+            prompted.write(stream)
         return prompted
 
-    def render(
+    def prepare(
         self,
         number: int,
-        prompted: Sequence[Candidate],
+        prompted: RecordTable[Candidate],
         classifier: Classifier,
         real: Pixels,
         costs: StageCosts,
-    ) -> tuple[list[Candidate], str]:
+    ) -> Drawing:
+        """Return what is needed to make the images; from then on the classifier may change.
+
+        Args:
+            classifier: what steers, with feedback; its weights are on disk then.
+            real: the real training images.
+        """
+        feedback = self._decide_feedback(number, prompted, classifier, real, costs)
+        generator = self._backends.generator
+        if self._feedback is not None:
+            generator = self._feedback.generator(classifier)
+        return Drawing(number, feedback, generator, costs)
+
+    def render(self, drawing: Drawing, check: Check) -> RecordTable[Candidate]:
         """Make one image per candidate; images of an interrupted attempt are kept.
 
         Args:
-            classifier: what steers, with feedback.
-            real: the real training images.
-
-        Returns:
-            The candidates, and a sentence on their feedback; "" = nothing to say.
+            check: called after each batch; raises to end.
         """
-        feedback = self._decide_feedback(number, prompted, classifier, real, costs)
-        with costs.measure("render", clock=False):
-            rendered = self._render(number, feedback, classifier, costs)
-        self._release(self._backends.executor.release, costs.device)
-        return rendered, feedback.note
+        with drawing.costs.measure("render", clock=False):
+            return self._render(drawing, check)
+
+    def start(self, drawing: Drawing) -> InFlight[RecordTable[Candidate]]:
+        """Return the rendering: with agent.overlap and workers it has begun, else it has not."""
+        executor = self._backends.executor
+        beside = self._config.agent.overlap and renders_elsewhere(executor)
+        return InFlight(functools.partial(self.render, drawing), executor, beside=beside)
+
+    def damage(self, number: int) -> Damage | None:
+        """Return what is lost of all that a started round needs to make its images."""
+        folder = self._folder.round(number)
+        damaged = map(self._folder.damage, (folder / SELECTED_FILE, folder / CANDIDATES_FILE))
+        own = next(filter(None, damaged), None)
+        if own is not None or self._feedback is None:
+            return own
+        return self._feedback.damage(number)
+
+    def release_generator(self, device: str) -> None:
+        """Free the generator if the settings ask for it or the device's memory is short."""
+        self._release(self._backends.executor.release, device)
 
     def finish(self, number: int) -> None:
         """Remove what a round needs only while it is made."""
@@ -144,7 +185,7 @@ class ImageMaking:
         ]
         return tuple(said) + shortfalls(
             judged,
-            self._journal(number).read(),
+            self._journal(number).rewrites(),
             self._images.class_names,
             captioned=not isinstance(captioner, NoCaption),
             rewritten=not isinstance(rewriter, SameCaption),
@@ -154,14 +195,14 @@ class ImageMaking:
     def _decide_feedback(
         self,
         number: int,
-        prompted: Sequence[Candidate],
+        prompted: RecordTable[Candidate],
         classifier: Classifier,
         real: Pixels,
         costs: StageCosts,
     ) -> RoundFeedback:
         """Decide how strongly the classifier steers the images of this round, if at all."""
         if self._feedback is None:
-            return RoundFeedback(candidates=tuple(prompted))
+            return RoundFeedback(candidates=prompted)
         with costs.measure("feedback"):
             return self._feedback.prepare(
                 number,
@@ -172,21 +213,16 @@ class ImageMaking:
                 trained=self._round_epochs[number] > 0,
             )
 
-    def _render(
-        self, number: int, feedback: RoundFeedback, classifier: Classifier, costs: StageCosts
-    ) -> list[Candidate]:
-        """Make one image per candidate; images of an interrupted attempt are kept."""
-        planned, generator, feedback_of = feedback.candidates, self._backends.generator, None
-        if self._feedback is not None:
-            generator = self._feedback.generator(classifier)
-            feedback_of = self._feedback.feedback_of
+    def _render(self, drawing: Drawing, check: Check) -> RecordTable[Candidate]:
+        number, costs, feedback = drawing.number, drawing.costs, drawing.feedback
+        planned = feedback.candidates
+        feedback_of = self._feedback.feedback_of if self._feedback is not None else None
         done, costs.seconds["render"] = self._pool.rendered(number)
         ready = [item for item in feedback.rendered if item.candidate.id not in done]
         if ready:
             self._pool.add_batch(number, ready, 0.0)
-            done.update((item.candidate.id, item.candidate) for item in ready)
-        todo = [candidate for candidate in planned if candidate.id not in done]
-        todo.sort(key=lambda candidate: candidate.strength)  # one call renders one strength
+            done.update((item.candidate.id, item.candidate.rejected_by) for item in ready)
+        todo = _by_strength(planned, set(done))
         with (
             self._progress.stage("render", len(planned), "images", len(done)) as stage,
             ImageWriter(self._pool, number) as writer,
@@ -195,18 +231,19 @@ class ImageMaking:
             for batch in stages.render(
                 todo,
                 self._backends.executor,
-                generator,
+                drawing.generator,
                 self._sources.reader(number),
                 batch_size=self._config.generation.task_size,
                 feedback_of=feedback_of,
             ):
                 seconds = time.perf_counter() - start
                 writer.add(batch, seconds)
-                done.update((item.candidate.id, item.candidate) for item in batch)
+                done.update((item.candidate.id, item.candidate.rejected_by) for item in batch)
                 costs.seconds["render"] += seconds
                 stage.advance(len(batch))
+                check()
                 start = time.perf_counter()
-        return [done[candidate.id] for candidate in planned]
+        return planned.with_column("rejected_by", [done[id_] for id_ in planned.column("id")])
 
     def _release(self, release: Callable[[], None], device: str) -> None:
         """Free a stage's model if the settings ask for it or the device's memory is short."""
@@ -218,10 +255,19 @@ class ImageMaking:
         return RewriteJournal(self._folder.round(number) / "rewrites.jsonl")
 
     def _known_captions(self, number: int) -> dict[str, str]:
-        return {
-            candidate.source_id: candidate.source_caption
-            for earlier in range(number)
-            if self._folder.round_is_done(earlier)
-            for candidate in self._pool.candidates(earlier)
-            if candidate.source_caption is not None
-        }
+        known: dict[str, str] = {}
+        for earlier in range(number):
+            if self._folder.round_is_done(earlier):
+                judged = self._pool.candidates(earlier)
+                sources, captions = judged.column("source_id"), judged.column("source_caption")
+                pairs = zip(sources, captions, strict=True)
+                known.update((source, caption) for source, caption in pairs if caption is not None)
+        return known
+
+
+def _by_strength(planned: RecordTable[Candidate], done: Collection[str]) -> Iterator[Candidate]:
+    """Yield the candidates that are not done, by strength: one call renders one strength."""
+    for strength in sorted(set(planned.column("strength"))):
+        for candidate in planned:
+            if candidate.strength == strength and candidate.id not in done:
+                yield candidate

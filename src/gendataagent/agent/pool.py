@@ -11,10 +11,11 @@ ClassLabel:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,18 +26,25 @@ from gendataagent.agent.provenance import with_provenance
 from gendataagent.agent.synthetic import SyntheticImages, read_png
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
-from gendataagent.core.records import Candidate, RenderedCandidate
-from gendataagent.core.rows import RowError, fit, read_records
+from gendataagent.core.record_table import BATCH_ROWS, RecordTable
+from gendataagent.core.records import Candidate, RenderedCandidate, image_file_name
+from gendataagent.core.rows import RowError, fit
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data.items import Items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """One line of `rendered.jsonl`: candidates, and id -> SHA-256 of the images that were made."""
+    """One line of `rendered.jsonl`.
+
+    Args:
+        seconds: that rendering took.
+        made: candidate id -> why its image was rejected, None = it was not.
+        sha256: candidate id -> SHA-256 of its image, where one was made.
+    """
 
     seconds: float
-    candidates: tuple[Candidate, ...]
+    made: Mapping[str, str | None]
     sha256: Mapping[str, str]
 
 
@@ -60,25 +68,26 @@ class Pool:
         self._form = form
         self._run = run
 
-    def rendered(self, number: int) -> tuple[dict[str, Candidate], float]:
-        """Return id -> candidate of what a round has rendered so far, and the seconds it took.
+    def rendered(self, number: int) -> tuple[dict[str, str | None], float]:
+        """Return what a round has rendered so far, and the seconds it took.
 
+        The candidates by id, with the reason for which their image was rejected, None = it was not.
         Each line of `rendered.jsonl` is one batch, with the SHA-256 of each image. A batch whose
         line is torn or has changed, and an image that is lost or has changed, is rendered again.
         """
         path = self._folder.round(number) / "rendered.jsonl"
-        done: dict[str, Candidate] = {}
+        done: dict[str, str | None] = {}
         seconds = 0.0
-        for row in files.read_journal(path):
+        for row in files.iterate_journal(path):
             try:
                 batch = fit(_Batch, row)
             except RowError:  # damaged: its images are made again, the same ones
                 continue
             seconds += batch.seconds
-            for candidate in batch.candidates:
-                digest = batch.sha256.get(candidate.id)
-                if digest is None or _is_whole(self.image_path(candidate), digest):
-                    done[candidate.id] = candidate
+            for id_, rejected_by in batch.made.items():
+                digest = batch.sha256.get(id_)
+                if digest is None or _is_whole(self._image_file(number, id_), digest):
+                    done[id_] = rejected_by
         return done, seconds
 
     def add_batch(self, number: int, batch: Sequence[RenderedCandidate], seconds: float) -> None:
@@ -96,11 +105,11 @@ class Pool:
         rows: list[dict[str, Any]] = []
         images: dict[Path, bytes] = {}
         for batch, seconds in batches:
-            made = self._files_of(batch)
-            images.update((self.image_path(candidate), png) for candidate, png in made)
-            sums = {candidate.id: hashlib.sha256(png).hexdigest() for candidate, png in made}
-            candidates = [item.candidate.to_json() for item in batch]
-            rows.append({"seconds": seconds, "candidates": candidates, "sha256": sums})
+            files_of = self._files_of(batch)
+            images.update((self.image_path(candidate), png) for candidate, png in files_of)
+            sums = {candidate.id: hashlib.sha256(png).hexdigest() for candidate, png in files_of}
+            made = {item.candidate.id: item.candidate.rejected_by for item in batch}
+            rows.append({"seconds": seconds, "made": made, "sha256": sums})
         files.write_many(images)
         files.append_rows(self._folder.round(number) / "rendered.jsonl", rows)
 
@@ -118,12 +127,16 @@ class Pool:
         Raises:
             RunFolderError: its id leads to another folder, in records that somebody has written.
         """
-        if Path(candidate.file_name).name != candidate.file_name:
+        return self._image_file(candidate.round, candidate.id)
+
+    def _image_file(self, number: int, id_: str) -> Path:
+        name = image_file_name(id_)
+        if Path(name).name != name:
             raise RunFolderError(
                 f"{self._folder.path} has a candidate whose id is not a name but a path: "
-                f"{candidate.id[:80]!r}; such a folder was not written by gendataagent"
+                f"{id_[:80]!r}; such a folder was not written by gendataagent"
             )
-        return self._folder.pool(candidate.round) / candidate.file_name
+        return self._folder.pool(number) / name
 
     def image(self, candidate: Candidate) -> Image.Image:
         """Return the image of a candidate, RGB; raise `RunFolderError` naming a lost file."""
@@ -132,31 +145,35 @@ class Pool:
     def close_round(self, number: int, candidates: Sequence[Candidate]) -> None:
         """Write the final record of every candidate of a round.
 
-        `judged.jsonl` holds all of them, `metadata.parquet` those with an image (the image-folder
+        `judged.parquet` holds all of them, `metadata.parquet` those with an image (the image-folder
         layout has no rows without one).
         """
-        rows = [
-            {**candidate.to_json(), "file_name": candidate.file_name, "kept": candidate.kept}
-            for candidate in candidates
-            if self.image_path(candidate).exists()
-        ]
-        if rows:  # a table without rows would keep Hugging Face datasets from reading any round
-            table = pa.Table.from_pylist(rows, schema=pool_schema(self._class_names))
+        there = (c for c in candidates if self.image_path(c).exists())
+        first = next(there, None)
+        if first is not None:  # without rows it would keep datasets from reading any round
             with files.atomic_writer(self._folder.pool(number) / "metadata.parquet") as stream:
-                pq.write_table(table, stream)
-        files.write_jsonl(self._judged(number), [c.to_json() for c in candidates])
+                self._write_metadata(stream, itertools.chain([first], there))
+        with files.atomic_writer(self._judged(number)) as stream:
+            RecordTable.of(Candidate, candidates).write(stream)
 
-    def candidates(self, number: int) -> list[Candidate]:
+    def _write_metadata(self, stream: BinaryIO, candidates: Iterator[Candidate]) -> None:
+        schema = pool_schema(self._class_names)
+        with pq.ParquetWriter(stream, schema) as writer:
+            while part := list(itertools.islice(candidates, BATCH_ROWS)):
+                rows = [{**c.to_json(), "file_name": c.file_name, "kept": c.kept} for c in part]
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+    def candidates(self, number: int) -> RecordTable[Candidate]:
         """Return all candidates of a closed round.
 
         Raises:
             RunFolderError: the round is finished, and a file of it is lost or has changed.
         """
         self._folder.check_round(number)
-        return read_records(Candidate, self._judged(number))
+        return RecordTable.read(Candidate, self._judged(number))
 
     def _judged(self, number: int) -> Path:
-        return self._folder.round(number) / "judged.jsonl"
+        return self._folder.round(number) / "judged.parquet"
 
     def kept(self, rounds: Iterable[int]) -> SyntheticImages:
         """Return the kept images of closed rounds, in the order of `rounds`."""

@@ -15,40 +15,50 @@ class Schedule:
     Args:
         round_epochs: epochs trained before each round, increasing.
         snapshot_epochs: epochs trained at which the classifier's weights are kept for VoG.
+        enter_epochs: epochs trained before the images of each round are filtered and used: those of
+            the round itself, with agent.overlap those of the next one.
     """
 
     round_epochs: tuple[int, ...]
     snapshot_epochs: tuple[int, ...]
+    enter_epochs: tuple[int, ...]
 
     @classmethod
     def from_config(cls, config: RunConfig) -> Schedule:
         """Return the schedule of a run; without the agent it is empty."""
         if not config.agent.enabled:
-            return cls((), ())
-        return cls(
-            _round_epochs(config),
-            tuple(marked_epochs(config.training.epochs, config.filter.snapshot_at)),
-        )
+            return cls((), (), ())
+        starts, enters = _round_epochs(config)
+        snapshots = marked_epochs(config.training.epochs, config.filter.snapshot_at)
+        return cls(starts, tuple(snapshots), enters)
 
     def rounds_until(self, epoch: int) -> list[int]:
-        """Return the rounds that are due at or before `epoch`."""
+        """Return the rounds whose images are due at or before `epoch`."""
+        return [i for i, at in enumerate(self.enter_epochs) if at <= epoch]
+
+    def begun_until(self, epoch: int) -> list[int]:
+        """Return the rounds that begin at or before `epoch`."""
         return [i for i, at in enumerate(self.round_epochs) if at <= epoch]
 
 
 def guard_epochs(config: RunConfig) -> tuple[int, ...]:
     """Return the epochs trained at which a guarded run is compared with its baseline.
 
-    They end the spans between rounds. The baseline, without the agent, has the same ones.
+    They end the spans that train on the images of one round. The baseline, without the agent, has
+    the same ones.
     """
-    return _round_epochs(config)[1:] if config.agent.is_guarded else ()
+    return _round_epochs(config)[1][1:] if config.agent.is_guarded else ()
 
 
-def _round_epochs(config: RunConfig) -> tuple[int, ...]:
-    rounds, first = config.agent.rounds, config.agent.first_round_epoch
-    end = config.agent.last_epoch(config.training.epochs)
+def _round_epochs(config: RunConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the epochs at which rounds begin, and at which their images enter training."""
+    agent, first = config.agent, config.agent.first_round_epoch
+    spans = agent.rounds + agent.overlap  # between rounds, and to the end
+    end = agent.last_epoch(config.training.epochs)
     if first < 0:
-        first = end // (rounds + 1)
-    return tuple(first + i * (end - first) // rounds for i in range(rounds))
+        first = end // (spans + 1)
+    epochs = tuple(first + i * (end - first) // spans for i in range(spans))
+    return (epochs[:-1], epochs[1:]) if agent.overlap else (epochs, epochs)
 
 
 def marked_epochs(epochs: int, marks: Iterable[float]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from gendataagent.core.protocols import Rewrite
 from gendataagent.core.records import SHORTFALL, Candidate
@@ -16,7 +16,7 @@ _PROBE_REASON = "adaptive"
 
 def shortfalls(
     judged: Sequence[Candidate],
-    rewrites: Mapping[str, Rewrite],
+    rewrites: Iterable[tuple[str, Rewrite]],
     class_names: Sequence[str],
     *,
     captioned: bool,
@@ -29,7 +29,7 @@ def shortfalls(
 
     Args:
         judged: every candidate of a round, with the reason it was rejected for.
-        rewrites: candidate id -> the rewriter's answer.
+        rewrites: candidate id and the rewriter's answer.
         captioned, rewritten: whether the settings ask for captions and for rewrites at all.
         filter_name: `filter.by`; what it or a probe rejects is no shortfall.
     """
@@ -61,25 +61,30 @@ def _of_captions(judged: Sequence[Candidate], class_names: Sequence[str]) -> str
 
 
 def _of_rewrites(
-    judged: Sequence[Candidate], rewrites: Mapping[str, Rewrite], class_names: Sequence[str]
+    judged: Sequence[Candidate],
+    rewrites: Iterable[tuple[str, Rewrite]],
+    class_names: Sequence[str],
 ) -> str:
     lost: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    asked = [c for c in judged if c.id in rewrites]
-    for candidate in asked:
-        rewrite = rewrites[candidate.id]
+    class_of = {candidate.id: candidate.class_name for candidate in judged}
+    asked = 0
+    for candidate_id, rewrite in rewrites:
+        if candidate_id not in class_of:
+            continue
+        asked += 1
         reasons.update(rewrite.refusals)
         if rewrite.by:
             lost[f"replaced by {rewrite.by}"] += 1
         elif not rewrite.text.strip():
             lost["empty"] += 1
-        elif names_another_class(rewrite.text, candidate.class_name, class_names):
+        elif names_another_class(rewrite.text, class_of[candidate_id], class_names):
             lost["dropped for naming another class"] += 1
     why = ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(_REASONS_NAMED))
     hint = (
         f". Replies were refused as: {why}; they are counted in the round's record" if why else ""
     )
-    return _sentence("rewrites", "were not used", lost, len(asked), hint)
+    return _sentence("rewrites", "were not used", lost, asked, hint)
 
 
 def _of_images(judged: Sequence[Candidate], filter_name: str) -> str:

@@ -26,7 +26,7 @@ def without_agent(config: RunConfig) -> RunConfig:
 def rounds_filtered(config: RunConfig) -> tuple[bool, ...]:
     """Return for each round whether the filter is on and has the snapshots it needs."""
     schedule = Schedule.from_config(config)
-    ready = [sum(s <= epoch for s in schedule.snapshot_epochs) for epoch in schedule.round_epochs]
+    ready = [sum(s <= epoch for s in schedule.snapshot_epochs) for epoch in schedule.enter_epochs]
     is_vog, filters = config.filter.by == "vog", config.filter.by != "none"
     return tuple(filters and (not is_vog or n >= MIN_SNAPSHOTS) for n in ready)
 

@@ -23,6 +23,7 @@ from gendataagent.cli import (
     inspect,
     plan,
     predict,
+    rows,
     run,
     verify,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "main",
     "plan",
     "predict",
+    "rows",
     "run",
     "verify",
 ]
@@ -52,7 +54,7 @@ __all__ = [
 # --help lists the commands in this order
 _ORDER = (
     "run", "predict", "export", "export-data", "report", "evaluate", "plan", "presets", "config",
-    "doctor", "verify", "adapt", "audit", "experiment", "compare", "bench",
+    "doctor", "verify", "rows", "adapt", "audit", "experiment", "compare", "bench",
 )  # fmt: skip
 app.registered_commands.sort(
     key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))

@@ -140,11 +140,12 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"agent.first_round_epoch ({agent.first_round_epoch}) must be below training.epochs "
             f"({training.epochs}), or no round ever happens"
         )
-    elif agent.enabled and agent.last_epoch(training.epochs) - first < agent.rounds:
+    elif agent.enabled and agent.last_epoch(training.epochs) - first < agent.rounds + agent.overlap:
+        later = " With agent.overlap the last images need one more" if agent.overlap else ""
         yield (
             f"agent.rounds ({agent.rounds}) must be at most agent.rounds_within x training.epochs "
             f"- agent.first_round_epoch ({agent.last_epoch(training.epochs) - first}): at most one "
-            "round stands before an epoch"
+            f"round stands before an epoch{later}"
         )
     if config.adaptation.enabled and config.generation.lora:
         yield (

@@ -35,6 +35,12 @@ class AgentConfig:
         source="[?]",
         choices=("replace", "accumulate"),
     )
+    overlap: bool = setting(
+        False,
+        "make the images of a round in other processes while training goes on, and train on them "
+        "from the epoch of the next round on; needs generation.workers on a device that training "
+        "does not use; see docs/overlap.md",
+    )
     baseline: bool = setting(
         False,
         "first run the same training without the agent, in RUN/baseline, for comparison",

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -32,19 +32,22 @@ _CHECKED_LINE = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, before: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an error.
+
+    Args:
+        before: called with the complete temporary file before it becomes `path`.
 
     Raises:
         StorageError: the disk is full, no permission, ...; `path` is unchanged.
     """
-    with _replacing(path) as stream:
+    with _replacing(path, before) as stream:
         yield stream
     _sync_names(path.parent)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def _replacing(path: Path, before: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
     """Do as `atomic_writer`, but let the caller make the new name durable."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,6 +56,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+        if before is not None:
+            before(aside)
         os.replace(aside, path)
     except GenDataAgentError:  # of the block; some are OSErrors too
         raise
@@ -283,13 +288,20 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunFolderError: the file cannot be read.
     """
+    return list(iterate_journal(path))
+
+
+def iterate_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what `read_journal` returns, a line at a time; raise as it does."""
     try:
-        lines = read_bytes(path).split(b"\n")
+        with open_regular(path) as stream:
+            for line in stream:
+                if (row := parse_checked(line)) is not None:
+                    yield row
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
-    return [row for line in lines if (row := parse_checked(line)) is not None]
 
 
 def checked_line(row: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from types import FrameType
 
-_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 _received: list[int] = []  # signals, while `signals_as_interrupts` is active
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -74,7 +74,7 @@ def end_workers(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for worker in workers:
         worker.terminate()
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
         if worker.is_alive():
@@ -84,7 +84,7 @@ def end_workers(pool: ProcessPoolExecutor) -> None:
 
 def _end_worker(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)
-    overdue = threading.Timer(_PATIENCE_S, os._exit, (128 + number,))
+    overdue = threading.Timer(PATIENCE_S, os._exit, (128 + number,))
     overdue.daemon = True
     overdue.start()
     sys.exit(128 + number)

@@ -3,8 +3,8 @@
     RUN/config.toml            every setting, resolved
     RUN/manifest.json          RunManifest
     RUN/data/                  splits.jsonl, quarantine.jsonl, near_duplicates.jsonl
-    RUN/rounds/003/            selected, rewrites, candidates, rendered, judged .jsonl; sources/,
-                               record.json
+    RUN/rounds/003/            selected, candidates, judged .parquet; rewrites, rendered .jsonl;
+                               sources/, record.json
     RUN/adaptation/            LoRA weights and record, where the generator was adapted
     RUN/pool/003/              one PNG per candidate, metadata.parquet
     RUN/checkpoints/           to resume from
@@ -30,7 +30,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
@@ -47,6 +47,7 @@ from gendataagent.core.seals import (
 )
 
 DONE = "DONE"
+SELECTED_FILE = "selected.parquet"  # of a round: `Scored`, hardest first
 _COLUMNS = {"split": str, "id": str, "class": str, "label": int, "content": str}
 _ROUND_MARK = re.compile(rf"rounds/(\d+)/{DONE}")
 _NOT_THE_RESULT = ("checkpoints", "config.toml")  # of an adaptation
@@ -195,6 +196,10 @@ class RunFolder:
     def write(self, path: Path, content: bytes) -> None:
         """Write a file atomically and record its hash, so that `damage` can check it."""
         self._seals.write(path, content)
+
+    def writer(self, path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Return a context that yields a file to write, otherwise as `write`."""
+        return self._seals.writer(path)
 
     def write_json(self, path: Path, value: Any) -> None:
         """Write `value` as JSON, as `write` does."""

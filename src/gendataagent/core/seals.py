@@ -7,11 +7,12 @@ Paths in both are relative to the folder, so that it may be moved.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
@@ -43,11 +44,21 @@ class Seals:
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file atomically, its hash first; raise `StorageError` if that fails."""
-        digest = hashlib.sha256(content).hexdigest()
+        self._record(path, hashlib.sha256(content).hexdigest())
+        files.write_bytes(path, content)
+
+    @contextlib.contextmanager
+    def writer(self, path: Path) -> Iterator[BinaryIO]:
+        """Yield a file that becomes `path`, its hash first; raise `StorageError` if that fails."""
+        with files.atomic_writer(
+            path, lambda written: self._record(path, files.file_sha256(written))
+        ) as stream:
+            yield stream
+
+    def _record(self, path: Path, digest: str) -> None:
         if digest not in self.recorded().get(self._name(path), ()):
             row = {"file": self._name(path), "sha256": digest}
             files.append_row(self._folder / files.SEALS_FILE, row)
-        files.write_bytes(path, content)
 
     def recorded(self) -> dict[str, set[str]]:
         """Return path below the folder -> hashes of its versions."""

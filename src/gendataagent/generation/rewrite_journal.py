@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,19 +29,17 @@ class RewriteJournal:
         rows = {candidate_id: asdict(rewrite) for candidate_id, rewrite in rewrites.items()}
         files.append_row(self._path, rows)
 
-    def read(self) -> dict[str, Rewrite]:
-        """Return every rewrite so far by candidate id."""
-        found: dict[str, Rewrite] = {}
-        for rows in files.read_journal(self._path):
+    def rewrites(self) -> Iterator[tuple[str, Rewrite]]:
+        """Yield candidate id and rewrite, each candidate once unless its line was damaged."""
+        for rows in files.iterate_journal(self._path):
             for candidate_id, row in rows.items():
                 with contextlib.suppress(RowError):
-                    found[candidate_id] = fit(Rewrite, row)
-        return found
+                    yield candidate_id, fit(Rewrite, row)
 
     def counts(self) -> dict[str, int]:
         """Return outcome of the rewriter's replies -> count, as `RoundRecord.rewriting`."""
         counted: Counter[str] = Counter()
-        for rewrite in self.read().values():
+        for _, rewrite in self.rewrites():
             counted[f"replaced by {rewrite.by}" if rewrite.by else TAKEN] += 1
             counted.update(f"refused: {reason}" for reason in rewrite.refusals)
         return dict(counted)

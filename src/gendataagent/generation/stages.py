@@ -6,9 +6,10 @@ candidate alone, so order, batch size, workers and interruptions change no image
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TypeVar
 
 from PIL import Image
@@ -34,6 +35,7 @@ from gendataagent.core.records import (
     Scored,
     candidate_id,
     derive_seed,
+    derive_seeds,
 )
 from gendataagent.generation.class_mentions import names_another_class
 from gendataagent.generation.prompts import compose_prompt
@@ -50,38 +52,39 @@ FeedbackOf = Callable[[Candidate], Feedback | None]
 
 
 def plan(
-    selected: Sequence[Scored],
+    selected: Iterable[Scored],
     *,
     round_number: int,
-    rewrites: int | Sequence[int],
+    rewrites: int | Iterable[int],
     class_names: Sequence[str],
     settings: GenerationConfig,
     run_seed: int,
-) -> list[Candidate]:
-    """Return `rewrites` candidates for each selected image, hardest first; pure, no model.
+) -> Iterator[Candidate]:
+    """Yield `rewrites` candidates for each selected image, hardest first; pure, no model.
 
     Args:
         rewrites: one number for all, or one for each selected image.
     """
-    numbers = [rewrites] * len(selected) if isinstance(rewrites, int) else rewrites
-    return [
-        Candidate(
-            id=candidate_id(round_number, scored.source_id, variant),
-            round=round_number,
-            source_id=scored.source_id,
-            label=scored.label,
-            class_name=class_names[scored.label],
-            variant=variant,
-            seed=derive_seed(run_seed, "candidate", round_number, scored.source_id, variant),
-            strength=settings.strength,
-            guidance_scale=settings.guidance_scale,
-            num_inference_steps=settings.num_inference_steps,
-            negative_prompt=settings.negative_prompt,
-            marginal_score=scored.score,
-        )
-        for scored, number in zip(selected, numbers, strict=True)
-        for variant in range(number)
-    ]
+    for_all = isinstance(rewrites, int)
+    numbers = itertools.repeat(rewrites) if isinstance(rewrites, int) else rewrites
+    for scored, number in zip(selected, numbers, strict=not for_all):
+        variants = range(number)
+        seeds = derive_seeds(run_seed, "candidate", round_number, scored.source_id, each=variants)
+        for variant, seed in zip(variants, seeds, strict=True):
+            yield Candidate(
+                id=candidate_id(round_number, scored.source_id, variant),
+                round=round_number,
+                source_id=scored.source_id,
+                label=scored.label,
+                class_name=class_names[scored.label],
+                variant=variant,
+                seed=seed,
+                strength=settings.strength,
+                guidance_scale=settings.guidance_scale,
+                num_inference_steps=settings.num_inference_steps,
+                negative_prompt=settings.negative_prompt,
+                marginal_score=scored.score,
+            )
 
 
 def caption(
@@ -92,8 +95,8 @@ def caption(
     run_seed: int,
     known: Mapping[str, str],
     progress: Progress | None = None,
-) -> list[Candidate]:
-    """Return the candidates with `source_caption`; each source is captioned once in a run.
+) -> Iterator[Candidate]:
+    """Caption each source once in a run; return the candidates with `source_caption`.
 
     Args:
         known: source id -> caption, from earlier rounds.
@@ -116,7 +119,7 @@ def caption(
             _check_count("captioner", len(texts), len(batch))
             captions.update(zip(batch, texts, strict=True))
             stage.advance(len(batch))
-    return [replace(c, source_caption=captions[c.source_id]) for c in candidates]
+    return (replace(c, source_caption=captions[c.source_id]) for c in candidates)
 
 
 def rewrite(
@@ -129,40 +132,53 @@ def rewrite(
     on_batch: Callable[[Mapping[str, Rewrite]], None] | None = None,
     batch_size: int = REWRITE_BATCH,
     progress: Progress | None = None,
-) -> list[Candidate]:
-    """Return the candidates with `caption`, `prompt` and who wrote them.
+) -> Iterator[Candidate]:
+    """Yield the candidates with `caption`, `prompt` and who wrote them, as they are rewritten.
 
     A rewrite that is empty or names another class is replaced by the source's own caption, and that
     by the class name alone, so that no prompt asks for the wrong class.
 
     Args:
+        candidates: those of one source follow each other, and are asked for together.
         class_words: class name -> the generator's word for it, where it has its own.
         known: candidate id -> rewrite, from an interrupted attempt.
         on_batch: called with each batch's new rewrites, to save them.
         batch_size: sources per batch; an interruption loses at most one batch.
     """
-    rewrites = dict(known or {})
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault(candidate.source_id, []).append(candidate)
-    missing = [group for group in groups.values() if any(c.id not in rewrites for c in group)]
-    to_do = sum(map(len, missing))
+    known = known or {}
+    done = min(len(known), len(candidates))
     with (progress or SilentProgress()).stage(
-        "rewrite", len(candidates), "captions", len(candidates) - to_do
+        "rewrite", len(candidates), "captions", done
     ) as stage:
-        for batch in _batches(missing, batch_size):
-            answers = rewriter.rewrite([_rewrite_request(group, class_names) for group in batch])
-            _check_count("rewriter", len(answers), len(batch))
-            new: dict[str, Rewrite] = {}
-            for group, answer in zip(batch, answers, strict=True):
-                _check_count("rewriter", len(answer), len(group))
-                new.update((c.id, text) for c, text in zip(group, answer, strict=True))
-                stage.advance(len(group))
-            rewrites.update(new)
-            if on_batch is not None:
+        groups = (list(group) for _, group in itertools.groupby(candidates, _source_of))
+        for batch in _batches(groups, batch_size):
+            missing = [group for group in batch if any(c.id not in known for c in group)]
+            new = _ask(rewriter, missing, class_names)
+            if new and on_batch is not None:
                 on_batch(new)
-    words = class_words or {}
-    return [_with_prompt(c, rewrites[c.id], class_names, words) for c in candidates]
+            stage.advance(len(new))
+            for c in itertools.chain.from_iterable(batch):
+                answer = new[c.id] if c.id in new else known[c.id]
+                yield _with_prompt(c, answer, class_names, class_words or {})
+
+
+def _source_of(candidate: Candidate) -> str:
+    return candidate.source_id
+
+
+def _ask(
+    rewriter: PromptRewriter, groups: Sequence[Sequence[Candidate]], class_names: Sequence[str]
+) -> dict[str, Rewrite]:
+    """Return candidate id -> rewrite of the candidates of several sources."""
+    if not groups:
+        return {}
+    answers = rewriter.rewrite([_rewrite_request(group, class_names) for group in groups])
+    _check_count("rewriter", len(answers), len(groups))
+    new: dict[str, Rewrite] = {}
+    for group, answer in zip(groups, answers, strict=True):
+        _check_count("rewriter", len(answer), len(group))
+        new.update((c.id, text) for c, text in zip(group, answer, strict=True))
+    return new
 
 
 def _rewrite_request(group: Sequence[Candidate], class_names: Sequence[str]) -> RewriteRequest:
@@ -195,7 +211,7 @@ def _with_prompt(
 
 
 def render(
-    candidates: Sequence[Candidate],
+    candidates: Iterable[Candidate],
     executor: Executor,
     factory: Callable[[], ImageGenerator],
     image_of: ImageOf,
@@ -208,13 +224,20 @@ def render(
     Args:
         feedback_of: how each candidate is steered; None = none is.
     """
-    batches = list(_batches(list(candidates), batch_size))
-    tasks = (_render_requests(batch, image_of, feedback_of) for batch in batches)
-    for batch, results in zip(batches, executor.map(factory, tasks), strict=True):
+    sent: deque[list[Candidate]] = deque()
+
+    def tasks() -> Iterator[list[RenderRequest]]:
+        for batch in _batches(candidates, batch_size):
+            sent.append(batch)
+            yield _render_requests(batch, image_of, feedback_of)
+
+    for results in executor.map(factory, tasks()):
         yield [
             _with_rejection(candidate, rendered)
-            for candidate, rendered in zip(batch, results, strict=True)
+            for candidate, rendered in zip(sent.popleft(), results, strict=True)
         ]
+    if sent:
+        raise GenerationError(f"the executor ended without the results of {len(sent)} tasks")
 
 
 def _render_requests(
@@ -252,7 +275,7 @@ def _check_count(who: str, got: int, expected: int) -> None:
         )
 
 
-def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+    while batch := list(itertools.islice(iterator, size)):
         yield batch

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gendataagent.agent.feedback.opinion import SecondOpinion
 from gendataagent.agent.feedback.record import FeedbackRecord
@@ -23,7 +20,8 @@ from gendataagent.config import RunConfig
 from gendataagent.config.paths import settings_hash
 from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
 from gendataagent.core.errors import ConfigError, RunFolderError
-from gendataagent.core.files import open_regular, parse_journal, read_bytes, read_json
+from gendataagent.core.files import parse_journal, read_bytes, read_json
+from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import (
     Candidate,
     EpochMetrics,
@@ -35,13 +33,13 @@ from gendataagent.core.records import (
     candidate_id,
 )
 from gendataagent.core.rows import RowError, fit
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import CHANGED, RecordedHashes
 from gendataagent.generation.known_classes import KnownClasses, known_classes
 
 Record = TypeVar("Record")
 
-ROUND_STAGES = ("select", "caption", "rewrite", "feedback", "render", "filter", "probe")
+ROUND_STAGES = ("select", "caption", "rewrite", "feedback", "render", "wait", "filter", "probe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +47,8 @@ class RoundView:
     """One finished round: its record, the selected images, the candidates, and its feedback."""
 
     record: RoundRecord
-    selected: tuple[Scored, ...]
-    candidates: tuple[Candidate, ...]
+    selected: Sequence[Scored]
+    candidates: Sequence[Candidate]
     folder: Path
     pool_folder: Path
     feedback: FeedbackRecord | None = None
@@ -296,16 +294,14 @@ class _Reader:
         found = (self.record(cls, row, path) for row in self.rows(path))
         return [record for record in found if record is not None]
 
-    def candidates(self, path: Path) -> tuple[Candidate, ...]:
-        """Return the candidates of a round's metadata.parquet."""
+    def table(self, kind: type[Record], path: Path) -> Sequence[Record]:
+        """Return the records of a parquet file."""
         if not self.has(path):
             return ()
         try:
-            with open_regular(path) as stream:
-                rows = pq.read_table(stream).to_pylist()
-            return tuple(fit(Candidate, row, ignore_unknown=True) for row in rows)
-        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-            self.problems.append(f"{path.parent.name}/{path.name} cannot be read: {error}")
+            return RecordTable.read(kind, path, ignore_unknown=True)
+        except RunFolderError as error:
+            self.problems.append(str(error))
             return ()
 
 
@@ -363,8 +359,8 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
         finished.append(
             RoundView(
                 record=record,
-                selected=tuple(reader.records(Scored, path / "selected.jsonl")),
-                candidates=reader.candidates(pool_folder / "metadata.parquet"),
+                selected=reader.table(Scored, path / SELECTED_FILE),
+                candidates=reader.table(Candidate, pool_folder / "metadata.parquet"),
                 folder=path,
                 pool_folder=pool_folder,
                 feedback=reader.optional(FeedbackRecord, path / "feedback.json"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,7 +212,10 @@ def _train_and_evaluate(session: Session) -> None:
 def _train(session: Session, epochs: int) -> None:
     trainer, agent = session.trainer, session.agent
     steps = planned_steps(session.config, session.splits.train.images_per_class())
-    with session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage:
+    with (
+        contextlib.closing(agent) if agent else contextlib.nullcontext(),
+        session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage,
+    ):
         while trainer.epochs_done < epochs:
             synthetic = _ask(session, agent) if agent else None
             with session.watch.measure("train"):
@@ -242,6 +246,7 @@ def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
         if check is not None and check.worse:
             session.progress.say(check.sentence)
         if guard.gave_up(epoch):
+            agent.close()
             return None
     return agent.ask(session.classifier, epoch=epoch)
 

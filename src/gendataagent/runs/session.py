@@ -320,8 +320,14 @@ def _lost(session: Session, epochs_done: int) -> dict[int, str]:
         return {}
     snapshots = agent.lost_snapshots()
     lost = {epoch: str(damage) for epoch, damage in snapshots.items() if epoch <= epochs_done}
-    for number, epoch in enumerate(agent.schedule.round_epochs):
-        stopped = guard is not None and guard.gave_up(epoch)
-        if epoch < epochs_done and not stopped and not session.folder.round_is_done(number):
-            lost[epoch] = f"{session.folder.round(number) / DONE} is missing"
+    schedule = agent.schedule
+    rounds = enumerate(zip(schedule.round_epochs, schedule.enter_epochs, strict=True))
+    for number, (begins, enters) in rounds:
+        stopped = guard is not None and guard.gave_up(min(enters, epochs_done))
+        if stopped or session.folder.round_is_done(number):
+            continue
+        if begins < enters and begins < epochs_done and (damage := agent.lost_inputs(number)):
+            lost[begins] = str(damage)
+        if enters < epochs_done:
+            lost[enters] = f"{session.folder.round(number) / DONE} is missing"
     return lost

@@ -179,7 +179,7 @@ def test_a_round_cannot_be_completed_by_a_classifier_with_other_weights(
         def release(self) -> None:
             self.inner.release()
 
-    config = replace(config, generation=replace(config.generation, chunk_size=2))
+    config = replace(config, generation=replace(config.generation, chunk_size=2, batch_size=2))
     backends = build_backends(config)
     stopping = replace(backends, executor=Stopping(backends.executor))
     with pytest.raises(KeyboardInterrupt):

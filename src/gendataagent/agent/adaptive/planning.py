@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gendataagent.agent.selection import SelectionContext, select
@@ -61,7 +61,7 @@ def images_per_source(
     inside = [
         i for i in everyone if favoured is not None and (selected[i].min_share or 1.0) <= favoured
     ]
-    outside = [i for i in everyone if i not in set(inside)]
+    outside = sorted(set(everyone) - set(inside))
     if not inside or not outside:
         groups = [(everyone, total)]
     else:
@@ -75,7 +75,7 @@ def images_per_source(
 
 
 def assign_strengths(
-    planned: Sequence[Candidate],
+    planned: Iterable[Candidate],
     strengths: Sequence[float],
     favoured: float | None = None,
     *,

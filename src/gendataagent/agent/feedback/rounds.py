@@ -34,9 +34,11 @@ from gendataagent.core.checkpoints import save_weights_file
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress
 from gendataagent.core.protocols import Executor, Feedback, Guide
+from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, RenderedCandidate, derive_seed
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.seals import Damage
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, GeneratorFactory
@@ -63,7 +65,7 @@ class RoundFeedback:
         note: a sentence for the user; "" = nothing to say.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: RecordTable[Candidate]
     rendered: tuple[RenderedCandidate, ...] = ()
     note: str = ""
 
@@ -104,6 +106,7 @@ class FeedbackRounds:
                 "generation.feedback_scale=0.06"
             )
         self._settings, self._folder, self._executor = settings, folder, executor
+        self._overlap = config.agent.overlap
         self._seed, self._validation, self._progress = config.seed, validation, progress
         self._plain_generator: SteerableFactory = generator
         self._generator: GeneratorFactory | None = None
@@ -147,7 +150,7 @@ class FeedbackRounds:
     def prepare(
         self,
         number: int,
-        prompted: Sequence[Candidate],
+        prompted: RecordTable[Candidate],
         classifier: Classifier,
         real: Pixels,
         image_of: Callable[[str], Image.Image],
@@ -169,8 +172,10 @@ class FeedbackRounds:
             reason = EARLIER_ROUND if trained else UNTRAINED
             record = FeedbackRecord(criterion=OFF, scale=0.0, reason=reason)
             self._folder.write_json(path, record.to_json())
-            return RoundFeedback(candidates=tuple(prompted))
-        guide = self._write_guide(number, classifier)
+            return RoundFeedback(candidates=prompted)
+        # With agent.overlap the classifier may have been trained since the round began.
+        guide = self._guide_on_disk(number) if self._overlap else ""
+        guide = guide or self._write_guide(number, classifier)
         if self._folder.is_whole(path):
             record = read_record(FeedbackRecord, path)
             check_same_guide(record.guide, guide, path.parent)
@@ -182,7 +187,9 @@ class FeedbackRounds:
             rendered = prober.images.get(record.scale, ())
             self._folder.write_json(path, record.to_json())
         return RoundFeedback(
-            candidates=tuple(self._steered(c, record.scale, guide) for c in prompted),
+            candidates=RecordTable.of(
+                Candidate, (self._steered(c, record.scale, guide) for c in prompted)
+            ),
             rendered=rendered,
             note=record.sentence,
         )
@@ -190,6 +197,23 @@ class FeedbackRounds:
     def finish(self, number: int) -> None:
         """Remove the guide's weights of a finished round; its hash stays in the records."""
         self._guide_file(number).unlink(missing_ok=True)
+
+    def damage(self, number: int) -> Damage | None:
+        """Return what is lost of a decided feedback: its record, or the weights that it names."""
+        path = self._folder.round(number) / "feedback.json"
+        if damage := self._folder.damage(path):
+            return damage
+        if read_record(FeedbackRecord, path).guide and not self._guide_on_disk(number):
+            return Damage(self._guide_file(number), "is missing or has changed")
+        return None
+
+    def _guide_on_disk(self, number: int) -> str:
+        """Return the hash of the guide's weights, "" if they are not those of the record."""
+        path, file = self._folder.round(number) / "feedback.json", self._guide_file(number)
+        if not (self._folder.is_whole(path) and file.is_file()):
+            return ""
+        guide = read_record(FeedbackRecord, path).guide
+        return guide if guide == files.file_sha256(file) else ""
 
     def _search(
         self, number: int, prober: Prober, classifier: Classifier, real: Pixels

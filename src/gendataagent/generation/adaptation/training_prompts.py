@@ -19,7 +19,7 @@ def training_prompts(job: AdaptationJob) -> list[str]:
         if [row.get("id") for row in rows] == list(job.images.ids):
             return [str(row.get("prompt", "")) for row in rows]
     names = job.images.class_names
-    candidates = plan(
+    planned = plan(
         [
             Scored(source_id=image_id, label=label, score=0.0)
             for image_id, label in zip(job.images.ids, job.images.labels, strict=True)
@@ -32,7 +32,7 @@ def training_prompts(job: AdaptationJob) -> list[str]:
     )
     with job.watch.measure("caption"):
         candidates = caption(
-            candidates,
+            list(planned),
             job.captioner,
             lambda source: job.images.image(job.images.index_of(source)),
             run_seed=job.seed,

@@ -36,7 +36,12 @@ class ProcessExecutor:
         workers: number of processes, at least 1.
         gpus: each worker sees one of these GPUs alone, in turn, as `CUDA_VISIBLE_DEVICES` names
             them; none = all that this process sees.
+
+    Attributes:
+        elsewhere: images are made in other processes, and `map` may be used in a thread.
     """
+
+    elsewhere = True
 
     def __init__(self, workers: int, gpus: Sequence[str] = ()) -> None:
         if workers < 1:
@@ -92,6 +97,11 @@ class ProcessExecutor:
         if self._started is not None:
             self._started[1].shutdown(wait=True, cancel_futures=True)
             self._started = None
+
+    def end(self) -> None:
+        """End the workers now; `map`, in another thread, raises. What they were making is lost."""
+        if self._started is not None:
+            end_workers(self._started[1])
 
     def _pool(self, factory: Factory[Any, Any]) -> ProcessPoolExecutor:
         import torch

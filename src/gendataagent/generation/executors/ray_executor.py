@@ -118,7 +118,7 @@ class RayExecutor:
         """What happened to the workers, one sentence each."""
         return [*self._notes, *(self._started[1].notes if self._started else [])]
 
-    on_other_devices = True
+    on_other_devices = elsewhere = True  # see `ProcessExecutor`
 
     @property
     def width(self) -> int:

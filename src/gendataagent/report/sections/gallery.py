@@ -122,8 +122,9 @@ def _vog_explained(run: RunView) -> str:
 def _round_line(round_: RoundView) -> str:
     record = round_.record
     rejected = sum(record.rejected.values())
+    later = f", used after epoch {record.enters}" if record.enters is not None else ""
     return (
-        f"<b>Round {record.round + 1}</b> <span>after epoch {record.epoch}: "
+        f"<b>Round {record.round + 1}</b> <span>after epoch {record.epoch}{later}: "
         f"{count(record.selected)} selected, {count(record.made)} generated, "
         f'<em class="kept-word">{count(record.kept)} kept</em>, '
         f'<em class="rejected-word">{count(rejected)} rejected</em>, '

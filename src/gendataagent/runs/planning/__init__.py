@@ -16,6 +16,7 @@ from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.memory import free_disk
 from gendataagent.generation.backends import with_backends_chosen
+from gendataagent.runs.planning.beside import overlap_notes
 from gendataagent.runs.planning.checks import check_models_here
 from gendataagent.runs.planning.costs import (
     CAPTION_TOKENS,
@@ -146,6 +147,7 @@ def make_plan(
         *ahead.sentences,
         *_model_notes(models),
         *costs.advice(stages),
+        *overlap_notes(config, stages, device, devices),
         *_disk_notes(space, folder),
     ]
     if not config.data.path:

@@ -187,7 +187,7 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         made,
         count_selected(real.train_per_class, widest_selection(config.selection, config.adaptive)),
     )
-    ready = [sum(s <= epoch for s in schedule.snapshot_epochs) for epoch in schedule.round_epochs]
+    ready = [sum(s <= epoch for s in schedule.snapshot_epochs) for epoch in schedule.enter_epochs]
     is_vog, acts = config.filter.by == "vog", rounds_filtered(config)
     kept = expected_kept(config, real.train_per_class)
     steps, passes = _training(config, real.train_per_class)
