@@ -61,6 +61,8 @@ def test_figures_fit_together(tiny_pipeline_folder: Path) -> None:
     assert len(speed.path_per_s) == len(speed.loop_per_s) == len(speed.ratios) == 2
     assert all(rate > 0 for rate in (*speed.path_per_s, *speed.loop_per_s))
     assert speed.ratios[0] == pytest.approx(speed.path_per_s[0] / speed.loop_per_s[0])
+    assert len(speed.processor_ratios) == 2
+    assert all(ratio > 0 for ratio in speed.processor_ratios)
     assert set(speed.stage_share) == {"text", "encode", "denoise", "decode", "other"}
     assert sum(speed.stage_share.values()) == pytest.approx(1, abs=0.01)
     assert all(share > 0 for share in speed.stage_share.values())

@@ -77,8 +77,11 @@ def _print(speed: Speed) -> None:
     for name, rates in ((path, speed.path_per_s), (f"loop, {speed.loop_dtype}", speed.loop_per_s)):
         spread = f"{min(rates):.2f} - {max(rates):.2f}"
         table.add_row(name, f"{statistics.median(rates):.2f}", spread)
-    ratios = speed.ratios
-    table.add_row("times the loop", f"{speed.ratio:.1f}", f"{min(ratios):.1f} - {max(ratios):.1f}")
+    kinds = {"times the loop": speed.ratios, "by processor time": speed.processor_ratios}
+    for name, ratios in kinds.items():
+        if ratios:
+            spread = f"{min(ratios):.1f} - {max(ratios):.1f}"
+            table.add_row(name, f"{statistics.median(ratios):.1f}", spread)
     show(table)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in speed.stage_share.items())
     say(f"time by stage: {shares}; peak memory {speed.peak_memory_mib:.0f} MiB")

@@ -38,6 +38,8 @@ class Speed:
         images: made by the path in each repetition.
         loop_images: made by the loop in each repetition.
         path_per_s, loop_per_s: images a second.
+        processor_ratios: the loop's processor time of an image over the path's, which other
+            programs disturb less; empty on a GPU.
         stage_share: share of the path's time: text, encode, denoise, decode, other.
         peak_memory_mib: of the process on a CPU, of torch's allocations on a GPU.
     """
@@ -53,6 +55,7 @@ class Speed:
     loop_images: int
     path_per_s: list[float]
     loop_per_s: list[float]
+    processor_ratios: list[float]
     stage_share: dict[str, float]
     peak_memory_mib: float
 
@@ -113,20 +116,23 @@ def _measure(
     images, loop_images = counts[0], min(counts)
     path = factory()
     loop_dtype = dtype_name("auto", factory.device)
-    loop = PlainLoop(factory, loop_dtype)
+    plain = PlainLoop(factory, loop_dtype)
     rates: dict[str, list[float]] = {"path": [], "loop": []}
+    processor: dict[str, list[float]] = {"path": [], "loop": []}
     with progress.stage("measure", 2 * repetitions + 2, "runs") as stage:
         # Not counted: the first call chooses kernels.
         path.render(_requests(config, sources, factory.batch_size, 0))
-        loop.render(_requests(config, sources, 1, 0))
+        plain.render(_requests(config, sources, 1, 0))
         stage.advance()
         for repetition in range(1, repetitions + 1):
             requests = _requests(config, sources, images, repetition)
             for name, render, wanted in (
                 ("path", path.render, requests),
-                ("loop", loop.render, requests[:loop_images]),
+                ("loop", plain.render, requests[:loop_images]),
             ):
+                before = time.process_time()
                 rates[name].append(len(wanted) / _seconds(render, wanted, factory.device))
+                processor[name].append((time.process_time() - before) / len(wanted))
                 stage.advance()
         requests = _requests(config, sources, images, repetitions + 1)
         with PeakMemory(factory.device) as peak:
@@ -144,6 +150,11 @@ def _measure(
         loop_images=loop_images,
         path_per_s=rates["path"],
         loop_per_s=rates["loop"],
+        processor_ratios=[
+            loop / path
+            for loop, path in zip(processor["loop"], processor["path"], strict=True)
+            if factory.device == "cpu"
+        ],
         stage_share=shares,
         peak_memory_mib=peak.mib,
     )
