@@ -179,11 +179,7 @@ def test_a_round_cannot_be_completed_by_a_classifier_with_other_weights(
         def release(self) -> None:
             self.inner.release()
 
-<<<<<<< HEAD
     config = replace(config, generation=replace(config.generation, chunk_size=2, batch_size=2))
-=======
-    config = replace(config, generation=replace(config.generation, batch_size=2, chunk_size=2))
->>>>>>> a95088f (Test: batches of two, so that a round has several tasks)
     backends = build_backends(config)
     stopping = replace(backends, executor=Stopping(backends.executor))
     with pytest.raises(KeyboardInterrupt):
