@@ -68,7 +68,7 @@ def test_the_command_line_prints_no_traceback(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["gendataagent", "presets"])
 
-    def fail() -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RecursionError("maximum recursion depth exceeded")
 
     monkeypatch.setattr(cli, "app", fail)

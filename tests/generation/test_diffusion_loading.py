@@ -117,7 +117,9 @@ def test_merged_weights_are_w_plus_scale_times_b_a(tiny_pipeline_folder: Path, l
     weights = load_file(lora)
     a, b = (weights[f"unet.{layer}.lora.{half}.weight"] for half in ("down", "up"))
     plain, merged = (
-        DiffusionFactory(model=str(tiny_pipeline_folder), lora=name, lora_scale=0.25)()
+        DiffusionFactory(
+            model=str(tiny_pipeline_folder), lora=name, lora_scale=0.25, dtype="float32"
+        )()
         for name in ("", str(lora))
     )
     before, after = (g._pipeline.unet.get_submodule(layer).weight.detach() for g in (plain, merged))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gendataagent.agent.decisions import with_threads
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
+from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config, write_run_config
 from gendataagent.core import devices, memory
 from gendataagent.core.devices import cpu_threads
@@ -83,7 +84,11 @@ def test_dtypes_precision_and_batch_are_fixed_when_the_run_is_made(
     units: bool, small_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun on a CPU with bfloat16 units and resumed on one without, or the other way round."""
-    config = replace(small_config, training=replace(small_config.training, epochs=3))
+    config = replace(
+        small_config,
+        training=replace(small_config.training, epochs=3),
+        generation=replace(small_config.generation, batch_size=AUTO),
+    )
     monkeypatch.setattr(devices, "has_bfloat16_units", lambda: units)
     run(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -156,7 +161,10 @@ def test_classifier_and_precision_are_those_of_a_baseline_trained_elsewhere(
         classifier=replace(decided.classifier, size_px=24),
         training=replace(decided.training, mixed_precision="fp16"),
     )
-    write_run_config(inner, smaller)
+    write_run_config(inner, smaller)  # and what stands on it, as if it had been so from the start
+    manifest = replace(inner.read_manifest(), config_hash=settings_hash(smaller))
+    inner.write_json(inner.manifest_file, manifest.to_json())
+    inner.mark_done()
     with pytest.raises(KeyboardInterrupt):
         resume(tmp_path / "run", progress=AtStage("train", 1))
     made = read_run_config(RunFolder.open(tmp_path / "run"))

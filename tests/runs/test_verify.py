@@ -116,7 +116,7 @@ def test_the_command_prints_a_table_and_ends_with_1(copy: Path) -> None:
     bad = CliRunner().invoke(app, ["verify", str(copy)])
     assert bad.exit_code == 1
     assert "2 of" in bad.output
-    assert "judged.parquet has changed since it was" in " ".join(bad.output.split())
+    assert "judged.parquethaschangedsinceitwas" in "".join(bad.output.split())  # long paths wrap
 
 
 def test_a_changed_setting_is_found(copy: Path) -> None:

@@ -17,7 +17,7 @@ from gendataagent.training.trainer import Trainer
 
 MakePixels = Callable[..., Pixels]
 PLAIN = TrainingConfig(epochs=2, batch_size=8, learning_rate=0.05, augmentation="none",
-                       colour_jitter=0.0)  # fmt: skip
+                       colour_jitter=0.0, mixed_precision="no")  # fmt: skip
 
 
 def trainer_of(module: nn.Module, seed: int = 0, config: TrainingConfig = PLAIN) -> Trainer:
