@@ -28,7 +28,12 @@ def test_images_are_made_with_the_batch_that_is_written(
 
     monkeypatch.setattr(DiffusionGenerator, "_run_pipeline", watching)
     config = RunConfig.from_dict(
-        {**small_config.to_dict(), "prompting": {"rewrites": 1}, "training": {"epochs": 3}}
+        {
+            **small_config.to_dict(),
+            "prompting": {"rewrites": 1},
+            "training": {"epochs": 3},
+            "generation": {**small_config.to_dict()["generation"], "batch_size": "auto"},
+        }
     )
     run(config, tmp_path / "run")
     written = read_run_config(RunFolder.open(tmp_path / "run")).generation

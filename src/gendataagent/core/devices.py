@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CPU_FILE = Path("/proc/cpuinfo")
+CUBLAS_WORKSPACE = ":4096:8"  # with another one, equal products may differ in their last bits
 AUTO = "auto"  # a setting that is decided when the run is made
 
 # Values of ONEDNN_MAX_CPU_ISA, as oneDNN documents them, that leave bfloat16 its units.
@@ -49,10 +50,8 @@ def resolve_device(name: str) -> str:
         name = "cuda"
     elif name == AUTO:
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if (
-        _kind(name) == "cuda"
-    ):  # with another workspace, equal products may differ in their last bits
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if _kind(name) == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from gendataagent.core.devices import CUBLAS_WORKSPACE
+
 # Those that compute, or decode and scale images.
 _PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "diffusers", "transformers", "tokenizers", "peft",
@@ -27,7 +29,9 @@ def environment(device: str) -> dict[str, str]:
     import torch
 
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    chosen = [f"{key}={os.environ[key]}" for key in _KERNEL_VARIABLES if os.environ.get(key)]
+    own = {"CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE}  # which this process may have set itself
+    set_to = {key: os.environ.get(key, "") for key in _KERNEL_VARIABLES}
+    chosen = [f"{key}={text}" for key, text in set_to.items() if text not in ("", own.get(key))]
     return {
         "python": platform.python_version(),
         "platform": _platform(),
