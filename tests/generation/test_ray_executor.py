@@ -57,8 +57,9 @@ class Noting:
         return NotingPainter(self.folder, self.seconds)
 
     def notes(self) -> list[tuple[int, str, int]]:
-        """Return what was noted so far."""
+        """Return what was noted so far, in the order of time."""
         parts = [path.name.split("-") for path in self.folder.iterdir()]
+        parts.sort(key=lambda part: int(part[3]))
         return [(int(process), node, int(seed)) for process, node, seed, _ in parts]
 
 
@@ -97,8 +98,9 @@ def test_killed_workers_are_replaced_and_nothing_is_lost(cluster: Any, noting: N
     for result in executor.map(noting, TASKS):
         done.append(result)
         if len(done) in (2, 8):
-            killed.add(noting.notes()[-1][0])
-            os.kill(noting.notes()[-1][0], signal.SIGKILL)
+            alive = [process for process, _, _ in noting.notes() if process not in killed]
+            killed.add(alive[-1])
+            os.kill(alive[-1], signal.SIGKILL)
     assert pixels(iter(done)) == EXPECTED
     check_each_once(noting, again=2 * len(killed))
     assert len(executor.notes) == len(killed)
