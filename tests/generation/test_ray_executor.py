@@ -108,6 +108,7 @@ def test_killed_workers_are_replaced_and_nothing_is_lost(cluster: Any, noting: N
 
 
 def test_a_node_that_leaves_and_one_that_joins(cluster: Any, noting: Noting) -> None:
+    noting = replace(noting, seconds=2.0)  # a worker that joins needs seconds to start
     executor = RayExecutor(cluster.address)
     leaving = next(iter(cluster.worker_nodes))
     done: list[list[Rendered]] = []
@@ -118,7 +119,6 @@ def test_a_node_that_leaves_and_one_that_joins(cluster: Any, noting: Noting) -> 
             cluster.remove_node(leaving)
         if len(done) == 6:
             cluster.add_node(**NODE)
-            time.sleep(4)  # it starts a worker meanwhile
     assert pixels(iter(done)) == EXPECTED
     check_each_once(noting, again=2)
     assert len({node for _, node, _ in noting.notes()}) == 3
