@@ -12,6 +12,7 @@ from gendataagent.core.text import (
     as_name,
     escape_control_characters,
     normalize_whitespace,
+    reason_of,
     remove_control_characters,
     remove_invisible,
 )
@@ -76,3 +77,9 @@ def test_a_name_stays_on_its_line_and_is_cut() -> None:
     assert as_name("a\nb\tc\u2028d\x85") == "a\\nb\\tc\\u2028d\\u0085"
     assert len(as_name("x" * 10_000)) == 120
     assert as_name("x" * 10_000)[-1] == "\u2026"
+
+
+def test_the_reason_of_an_error_is_one_line() -> None:
+    assert reason_of(ValueError("no\n  such  part.")) == "no such part"
+    assert reason_of(KeyError()) == "KeyError"
+    assert reason_of(ValueError("x" * 400), 200) == "x" * 200

@@ -327,7 +327,7 @@ class Agent:
         return self._started is not None and self._started.drawing.number == number
 
     def close(self) -> None:
-        """End a round whose images are being made; an agent opened again goes on with it."""
+        """Stop making the images of a round; an agent opened again finishes them."""
         if self._started is not None:
             self._started.images.stop()
             self._started = None

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand, parse_others_json, read_bytes
+from gendataagent.core.text import reason_of
 from gendataagent.core.weight_files import (
     INDEX,
     PICKLED,
@@ -279,7 +280,7 @@ def _with_instead(source: ModelSource, sentence: str) -> str:
 
 def advice(source: ModelSource, error: Exception) -> str:
     """Return one sentence on why a model cannot be used and what to do."""
-    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    reason = reason_of(error)
     start = f"{source.setting}: cannot load {source.name!r} as {source.kind}"
     at = f" at revision {source.revision!r}" if source.revision else ""
     kinds = _kinds(error)

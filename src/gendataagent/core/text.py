@@ -35,6 +35,11 @@ def remove_invisible(text: str) -> str:
     return _IGNORABLE.sub("", "".join(visible))
 
 
+def reason_of(error: BaseException, letters_at_most: int = 300) -> str:
+    """Return what an error says, on one line, without its full stop; its type if it says nothing."""
+    return " ".join(str(error).split())[:letters_at_most].rstrip(".") or type(error).__name__
+
+
 def counted(number: int, one: str, many: str) -> str:
     """Return a number with its noun: "1 class", "1,200 classes"."""
     return f"{number:,} {one if number == 1 else many}"

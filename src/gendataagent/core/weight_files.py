@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gendataagent.core.text import reason_of
+
 WEIGHTS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX = f"{WEIGHTS}.index"
@@ -88,7 +90,7 @@ def fault_of_weights(path: Path) -> str | None:
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
         expected = 8 + length + max(ends, default=0)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        return f"is not a safetensors file ({_short(error)}); download it again"
+        return f"is not a safetensors file ({reason_of(error, 200)}); download it again"
     if size != expected:
         return f"has {size} of {expected} bytes; download it again"
     try:
@@ -115,7 +117,7 @@ def stored_in(path: Path) -> dict[str, StoredTensor]:
                 for name, found in slices.items()
             }
     except (SafetensorError, OSError) as error:
-        raise ValueError(_short(error)) from error
+        raise ValueError(reason_of(error, 200)) from error
 
 
 def stored_model(
@@ -181,9 +183,9 @@ def _weight_map(index: Path) -> dict[str, str]:
         if all(Path(name).name == name for name in listed.values()):
             return dict(listed)
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{index.name} cannot be read ({_short(error)}); download it again") from (
-            error
-        )
+        raise ValueError(
+            f"{index.name} cannot be read ({reason_of(error, 200)}); download it again"
+        ) from (error)
     raise ValueError(f"{index.name} names files of other folders; download it again")
 
 
@@ -195,7 +197,3 @@ def is_broken_link(path: Path) -> bool:
 def _is_named(path: Path) -> bool:
     """Return whether there is such a name, a broken link included."""
     return path.is_symlink() or path.exists()
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

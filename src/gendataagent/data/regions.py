@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 REGIONS = 20  # at most, of an image
 _SIGMAS = 1.6 * 2.0 ** (np.arange(6) / 2)
@@ -62,6 +61,8 @@ def find_regions(details_N: npt.NDArray[np.uint8]) -> Regions:
 
 
 def _regions_of(batch_N: FloatArray, start: int) -> tuple[Any, ...]:
+    from scipy import ndimage  # 0.15 s, which most commands need not wait
+
     levels = np.stack(
         [ndimage.gaussian_filter(batch_N, (0, s, s), mode="nearest", truncate=3) for s in _SIGMAS]
     )

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from gendataagent.data.regions import rank_within
 
@@ -149,6 +148,8 @@ def _parts(count: int) -> list[slice]:
 
 
 def _blurred(images: FloatArray, sigma: float) -> FloatArray:
+    from scipy import ndimage  # 0.15 s, which most commands need not wait
+
     blurred: FloatArray = ndimage.gaussian_filter(
         images, (0, sigma, sigma), mode="nearest", truncate=3
     )

@@ -26,6 +26,7 @@ from gendataagent.core.errors import (
     StorageError,
 )
 from gendataagent.core.rows import read_mapping
+from gendataagent.core.text import reason_of
 from gendataagent.data.bit_depth import DEPTHS
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
@@ -85,7 +86,7 @@ def read_classifier(
     except (RunFolderError, MemoryShortError):
         raise
     except Exception as error:  # the libraries raise any kind for settings that they cannot read
-        reason = " ".join(str(error).split())[:500] or type(error).__name__
+        reason = reason_of(error, 500)
         raise RunFolderError(f"cannot load the classifier in {folder}: {reason}") from error
     classifier.module.eval()
     return classifier

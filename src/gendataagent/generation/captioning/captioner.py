@@ -20,6 +20,7 @@ from gendataagent.core.errors import ImageUnreadableError, ModelError
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.protocols import CaptionRequest
 from gendataagent.core.records import ModelDescription
+from gendataagent.core.text import reason_of
 from gendataagent.generation.captioning.cleaning import clean_caption
 from gendataagent.generation.captioning.inputs import (
     Inputs,
@@ -184,7 +185,7 @@ class ImageToTextCaptioner:
         except torch.OutOfMemoryError:
             pass  # real batches are halved until they fit
         except Exception as error:  # a dozen kinds, for parts that do not fit together
-            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            reason = reason_of(error, 200)
             prompt = "" if self._prompt else ", or it needs a prompt: set prompting.caption_prompt"
             raise ModelError(
                 f"{source.setting}: {source.name!r} cannot caption an image ({reason}). Its "

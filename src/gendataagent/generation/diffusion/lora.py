@@ -10,6 +10,7 @@ from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource
+from gendataagent.core.text import reason_of
 from gendataagent.core.weight_files import WEIGHTS, find_files, stored_in
 
 FILE_NAME = f"pytorch_lora_weights{WEIGHTS}"  # the name that diffusers' save_lora_weights writes
@@ -56,7 +57,7 @@ def add_lora(pipeline: Any, lora: str) -> list[str]:
             str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True
         )
     except _LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error, 200)
         raise ModelError(f"{misfit} ({reason})") from error
     parts = [
         name

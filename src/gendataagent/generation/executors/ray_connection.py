@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 from gendataagent.core.errors import ConfigError, GenerationError
+from gendataagent.core.text import reason_of
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _INSTALL = "pip install 'gendataagent[ray]'"
@@ -67,7 +68,7 @@ def connect(address: str, *, cpus: int) -> Any:
                 )
         return ray
     except Exception as error:  # Ray raises a dozen kinds
-        reason = " ".join(str(error).split())[:300]
+        reason = reason_of(error)
         raise GenerationError(
             f"the Ray cluster {address or 'on this machine'} cannot be used: {reason}. Check that "
             "it runs (ray status), and generation.ray_address; or set generation.executor=process"

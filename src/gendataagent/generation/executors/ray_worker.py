@@ -105,7 +105,7 @@ def _outcome(call: Any) -> Outcome:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error that can be pickled; one that nobody foresaw has its traceback as a note."""
+    """Return an error that can be pickled; an unexpected one has its traceback as a note."""
     if not isinstance(error, GenDataAgentError):
         error.add_note(f"on {platform.node()}:\n{''.join(traceback.format_exception(error))}")
     try:

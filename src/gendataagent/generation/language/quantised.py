@@ -12,6 +12,7 @@ from typing import Any
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource
+from gendataagent.core.text import reason_of
 from gendataagent.core.weight_files import find_files
 
 SUFFIX = ".gguf"
@@ -100,7 +101,7 @@ def load_quantised(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, An
             str(file.parent), dtype=dtype, output_loading_info=True, **place, **_unpacked()
         )
     except Exception as error:  # transformers and gguf raise a dozen kinds for the same faults
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        reason = reason_of(error)
         raise ModelError(
             f"{source.setting}: cannot load {file} as {source.kind}: {reason}. transformers reads "
             "GGUF files of common architectures only; use the same model as safetensors"

@@ -18,6 +18,7 @@ from gendataagent.core.completeness import check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load
 from gendataagent.core.suggestions import closest
+from gendataagent.core.text import reason_of
 from gendataagent.data.imagenet_classes import imagenet_names
 from gendataagent.data.labels import same_classes
 from gendataagent.training.backbones.head import new_head_note
@@ -111,7 +112,7 @@ def _timm(name: str) -> Any:
             f"{_INSTALL}"
         ) from error
     except (ImportError, RuntimeError) as error:  # a torchvision built for another torch
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error, 200)
         raise ModelError(
             f"classifier.model: {name} needs timm, which is installed but cannot be imported "
             f"({reason}). Usually torchvision is not built for this version of torch: install both "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gendataagent.core.errors import GenDataAgentError, ModelError
+from gendataagent.core.text import reason_of
 from gendataagent.training.classifier import Classifier
 
 EXAMPLES = 2  # images of the example: of 1, exporters take the size of the batch for fixed
@@ -60,7 +61,7 @@ def exporting(kind: str) -> Iterator[None]:
     except (GenDataAgentError, OSError):
         raise
     except Exception as error:  # exporters raise types of their own, and any of torch's
-        reason = " ".join(str(error).split())[:300]
+        reason = reason_of(error)
         raise ModelError(
             f"torch cannot export this classifier to {kind}: {reason}. Try another format: "
             "--to safetensors stores any classifier"
