@@ -36,7 +36,7 @@ def remove_invisible(text: str) -> str:
 
 
 def reason_of(error: BaseException, letters_at_most: int = 300) -> str:
-    """Return what an error says, on one line, without its full stop; its type if it says nothing."""
+    """Return what an error says, on one line without its full stop; if nothing, its type."""
     return " ".join(str(error).split())[:letters_at_most].rstrip(".") or type(error).__name__
 
 
