@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 from gendataagent.config import RunConfig
-from gendataagent.core import files
 from gendataagent.core.errors import GenDataAgentError
 from gendataagent.report import write_report
 from gendataagent.runs.reload import load_classifier
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
 from gendataagent.runs.verify import verify
-from tests.runs.test_resume import Interrupting, outcome
+from tests.runs.test_resume import AtBatch, outcome
 from tests.small_world import settings_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -48,17 +47,10 @@ def runs(
     """
     config = settings_for(photo_folder, tiny_pipeline_folder)
     root = tmp_path_factory.mktemp("runs")
-
-    class InSecondRound(Interrupting):
-        def advance(self, amount: float = 1) -> None:
-            journal = root / "stopped" / "rounds" / "001" / "rendered.jsonl"
-            if journal.exists() and len(files.read_journal(journal)) == 2:
-                raise KeyboardInterrupt
-
     run(config, root / "finished")
     run(RunConfig.from_dict({**config.to_dict(), "seed": 8}), root / "other")
     with pytest.raises(KeyboardInterrupt):
-        run(config, root / "stopped", progress=InSecondRound())
+        run(config, root / "stopped", progress=AtBatch(1, 2))
     return {name: root / name for name in ("finished", "other", "stopped")}
 
 

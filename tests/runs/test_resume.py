@@ -55,6 +55,32 @@ class Interrupting:
         self._event()
 
 
+class AtBatch(Interrupting):
+    """A progress display that raises KeyboardInterrupt after the n-th batch of a round's images.
+
+    It counts what was handed to the image writer, which writes them in a thread of its own: how
+    many are on disk at a moment depends on the machine, but all are when the run has ended.
+    """
+
+    def __init__(self, number: int, batch: int) -> None:
+        super().__init__()
+        self._round, self._batch = number, batch
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
+    ) -> Iterator[Stage]:
+        self._round -= name == "render"
+        self._rendering = name == "render"
+        yield self
+
+    def advance(self, amount: float = 1) -> None:
+        if self._rendering and self._round < 0:
+            self._batch -= 1
+            if not self._batch:
+                raise KeyboardInterrupt
+
+
 def outcome(path: Path) -> dict[str, Any]:
     """Everything a run leaves that must not depend on interruptions."""
     metrics = [

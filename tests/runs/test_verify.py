@@ -20,7 +20,7 @@ from gendataagent.runs.reload import load_classifier
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
 from gendataagent.runs.verify import verify
-from tests.runs.test_resume import Interrupting, outcome
+from tests.runs.test_resume import AtBatch, Interrupting, outcome
 from tests.small_world import settings_for
 from tests.tables import rows_of
 
@@ -42,16 +42,10 @@ def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def halfway(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stopped in the second round, when its first images are on disk."""
-
-    class InSecondRound(Interrupting):
-        def advance(self, amount: float = 1) -> None:
-            journal = path / "rounds" / "001" / "rendered.jsonl"
-            if journal.exists() and len(files.read_journal(journal)) == 2:
-                raise KeyboardInterrupt
-
     path = tmp_path_factory.mktemp("halfway") / "run"
     with pytest.raises(KeyboardInterrupt):
-        run(config, path, progress=InSecondRound())
+        run(config, path, progress=AtBatch(1, 2))
+    assert len(files.read_journal(path / "rounds" / "001" / "rendered.jsonl")) == 2
     return path
 
 
