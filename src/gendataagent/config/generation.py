@@ -247,12 +247,20 @@ class GenerationConfig:
         above=0,
         at_most=1,
     )
+    feedback_target: float = setting(
+        1.0,
+        "what auto aims at: mean p(true class) of synthetic images as a multiple of that of "
+        "validation images; below 1 = harder than photographs",
+        above=0,
+        at_most=2,
+    )
     feedback_views: int = setting(
         3,
         "views of the image over which the gradient is summed: 1 = the image, 2 = and its mirror "
-        "image, 3 = and a blurred copy",
+        "image, 3 = and a blurred copy, 4 = and a shifted one, 5 = and one in grey, 6 = and one of "
+        "low contrast",
         at_least=1,
-        at_most=3,
+        at_most=6,
     )
     feedback_steps: tuple[float, ...] = setting(
         (0.0, 1.0), "first and last share of the executed steps that are steered"

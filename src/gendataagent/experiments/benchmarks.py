@@ -254,6 +254,26 @@ def _feedback() -> Iterator[Benchmark]:
         ),
     )  # fmt: skip
     yield Benchmark(
+        name="feedback-larger",
+        about="changes of feedback, each alone, against it and its twin without",
+        base=FEWSHOT, baseline="gendataagent-guided", seeds=(20, 21, 22), budget=2.0,
+        arms=(
+            Arm(name="gendataagent-guided", strategy="gendataagent-guided"),
+            Arm(name="gendataagent-unguided", strategy="gendataagent-unguided"),
+            *(
+                Arm(name=name, strategy="gendataagent-guided", settings=settings)
+                for name, settings in (
+                    ("harder", _generation(feedback_target=0.85)),
+                    ("six-views", _generation(feedback_views=6)),
+                    ("margin", _generation(feedback="margin")),
+                    ("class-budgets", _CLASS_BUDGETS),
+                )
+            ),
+            Arm(name="class-budgets-unguided", strategy="gendataagent-unguided",
+                settings=_CLASS_BUDGETS),
+        ),
+    )  # fmt: skip
+    yield Benchmark(
         name="feedback-growth",
         about="feedback by the number of generated images, 1 to 8 times, at equal steps",
         base=FEWSHOT, baseline="only-real", seeds=(0, 1, 2), budget=2.0,
@@ -266,6 +286,9 @@ def _feedback() -> Iterator[Benchmark]:
             ),
         ),
     )  # fmt: skip
+
+
+_CLASS_BUDGETS = {"selection": {"budget_by": "validation-error"}}
 
 
 def _generation(**settings: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_it_says_what_changed() -> None:
     changed = "Feedback by loss, scale 0.06, changes p(true class) of synthetic images from 0.56 to"
     assert sentence(FIXED, scale=0.06) == f"{changed} 0.34."
     matched = sentence(MATCHED, scale=0.06, target=0.35)
-    assert matched == f"{changed} 0.34 (validation images: 0.35)."
+    assert matched == f"{changed} 0.34 (target: 0.35)."
     assert "no stronger because a second view" in sentence(SECOND_VIEW, scale=0.06, target=0.2)
     assert sentence(STRONGEST, scale=0.06).endswith("the strongest allowed.")
 

@@ -120,6 +120,17 @@ def test_auto_makes_images_as_hard_as_validation_images(
         assert sum(record["guided"]["p_true"]) / len(labels) >= record["target"] - 0.021
 
 
+def test_auto_can_aim_at_harder_than_validation_images(
+    config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
+) -> None:
+    config = with_feedback(config, feedback_scale="auto", feedback_images=18)
+    harder = with_feedback(config, feedback_scale="auto", feedback_images=18, feedback_target=0.5)
+    opened(config, splits, tmp_path / "as hard").ask(classifier, epoch=1)
+    opened(harder, splits, tmp_path / "harder").ask(classifier, epoch=1)
+    target = record_of(tmp_path / "as hard")["target"]
+    assert record_of(tmp_path / "harder")["target"] == pytest.approx(target / 2)
+
+
 def test_the_probes_of_the_chosen_scale_are_not_made_twice(
     config: RunConfig, splits: ImageSplits, classifier: Classifier, tmp_path: Path
 ) -> None:
@@ -227,7 +238,8 @@ def test_what_cannot_work_is_refused_at_once(
         ({"feedback_scale": "much"}, "generation.feedback_scale must be a number or auto"),
         ({"feedback_scale": 0}, "must be above 0"),
         ({"feedback_steps": [0.5]}, "two increasing shares"),
-        ({"feedback_views": 4}, "at most 3"),
+        ({"feedback_views": 7}, "at most 6"),
+        ({"feedback_target": 0}, "must be above 0"),
         ({"feedback_first_round": 2}, "no round has feedback"),
     ],
 )

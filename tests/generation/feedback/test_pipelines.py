@@ -167,7 +167,8 @@ def test_an_image_depends_on_everything_of_its_feedback(
     variants = [
         requests(weights, 1, **changes)
         for changes in (
-            {}, {"scale": 0.2}, {"views": 1}, {"steps": (0.0, 0.5)}, {"criterion": "entropy"},
+            {}, {"scale": 0.2}, {"views": 1}, {"views": 6}, {"steps": (0.0, 0.5)},
+            {"criterion": "entropy"},
             {"scale": 0},
         )
     ]  # fmt: skip

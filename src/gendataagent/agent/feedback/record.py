@@ -29,8 +29,8 @@ class FeedbackRecord:
     Args:
         reason: FIXED; UNTRAINED, EARLIER_ROUND or NO_IMAGES (no feedback); or as in `search.Found`.
         guide: SHA-256 of the guiding classifier's weights; "" without feedback.
-        target: mean p(y) of held-out photographs; floor: share of them recognised in the second
-            view, less one standard error. None where the scale is fixed.
+        target: mean p(y) of held-out photographs times `feedback_target`; floor: share of them
+            recognised in the second view, less one standard error. None where the scale is fixed.
         probes: the scales measured.
         candidates: ids of the probes; `plain` and `guided` hold their hardness without and with
             feedback, `sources` that of their real sources.
@@ -65,5 +65,5 @@ class FeedbackRecord:
             f"synthetic images from {plain:.2f} to {guided:.2f}"
         )
         if self.target is not None:
-            said += f" (validation images: {self.target:.2f})"
+            said += f" (target: {self.target:.2f})"
         return f"{said}{_NO_STRONGER.get(self.reason, '')}."

@@ -228,7 +228,7 @@ class FeedbackRounds:
             assert validation is not None  # checked when the rounds were opened
             held_out = measure_hardness(classifier, self._some(validation))
             labels = prober.hardness[0.0].labels
-            target = held_out.mean_p(labels)
+            target = held_out.mean_p(labels) * self._settings.feedback_target
             share = held_out.recognition(labels)
             floor = max(0.0, share - (share * (1 - share) / len(labels)) ** 0.5)
             start = self._last_scale(number)

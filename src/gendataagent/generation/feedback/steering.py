@@ -62,7 +62,26 @@ def _blurred(images_BCHW: Tensor) -> Tensor:
     return functional.avg_pool2d(padded, 3, stride=1)
 
 
-VIEWS: Sequence[Callable[[Tensor], Tensor]] = (_same, _mirrored, _blurred)
+def _shifted(images_BCHW: Tensor) -> Tensor:
+    """Return the images moved by a sixteenth of their sides, their edge repeated."""
+    height, width = images_BCHW.shape[-2:]
+    down, right = max(1, height // 16), max(1, width // 16)
+    padded = functional.pad(images_BCHW, (right, 0, down, 0), mode="replicate")
+    return padded[..., :height, :width]
+
+
+def _grey(images_BCHW: Tensor) -> Tensor:
+    return images_BCHW.mean(dim=1, keepdim=True).expand_as(images_BCHW)
+
+
+def _flat(images_BCHW: Tensor) -> Tensor:
+    """Return the images with half their contrast."""
+    return (images_BCHW + images_BCHW.mean(dim=(2, 3), keepdim=True)) / 2
+
+
+VIEWS: Sequence[Callable[[Tensor], Tensor]] = (
+    _same, _mirrored, _blurred, _shifted, _grey, _flat,
+)  # fmt: skip
 """A gradient summed over several views changes what they share: shape more than pixel noise."""
 
 
