@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from gendataagent.cli import app
 from gendataagent.config.strategies import apply
 from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.progress import SilentProgress
 from gendataagent.experiments.compare import rows_to_compare
+from gendataagent.experiments.experiment import run_and_collect
 from gendataagent.experiments.measures import write_rows
 from gendataagent.runs.run import run
 from tests.small_world import photo_folder, settings_for
@@ -34,6 +36,16 @@ def test_arms_of_an_experiment_keep_their_names(experiment: Path) -> None:
     assert [(row["arm"], row["seed"]) for row in rows] == [
         ("base", 0), ("base", 1), ("[red]agent", 0), ("[red]agent", 1)
     ]  # fmt: skip
+
+
+def test_an_experiment_with_a_link_that_leads_out_is_not_used(
+    experiment: Path, tmp_path: Path
+) -> None:
+    (experiment / "runs").symlink_to(tmp_path)
+    with pytest.raises(RunFolderError, match="runs is a link that leads out"):
+        rows_to_compare([experiment])
+    with pytest.raises(RunFolderError, match="runs is a link that leads out"):
+        run_and_collect([], experiment, experiment / "x", jobs=1, progress=SilentProgress())
 
 
 def test_arms_of_two_experiments_are_not_merged(experiment: Path, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +15,18 @@ from typer.testing import CliRunner
 from gendataagent.cli import app
 from gendataagent.config import RunConfig
 from gendataagent.core import files
-from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
+from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.runs.reload import load_classifier
+from gendataagent.experiments.measures import rows_of_runs
+from gendataagent.report import write_report
+from gendataagent.runs.exporting.datasets import export_data
+from gendataagent.runs.exporting.models import export_model
+from gendataagent.runs.reload import evaluate_corrupted, evaluate_on, load_classifier
 from gendataagent.runs.results import read_result
 from gendataagent.runs.run import resume, run
+from gendataagent.runs.splits import read_splits
 from gendataagent.runs.verify import verify
 from tests.runs.test_resume import AtBatch, Interrupting, outcome
 from tests.small_world import settings_for
@@ -293,19 +301,89 @@ def test_a_stranger_s_records_lead_to_no_file_outside_the_run(
     assert victim.read_bytes() == b"mine"
 
 
+LINKED = (
+    "config.toml", "manifest.json", "DONE", ".lock", "sha256.jsonl", "evaluation.json", "data",
+    "data/splits.jsonl", "rounds", "rounds/001", "rounds/001/DONE", "rounds/000/sources",
+    "rounds/001/rendered.jsonl", "rounds/000/judged.parquet", "pool", "pool/001", "pool/001/*.png",
+    "snapshots", "snapshots/*", "checkpoints", "checkpoints/*", "classifier",
+    "classifier/model.safetensors", "classifier/config.json",
+)  # fmt: skip
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "verify": verify,
+    "resume": resume,
+    "report": write_report,
+    "results": read_result,
+    "compare": lambda run: rows_of_runs([run]),
+    "predict": load_classifier,
+    "evaluate": lambda run: evaluate_on(run, "nowhere"),
+    "corruptions": evaluate_corrupted,
+    "images": read_splits,
+    "export": lambda run: export_model(run, "safetensors", run.parent / "exported"),
+    "export-data": lambda run: export_data(run, "parquet", run.parent / "exported"),
+}  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
-@pytest.mark.parametrize("name", [".lock", "rounds/001/rendered.jsonl", "sha256.jsonl"])
-def test_links_in_a_stranger_s_run_change_no_file_outside(
+@pytest.mark.parametrize("name", LINKED)
+def test_nothing_is_read_or_written_through_a_link_that_leads_out(
+    name: str, copy: Path, tmp_path: Path
+) -> None:
+    """Somebody else's run folder, in which any part is a link to a place of this user."""
+    path = next(copy.glob(name))
+    victim = tmp_path / "mine" / path.name
+    victim.parent.mkdir()
+    path.rename(victim)
+    path.symlink_to(victim)
+    before = contents(victim.parent), sorted(copy.parent.iterdir())
+    named = re.escape(f"{path} is a link that leads out of {copy}, to {victim}")
+    for reads in READERS.values():
+        with pytest.raises(RunFolderError, match=named):
+            reads(copy)
+    assert (contents(victim.parent), sorted(copy.parent.iterdir())) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
+@pytest.mark.parametrize("name", [".lock", "sha256.jsonl", "rounds/001", "pool"])
+def test_a_stopped_run_with_such_a_link_is_not_resumed(
     name: str, stopped: Path, tmp_path: Path
 ) -> None:
     victim = tmp_path / "victim"
-    path = stopped / name
-    victim.write_bytes(path.read_bytes() or b"mine")
-    before = victim.read_bytes()
-    path.unlink()
-    path.symlink_to(victim)
-    if name == "sha256.jsonl":
-        (stopped / "rounds" / "001" / "candidates.parquet").unlink()  # so that one is added
-    with pytest.raises(StorageError, match="it is a link"):
-        resume(stopped)
-    assert victim.read_bytes() == before
+    (stopped / name).rename(victim)
+    (stopped / name).symlink_to(os.path.relpath(victim, (stopped / name).parent))
+    before = contents(victim) if victim.is_dir() else victim.read_bytes()
+    for reads in (resume, verify, write_report):
+        with pytest.raises(RunFolderError, match=r"is a link that leads out of .*victim"):
+            reads(stopped)
+    assert (contents(victim) if victim.is_dir() else victim.read_bytes()) == before
+
+
+def test_a_link_to_a_place_inside_is_no_way_out(stopped: Path, finished: Path) -> None:
+    """And the run folder may itself be reached through a link."""
+    (stopped / "first-round").symlink_to("rounds/000")
+    link = stopped.with_name("link")
+    link.symlink_to(stopped)
+    resume(link)
+    (stopped / "first-round").unlink()
+    assert outcome(stopped) == outcome(finished)
+
+
+def test_a_stranger_s_journals_have_no_file_outside_hashed(copy: Path, stopped: Path) -> None:
+    """Nor do they end `verify` with a traceback."""
+    outside = copy.parent / "mine.png"
+    outside.write_bytes(b"mine")
+    digest = files.file_sha256(outside)
+    files.append_row(
+        stopped / "sha256.jsonl", {"file": "snapshots/../../mine.png", "sha256": digest}
+    )
+    journal = stopped / "rounds" / "001" / "rendered.jsonl"
+    files.append_row(journal, {"sha256": {"../../../mine": digest, "a": [1]}})
+    files.append_row(journal, {"sha256": [1]})
+    (stopped / "rounds" / "0x").mkdir()
+    found = [str(damage) for part in verify(stopped) for damage in part.damaged]
+    assert len(found) == 2, found
+    assert all("no file of this folder" in line for line in found)

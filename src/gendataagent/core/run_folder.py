@@ -34,6 +34,7 @@ from typing import Any, BinaryIO
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.locks import hold_folder
 from gendataagent.core.records import RunManifest
 from gendataagent.core.rows import read_columns, read_mapping, read_record
@@ -65,7 +66,12 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """Return the run folder at `path`; raise `RunFolderError` if there is none."""
+        """Return the run folder at `path`.
+
+        Raises:
+            RunFolderError: there is none, or a link in it leads out of it.
+        """
+        refuse_ways_out(path)
         folder = cls(Path(path))
         if not folder.config_file.is_file():
             if folder.manifest_file.is_file():

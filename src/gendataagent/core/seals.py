@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 from gendataagent.core import files
@@ -19,6 +19,7 @@ from gendataagent.core.errors import RunFolderError
 
 CHANGED = "has changed since it was written"
 MISSING = "is missing"
+_OUTSIDE = "is no file of this folder, as its records say"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ class Seals:
         """Return path below the folder -> hashes of its versions."""
         found: dict[str, set[str]] = {}
         for row in files.read_journal(self._folder / files.SEALS_FILE):
-            if isinstance(row.get("file"), str) and isinstance(row.get("sha256"), str):
-                found.setdefault(row["file"], set()).add(row["sha256"])
+            name, digest = row.get("file"), row.get("sha256")
+            if isinstance(name, str) and isinstance(digest, str) and _is_sum((name, digest)):
+                found.setdefault(name, set()).add(digest)
         return found
 
     def damage(self, path: Path) -> Damage | None:
@@ -155,15 +157,15 @@ class RecordedHashes:
 
 def _is_sum(item: tuple[str, Any]) -> bool:
     """Return whether this is the path of a file below the folder, and a hash."""
-    path = PurePosixPath(item[0])
-    return isinstance(item[1], str) and not path.is_absolute() and ".." not in path.parts
+    path = PureWindowsPath(item[0])  # which knows both kinds of separators
+    return isinstance(item[1], str) and not path.anchor and ".." not in path.parts
 
 
 def damages(folder: Path, sums: Mapping[str, str]) -> Iterator[Damage]:
     """Yield each listed file that is not what was written; reads every file."""
     for name, digest in sums.items():
         path = folder / name
-        found = _damage(path, {digest})
+        found = _damage(path, {digest}) if _is_sum((name, digest)) else Damage(path, _OUTSIDE)
         if found is not None:
             yield found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.experiments.experiment import RESULTS_FILE
 from gendataagent.experiments.measures import read_rows, rows_of_runs
 
@@ -30,6 +31,7 @@ def rows_to_compare(folders: Sequence[Path]) -> Rows:
     sources: dict[Path, Rows] = {}
     for folder in folders:
         if folder not in single:
+            refuse_ways_out(folder)
             sources[folder] = read_rows(folder / RESULTS_FILE)
         elif folder == single[0]:
             sources[folder] = rows_of_runs(single)

@@ -9,6 +9,7 @@ from typing import Any
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged
 from gendataagent.core.errors import GenerationError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.experiments.benchmarks import Benchmark, Task, tasks_of
 from gendataagent.experiments.measures import row_of, write_rows
@@ -96,6 +97,7 @@ def run_and_collect(
     Raises:
         GenerationError, RunFolderError: as `run_experiment`.
     """
+    refuse_ways_out(out)
     check_generators(tasks, out)
     done = sum(is_done(task, out) for task in tasks)
     failures: list[TaskOutcome] = []

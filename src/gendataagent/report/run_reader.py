@@ -21,6 +21,7 @@ from gendataagent.config.paths import settings_hash
 from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.files import parse_journal, read_bytes, read_json
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import (
     Candidate,
@@ -187,8 +188,10 @@ def read_run(folder: Path) -> RunView:
     """Return the view of a run folder.
 
     Raises:
-        RunFolderError: not a run folder, or its config.toml or manifest.json cannot be read.
+        RunFolderError: not a run folder, its config.toml or manifest.json cannot be read, or a link
+            in it leads out of it.
     """
+    refuse_ways_out(folder)
     for name in ("config.toml", "manifest.json"):
         if not (folder / name).is_file():
             raise RunFolderError(

@@ -12,6 +12,7 @@ from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import Evaluation
 from gendataagent.core.run_folder import RunFolder
@@ -48,6 +49,7 @@ def load_classifier(
     folder = Path(path)
     inside = RunFolder(folder).classifier
     if (inside / CONFIG_FILE).is_file():
+        refuse_ways_out(path)
         folder = inside
         RunFolder(Path(path)).check_done(inside)
     elif not (folder / CONFIG_FILE).is_file():

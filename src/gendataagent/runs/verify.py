@@ -15,7 +15,9 @@ from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.checkpoints import checkpoint_damage, list_checkpoints
 from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.progress import Progress, SilentProgress
+from gendataagent.core.records import image_file_name
 from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.core.seals import CHANGED, Damage, Seals, damages, read_mark
 from gendataagent.core.text import counted
@@ -59,9 +61,11 @@ def verify(
         data: where they are, if not where the run read them.
 
     Raises:
-        RunFolderError: `path` is neither a run folder nor the folder of an adaptation.
+        RunFolderError: `path` is neither a run folder nor the folder of an adaptation, or a link in
+            it leads out of it.
         DataError: the real images cannot be read.
     """
+    refuse_ways_out(path)
     folder, progress = RunFolder(Path(path)), progress or SilentProgress()
     if (folder.path / RECORD_FILE).is_file():
         return list(_adaptation(folder.path))
@@ -118,6 +122,8 @@ def _start(folder: RunFolder) -> Iterator[Verified]:
 def _rounds(folder: RunFolder) -> Iterator[Verified]:
     """Check finished rounds by their marks, and what is on disk of an unfinished one."""
     for path in sorted((folder.path / "rounds").glob("[0-9]*")):
+        if not path.name.isdecimal():
+            continue
         if (path / DONE).exists():
             yield _marked(f"round {int(path.name)}", folder.path, path / DONE)
         else:
@@ -145,10 +151,10 @@ def _images_so_far(folder: RunFolder, path: Path) -> dict[Path, Damage | None]:
     """Return the damage of each image that an unfinished round has listed, None where whole."""
     found: dict[Path, Damage | None] = {}
     for row in files.read_journal(path / "rendered.jsonl"):
-        for candidate_id, digest in row.get("sha256", {}).items():
-            image = folder.path / "pool" / path.name / f"{candidate_id}.png"
-            name = image.relative_to(folder.path).as_posix()
-            found[image] = next(damages(folder.path, {name: digest}), None)
+        sums = row.get("sha256")
+        for id_, digest in sums.items() if isinstance(sums, dict) else ():
+            name = f"pool/{path.name}/{image_file_name(id_)}"
+            found[folder.path / name] = next(damages(folder.path, {name: digest}), None)
     return found
 
 

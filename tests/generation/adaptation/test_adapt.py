@@ -233,6 +233,16 @@ def test_other_settings_or_images_are_refused_by_name(
     assert adapt(more_samples, TRAIN, finished.folder) == finished
 
 
+def test_a_folder_with_a_link_that_leads_out_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    out = tmp_path / "adapted"
+    out.mkdir()
+    (tmp_path / "mine.json").write_text("{}", encoding="utf-8")
+    (out / "settings.json").symlink_to("../mine.json")
+    with pytest.raises(RunFolderError, match=r"settings\.json is a link that leads out"):
+        adapt(config, TRAIN, out)
+    assert (tmp_path / "mine.json").read_text(encoding="utf-8") == "{}"
+
+
 def test_a_folder_with_other_files_or_in_use_is_refused(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(RunFolderError, match="holds no adaptation"):

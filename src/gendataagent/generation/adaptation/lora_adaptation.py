@@ -29,6 +29,7 @@ from gendataagent.core.devices import (
     resolve_device,
 )
 from gendataagent.core.errors import ConfigError, StorageError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.memory import PeakMemory
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.protocols import Captioner
@@ -91,6 +92,7 @@ def adapt(
             "generation.lora must be empty when the generator is adapted: the new weights would be "
             f"trained without it; got {config.generation.lora!r}"
         )
+    refuse_ways_out(out)
     device = device or resolve_device(config.device)
     config = with_backends_chosen(with_recorded(config, Path(out)), device)
     on_device = replace(config, device=device)

@@ -77,10 +77,9 @@ def _refuse_inside(path: Path, run: Path) -> None:
     """Raise if the folder would be read as a part of the run, or as images of its data."""
     if path == run or (run in path.parents and path.parent != run):
         raise RunFolderError(f"{path} is a part of the run in {run}; {_OUT}")
-    folder = RunFolder(run)
-    if not folder.config_file.is_file():
+    if not RunFolder(run).config_file.is_file():
         return
-    for row in iterate_settings(read_run_config(folder)):
+    for row in iterate_settings(read_run_config(RunFolder.open(run))):
         if row.key == "data.path" and is_place(row):
             images = Path(row.value).resolve()
             if images == path or images in path.parents:
