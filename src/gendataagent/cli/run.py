@@ -142,8 +142,8 @@ def _resume(
     file = RunFolder.open(folder).config_file
     settings = settings_from(file, given, overrides, of_run=True) if given or overrides else None
     try:
-        named = any(override.strip().startswith("prompting.endpoint_url") for override in overrides)
-        return resume(folder, config=settings, progress=progress, trust_endpoint=named)
+        named = [override.partition("=")[0].strip() for override in overrides]
+        return resume(folder, config=settings, progress=progress, named=named)
     except (KeyboardInterrupt, StorageError, MemoryShortError, GenerationError):
         _say_how_to_resume(folder)
         raise

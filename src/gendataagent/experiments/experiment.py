@@ -20,6 +20,7 @@ from gendataagent.experiments.runner import (
     is_done,
     run_tasks,
 )
+from gendataagent.runs.destinations import destinations
 
 RESULTS_FILE = "results.parquet"
 
@@ -99,6 +100,10 @@ def run_and_collect(
     """
     refuse_ways_out(out)
     check_generators(tasks, out)
+    todo = [task.config for task in tasks if not is_done(task, out)]
+    places = (place for config in todo for place in destinations(config))
+    for sentence in dict.fromkeys(place.sentence for place in places):
+        progress.say(sentence)
     done = sum(is_done(task, out) for task in tasks)
     failures: list[TaskOutcome] = []
     with progress.stage("experiment", len(tasks), "runs", done) as stage:

@@ -161,6 +161,7 @@ def _next_index(todo: Sequence[Task], running: Sequence[Task]) -> int:
 
 def run_task(task: Task, out: Path) -> TaskOutcome:
     """Run one task to its end, or resume it."""
+    from gendataagent.runs.destinations import remember
     from gendataagent.runs.run import resume, run
 
     started = time.monotonic()
@@ -172,7 +173,9 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
         if (folder / "config.toml").is_file():
             trusted = config.trust_remote_code
             was = read_run_config(RunFolder(folder), trust_remote_code=trusted)
-            resume(folder, config=with_paths_of(was, config), trust_remote_code=trusted)
+            remember(config)
+            moved = with_paths_of(was, config)
+            resume(folder, config=moved, trust_remote_code=trusted, named=())
         else:
             run(config, folder)
         measure_extras(folder, trust_remote_code=config.trust_remote_code)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.backends import Backends, with_backends_chosen
 from gendataagent.runs.baseline_guard import BASELINE
-from gendataagent.runs.endpoint_key import check_endpoint, remember_endpoint
+from gendataagent.runs.destinations import check_destinations, destinations, remember
 from gendataagent.runs.identity import move_finished
 from gendataagent.runs.planning.counts import count_listed
 from gendataagent.runs.planning.outlook import outlook
@@ -68,7 +69,7 @@ def run(
             continues from there.
     """
     config = with_threads(config)
-    remember_endpoint(config)
+    remember(config)
     folder = create_run_folder(out, config)
     try:
         own = read_run_config(folder, trust_remote_code=config.trust_remote_code)
@@ -87,7 +88,7 @@ def resume(
     backends: Backends | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
-    trust_endpoint: bool | None = None,
+    named: Collection[str] | None = None,
 ) -> RunResult:
     """Resume the run in `out` after its last complete step; a finished run is only read.
 
@@ -97,21 +98,22 @@ def resume(
             (auto, threads = 0) stays as decided.
         trust_remote_code: whether Python code that comes with its models may be run; what the
             run's folder says of that is ignored.
-        trust_endpoint: whether a key may be sent to the endpoint of the settings, though no run of
-            this user was started with it; None = if `config` is given.
+        named: settings whose addresses on other machines this call vouches for, though no run of
+            this user was started with them; None = all of them, if `config` is given.
 
     Raises:
-        ConfigError: a key would be sent to an endpoint that only the run's folder names.
+        ConfigError: captions, images or a key would be sent to an address that only the run's
+            folder names.
         RunFolderError: `out` is not a run folder, or `config` would change the results.
     """
     folder = RunFolder.open(out)
     progress = progress or SilentProgress()
     trusted = trust_remote_code or (config is not None and config.trust_remote_code)
     own = read_run_config(folder, trust_remote_code=trusted)
-    if trust_endpoint or (trust_endpoint is None and config is not None):
-        remember_endpoint(config or own)
+    if named is not None or config is not None:
+        remember(config or own, named)
     if not folder.is_done:
-        check_endpoint(folder, config or own)
+        check_destinations(folder, config or own)
     if config is None:
         return _run(folder, own, backends, progress)
     config = as_decided(with_absolute_paths(config), own)
@@ -155,6 +157,9 @@ def _run(
     with folder.lock(), cpu_threads(config.threads), repeatable_kernels():
         if not folder.is_done:
             check_path(config.data)
+            for place in destinations(config):
+                if parent is None:
+                    progress.say(place.sentence)
             with progress.stage("check models"), collect_unchecked() as unchecked:
                 checked = check_models(config, backends)
             for sentence in unchecked:
