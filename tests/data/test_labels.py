@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -238,6 +239,60 @@ def test_a_test_split_without_labels_is_ignored_however_it_says_so(
         assert "Ignored the test split: it has no labels." in data.notes
         assert len(data.class_names) == 3
         assert len(data.test) == 3
+
+
+UNSIGNED = [(255, "uint8"), (65535, "uint16"), (2**32 - 1, "uint32"), (2**64 - 1, "uint64")]
+
+
+@pytest.mark.parametrize(("value", "kind"), UNSIGNED)
+@pytest.mark.parametrize("stored", ["own", "int64", "float64", "named", "text"])
+def test_minus_one_without_a_sign_is_no_label(
+    tmp_path: Path, value: int, kind: str, stored: str
+) -> None:
+    """A test split of a competition: all labels -1, as an unsigned number."""
+    if (stored, kind) == ("int64", "uint64") or (stored == "text" and value < 2**32 - 1):
+        return
+    names = list(ANIMALS)
+    text = stored == "text"
+    write(tmp_path / "train.parquet", [*SIX, *SIX], SIX * 2 if text else coded(SIX, names) * 2,
+          names if stored == "named" else None)  # fmt: skip
+    type_ = pa.string() if text else kind if stored in ("own", "named") else stored
+    labels = [str(value)] * 6 if text else pa.array(np.full(6, value, kind)).cast(type_, safe=False)
+    write(tmp_path / "test.parquet", SIX, labels, None)
+    data = load(tmp_path)
+    assert "Ignored the test split: it has no labels." in data.notes
+    assert len(data.class_names) == 3
+
+
+@pytest.mark.parametrize(("value", "kind"), UNSIGNED)
+def test_a_row_with_minus_one_without_a_sign_is_named(
+    tmp_path: Path, value: int, kind: str
+) -> None:
+    write(tmp_path / "train.parquet", SIX, pa.array([0, 1, 2, value, 1, 2], kind), None)
+    with pytest.raises(DataError, match=r"1 row has no label .*unsigned.*train\.parquet#3"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[254, 255], [255, 300], [255, 256], [65534, 65535, 7]])
+def test_numbers_of_that_many_classes_are_classes(tmp_path: Path, labels: list[int]) -> None:
+    write(tmp_path / "train.parquet", SIX, labels * (6 // len(labels)), None)
+    assert set(load(tmp_path).class_names) == {str(label) for label in labels}
+
+
+def test_a_number_with_a_name_is_a_class(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(256)]
+    write(tmp_path / "train.parquet", SIX, [0, 255] * 3, names)
+    assert {"class 0", "class 255"} <= set(load(tmp_path).class_names)
+    write(tmp_path / "train.parquet", SIX, ["0", "255"] * 3, None)
+    assert load(tmp_path).class_names == ("0", "255")  # text is a name
+
+
+@pytest.mark.parametrize("value", [-2, -100, -(2**31), -(2**63), -56])
+def test_other_negative_numbers_are_refused_by_name(tmp_path: Path, value: int) -> None:
+    """ignore_index of torch, NaN cast to an integer, a class above 127 in 8 bits."""
+    write(tmp_path / "train.parquet", SIX, [0, 1, 2, value, 1, 2], None)
+    with pytest.raises(DataError, match=rf"train\.parquet#3: .* is {value}, .*integers from 0 on"):
+        load(tmp_path)
 
 
 def test_a_class_folder_named_minus_one_is_no_class(tmp_path: Path) -> None:

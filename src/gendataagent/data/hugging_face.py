@@ -13,7 +13,7 @@ from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import open_regular
 from gendataagent.core.text import counted
 from gendataagent.data.items import RowItems
-from gendataagent.data.labels import is_unlabelled
+from gendataagent.data.labels import is_unlabelled, unsigned_minus_one
 from gendataagent.data.sets import LabelledImages, shared_bits
 from gendataagent.data.table_index import ID_NAME, LABEL_NAMES
 
@@ -135,30 +135,39 @@ def _labels(
     """
     import datasets
 
-    found = data_set.with_format(None)[column]
-    found = list(found)
+    found: list[Any] = list(data_set.with_format(None)[column])
     kind = data_set.features[column]
+    values: tuple[int | str, ...] = ()
+    names: tuple[str, ...] = ()
     if isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
-        values: tuple[int | str, ...] = tuple(range(len(names)))
+        values = tuple(range(len(names)))
     else:
-        values = tuple(sorted({value for value in found if not is_unlabelled(value)}))
-        names = tuple(str(value) for value in values)
+        plain = [value for value in found if isinstance(value, int)]
+        unsigned = unsigned_minus_one(plain)
+        found = [None if isinstance(v, int) and v in unsigned else v for v in found]
     if missing := [row for row, value in enumerate(found) if is_unlabelled(value)]:
         raise DataError(
-            f"{counted(len(missing), 'row has', 'rows have')} no {column} (None, -1 or empty "
-            f"text), the first is row {missing[0]}. Label them, or leave them out with filter(...)"
+            f"{counted(len(missing), 'row has', 'rows have')} no {column} (None, empty text, or "
+            f"-1, as unsigned number too: 255, 65535, ...), the first is row {missing[0]}. Label "
+            "them, or leave them out with filter(...)"
         )
+    if not names and all(map(_is_class, found)):
+        values = tuple(sorted(set(found)))
+        names = tuple(str(value) for value in values)
     class_of = {value: index for index, value in enumerate(values)}
-    wrong = [row for row, value in enumerate(found) if value not in class_of]
-    if wrong or not all(isinstance(value, int | str) for value in values):
-        row = wrong[0] if wrong else 0
+    bad = (r for r, v in enumerate(found) if not _is_class(v) or (names and v not in class_of))
+    if (row := next(bad, None)) is not None:
         raise DataError(
             f"row {row} has the {column} {found[row]!r}, which is no class; allowed are a "
-            "ClassLabel, whole numbers or text. Correct the rows, or leave them out with "
-            "filter(...)"
+            "ClassLabel, whole numbers from 0 on, or text. Correct the rows, or leave them out "
+            "with filter(...)"
         )
     return values, tuple(class_of[value] for value in found), names
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and value >= 0)
 
 
 def _ids(data_set: Any, column: str | None) -> list[str] | None:

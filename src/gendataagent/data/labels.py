@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,10 @@ from gendataagent.data.index import TRAIN, first_few, normalise_name
 from gendataagent.data.sets import LabelledImages
 
 UNLABELLED = "-1"
+# -1 stored without a sign: in 64 and 32 bits, also rounded up as float64 and float32 do
+_UNSIGNED = frozenset({2**64 - 1, 2**64, 2**32 - 1, 2**32})
+_UNLABELLED_TEXTS = frozenset({"", UNLABELLED, f"{UNLABELLED}.0", *map(str, _UNSIGNED)})
+_SMALL_UNSIGNED = (2**16 - 1, 2**8 - 1)  # in 16 and 8 bits, which may be a class too
 _NAMES_SHOWN = 20
 _MISSING = frozenset({"nan", "none", "null", "n/a", "<na>", "undefined", "unlabelled", "unlabeled"})
 
@@ -59,12 +63,31 @@ class NamedLabels:
 
 
 def is_unlabelled(value: Any) -> bool:
-    """Return whether a label says that there is none: null, NaN, -1, or empty text."""
+    """Return whether a label says that there is none: null, NaN, -1, or empty text.
+
+    -1 is recognised as an unsigned number of 32 or 64 bits, too.
+    """
     if isinstance(value, str):
-        return remove_invisible(value).strip() in ("", UNLABELLED, f"{UNLABELLED}.0")
+        return remove_invisible(value).strip() in _UNLABELLED_TEXTS
     if isinstance(value, int | float):
-        return value == -1 or math.isnan(value)
+        return value == -1 or value in _UNSIGNED or math.isnan(value)
     return value is None
+
+
+def unsigned_minus_one(numbers: Iterable[float], names: int = 0) -> frozenset[int]:
+    """Return which of 255 and 65535 are -1 without a sign among the labels of a data set.
+
+    They are unless they have a name, or follow on the number before or have larger ones beside
+    them, as the numbers of that many classes do.
+
+    Args:
+        names: how many numbers have one: 0, 1, 2...
+    """
+    found = set(numbers) - _UNSIGNED
+    top = max((number for number in found if number not in _SMALL_UNSIGNED), default=-1)
+    return frozenset(
+        number for number in _SMALL_UNSIGNED if number in found and max(top + 1, names - 1) < number
+    )
 
 
 def class_name_of(text: str) -> str:
@@ -102,6 +125,7 @@ def name_labels(columns: Sequence[LabelColumn]) -> NamedLabels:
     lists = {column.names: column.source for column in reversed(ordered) if column.names}
     common = _common_list(tuple(lists))
     labels = []
+    unsigned = unsigned_minus_one(v for c in columns for v in c.values if _is_integer(v))
     borrowed: list[str] = []
     for column in columns:
         if lists and column.names is None and any(_is_integer(value) for value in column.values):
@@ -109,7 +133,8 @@ def name_labels(columns: Sequence[LabelColumn]) -> NamedLabels:
                 raise DataError(_ambiguous(column, ordered))
             borrowed.append(column.source)
         names = column.names or common
-        labels.append([_name(column, names, row) for row in range(len(column.values))])
+        missing = unsigned_minus_one(_SMALL_UNSIGNED, len(names)) if names else unsigned
+        labels.append([_name(column, names, row, missing) for row in range(len(column.values))])
     if lists:
         for column in columns:
             _require_no_numerals(column, lists)
@@ -147,20 +172,24 @@ def _is_integer(value: Any) -> bool:
     )
 
 
-def _name(column: LabelColumn, names: tuple[str, ...] | None, row: int) -> str | None:
+def _name(
+    column: LabelColumn, names: tuple[str, ...] | None, row: int, unsigned: Collection[int]
+) -> str | None:
     value = column.values[row]
     if is_unlabelled(value):
         return None
     if _is_integer(value):
-        if names is None:
+        if value in unsigned:
+            return None
+        if names is None and value >= 0:
             return str(int(value))
-        if 0 <= value < len(names):
+        if names is not None and 0 <= value < len(names):
             return names[int(value)]
     elif isinstance(value, bool) and (names is None or str(value).lower() in names):
         return str(value).lower()
     elif isinstance(value, str):
         return class_name_of(value)
-    allowed = "integers or text"
+    allowed = "integers from 0 on, or text"
     if names is not None:
         allowed = f"integers below {len(names)}, for the classes {list_classes(names)}"
     raise DataError(

@@ -286,7 +286,8 @@ def _unlabelled_splits(
         unlabelled -= {TRAIN}
     if wrong := [store.name(row) for row in rows if splits[row] not in unlabelled]:
         raise DataError(
-            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, -1 or empty text): "
+            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, empty text, or "
+            "-1, as unsigned number too: 255, 65535, ...): "
             f"{first_few(wrong)}. "
             "Label them or drop the rows"
         )

@@ -24,7 +24,12 @@ from gendataagent.data.bit_depth import is_deep
 from gendataagent.data.images import decode, to_rgb
 from gendataagent.data.index import first_few, normalise_name
 from gendataagent.data.items import TensorForm, TupleItems
-from gendataagent.data.labels import both_lists, is_unlabelled, list_classes
+from gendataagent.data.labels import (
+    both_lists,
+    is_unlabelled,
+    list_classes,
+    unsigned_minus_one,
+)
 from gendataagent.data.sets import LabelledImages
 
 _HASH_BYTES = 6
@@ -350,6 +355,12 @@ def _class_names(
             f"class_names must be a list of different names, one a class; got {given!r:.200}"
         )
     if given is None and not lists:
+        if missing := unsigned_minus_one(labels):
+            raise DataError(
+                f"items of the train set have the label {max(missing)}, which is -1 as an unsigned "
+                f"number: no label. Leave them out, for example with torch.utils.data.Subset; if "
+                "it is a class, give the data set `classes`"
+            )
         return tuple(str(label) for label in range(max(labels) + 1))
     source, chosen = max(lists, key=lambda one: len(one[1]), default=("", ()))
     if given is not None:
