@@ -251,9 +251,9 @@ def test_a_path_that_does_not_exist_suggests_its_neighbour(tmp_path: Path) -> No
         load(tmp_path / "photo")
     with pytest.raises(DataError, match="no bundled data set 'mnist'; choose bundled:cifar10"):
         load_data(DataConfig(path="bundled:mnist"), seed=0)
-    (tmp_path / "data.csv").touch()
+    (tmp_path / "data.xlsx").touch()
     with pytest.raises(DataError, match="not a supported file"):
-        load(tmp_path / "data.csv")
+        load(tmp_path / "data.xlsx")
 
 
 def test_a_class_missing_in_the_given_test_split_is_noted(three_splits: Path) -> None:

@@ -14,20 +14,32 @@ class DataConfig:
 
     path: str = setting(
         "bundled:cifar10",
-        "folder of images (class/*.jpg, or train|validation|test/class/*), the unpacked official "
-        "archive of one of the paper's six data sets, a parquet file or folder, a folder saved by "
-        "Hugging Face datasets, hub:NAME (downloads), or bundled:cifar10",
+        "folder of images (class/*.jpg, or train|validation|test/class/*), a table (.csv, .tsv, "
+        ".jsonl, .parquet) or a folder with tables, a folder saved by Hugging Face datasets, the "
+        "unpacked official archive of one of the paper's six data sets, hub:NAME (downloads), or "
+        "bundled:cifar10 (docs/data.md has all)",
         path=True,
     )
     layout: str = setting(
         AUTO,
-        "layout of a folder: folder (one folder a class), or the official archive of one of the "
-        "paper's data sets; auto = the official one if its files are recognised, else folder",
-        choices=(AUTO, "folder", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
+        "layout of a folder: folder (one folder a class), table (labels in a .csv, .tsv or .jsonl "
+        "beside the images), or the official archive of one of the paper's data sets; auto = by "
+        "its files",
+        choices=(AUTO, "folder", "table", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
     )
     revision: str = setting("", "hub revision of a hub: data set; empty = the newest")
-    image_column: str = setting(AUTO, "column of the image in parquet / Hugging Face data")
-    label_column: str = setting(AUTO, "column of the class in parquet / Hugging Face data")
+    image_column: str = setting(
+        AUTO,
+        "column of a table with the images, or their paths, names or ids; auto = the one that "
+        "leads to images",
+    )
+    label_column: str = setting(AUTO, "column of a table with the class; auto = by its name")
+    split_column: str = setting(
+        AUTO,
+        "column of a table (CSV, TSV, JSONL) that says train, validation or test; auto = by its "
+        "name; empty = none",
+        switch=True,
+    )
     image_root: str = setting(
         "",
         "folder of the images that a table names by path: relative paths start there, and no path "

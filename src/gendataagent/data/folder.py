@@ -25,6 +25,8 @@ from gendataagent.data.index import (
 from gendataagent.data.labels import UNLABELLED, is_unlabelled
 from gendataagent.data.walk import Found, posix_path
 
+FOLDER = "folder"  # as data.layout
+
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:

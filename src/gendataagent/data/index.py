@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gendataagent.data.sets import ImageStore
 
@@ -17,6 +18,8 @@ _SPLIT_WORDS = {
     "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "dev": VALIDATION,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
+
+_WITHOUT_MEANING = re.compile("[-_ ]?(set|images?|imgs?|photos?|data)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,20 @@ class DatasetIndex:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a folder or split name means, else None."""
-    return _SPLIT_WORDS.get(name.lower().removesuffix("_set"))
+    """Return the split that a folder or split name means, such as "train_images", else None."""
+    return _SPLIT_WORDS.get(_WITHOUT_MEANING.sub("", name.lower()))
 
 
 def split_in(stem: str) -> str | None:
-    """Return the split named in a file stem such as "train-00000-of-00002" or "val1", else None."""
-    for word in re.split(r"[^a-zA-Z]+", stem):
-        if split := split_of(word):
-            return split
-    return None
+    """Return the split named in a file stem such as "train-00000-of-00002" or "valLabels1"."""
+    return next(filter(None, map(split_of, re.findall("[A-Z]?[a-z]+|[A-Z]+", stem))), None)
+
+
+def split_of_file(name: str) -> str | None:
+    """Return the split named by a file, else by the nearest folder above it, else None."""
+    path = Path(name)
+    words = (path.stem, *(folder.name for folder in path.parents))
+    return next(filter(None, map(split_in, words)), None)
 
 
 def file_state(path: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gendataagent.core.errors import DataError
-from gendataagent.core.text import remove_invisible
+from gendataagent.core.text import counted, remove_invisible
 from gendataagent.data.class_names import name_key, name_keys
 from gendataagent.data.index import TRAIN, first_few, normalise_name
 from gendataagent.data.sets import LabelledImages
@@ -258,6 +258,39 @@ def _all_names(
     if all(name.isdecimal() for name in others):
         return (*declared, *sorted(others, key=lambda name: (int(name), name)))
     return (*declared, *sorted(others))
+
+
+def unlabelled_notes(
+    labels: Sequence[str | None],
+    splits: Sequence[str],
+    name_of: Callable[[int], str],
+    *,
+    need_train: bool,
+) -> list[str]:
+    """Return a note on each split without any label, which is left out.
+
+    Args:
+        name_of: row -> where a user finds it.
+        need_train: whether training images must have labels.
+
+    Raises:
+        DataError: a few labels of a split are missing, or all of train.
+    """
+    total, missing = Counter(splits), Counter[str]()
+    rows = [row for row, label in enumerate(labels) if label is None]
+    for row in rows:
+        missing[splits[row]] += 1
+    unlabelled = {split for split in missing if missing[split] == total[split]}
+    if need_train:
+        unlabelled -= {TRAIN}
+    if wrong := [name_of(row) for row in rows if splits[row] not in unlabelled]:
+        raise DataError(
+            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, empty text, or "
+            "-1, as unsigned number too: 255, 65535, ...): "
+            f"{first_few(wrong)}. "
+            "Label them or drop the rows"
+        )
+    return [f"Ignored the {split} split: it has no labels." for split in sorted(unlabelled)]
 
 
 def match_classes(names: Sequence[str], known: Sequence[str]) -> tuple[int | None, ...]:

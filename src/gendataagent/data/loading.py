@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gendataagent.config import AUTO, DataConfig
+from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand, open_regular
 from gendataagent.core.progress import OnProgress
@@ -16,9 +16,10 @@ from gendataagent.core.suggestions import closest
 from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
 from gendataagent.data.deduplication import deduplicate
-from gendataagent.data.folder import index_folder
+from gendataagent.data.folder import FOLDER, index_folder
 from gendataagent.data.groups import group_images, groups_across_splits
 from gendataagent.data.hub import HUB_PREFIX, index_hub
+from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import (
     SPLITS,
     TEST,
@@ -32,9 +33,10 @@ from gendataagent.data.index import (
 )
 from gendataagent.data.labels import name_notes
 from gendataagent.data.likeness import Likeness, measure_likeness
+from gendataagent.data.list_folder import index_listed_folder
+from gendataagent.data.list_index import index_lists
 from gendataagent.data.official import (
     ARCHIVES,
-    FOLDER,
     find_archive,
     index_archive,
     missing_files_error,
@@ -52,6 +54,7 @@ from gendataagent.data.splits import (
 )
 from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
+from gendataagent.data.text_tables import TEXT_SUFFIXES
 from gendataagent.data.walk import TABLE_SUFFIX, find_files
 
 BUNDLED_PREFIX = "bundled:"
@@ -276,26 +279,12 @@ def _no_path(layout: str) -> str:
 
 
 def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex | None:
-    """Return the index of a parquet file or a folder saved by `datasets`, else None."""
+    """Return the index of a table, or of a folder saved by `datasets`, else None."""
     if path.is_file():
-        if path.name.lower().endswith(ARCHIVE_SUFFIXES):
-            raise DataError(
-                f"{path} is an archive, which is not unpacked here; unpack it and give the folder"
-            )
-        if path.suffix.lower() != TABLE_SUFFIX:
-            raise DataError(
-                f"{path} is not a supported file; give a parquet file, or a folder of images, of "
-                "parquet files, or saved by Hugging Face datasets"
-            )
-        table = TableFile(str(path), path.name, TRAIN)
-        notes = _layout_notes(config)
-        return index_tables(
-            path.parent, [table], config, notes, need_train=need_train, named_by_row=True
-        )
+        return _index_file(path, config, need_train)
     if not path.is_dir():
         raise DataError(
-            f"{path} is neither a folder nor a regular file; give a folder of images or a parquet "
-            "file"
+            f"{path} is neither a folder nor a regular file; give a folder of images or a table"
         )
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         files, notes = saved_files(path, need_train=need_train)
@@ -304,23 +293,57 @@ def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
     return None
 
 
+def _index_file(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex:
+    name = path.name.lower()
+    if name.endswith(ARCHIVE_SUFFIXES):
+        raise DataError(
+            f"{path} is an archive, which is not unpacked here; unpack it and give the folder"
+        )
+    notes = _layout_notes(config)
+    if name.endswith(TEXT_SUFFIXES):
+        base = _image_root(path.parent, config)
+        index = index_lists(
+            path.parent, [path.name], base, find_files(base).images, config, need_train=need_train
+        )
+        return replace(index, notes=(*notes, *index.notes))
+    if name.endswith(TABLE_SUFFIX):
+        table = TableFile(str(path), path.name, TRAIN)
+        return index_tables(
+            path.parent, [table], config, notes, need_train=need_train, named_by_row=True
+        )
+    raise DataError(
+        f"{path} is not a supported file; give a table (.csv, .tsv, .jsonl, .parquet), or a folder "
+        "of images, of tables, or saved by Hugging Face datasets"
+    )
+
+
+def _image_root(folder: Path, config: DataConfig) -> Path:
+    """Return the folder in which the paths of text tables start."""
+    return Path(ImagePaths.of(folder, config.image_root).folder) if config.image_root else folder
+
+
 def _layout_notes(config: DataConfig) -> list[str]:
-    if config.layout in (AUTO, FOLDER):
+    if config.layout not in (*ARCHIVES, FOLDER):
         return []
     return [f"data.layout = {config.layout} is for folders and was ignored; the data is a table."]
 
 
 def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex:
-    """Return the index of a folder of images or of parquet files."""
+    """Return the index of a folder of images or of tables."""
     found = find_files(path)
     if found.tables and not found.images:
         files, notes = parquet_files(path, found.tables, need_train=need_train)
         notes = [*_layout_notes(config), *notes]
         return index_tables(path, files, config, notes, need_train=need_train)
-    if config.layout not in (AUTO, FOLDER):
+    if config.layout in ARCHIVES:
         raise missing_files_error(path, config.layout)
-    if found.tables:
-        found.others[TABLE_SUFFIX] += len(found.tables)
+    if config.layout != FOLDER:
+        base = _image_root(path, config)
+        images = found.images if base == path else find_files(base).images
+        index = index_listed_folder(path, base, found, images, config, need_train=need_train)
+        if index is not None:
+            return index
+    found.others += found.tables
     return index_folder(path, found, need_train=need_train)
 
 
@@ -354,9 +377,9 @@ def _resolve(text: str) -> Path:
     close = closest(path.name, _names_in(path.parent))
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
     raise DataError(
-        f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a "
-        "parquet file or folder, a folder saved by Hugging Face datasets, hub:NAME for a data set "
-        "on the Hub, or bundled:cifar10"
+        f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a table "
+        "(.csv, .tsv, .jsonl, .parquet) or a folder of tables, a folder saved by Hugging Face "
+        "datasets, hub:NAME for a data set on the Hub, or bundled:cifar10"
     )
 
 

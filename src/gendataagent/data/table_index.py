@@ -14,7 +14,7 @@ from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.text import counted
 from gendataagent.data.image_paths import ImagePaths
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
-from gendataagent.data.labels import LabelColumn, class_name_of, name_labels
+from gendataagent.data.labels import LabelColumn, class_name_of, name_labels, unlabelled_notes
 from gendataagent.data.tables import TableFile, TableStore
 
 IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
@@ -58,7 +58,7 @@ def index_tables(
     if not files:
         raise DataError(f"no tables with rows in {root}; save the data again")
     if not need_train:
-        config, column_notes = _without_missing_columns(_stating(files).schema().names, config)
+        config, column_notes = without_missing_columns(_stating(files).schema().names, config)
         notes = [*notes, *column_notes]
     columns = _find_columns(files, config)
     store = TableStore(files, columns.image, ImagePaths.of(root, config.image_root))
@@ -100,8 +100,7 @@ def index_tables(
         _require_unique(ids, splits)
         ids = [f"{split}/{source_id}" for split, source_id in zip(splits, ids, strict=True)]
         notes.append("Ids are unique only within a split, so they were prefixed by the split.")
-    unlabelled = _unlabelled_splits(labels, splits, store, need_train=need_train)
-    notes += [f"Ignored the {split} split: it has no labels." for split in sorted(unlabelled)]
+    notes += unlabelled_notes(labels, splits, store.name, need_train=need_train)
     items = tuple(
         Item(row, ids[row], label, splits[row])
         for row, label in enumerate(labels)
@@ -151,20 +150,21 @@ def _stating(files: Sequence[TableFile]) -> TableFile:
     return max(train, key=lambda file: len(file.schema().names))
 
 
-def _without_missing_columns(
+def without_missing_columns(
     names: Sequence[str], config: DataConfig
 ) -> tuple[DataConfig, list[str]]:
     """Return the settings with "auto" for columns that a table does not have, and notes."""
-    known = (AUTO, *names)
+    known = (AUTO, "", *names)
     missing = {
         setting: wanted
-        for setting, wanted in (("image", config.image_column), ("label", config.label_column))
-        if wanted not in known
+        for setting in ("image", "label", "split")
+        if (wanted := getattr(config, f"{setting}_column")) not in known
     }
     return replace(
         config,
         image_column=AUTO if "image" in missing else config.image_column,
         label_column=AUTO if "label" in missing else config.label_column,
+        split_column=AUTO if "split" in missing else config.split_column,
     ), [
         f"There is no column {wanted!r} (data.{setting}_column); another one is looked for."
         for setting, wanted in missing.items()
@@ -271,24 +271,3 @@ def _require_unique(ids: Sequence[str], splits: Sequence[str]) -> None:
             f"{counted(len(twice), 'id', 'ids')} in the column {ID_NAME!r} in more than one row: "
             f"{first_few(twice)}. Make them unique, or rename the column to use row numbers as ids"
         )
-
-
-def _unlabelled_splits(
-    labels: Sequence[str | None], splits: Sequence[str], store: TableStore, *, need_train: bool
-) -> set[str]:
-    """Return the splits without any label; a few missing labels are an error."""
-    total, missing = Counter(splits), Counter[str]()
-    rows = [row for row, label in enumerate(labels) if label is None]
-    for row in rows:
-        missing[splits[row]] += 1
-    unlabelled = {split for split in missing if missing[split] == total[split]}
-    if need_train:
-        unlabelled -= {TRAIN}
-    if wrong := [store.name(row) for row in rows if splits[row] not in unlabelled]:
-        raise DataError(
-            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, empty text, or "
-            "-1, as unsigned number too: 255, 65535, ...): "
-            f"{first_few(wrong)}. "
-            "Label them or drop the rows"
-        )
-    return unlabelled

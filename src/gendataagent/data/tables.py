@@ -21,7 +21,7 @@ from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import atomic_writer, open_regular
 from gendataagent.data.image_paths import ImagePaths
-from gendataagent.data.index import TRAIN, file_state, split_in, split_of
+from gendataagent.data.index import TRAIN, file_state, split_of, split_of_file
 
 IN_MEMORY_BYTES = 256 << 20
 _ROWS_PER_BATCH = 256
@@ -204,12 +204,7 @@ def parquet_files(
 
     The split is a word of the file name (train-00000-of-00002.parquet), else of the nearest folder.
     """
-    found = []
-    for name in names:
-        path = Path(name)
-        words = [path.stem, *(folder.name for folder in path.parents)]
-        split = next((split for word in words if (split := split_in(word))), None)
-        found.append((name, str(root / name), split))
+    found = [(name, str(root / name), split_of_file(name)) for name in names]
     return with_splits(root, found, need_train=need_train)
 
 

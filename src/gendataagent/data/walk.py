@@ -48,7 +48,7 @@ class Found:
     runs: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """Return one sentence for each kind of file that was ignored."""
@@ -68,9 +68,12 @@ class Found:
                 f"whose images are no data: {first_few(sorted(self.runs))}."
             )
         if self.others:
-            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.others.items()))
-            number = self.others.total()
-            files = counted(number, "file that is not an image", "files that are not images")
+            suffixes = (normalise_name(Path(name).suffix.lower()) for name in self.others)
+            counts = Counter(suffix or "no suffix" for suffix in suffixes)
+            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items()))
+            files = counted(
+                len(self.others), "file that is not an image", "files that are not images"
+            )
             notes.append(f"Ignored {files} ({kinds}).")
         if self.outside:
             notes.append(
@@ -192,7 +195,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _add_file(root: Path, path: str, entry: os.DirEntry[str], found: Found) -> None:
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix != TABLE_SUFFIX and suffix not in SUFFIXES:
-        found.others[normalise_name(suffix) or "no suffix"] += 1
+        found.others.append(path)
     elif reason := _why_not_a_file(entry):
         found.quarantined.append(Quarantined(posix_path(path), reason))
     else:

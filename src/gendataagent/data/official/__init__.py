@@ -12,9 +12,7 @@ from gendataagent.data.index import PaperCounts
 from gendataagent.data.official import birds, flowers, food, imagenet, pets
 from gendataagent.data.official.archive import Archive, index_archive
 
-__all__ = ["ARCHIVES", "FOLDER", "PAPER", "find_archive", "index_archive", "missing_files_error"]
-
-FOLDER = "folder"
+__all__ = ["ARCHIVES", "PAPER", "find_archive", "index_archive", "missing_files_error"]
 
 # Table 5 [S]
 PAPER = {
@@ -94,12 +92,12 @@ def find_archive(root: Path, layout: str) -> tuple[Archive, Path] | None:
     """Return the archive at `root` or one level below and its folder; None if there is none.
 
     Args:
-        layout: "auto" to recognise one by its files, "folder" for none, or a key of `ARCHIVES`.
+        layout: "auto" to recognise one by its files, a key of `ARCHIVES`, else none is.
 
     Raises:
         DataError: more than one archive.
     """
-    if layout == FOLDER:
+    if layout != AUTO and layout not in ARCHIVES:
         return None
     wanted = list(ARCHIVES.values()) if layout == AUTO else [ARCHIVES[layout]]
     found: list[tuple[Archive, Path]] = []

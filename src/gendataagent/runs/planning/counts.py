@@ -25,7 +25,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.data.hub import HUB_PREFIX
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.loading import index_data
-from gendataagent.data.official import ARCHIVES, FOLDER, PAPER
+from gendataagent.data.official import ARCHIVES, PAPER
 from gendataagent.data.splits import check_classes, draw_missing_splits, draw_train_subset
 from gendataagent.generation.feedback import OFF, RANDOM
 
@@ -76,7 +76,7 @@ def count_real(config: RunConfig, *, images: int | None = None) -> RealImageCoun
         )
     if data.path:
         return count_listed(config)
-    if data.layout in (AUTO, FOLDER):
+    if data.layout not in PAPER:
         raise ConfigError(
             "data.path is empty, so the number of images is not known; give a folder with --data "
             "DIR, or the number of training images with --images N"
@@ -104,7 +104,7 @@ def count_listed(config: RunConfig) -> RealImageCounts:
 
 def what_data_is_needed(layout: str) -> str:
     """Return the images that --data has to name for a layout, to end a sentence with."""
-    if layout in (AUTO, FOLDER):
+    if layout not in ARCHIVES:
         return "a folder with one folder of images per class"
     archive = ARCHIVES[layout]
     return f"{archive.counts.title}. {archive.unpack}"
