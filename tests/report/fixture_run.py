@@ -36,7 +36,9 @@ from gendataagent.core.records import (
 )
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import write_mark
+from gendataagent.data import LabelledImages
 from gendataagent.report import write_report
+from gendataagent.runs.mistakes import write_mistakes
 
 PLAIN_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -100,6 +102,8 @@ def build_run(
             notes=(),
             sealed=sealed,
         )
+    if finished and agent:
+        write_mistakes(RunFolder(folder), _test_images(class_names, side_px))
     for number in range(rounds if agent else 0):
         if sealed:
             RunFolder(folder).mark_round_done(number)
@@ -356,6 +360,19 @@ def _candidate(
         generator_revision="9f8e7d6c5b4a",
         vog=vog,
         rejected_by="black-image" if draw.random() < 0.02 else rejected,
+    )
+
+
+def _test_images(class_names: Sequence[str], side_px: int) -> LabelledImages:
+    """Return an image for each row of `predictions`."""
+    draw = random.Random(0)
+    shown = [_image(side_px, label, draw) for label in range(len(class_names))]
+    labels = [label for label in range(len(class_names)) for _ in range(100)]
+    return LabelledImages.from_images(
+        [shown[label] for label in labels],
+        labels,
+        class_names=class_names,
+        ids=[f"test-{label}-{number % 100}" for number, label in enumerate(labels)],
     )
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gendataagent.report.run_reader import read_run
 
 from .fixture_run import NASTY, NASTY_NAMES, build_run
 
-VOID = {"meta", "link", "img", "rect", "line", "circle", "polyline", "br"}
+VOID = {"meta", "link", "img", "rect", "line", "circle", "polyline", "br", "input"}
 ALLOWED_SCHEMES = ("#", "data:")
 
 
@@ -64,7 +65,9 @@ def checked(page: Path) -> _Checker:
     assert "script" not in checker.tags
     assert not [a for a in checker.attributes if a[1].startswith("on")]
     links = [value for _, key, value in checker.attributes if key in ("src", "href", "srcset")]
-    assert all(link.startswith(ALLOWED_SCHEMES) for link in links)
+    files = [link for link in links if not link.startswith(ALLOWED_SCHEMES)]
+    assert all((page.parent / urllib.parse.unquote(file)).is_file() for file in files)
+    assert not any(".." in file for file in files)
     anchors = {link[1:] for link in links if link.startswith("#")}
     assert anchors <= set(checker.ids)
     images = checker.tags.count("img")

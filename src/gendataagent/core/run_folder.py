@@ -14,6 +14,7 @@
     RUN/classifier/            the trained classifier, in transformers' format
     RUN/evaluation.json        written once, at the end
     RUN/test_predictions.jsonl class and prediction of each test image, written with it
+    RUN/mistakes/              some test images, see `runs.mistakes`
     RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
     RUN/second_opinion.json    the baseline's classifier on guided images, see `runs.second_opinion`
     RUN/robustness.json        from evaluate --corruptions; may be written again
@@ -138,6 +139,10 @@ class RunFolder:
     def test_predictions_file(self) -> Path:
         """A line for each test image: id, label, predicted (indices of classes)."""
         return self.path / "test_predictions.jsonl"
+
+    @property
+    def mistakes(self) -> Path:
+        return self.path / "mistakes"
 
     @property
     def splits_file(self) -> Path:
@@ -274,7 +279,9 @@ class RunFolder:
         own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file,
                self.test_predictions_file, self.second_opinion_file]  # fmt: skip
         marks = [*self.path.glob(f"rounds/*/{DONE}"), self.baseline / DONE, self.adaptation / DONE]
-        folders = (self.splits_file.parent, self.classifier, self.guard_file.parent)
+        folders = (
+            self.splits_file.parent, self.classifier, self.guard_file.parent, self.mistakes,
+        )  # fmt: skip
         found = [*own, *marks, *_files_in(*folders)]
         write_mark(self.path / DONE, self.path, [path for path in found if path.is_file()])
 

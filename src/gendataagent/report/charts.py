@@ -126,15 +126,19 @@ def bar(share: float, css: str) -> str:
     )
 
 
-def change_track(before: float | None, after: float) -> str:
-    """Return a 0 to 1 scale with a dot for before, one for after, and a line between them."""
+def change_track(before: float | None, after: float, *, sure: bool = True) -> str:
+    """Return a 0 to 1 scale with a dot for before, one for after, and a line between them.
+
+    Args:
+        sure: whether the difference is beyond chance; if not, the line has no colour.
+    """
     x = 100 * _clamped(after)
     marks = "".join(
         f'<line class="grid" x1="{t}%" x2="{t}%" y1="0" y2="100%"/>' for t in (0, 25, 50, 75, 100)
     )
     if before is not None:
         x0 = 100 * _clamped(before)
-        css = "up" if after > before else "down"
+        css = "" if not sure else "up" if after > before else "down"
         marks += (
             f'<line class="way {css}" x1="{x0:.1f}%" x2="{x:.1f}%" y1="50%" y2="50%"/>'
             f'<circle class="dot real" cx="{x0:.1f}%" cy="50%" r="4"/>'

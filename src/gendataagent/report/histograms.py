@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gendataagent.report.charts import BOTTOM, HEIGHT, RIGHT, WIDTH
-from gendataagent.report.markup import esc
+from gendataagent.report.markup import esc, small
 
 BINS = 10
 _GAP = 10  # above the tallest bar of each histogram
@@ -51,11 +51,14 @@ def histograms(title: str, samples: Sequence[Sample], *, high: float, x_label: s
             (WIDTH - RIGHT, "end", f"{high:.2g}"),
         )
     )
-    spoken = "; ".join(f"{sample.label}: mean {sample.mean:.2f}" for sample in drawn)
+    means = [f"{s.mean:.2f}" if high >= 0.1 else small(s.mean) for s in drawn]
+    figures = [f"{s.mean:.2f}" if high >= 0.1 else f"{s.mean:.2g}" for s in drawn]
+    spoken = "; ".join(
+        f"{s.label}: mean {figure}" for s, figure in zip(drawn, figures, strict=True)
+    )
     legend = "".join(
-        f'<li><span class="swatch {sample.css}"></span>{esc(sample.label)}, mean '
-        f"{sample.mean:.2f}</li>"
-        for sample in drawn
+        f'<li><span class="swatch {sample.css}"></span>{esc(sample.label)}, mean {mean}</li>'
+        for sample, mean in zip(drawn, means, strict=True)
     )
     return (
         f'<figure class="chart"><figcaption>{esc(title)}</figcaption>'

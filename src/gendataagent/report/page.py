@@ -10,7 +10,17 @@ from gendataagent.core.seals import CHANGED
 from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name
 from gendataagent.report.run_reader import RunView, read_run
-from gendataagent.report.sections import details, feedback, gallery, metrics, models, summary
+from gendataagent.report.sections import (
+    confusions,
+    details,
+    feedback,
+    filtering,
+    gallery,
+    metrics,
+    mistakes,
+    models,
+    summary,
+)
 from gendataagent.report.sections.gallery import selected_title
 from gendataagent.report.thumbnails import Thumbnails
 
@@ -18,9 +28,11 @@ _NAVIGATION = (
     ("comparison", "Results"),
     ("feedback", "Feedback"),
     ("gallery", "Gallery"),
+    ("filter", "Kept"),
     ("classes", "Classes"),
-    ("curves", "Curves"),
+    ("mistakes", "Test images"),
     ("confusions", "Confusions"),
+    ("curves", "Curves"),
     ("time", "Time"),
     ("models", "Models"),
     ("data", "Data"),
@@ -49,26 +61,32 @@ def write_report(
         StorageError: the page cannot be written; an existing one is unchanged.
     """
     page = out if out is not None else run_folder / "report.html"
-    html, problems = render(read_run(run_folder))
+    html, problems = render(read_run(run_folder), page.parent)
     write_bytes(page, html.encode())
     for problem in problems:
         on_problem(problem)
     return page
 
 
-def render(run: RunView) -> tuple[str, list[str]]:
-    """Return the page of a run as HTML, and a sentence for each damaged file."""
+def render(run: RunView, page_folder: Path) -> tuple[str, list[str]]:
+    """Return the page of a run as HTML, and a sentence for each damaged file.
+
+    Args:
+        page_folder: where the page will be; it links to the images of the run that lie below.
+    """
     headline, explanation = summary.headline(run)
-    thumbnails = Thumbnails(is_whole=run.is_whole)
+    thumbnails = Thumbnails(is_whole=run.is_whole, page_folder=page_folder)
     sections = "".join(
         (
             summary.comparison(run),
             gallery.hard_images(run, thumbnails),
             feedback.feedback(run, thumbnails),
             gallery.gallery(run, thumbnails),
+            filtering.filtering(run),
             metrics.per_class(run),
+            mistakes.mistakes(run, thumbnails),
+            confusions.confusions(run),
             metrics.curves(run),
-            metrics.confusions(run),
             metrics.time_spent(run),
             models.models(run),
             details.quarantine(run),
@@ -85,7 +103,8 @@ def render(run: RunView) -> tuple[str, list[str]]:
     html = document(
         title=title,
         header=f'<p class="eyebrow">GenDataAgent · {name(title)}</p><h1>{headline}</h1>'
-        f'{summary.verdict(run)}<p class="lead">{explanation}</p>{summary.cards(run)}',
+        f'{summary.verdict(run)}<p class="lead">{explanation}</p>{summary.use(run)}'
+        f"{summary.cards(run)}",
         body=body,
         navigation=(("hard", selected_title(run)), *_NAVIGATION),
         footer=f"Started {esc(run.manifest.created)}. Seed {esc(run.manifest.seed)}. Everything "

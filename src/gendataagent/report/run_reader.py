@@ -37,6 +37,7 @@ from gendataagent.core.rows import RowError, fit
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import CHANGED, RecordedHashes
 from gendataagent.generation.known_classes import KnownClasses, known_classes
+from gendataagent.runs.mistakes import MISTAKES_FILE, Mistake
 
 Record = TypeVar("Record")
 
@@ -80,7 +81,8 @@ class RunView:
         guard: which classifier the baseline guard chose, if it was on.
         second_opinion: of the baseline's classifier on guided images, if there are both.
         adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
-        right: id of each test image -> whether it is classified correctly.
+        predictions: id of each test image -> its class and the predicted one, as indices.
+        mistakes: some test images that it gets wrong, or cured.
         problems: one sentence for each file that could not be read or has changed.
         hashes: those recorded when the files of the run were written.
     """
@@ -101,7 +103,8 @@ class RunView:
     adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
-    right: Mapping[str, bool]
+    predictions: Mapping[str, tuple[int, int]]
+    mistakes: tuple[Mistake, ...]
     problems: tuple[str, ...]
     hashes: RecordedHashes
 
@@ -136,6 +139,11 @@ class RunView:
     def final(self) -> Evaluation | None:
         """The evaluation on test, else on validation."""
         return self.evaluations.get("test") or self.evaluations.get("validation")
+
+    @property
+    def right(self) -> dict[str, bool]:
+        """Id of each test image -> whether it is classified correctly."""
+        return {id_: label == said for id_, (label, said) in self.predictions.items()}
 
     @property
     def made(self) -> int:
@@ -206,9 +214,11 @@ def read_run(folder: Path) -> RunView:
     metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
     evaluations = reader.mapping(folder / "evaluation.json")
     timing = reader.mapping(folder / "timing.json")
-    right = {
-        str(row.get("id")): row.get("label") == row.get("predicted")
+    predictions = {
+        str(row.get("id")): (label, predicted)
         for row in reader.rows(folder / "test_predictions.jsonl")
+        if isinstance(label := row.get("label"), int)
+        and isinstance(predicted := row.get("predicted"), int)
     }
     return RunView(
         folder=folder,
@@ -234,7 +244,8 @@ def read_run(folder: Path) -> RunView:
         adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),
-        right=right,
+        predictions=predictions,
+        mistakes=tuple(reader.records(Mistake, folder / "mistakes" / MISTAKES_FILE)),
         problems=tuple(dict.fromkeys(reader.problems)),
         hashes=hashes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,14 +23,19 @@ class Thumbnails:
 
     Args:
         is_whole: whether an image is what was written; None = all are.
+        page_folder: where the page is written. An image below it links to its file.
 
     Attributes:
         changed: images that are not, of those that were to be shown.
     """
 
     def __init__(
-        self, budget_bytes: int = PAGE_BYTES, is_whole: Callable[[Path], bool] | None = None
+        self,
+        budget_bytes: int = PAGE_BYTES,
+        is_whole: Callable[[Path], bool] | None = None,
+        page_folder: Path | None = None,
     ) -> None:
+        self._page_folder = page_folder
         self.left_bytes = budget_bytes
         self.changed: list[Path] = []
         self._is_whole = is_whole or (lambda _: True)
@@ -64,7 +70,11 @@ class Thumbnails:
         self.left_bytes -= len(uri)
         css = "pixelated" if max(width, height) <= PIXEL_ART_PX else "photo"
         size = f'width="{width}" height="{height}"'
-        return f'<img class="{css}" {size} alt="{esc(description)}" src="{uri}">'
+        shown = f'<img class="{css}" {size} alt="{esc(description)}" src="{uri}">'
+        if self._page_folder is None or not path.is_relative_to(self._page_folder):
+            return shown
+        file = urllib.parse.quote(path.relative_to(self._page_folder).as_posix())
+        return f'<a class="file" href="{file}">{shown}</a>'
 
 
 def _placeholder(description: str, words: str) -> str:

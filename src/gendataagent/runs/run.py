@@ -38,6 +38,7 @@ from gendataagent.generation.backends import Backends, with_backends_chosen
 from gendataagent.runs.baseline_guard import BASELINE
 from gendataagent.runs.destinations import check_destinations, destinations, remember
 from gendataagent.runs.identity import move_finished
+from gendataagent.runs.mistakes import write_mistakes
 from gendataagent.runs.planning.counts import count_listed
 from gendataagent.runs.planning.outlook import outlook
 from gendataagent.runs.preflight import check_models
@@ -319,6 +320,7 @@ def _evaluate(session: Session) -> None:
                 device=str(session.classifier.device),
                 trust_remote_code=session.config.trust_remote_code,
             )
+        write_mistakes(folder, session.splits.test)
     files.write_json(folder.timing_file, session.watch.seconds)
     files.write_json(folder.evaluation_file, evaluations)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from gendataagent.agent.selection.words import selected_noun
 from gendataagent.core.records import Candidate, Scored
@@ -23,10 +24,14 @@ from gendataagent.report.run_reader import RoundView, RunView
 from gendataagent.report.thumbnails import Thumbnails
 from gendataagent.report.wording import VOG, rejection, selection_score
 
+Item = TypeVar("Item")
+
 HARD_IMAGES = 24
 HARD_CLASSES = 20
 VARIANTS_SHOWN = 6
 IMAGES_A_ROUND = 56  # at most; fewer if the budget of the page runs out
+CLASSES_TO_CHOOSE = 60  # beyond, the choice of one would fill the screen
+NARROW = 2  # up to so many images of a source, two sources stand side by side
 EXTREMES_SHARE = 0.3  # of the images of a round: highest and lowest scores side by side
 
 
@@ -82,7 +87,8 @@ def _hard_figure(run: RunView, round_: RoundView, scored: Scored, thumbnails: Th
     label = run.class_name(scored.label)
     image = thumbnails.image(round_.source_image(scored.source_id), f"real image of class {label}")
     return (
-        f'<li><figure class="real" title="{esc(scored.source_id)}">{image}<figcaption>'
+        f'<li class="of-class c{scored.label}"><figure class="real" '
+        f'title="{esc(scored.source_id)}">{image}<figcaption>'
         f"<b>{name(label)}</b>{_score(run, scored.score)}</figcaption></figure></li>"
     )
 
@@ -106,11 +112,35 @@ def gallery(run: RunView, thumbnails: Thumbnails) -> str:
     return section(
         "gallery",
         f"From {noun} to new images",
-        "".join(parts),
+        _choices(run) + "".join(parts),
         lead=f"Each of the {noun} gets a caption, the rewriter varies it, and the generator makes "
         "a new image from both; <mark>marked</mark> words are not in the original caption. The "
         f"filter then decides which new images are used for training.{_vog_explained(run)} Newest "
         "round first.",
+    )
+
+
+def _choices(run: RunView) -> str:
+    """Return the choice of one class and of the order, made by style rules without a script."""
+    labels = sorted({s.label for round_ in run.rounds for s in round_.selected})
+    if not 1 < len(labels) <= CLASSES_TO_CHOOSE:
+        return ""
+    rules = "".join(
+        f"main:has(#only-{label}:checked) .of-class:not(.c{label}) {{ display: none; }}\n"
+        for label in labels
+    )
+    classes = "".join(
+        f'<label><input type="radio" name="only" id="only-{label}">'
+        f"{name(run.class_name(label))}</label>"
+        for label in labels
+    )
+    return (
+        f"<style>{rules}</style>"
+        '<fieldset class="choices"><legend>Show</legend><label><input type="radio" name="only" '
+        f'id="only-all" checked>all classes</label>{classes}</fieldset>'
+        '<fieldset class="choices"><legend>Sources in order of</legend><label><input type="radio" '
+        'name="order" checked>class by class</label><label><input type="radio" name="order" '
+        'id="hardest-first">hardest first</label></fieldset>'
     )
 
 
@@ -135,21 +165,32 @@ def _round_line(round_: RoundView) -> str:
 def _round(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -> str:
     """Return the notes, some sources with their new images, and the extremes of one round."""
     notes = "".join(f"<li>{esc(note)}</li>" for note in round_.record.notes)
-    parts = [f'<ul class="notes">{notes}</ul>' if notes else ""]
+    said = f'<ul class="notes">{notes}</ul>' if notes else ""
+    if not round_.candidates:
+        return f"{said}<p>No images were generated.</p>"
     each_side = max(2, int(most * EXTREMES_SHARE / 2))
     left = most - 2 * each_side
-    for sources in _by_source(round_):
+    stories: list[str] = []
+    widest = 0
+    for place, sources in _by_source(round_):
         cost = 1 + min(len(sources), VARIANTS_SHOWN)
-        if cost > left and len(parts) > 1:
+        if cost > left and stories:
             break
         left -= cost
-        parts.append(_source_with_variants(run, round_, sources, thumbnails))
-    parts.append(_extremes(run, round_, thumbnails, each_side))
-    return "".join(parts) if round_.candidates else parts[0] + "<p>No images were generated.</p>"
+        widest = max(widest, len(sources))
+        stories.append(_source_with_variants(run, round_, sources, thumbnails, place))
+    css = "stories narrow" if widest <= NARROW else "stories"
+    return (
+        f'{said}<div class="{css}">{"".join(stories)}</div>'
+        f"{_extremes(run, round_, thumbnails, each_side)}"
+    )
 
 
-def _by_source(round_: RoundView) -> list[list[Candidate]]:
-    """Return the candidates by source: the hardest source of each class first."""
+def _by_source(round_: RoundView) -> list[tuple[int, list[Candidate]]]:
+    """Return the candidates by source, the hardest source of each class first.
+
+    Each with its place among all sources, the hardest 0.
+    """
     groups: dict[str, list[Candidate]] = {}
     for candidate in round_.candidates:
         groups.setdefault(candidate.source_id, []).append(candidate)
@@ -157,18 +198,22 @@ def _by_source(round_: RoundView) -> list[list[Candidate]]:
         groups.values(),
         key=lambda g: g[0].marginal_score if g[0].marginal_score is not None else 1.0,
     )
-    seen: Counter[int] = Counter()
-    ranked = []
-    for place, group in enumerate(hardest_first):
-        ranked.append((seen[group[0].label], place, group))
-        seen[group[0].label] += 1
-    return [group for _, _, group in sorted(ranked, key=lambda item: item[:2])]
+    placed = list(enumerate(hardest_first))
+    return _class_by_class(placed, lambda pair: pair[1][0].label)
 
 
 def _source_with_variants(
-    run: RunView, round_: RoundView, candidates: list[Candidate], thumbnails: Thumbnails
+    run: RunView,
+    round_: RoundView,
+    candidates: list[Candidate],
+    thumbnails: Thumbnails,
+    place: int,
 ) -> str:
-    """Return a source image with its caption, and the images made from it."""
+    """Return a source image with its caption, and the images made from it.
+
+    Args:
+        place: among the round's sources, the hardest 0.
+    """
     first = candidates[0]
     source = thumbnails.image(
         round_.source_image(first.source_id), f"real image of class {first.class_name}"
@@ -179,7 +224,8 @@ def _source_with_variants(
     hidden = len(candidates) - VARIANTS_SHOWN
     more = f'<li class="quiet">and {count(hidden)} more</li>' if hidden > 0 else ""
     return (
-        f'<article class="story"><figure class="real source">{source}<figcaption>'
+        f'<article class="story of-class c{first.label}" style="--place: {place}">'
+        f'<figure class="real source">{source}<figcaption>'
         f'<span class="badge real">real</span> <b>{name(first.class_name)}</b>'
         f"{_score(run, first.marginal_score)}"
         f"<q>{esc(first.source_caption or '')}</q></figcaption></figure>"
@@ -223,26 +269,45 @@ def marked_changes(before: str, after: str) -> str:
 
 
 def _extremes(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int) -> str:
-    """Return the kept and the rejected images with the most extreme VoG, side by side."""
+    """Return the kept and the rejected images with the most extreme VoG, side by side.
+
+    The most extreme of each class come first: scores differ more between classes than within one.
+    """
     scored = [c for c in round_.candidates if c.vog is not None]
     if not scored:
         return ""
     high_kept = run.value("filter.keep") == "high"
     ranked = sorted(scored, key=lambda c: c.vog or 0.0, reverse=high_kept)
-    kept = [c for c in ranked if c.kept][:most]
-    rejected = [c for c in reversed(ranked) if not c.kept][:most]
+    kept = _class_by_class([c for c in ranked if c.kept], _label)[:most]
+    rejected = _class_by_class([c for c in reversed(ranked) if not c.kept], _label)[:most]
     ends = ("highest", "lowest") if high_kept else ("lowest", "highest")
     columns = "".join(
         f'<div><h4 class="{css}-word">{title}</h4><ul class="images">'
         + "".join(
-            f"<li>{_made_figure(round_, c, thumbnails, f'<b>{name(c.class_name)}</b>')}</li>"
+            f'<li class="of-class c{c.label}">'
+            f"{_made_figure(round_, c, thumbnails, f'<b>{name(c.class_name)}</b>')}</li>"
             for c in group
         )
         + "</ul></div>"
         for css, title, group in (
-            ("kept", f"Kept, {ends[0]} VoG", kept),
-            ("rejected", f"Rejected, {ends[1]} VoG", rejected),
+            ("kept", f"Kept, {ends[0]} VoG of each class", kept),
+            ("rejected", f"Rejected, {ends[1]} VoG of each class", rejected),
         )
         if group
     )
     return f'<div class="side-by-side">{columns}</div>'
+
+
+def _label(candidate: Candidate) -> int:
+    return candidate.label
+
+
+def _class_by_class(ranked: Sequence[Item], label_of: Callable[[Item], int]) -> list[Item]:
+    """Return the first of each class, then the second of each, in their order otherwise."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for place, item in enumerate(ranked):
+        label = label_of(item)
+        turns.append((seen[label], place, item))
+        seen[label] += 1
+    return [item for _, _, item in sorted(turns, key=lambda turn: turn[:2])]

@@ -1,9 +1,12 @@
-"""Accuracy per class, training curves, confusions and time, as charts."""
+"""Accuracy per class, training curves and time, as charts."""
 
 from __future__ import annotations
 
-from gendataagent.core.records import EpochMetrics, Evaluation
-from gendataagent.report.charts import Line, bar, change_track, line_chart, stacked_bar
+from collections import defaultdict
+from collections.abc import Mapping
+
+from gendataagent.core.records import EpochMetrics
+from gendataagent.report.charts import Line, change_track, line_chart, stacked_bar
 from gendataagent.report.markup import (
     count,
     duration,
@@ -12,14 +15,16 @@ from gendataagent.report.markup import (
     percent,
     points,
     section,
-    table,
 )
 from gendataagent.report.run_reader import RunView
+from gendataagent.runs.paired import PairedTest, compare_right
 
 CLASSES_SHOWN = 60
-CONFUSIONS_SHOWN = 10
 
-_UNSEEN_HEAD = '<span class="unseen">as a bar</span>'
+_TESTED = (
+    " Small: 95 % interval of the difference, from the class's own test images. Coloured where it "
+    "is beyond chance by McNemar's test at 5 %, not corrected for the number of classes."
+)
 _SCALE = (
     '<li class="scale" aria-hidden="true"><span>0 %</span><span>50 %</span><span>100 %</span></li>'
 )
@@ -44,7 +49,8 @@ def per_class(run: RunView) -> str:
     hidden = len(rows) - CLASSES_SHOWN
     if hidden > 0:
         rows = rows[: CLASSES_SHOWN // 2] + rows[-CLASSES_SHOWN // 2 :]
-    items = "".join(_class_row(*row) for row in rows)
+    tests = _tests(run, run.baseline) if before is not None and final.split == "test" else {}
+    items = "".join(_class_row(*row, tests.get(row[0])) for row in rows)
     more = (
         f'<p class="quiet">{count(hidden)} classes in the middle are not shown.</p>'
         if hidden > 0
@@ -59,21 +65,41 @@ def per_class(run: RunView) -> str:
         "classes",
         "Accuracy per class",
         f'<ul class="legend">{legend}</ul><ul class="bars class-rows">{items}{_SCALE}</ul>{more}',
-        lead=f"Accuracy on {esc(final.split)}, {order}.",
+        lead=f"Accuracy on {esc(final.split)}, {order}.{_TESTED if tests else ''}",
     )
 
 
-def _class_row(label: str, before: float | None, after: float) -> str:
+def _tests(run: RunView, baseline: RunView | None) -> Mapping[str, PairedTest]:
+    """Return class name -> comparison of the two classifiers on its test images."""
+    if baseline is None or run.predictions.keys() != baseline.predictions.keys():
+        return {}
+    of_class: dict[int, list[str]] = defaultdict(list)
+    for id_, (label, _) in run.predictions.items():
+        of_class[label].append(id_)
+    right, without = run.right, baseline.right
+    found = {
+        run.class_name(label): compare_right(
+            {id_: right[id_] for id_ in ids}, {id_: without[id_] for id_ in ids}
+        )
+        for label, ids in of_class.items()
+    }
+    return {name: test for name, test in found.items() if test is not None}
+
+
+def _class_row(label: str, before: float | None, after: float, test: PairedTest | None) -> str:
+    sure = test is None or test.beyond_chance
     if before is None:
         figures = f"<b>{percent(after)}</b>"
     else:
         change = after - before
-        css = "up-word" if change > 0 else "down-word" if change < 0 else ""
+        css = "" if not sure else "up-word" if change > 0 else "down-word" if change < 0 else ""
         figures = (
             f'{percent(before)} → <b>{percent(after)}</b> <em class="{css}">{points(change)}</em>'
         )
+        if test is not None:
+            figures += f' <span class="interval">{points(test.low)} to {points(test.high)}</span>'
     return (
-        f'<li><span class="label">{name(label)}</span>{change_track(before, after)}'
+        f'<li><span class="label">{name(label)}</span>{change_track(before, after, sure=sure)}'
         f'<span class="figure">{figures}</span></li>'
     )
 
@@ -121,50 +147,6 @@ def curves(run: RunView) -> str:
 def _points(metrics: tuple[EpochMetrics, ...], field: str) -> tuple[tuple[float, float], ...]:
     values = ((epoch.epoch, getattr(epoch, field)) for epoch in metrics)
     return tuple((float(epoch), float(value)) for epoch, value in values if value is not None)
-
-
-def confusions(run: RunView) -> str:
-    """Return the most frequent confusions of one class with another."""
-    final = run.final
-    if final is None:
-        return ""
-    before = run.baseline.final if run.baseline else None
-    if before is not None and (
-        before.split != final.split or len(before.confusion) != len(final.confusion)
-    ):
-        before = None
-    pairs = _pairs(final)[:CONFUSIONS_SHOWN]
-    if not pairs:
-        return ""
-    largest = pairs[0][0]
-    rows = []
-    for errors, true, predicted in pairs:
-        cells = [f"{name(run.class_name(true))} → {name(run.class_name(predicted))}"]
-        if before is not None:
-            cells.append(count(before.confusion[true][predicted]))
-        share = errors / max(sum(final.confusion[true]), 1)
-        cells += [f"<b>{count(errors)}</b>", percent(share), bar(errors / largest, "agent")]
-        rows.append(cells)
-    head = ["true → predicted", "images", "share of the class", _UNSEEN_HEAD]
-    if before is not None:
-        head[1:2] = ["real only", "with the agent"]
-    return section(
-        "confusions",
-        "Most frequent confusions",
-        table(head, rows, caption="Most frequent confusions"),
-        lead=f"Misclassified {esc(final.split)} images by true and predicted class.",
-    )
-
-
-def _pairs(evaluation: Evaluation) -> list[tuple[int, int, int]]:
-    """Return (errors, true class, predicted class) of all confusions, most frequent first."""
-    found = (
-        (errors, true, predicted)
-        for true, row in enumerate(evaluation.confusion)
-        for predicted, errors in enumerate(row)
-        if true != predicted and errors > 0
-    )
-    return sorted(found, key=lambda pair: (-pair[0], pair[1], pair[2]))
 
 
 def time_spent(run: RunView) -> str:

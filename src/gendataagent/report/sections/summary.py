@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from gendataagent.core.records import SHORTFALL, Evaluation
@@ -77,6 +78,18 @@ def verdict(run: RunView) -> str:
     return (
         f'<p class="verdict {found.outcome}" role="status"><strong>Verdict.</strong> '
         f"{esc(found.sentence)}</p>"
+    )
+
+
+def use(run: RunView) -> str:
+    """Return how to use the classifier of a finished run, "" for another."""
+    if not run.finished:
+        return ""
+    quoted = esc(shlex.quote(run.folder.as_posix()))
+    return (
+        f'<p class="use">Use it: <code>gendataagent predict {quoted} photo.jpg</code> or '
+        f"<code>gendataagent export {quoted} --to onnx --out model</code>; "
+        f"<code>{quoted}/classifier</code> loads with transformers.</p>"
     )
 
 

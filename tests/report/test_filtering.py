@@ -1,0 +1,54 @@
+"""What the page says about kept and rejected images, and its choice of classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gendataagent.report import write_report
+from gendataagent.report.sections.gallery import CLASSES_TO_CHOOSE
+
+from .fixture_run import PLAIN_NAMES, build_run
+from .test_page import checked
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+def test_kept_and_made_of_each_class_are_those_of_the_pool(run: Path) -> None:
+    text = checked(write_report(run)).text
+    rows = [
+        row
+        for path in sorted(run.glob("pool/*/metadata.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
+    for name in PLAIN_NAMES:
+        of_class = [row for row in rows if row["class_name"] == name]
+        kept = [row for row in of_class if row["kept"]]
+        newest = [row["vog"] for row in kept if row["round"] == 2]
+        cut_off = f"{min(newest):.3g}"[:6]
+        assert f"{len(kept)} of {len(of_class)}, " in text
+        assert f"cut-off {cut_off}" in text
+
+
+def test_one_class_can_be_chosen_without_a_script(run: Path) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    for label in range(len(PLAIN_NAMES)):
+        assert f'id="only-{label}"' in page
+        assert f"main:has(#only-{label}:checked) .of-class:not(.c{label})" in page
+
+
+def test_with_very_many_classes_there_is_no_choice(tmp_path: Path) -> None:
+    names = tuple(f"class {number}" for number in range(CLASSES_TO_CHOOSE + 1))
+    run = build_run(tmp_path / "run", class_names=names, sources=len(names), rounds=1, rewrites=1,
+                    baseline=False)  # fmt: skip
+    assert 'name="only"' not in write_report(run).read_text(encoding="utf-8")
+
+
+def test_classes_differ_beyond_chance_where_mcnemar_says_so(run: Path) -> None:
+    page = checked(write_report(run)).text
+    assert "95 % interval of the difference" in page
