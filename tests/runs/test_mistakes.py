@@ -12,9 +12,8 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import LabelledImages
 from gendataagent.report import write_report
 from gendataagent.runs.mistakes import EACH, SIDE_PX, write_mistakes
-
-from .fixture_run import build_run
-from .test_page import checked
+from tests.report.fixture_run import build_run
+from tests.report.test_page import checked
 
 NAMES = ("cat", "dog")
 
