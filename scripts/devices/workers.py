@@ -44,8 +44,8 @@ def requests(config: RunConfig, number: int) -> list[RenderRequest]:
             negative_prompt="",
             seed=index,
             strength=settings.strength,
-            guidance_scale=settings.guidance_scale,
-            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance,
+            num_inference_steps=settings.steps,
         )
         for index in range(number)
     ]

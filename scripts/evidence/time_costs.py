@@ -17,7 +17,6 @@ Loading data and evaluation are left out; they belong to the experiment, not to 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, RoundRecord
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.steps import executed_steps
 from gendataagent.generation.backends import CAPTIONERS
 
 ADAPTATION_FILE = "adaptation.json"
@@ -168,8 +168,8 @@ def image_kind(config: RunConfig) -> str:
     An adaptive run renders at several strengths, so its images are a kind of their own.
     """
     generation = config.generation
-    steps = math.floor(generation.num_inference_steps * generation.strength)
-    guided = "guided" if generation.guidance_scale > 1 else "not guided"
+    steps = executed_steps(generation.steps, generation.strength)
+    guided = "guided" if generation.guidance > 1 else "not guided"
     size = f", {generation.size_px} px" if generation.size_px else ""
     tried = ", adaptive" if config.adaptive.enabled else ""
     return f"{Path(generation.generator).name}, {steps} steps, {guided}{size}{tried}"

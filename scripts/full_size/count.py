@@ -233,12 +233,27 @@ def _sdxl() -> dict[str, Any]:
     return generator(build(COUNTED["sdxl-unet"]), build(FULL["vae"]), others, (64, 96, 128, 80))
 
 
+def _sd_turbo() -> dict[str, Any]:
+    unet, text_encoder = (build(COUNTED[f"sd-turbo-{part}"]) for part in ("unet", "text-encoder"))
+    return generator(unet, build(FULL["vae"]), [text_encoder], (32, 48, 64, 96))
+
+
 def _tiny_sd() -> dict[str, Any]:
     from gendataagent.generation.tiny.model import model_folder
 
     parts = ("unet", "vae", "text_encoder")
     unet, vae, text = (build(read_json(model_folder() / part / "config.json")) for part in parts)
     return generator(unet, vae, [text], (4, 8, 16, 12))
+
+
+def decoder(model: Any) -> dict[str, Any]:
+    """Return the facts of a tiny autoencoder of which only the decoder is used."""
+    model.eval()
+
+    def decode(side: int) -> Any:
+        return model.decode(torch.empty(1, model.config.latent_channels, side // 8, side // 8))
+
+    return {"parameters": weights(model), "decode_flops": polynomial(decode, (256, 384, 512, 768))}
 
 
 def _tiny_resnet() -> dict[str, Any]:
@@ -265,6 +280,7 @@ def _blip() -> dict[str, Any]:
 MODELS: dict[str, Callable[[], dict[str, Any]]] = {
     "tiny-sd": _tiny_sd,
     "stable-diffusion-v1-5/stable-diffusion-v1-5": _sd15,
+    "stabilityai/sd-turbo": _sd_turbo,
     "stabilityai/stable-diffusion-xl-base-1.0": _sdxl,
     "Salesforce/blip2-opt-2.7b": _blip2,
     "Salesforce/blip-image-captioning-base": _blip,
@@ -280,6 +296,8 @@ def count(section: str, name: str) -> dict[str, Any]:
         if name in MODELS:
             return MODELS[name]()
         model = build(COUNTED[name])
+        if section == "decoders":
+            return decoder(model)
         return backbone(model, 224) if section == "backbones" else {"parameters": weights(model)}
 
 
@@ -293,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     facts = tomllib.loads(FILE.read_text(encoding="utf-8"))
     differ = False
-    for section in ("generators", "captioners", "language_models", "backbones"):
+    for section in ("generators", "decoders", "captioners", "language_models", "backbones"):
         for name, known in facts[section].items():
             if "same_as" in known or (options.models and name not in options.models):
                 continue

@@ -52,8 +52,15 @@ def problems_of(tree: dict[str, Any]) -> tuple[str, ...]:
 def another_value(row: SettingRow) -> Any:
     """Return an allowed value that is not the default."""
     value, facts = row.value, row.setting
-    numbers = {"generation.feedback_scale": 0.125, "generation.batch_size": 3, "agent.guard": True}
-    if row.key in numbers:  # or one word
+    numbers = {
+        "generation.feedback_scale": 0.125,
+        "generation.batch_size": 3,
+        "agent.guard": True,
+        "generation.guidance_scale": 2.0,
+        "generation.num_inference_steps": 12,
+        "generation.few_step_lora": "someone/lcm-lora",
+    }  # or one word; a LoRA that is recognised
+    if row.key in numbers:
         return numbers[row.key]
     if facts.at_most is not None and value == facts.at_most:
         return value - 1 if isinstance(value, int) else value / 2
@@ -128,7 +135,7 @@ def test_every_problem_is_reported_at_once() -> None:
         "agent.pool must be one of replace, accumulate; got 'both'",
         "filter must be a table, got 'vog'",
         "generation.num_inference_steps * generation.strength must be at least 1 executed step, "
-        "got 30 * 0.01",
+        "got 30 * 0.01; raise one of the two",
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.presets import list_presets, preset_settings, preset_text
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.steps import executed_steps
 from gendataagent.data.official import PAPER
-from gendataagent.runs.planning.facts import BACKBONES, CAPTIONERS, GENERATORS, MODELS
+from gendataagent.runs.planning.facts import BACKBONES, CAPTIONERS, DECODERS, GENERATORS, MODELS
 from gendataagent.runs.preflight import problems
 
 PAPER_PRESETS = [f"paper-{layout}" for layout in PAPER]
@@ -72,7 +74,10 @@ def test_every_value_of_a_paper_preset_has_its_source(name: str) -> None:
         assert tagged or line.startswith(("path", "drop_share", "enabled", "by")), line
 
 
-@pytest.mark.parametrize("name", [*PAPER_PRESETS, "quick"])
+OWN_IMAGES = ("quick", "turbo", "laptop")
+
+
+@pytest.mark.parametrize("name", [*PAPER_PRESETS, *OWN_IMAGES])
 def test_a_plan_knows_every_model_of_a_preset(name: str) -> None:
     config = resolved(name)
     assert config.generation.generator in GENERATORS
@@ -84,14 +89,25 @@ def test_a_plan_knows_every_model_of_a_preset(name: str) -> None:
     assert config.generation.variant in MODELS[config.generation.generator].variants
 
 
-def test_quick_needs_no_login() -> None:
-    config = resolved("quick")
+@pytest.mark.parametrize("name", OWN_IMAGES)
+def test_presets_for_own_images_need_no_login(name: str) -> None:
+    config = resolved(name)
     used = (config.generation.generator, config.prompting.captioner, config.prompting.rewriter)
     assert not any(MODELS[name].gated for name in used)
+
+
+@pytest.mark.parametrize(("name", "executed"), [("turbo", 3), ("laptop", 2)])
+def test_presets_for_few_steps_have_the_values_of_their_generator(name: str, executed: int) -> None:
+    settings = resolved(name).generation
+    assert executed_steps(settings.steps, settings.strength) == executed
+    auto = replace(settings, num_inference_steps=AUTO, guidance_scale=AUTO, scheduler=AUTO)
+    assert settings.few_steps is not None
+    assert auto.decided() == settings.decided()
+    assert settings.decoder in ("vae", *DECODERS)
 
 
 def test_a_misspelt_preset_suggests_the_closest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean paper-pets"):
         preset_settings("paper-pet")
-    with pytest.raises(ConfigError, match="there are: demo, paper-birdsnap"):
+    with pytest.raises(ConfigError, match="there are: demo, laptop, paper-birdsnap"):
         preset_text("xyz")

@@ -84,7 +84,7 @@ def render_request(number: int, **changes: Any) -> RenderRequest:
         seed=number,
         strength=0.75,
         guidance_scale=3.0,
-        num_inference_steps=4,  # with these strengths a whole number of steps in every family
+        num_inference_steps=4,
     )
     return replace(request, **changes)
 

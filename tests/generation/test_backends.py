@@ -123,7 +123,13 @@ def test_named_models_stay_and_resolving_twice_changes_nothing() -> None:
     named = config_of(
         classifier={"model": "a/b"},
         training={"mixed_precision": "no"},
-        generation={"generator": "c/d", "dtype": "bfloat16", "batch_size": 5},
+        generation={
+            "generator": "c/d",
+            "dtype": "bfloat16",
+            "batch_size": 5,
+            "num_inference_steps": 9,
+            "guidance_scale": 3.0,
+        },
         prompting={"captioner": "none", "rewriter": "none", "dtype": "float32"},
         adaptation={"mixed_precision": "no"},
     )

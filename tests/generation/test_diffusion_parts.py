@@ -344,18 +344,19 @@ def test_a_lora_that_lacks_halves_is_refused(
     ],
 )  # fmt: skip
 def test_the_halves_of_every_naming_are_known(down: str, up: str, tmp_path: Path) -> None:
-    from gendataagent.generation.diffusion.lora import find_lora
+    from gendataagent.generation.diffusion.lora import Lora, find_lora
 
     path = tmp_path / "lora.safetensors"
     half_A, half_B = torch.zeros(2, 8), torch.zeros(4, 2)
     alpha = {down.partition(".lora")[0] + ".alpha": torch.tensor(2.0)}
     save_file({down: half_A, up: half_B, **alpha}, path)
-    find_lora(str(path))
+    lora = Lora("generation.lora", str(path), 1.0)
+    find_lora(lora)
     for alone, missing in ((down, up), (up, down)):
         save_file({alone: half_A, **alpha}, path)
         with pytest.raises(ModelError) as caught:
-            find_lora(str(path))
+            find_lora(lora)
         assert missing in str(caught.value)
     save_file({down: half_A, up: torch.zeros(4, 3)}, path)
     with pytest.raises(ModelError, match="of another rank"):
-        find_lora(str(path))
+        find_lora(lora)

@@ -23,7 +23,7 @@ from gendataagent.runs.planning.costs import StageCost, generator_facts, image_f
 from gendataagent.runs.planning.counts import count_real, count_work
 from gendataagent.runs.planning.devices import MAIN_PROCESS_S_A_PX, WORKER_EFFICIENCY
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
-from gendataagent.runs.planning.facts import BACKBONES, GENERATORS, GIB, at, find_gpu
+from gendataagent.runs.planning.facts import BACKBONES, DECODERS, GENERATORS, GIB, at, find_gpu
 from gendataagent.runs.run import run
 
 SD15 = GENERATORS["stable-diffusion-v1-5/stable-diffusion-v1-5"]
@@ -231,6 +231,28 @@ def test_unknown_models_have_unknown_costs(tiny_pipeline_folder: Path) -> None:
     assert generator_facts(str(tiny_pipeline_folder)) is None
 
 
+def test_a_tiny_decoder_a_lora_and_few_steps_are_planned() -> None:
+    """The LoRA is a file of a repository, without guidance a step is one pass."""
+    config = RunConfig.from_dict(preset_settings("laptop"))
+    facts = GENERATORS["stabilityai/sd-turbo"]
+    assert image_flops(facts, 512, config, 2) == pytest.approx(
+        at(facts.encode_flops, 512**2)
+        + 2 * at(facts.unet_flops, 64**2)
+        + at(DECODERS["madebyollin/taesd"].decode_flops, 512**2)
+    )
+    lora = "ByteDance/Hyper-SD/Hyper-SD15-4steps-lora.safetensors"
+    few = replace(
+        config, generation=replace(config.generation, few_step_lora=lora, decoder="own/decoder")
+    )
+    plan = make_plan(few, gpu="L4", images=100)
+    needed = {model.setting: (model.name, model.where) for model in plan.models}
+    assert needed["generation.few_step_lora"] == (lora, "hub")
+    assert needed["generation.decoder"] == ("own/decoder", "hub")
+    assert "a tiny one costs less" in {s.name: s.note for s in plan.stages}["render"]
+    assert plan.counts.steps_per_image == 2
+    assert sum("recognised as Hyper-SD" in note for note in plan.notes) == 1
+
+
 def test_a_folder_is_recognised_by_its_unet_config(tmp_path: Path) -> None:
     (tmp_path / "unet").mkdir()
     config = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768}
@@ -400,6 +422,7 @@ def test_a_plan_refuses_what_a_run_refuses(
         ({"generation": replace(generation, generator=missing)}, "generation.generator: there is"),
         ({"generation": replace(generation, generator=str(lacking))}, "unet"),
         ({"generation": replace(generation, lora=missing)}, "there is no file or folder"),
+        ({"generation": replace(generation, few_step_lora=f"{missing}-lcm")}, "there is no"),
         ({"prompting": replace(prompting, captioner=missing)}, "prompting.captioner: there is no"),
         ({"classifier": replace(small_config.classifier, model=missing)}, "classifier.model"),
         ({"selection": replace(small_config.selection, by="hardest")}, "selection.by must be"),

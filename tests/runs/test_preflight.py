@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from gendataagent import RunConfig, run
 from gendataagent.core.errors import ConfigError, ModelError
-from gendataagent.runs.preflight import check_models
+from gendataagent.runs.preflight import check_models, few_step_notes, resolve_auto
 
 
 def test_an_unknown_selector_or_filter_ends_a_run_from_python_before_it_starts(
@@ -91,3 +92,28 @@ def test_a_model_that_cannot_be_checked_is_named(tmp_path: Path) -> None:
     assert sentence.startswith(
         f"prompting.rewriter: whether {rewriter} is complete is checked when"
     )
+
+
+def test_a_recognised_model_or_lora_is_said_once_with_what_it_decides() -> None:
+    def notes(**generation: Any) -> list[str]:
+        config = RunConfig.from_dict({"generation": {"strength": 0.75, **generation}})
+        return list(few_step_notes(config.generation))
+
+    assert notes() == []
+    hyper = "ByteDance/Hyper-SD/Hyper-SD15-4steps-lora.safetensors"
+    (said,) = notes(few_step_lora=hyper)
+    assert said.startswith(
+        "generation.few_step_lora is recognised as Hyper-SD: DDIMScheduler:trailing, 4 steps of "
+        "which 3 are executed at strength 0.75, without guidance."
+    )
+    (said,) = notes(generator="stabilityai/sd-turbo", guidance_scale=1.0)
+    assert said.startswith("generation.generator is recognised as Turbo: the model's own scheduler")
+    _, scheduler, guidance = notes(
+        few_step_lora=hyper, scheduler="UniPCMultistepScheduler", guidance_scale=7.5
+    )
+    assert "generation.scheduler is UniPCMultistepScheduler, but Hyper-SD was" in scheduler
+    assert "--set generation.guidance_scale=auto" in guidance
+    config = RunConfig.from_dict({"generation": {"few_step_lora": hyper}})
+    decided, said_when_made = resolve_auto(config, device="cpu", typical_side_px=32)
+    assert sum("recognised" in note for note in said_when_made) == 1
+    assert decided.generation.scheduler == "DDIMScheduler:trailing"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from gendataagent.config.agent import (
     SelectionConfig,
 )
 from gendataagent.config.data import DataConfig
+from gendataagent.config.few_steps import recognise_lora
 from gendataagent.config.generation import AdaptationConfig, GenerationConfig, PromptingConfig
 from gendataagent.config.settings import (
     PERMISSION,
@@ -38,6 +38,7 @@ from gendataagent.config.settings import (
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
 from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.steps import executed_steps
 
 __all__ = [
     "AUTO",
@@ -162,11 +163,13 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         for key in ("endpoint_url", "endpoint_model"):
             if not getattr(prompting, key):
                 yield f"prompting.{key} is required with prompting.rewriter = endpoint"
-    if math.floor(config.generation.num_inference_steps * config.generation.strength) < 1:
+    generation = config.generation
+    if executed_steps(generation.steps, generation.strength) < 1:
         yield (
             "generation.num_inference_steps * generation.strength must be at least 1 executed step,"
-            f" got {config.generation.num_inference_steps} * {config.generation.strength:g}"
+            f" got {generation.steps} * {generation.strength:g}; raise one of the two"
         )
+    yield from _few_step_problems(generation)
     for key, marks in (
         ("training.decay_milestones", training.decay_milestones),
         ("filter.snapshot_at", config.filter.snapshot_at),
@@ -178,6 +181,29 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         yield (
             "data.validation_share + data.test_share must leave at least 0.2 for training, got "
             f"{config.data.validation_share:g} + {config.data.test_share:g}"
+        )
+
+
+def _few_step_problems(settings: GenerationConfig) -> Iterator[str]:
+    """Yield problems of LoRAs for few steps."""
+    open_keys = [
+        f"generation.{key}"
+        for key in ("scheduler", "num_inference_steps", "guidance_scale")
+        if getattr(settings, key) == AUTO
+    ]
+    few = recognise_lora(settings.few_step_lora)
+    if settings.few_step_lora and few is None and open_keys:
+        yield (
+            f"generation.few_step_lora: nothing in the name or metadata of "
+            f"{settings.few_step_lora!r} says that it is an LCM, TCD, Hyper-SD, SDXL-Lightning or "
+            f"Turbo LoRA; set {', '.join(open_keys)} to what it was distilled for"
+        )
+    named = recognise_lora(settings.lora)
+    if named and not settings.few_step_lora and open_keys:
+        yield (
+            f"generation.lora: {settings.lora!r} is a {named.family} LoRA, for few steps; name it "
+            "as generation.few_step_lora instead, which uses it at full strength with its "
+            f"scheduler, or set {', '.join(open_keys)} yourself"
         )
 
 
@@ -220,8 +246,8 @@ def _adaptive_checks(config: RunConfig) -> Iterator[str]:
             "adaptive.enabled compares with training on the real images alone, so "
             "training.real_images must be true"
         )
-    steps = config.generation.num_inference_steps
-    if adaptive.strengths and math.floor(steps * min(adaptive.strengths)) < 1:
+    steps = config.generation.steps
+    if adaptive.strengths and executed_steps(steps, min(adaptive.strengths)) < 1:
         yield (
             "generation.num_inference_steps * min(adaptive.strengths) must be at least 1 executed "
             f"step, got {steps} * {min(adaptive.strengths):g}"

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from gendataagent.config.few_steps import (
+    GUIDANCE,
+    STEPS,
+    FewSteps,
+    recognise_lora,
+    recognise_model,
+)
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
 
@@ -110,6 +118,15 @@ class GenerationConfig:
     lora_scale: float = setting(
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
     )
+    few_step_lora: str = setting(
+        "",
+        "LoRA weights that let the generator work in few steps, named as in lora: LCM, TCD, "
+        "Hyper-SD, SDXL-Lightning or Turbo, merged at full strength beside lora. Recognised by "
+        "name or metadata, it decides what scheduler, num_inference_steps and guidance_scale leave "
+        "at auto; empty = none. See docs/speed.md",
+        path=True,
+        switch=True,
+    )
     size_px: int = setting(
         0, "side of the square images; 0 = the model's own", unit="px", source="512 [C]",
         at_least=0,
@@ -122,16 +139,20 @@ class GenerationConfig:
         above=0,
         at_most=1,
     )
-    guidance_scale: float = setting(
-        7.5,
-        "scale of classifier-free guidance",
+    guidance_scale: float | str = setting(
+        AUTO,
+        "scale of classifier-free guidance; at most 1 = none, in half the time. auto = 7.5, or "
+        "what a model or LoRA for few steps was distilled for",
         source="7.5 augmenting, 2.0 synthetic only [S]",
+        choices=(AUTO,),
         at_least=0,
     )
-    num_inference_steps: int = setting(
-        30,
-        "scheduler steps; floor(steps * strength) of them are executed",
+    num_inference_steps: int | str = setting(
+        AUTO,
+        "scheduler steps; floor(steps * strength) of them are executed. auto = 30, or what a model "
+        "or LoRA for few steps was distilled for",
         source="30 [C]",
+        choices=(AUTO,),
         at_least=1,
     )
     negative_prompt: str = setting(
@@ -142,8 +163,8 @@ class GenerationConfig:
     scheduler: str = setting(
         AUTO,
         "name of a diffusers scheduler class, optionally with a timestep spacing "
-        "(DDIMScheduler:trailing); auto = UniPCMultistepScheduler, or the model's own if that is "
-        "for few steps or flow matching",
+        "(DDIMScheduler:trailing); auto = UniPCMultistepScheduler, the model's own if that is for "
+        "few steps or flow matching, or the one of few_step_lora",
         source="UniPC [C]",
     )
     chunk_size: int = setting(
@@ -282,6 +303,54 @@ class GenerationConfig:
         "compare on the report",
         at_least=4,
     )
+
+    @property
+    def few_steps(self) -> FewSteps | None:
+        """What its LoRA or its model was distilled for; None where it is for many steps."""
+        return recognise_lora(self.few_step_lora) or recognise_model(self.generator)
+
+    @property
+    def steps(self) -> int:
+        """`num_inference_steps`, decided."""
+        if isinstance(self.num_inference_steps, int):
+            return self.num_inference_steps
+        few = self.few_steps
+        return few.steps if few else STEPS
+
+    @property
+    def guidance(self) -> float:
+        """`guidance_scale`, decided."""
+        if not isinstance(self.guidance_scale, str):
+            return self.guidance_scale
+        few = self.few_steps
+        return few.guidance_scale if few else GUIDANCE
+
+    @property
+    def sampler(self) -> str:
+        """`scheduler`, decided as far as the settings alone allow; auto = by the model's own."""
+        few = self.few_steps
+        return few.scheduler if few and self.scheduler == AUTO else self.scheduler
+
+    def decided(self) -> Self:
+        """Return the settings with scheduler, steps and guidance decided."""
+        return replace(
+            self,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            scheduler=self.sampler,
+        )
+
+    def without_few_steps(self) -> Self:
+        """Return the settings of the same generator without its LoRA for few steps."""
+        if not self.few_step_lora:
+            return self
+        return replace(
+            self,
+            few_step_lora="",
+            num_inference_steps=AUTO,
+            guidance_scale=AUTO,
+            scheduler=AUTO,
+        )
 
     @property
     def task_size(self) -> int:

@@ -107,7 +107,7 @@ class RenderRequest:
     Args:
         source: the real image, RGB, any size; the generator resizes it.
         strength: share of the noise schedule put on the source latent, in (0, 1]; a scheduler
-            executes floor(num_inference_steps * strength) steps (SD 3 and Flux round up).
+            executes floor(num_inference_steps * strength) steps, at least 1.
         feedback: how a classifier steers it; None = not at all.
     """
 

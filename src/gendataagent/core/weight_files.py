@@ -120,6 +120,21 @@ def stored_in(path: Path) -> dict[str, StoredTensor]:
         raise ValueError(reason_of(error, 200)) from error
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the metadata in the header of one file, by key.
+
+    Raises:
+        ValueError: its header is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(reason_of(error, 200)) from error
+
+
 def stored_model(
     folder: Path, stem: str, *, variant: str = "", index_first: bool = False
 ) -> StoredModel | None:

@@ -228,7 +228,7 @@ def _name_problems(
 
 
 def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
-    """Return the settings with "auto" resolved for the backends, their dtypes and batch size."""
+    """Return the settings with "auto" resolved for the backends, their dtypes, steps and batch."""
     captioner, rewriter = config.prompting.captioner, config.prompting.rewriter
     generator = config.generation.generator
     if generator == AUTO:
@@ -237,7 +237,7 @@ def with_backends_chosen(config: RunConfig, device: str) -> RunConfig:
     dtype = image_dtype_name(config.generation.dtype, device)
     config = replace(
         config,
-        generation=replace(config.generation, generator=generator, dtype=dtype),
+        generation=replace(config.generation, generator=generator, dtype=dtype).decided(),
         prompting=replace(
             config.prompting,
             captioner=VISIBLE_ATTRIBUTES if captioner == AUTO else captioner,

@@ -80,8 +80,8 @@ def plan(
                 variant=variant,
                 seed=seed,
                 strength=settings.strength,
-                guidance_scale=settings.guidance_scale,
-                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance,
+                num_inference_steps=settings.steps,
                 negative_prompt=settings.negative_prompt,
                 marginal_score=scored.score,
             )

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.names import method_problems
-from gendataagent.config import AUTO, RunConfig
+from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.steps import executed_steps
 from gendataagent.generation.backends import (
     TINY_SD,
     Backends,
@@ -86,6 +87,8 @@ def resolve_auto(
                 f"No GPU was found, so the classifier is {TINY_RESNET}, which resizes images to "
                 f"{TINY_RESNET_PX} px. Choose another with classifier.model."
             )
+    if config.agent.enabled:
+        notes.extend(few_step_notes(config.generation))
     wanted = config.generation.generator
     config = with_machine_decided(config, device, images=images, try_batch=try_batch)
     if config.agent.enabled and wanted == AUTO and config.generation.generator == TINY_SD:
@@ -95,3 +98,34 @@ def resolve_auto(
             f"--generator {STABLE_DIFFUSION_15}"
         )
     return config, notes
+
+
+def few_step_notes(settings: GenerationConfig) -> Iterator[str]:
+    """Yield what follows from a generator or LoRA that is recognised as one for few steps.
+
+    Args:
+        settings: before anything is decided, to tell what the user has chosen.
+    """
+    few = settings.few_steps
+    if few is None:
+        return
+    key = "few_step_lora" if settings.few_step_lora else "generator"
+    sampler = "the model's own scheduler" if settings.sampler == AUTO else settings.sampler
+    guided = "without" if settings.guidance <= 1 else f"with {settings.guidance:g} of"
+    yield (
+        f"generation.{key} is recognised as {few.family}: {sampler}, {settings.steps} steps of "
+        f"which {executed_steps(settings.steps, settings.strength)} are executed at strength "
+        f"{settings.strength:g}, {guided} guidance. For others set generation.scheduler, "
+        "num_inference_steps, guidance_scale."
+    )
+    chosen = (
+        ("scheduler", settings.scheduler, few.scheduler),
+        ("guidance_scale", settings.guidance_scale, few.guidance_scale),
+    )
+    for name, value, distilled in chosen:
+        no_guidance = name == "guidance_scale" and settings.guidance <= 1 >= few.guidance_scale
+        if value not in (AUTO, distilled) and distilled != AUTO and not no_guidance:
+            yield (
+                f"generation.{name} is {value}, but {few.family} was distilled for {distilled}: "
+                f"expect worse images, or --set generation.{name}=auto."
+            )

@@ -195,8 +195,8 @@ def _requests(
                 negative_prompt=settings.negative_prompt,
                 seed=repetition * count + number,
                 strength=settings.strength,
-                guidance_scale=settings.guidance_scale,
-                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance,
+                num_inference_steps=settings.steps,
             )
         )
     return requests

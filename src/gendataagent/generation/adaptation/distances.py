@@ -126,7 +126,7 @@ class DistanceMeasurement:
         parts = [
             self._prompts, self._seeds, [self._reference_images.ids[i] for i in self._reference],
             self._reference_images.subset(self._reference).content_hashes(),
-            generation.guidance_scale, generation.num_inference_steps, generation.negative_prompt,
+            generation.guidance, generation.steps, generation.negative_prompt,
             generation.scheduler, generation.batch_size, self._size_px,
         ]  # fmt: skip
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

@@ -94,6 +94,8 @@ def adapt(
         )
     refuse_ways_out(out)
     device = device or resolve_device(config.device)
+    # LoRA layers are trained on the plain generator, whose steps and guidance are others.
+    config = replace(config, generation=config.generation.without_few_steps())
     config = with_backends_chosen(with_recorded(config, Path(out)), device)
     on_device = replace(config, device=device)
     if captioner is None:

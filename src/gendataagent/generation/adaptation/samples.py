@@ -68,8 +68,8 @@ class TextToImage:
             negative_prompt=[settings.negative_prompt] * len(batch),
             height=self._size_px,
             width=self._size_px,
-            guidance_scale=settings.guidance_scale,
-            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance,
+            num_inference_steps=settings.steps,
             generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in batch],
             output_type=output_type,
         ).images

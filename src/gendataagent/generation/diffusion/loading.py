@@ -20,7 +20,7 @@ from gendataagent.generation.diffusion.spec import DiffusionSpec
 
 
 def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
-    """Return the image-to-image pipeline of a spec on the CPU, its LoRA merged in.
+    """Return the image-to-image pipeline of a spec on the CPU, its LoRAs merged in.
 
     Warns if a mirror was loaded instead of the repository named.
 
@@ -44,8 +44,8 @@ def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
             "loaded instead",
             stacklevel=2,
         )
-    if spec.lora:
-        apply_lora(pipeline, spec.lora, spec.lora_scale)
+    for lora in spec.loras:
+        apply_lora(pipeline, lora)
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             check_finite(f"generation.generator: the {name} of {source.name}", part)

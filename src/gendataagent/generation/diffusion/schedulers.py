@@ -6,6 +6,7 @@ from typing import Any
 
 from gendataagent.config import AUTO
 from gendataagent.core.errors import ModelError
+from gendataagent.core.text import reason_of
 
 DEFAULT = "UniPCMultistepScheduler"  # Real-Fake's code [C]
 SPACINGS = ("leading", "trailing", "linspace")
@@ -60,6 +61,23 @@ def choose_scheduler(name: str, own: Any) -> Any:
             f"out, or choose one of {', '.join(SPACINGS)}"
         )
     return scheduler
+
+
+def check_steps(scheduler: Any, steps: int) -> None:
+    """Raise `ModelError` if a scheduler cannot take so many steps; 0 = not known, not checked.
+
+    An LCM scheduler takes at most the 50 that its model was distilled from. Schedulers for flow
+    matching take any number.
+    """
+    if not steps or _is_flow_matching(type(scheduler).__name__):
+        return
+    try:
+        type(scheduler).from_config(scheduler.config).set_timesteps(steps)
+    except ValueError as error:
+        raise ModelError(
+            f"generation.num_inference_steps: {type(scheduler).__name__} cannot take {steps} "
+            f"({reason_of(error, 200)}); lower it, or use auto"
+        ) from error
 
 
 def _is_exchangeable(own: Any) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from PIL import Image
 
-from gendataagent.core.errors import ConfigError, ModelError
+from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 from gendataagent.core.protocols import RenderRequest
+from gendataagent.core.steps import executed_steps
 from gendataagent.data.images import centre_square
 
 _REQUIRED = ("prompt", "image", "strength", "num_inference_steps", "generator")
@@ -25,11 +27,14 @@ class CallSignature:
         parameters: names of all parameters of its `__call__`.
         guidance_name: the one of these that sets classifier-free guidance.
         size_px: side of the images it makes.
+        rounds_up: whether it executes ceil(steps * strength) steps (flow matching: SD 3, Flux)
+            instead of floor (Stable Diffusion with a UNet).
     """
 
     parameters: frozenset[str]
     guidance_name: str
     size_px: int
+    rounds_up: bool
 
     @classmethod
     def of(cls, pipeline: Any, name: str, size_px: int) -> CallSignature:
@@ -53,21 +58,25 @@ class CallSignature:
             parameters=parameters,
             guidance_name="true_cfg_scale" if by_second_pass else "guidance_scale",
             size_px=_image_size(pipeline, config, size_px),
+            rounds_up=_executed_by(pipeline, 2, 0.75) == 2,
         )
 
     def arguments(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
         """Return the arguments of one call; the requests share strength, guidance and steps.
 
-        A pipeline without a negative prompt (LCM's own, guidance-distilled models) gets none. It
-        executes strength * num_inference_steps steps, rounded down by Stable Diffusion with a UNet,
-        rounded up by flow matching (SD 3, Flux).
+        A pipeline without a negative prompt (LCM's own, guidance-distilled models) gets none.
+        Whatever the pipeline makes of steps and strength, `executed_steps` of them are executed.
+
+        Raises:
+            GenerationError: that would be none.
         """
         first = requests[0]
+        steps, strength = self._steps(first.num_inference_steps, first.strength)
         arguments: dict[str, Any] = {
             "prompt": [request.prompt for request in requests],
             "image": self._squares([request.source for request in requests]),
-            "strength": first.strength,
-            "num_inference_steps": first.num_inference_steps,
+            "strength": strength,
+            "num_inference_steps": steps,
             "generator": [torch.Generator("cpu").manual_seed(r.seed) for r in requests],
         }
         optional = {
@@ -77,6 +86,25 @@ class CallSignature:
             self.guidance_name: first.guidance_scale,
         }
         return arguments | {name: v for name, v in optional.items() if name in self.parameters}
+
+    def _steps(self, steps: int, strength: float) -> tuple[int, float]:
+        """Return what to ask the pipeline for, so that it executes `executed_steps`."""
+        executed = executed_steps(steps, strength)
+        if executed < 1:
+            raise GenerationError(
+                f"num_inference_steps * strength must be at least 1 executed step, got {steps} * "
+                f"{strength:g}; raise one of the two"
+            )
+        if "original_inference_steps" in self.parameters:
+            # LCM's own pipeline executes every step it is asked for, and rounds the schedule down.
+            return executed, min(1.0, strength + 1e-9)
+        pipelines = (
+            steps - int(steps - steps * strength) if self.rounds_up else int(steps * strength)
+        )
+        if pipelines == executed:
+            return steps, strength
+        half = -0.5 if self.rounds_up else 0.5  # far from where rounding changes
+        return steps, min(1.0, (executed + half) / steps)
 
     def _squares(self, sources: Sequence[Image.Image]) -> list[Image.Image]:
         """Return the centre squares; a source that several requests share is resized once."""
@@ -107,6 +135,16 @@ def _denoiser_of(pipeline: Any, parameters: frozenset[str], name: str) -> Any:
             "name a latent diffusion model, such as a Stable Diffusion"
         )
     return denoiser
+
+
+def _executed_by(pipeline: Any, steps: int, strength: float) -> int | None:
+    """Return how many steps a pipeline executes by its own count; None where it has no count."""
+    count = getattr(type(pipeline), "get_timesteps", None)
+    if count is None:
+        return None
+    # It reads the scheduler's steps, which some schedulers do not have before the first call.
+    scheduler = SimpleNamespace(timesteps=range(steps), order=1)
+    return int(count(SimpleNamespace(scheduler=scheduler), steps, strength, "cpu")[1])
 
 
 def _image_size(pipeline: Any, config: Any, requested_px: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from gendataagent.config import AUTO, GenerationConfig
@@ -11,7 +11,7 @@ from gendataagent.core.devices import image_dtype_name
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.diffusion.batching import largest_batch
-from gendataagent.generation.diffusion.lora import add_lora, find_lora, lora_revision
+from gendataagent.generation.diffusion.lora import Lora, add_lora, find_lora, lora_revision
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.feedback import OFF
 
@@ -32,11 +32,13 @@ class DiffusionSpec:
         device: name of a torch device.
         lora: LoRA weights: a safetensors file, a folder or a hub id; "" = none.
         lora_scale: strength of the LoRA; 0 = none, 1 = as trained.
+        few_step_lora: LoRA weights for few steps, merged at strength 1; "" = none.
         trust_remote_code: whether to run Python code that comes with the model.
         batch_size: images per pipeline call.
         channels_last, fuse_qkv, compile, decoder: see `switches`.
         feedback_decoder: what decodes the clean latent for feedback, see
             `generation.feedback.decoding`; "" = there is no feedback.
+        steps: scheduler steps that requests will ask for, to check; 0 = not known.
     """
 
     model: str
@@ -48,6 +50,7 @@ class DiffusionSpec:
     device: str = "cpu"
     lora: str = ""
     lora_scale: float = 0.5
+    few_step_lora: str = ""
     trust_remote_code: bool = False
     batch_size: int = 8
     channels_last: bool = False
@@ -55,6 +58,7 @@ class DiffusionSpec:
     compile: bool = False
     decoder: str = "vae"
     feedback_decoder: str = ""
+    steps: int = field(default=0, compare=False, repr=False)
 
     @classmethod
     def from_config(
@@ -66,17 +70,19 @@ class DiffusionSpec:
             revision=config.revision,
             variant=config.variant,
             size_px=config.size_px,
-            scheduler=config.scheduler,
+            scheduler=config.sampler,
             dtype=config.dtype,
             device=device,
             lora=config.lora,
             lora_scale=config.lora_scale,
+            few_step_lora=config.few_step_lora,
             trust_remote_code=trust_remote_code,
             channels_last=config.channels_last,
             fuse_qkv=config.fuse_qkv,
             compile=config.compile,
             decoder=config.decoder,
             feedback_decoder="" if config.feedback == OFF else config.feedback_decoder,
+            steps=config.steps,
         )
         batch_size = config.batch_size
         return replace(
@@ -93,6 +99,15 @@ class DiffusionSpec:
             device=self.device,
             gradients=bool(self.feedback_decoder),
         )
+
+    @property
+    def loras(self) -> tuple[Lora, ...]:
+        """The LoRAs to merge, in order."""
+        named = (
+            Lora("generation.few_step_lora", self.few_step_lora, 1.0),
+            Lora("generation.lora", self.lora, self.lora_scale),
+        )
+        return tuple(lora for lora in named if lora.name)
 
     @property
     def source(self) -> ModelSource:
@@ -116,8 +131,8 @@ class DiffusionSpec:
         sources = with_mirrors(self.source)
         source = next((source for source in sources if hub.is_here(source)), sources[0])
         revision = hub.revision_of(source)
-        if self.lora:
-            revision += f"+lora:{lora_revision(self.lora)}@{self.lora_scale:g}"
+        for lora in self.loras:
+            revision += f"+lora:{lora_revision(lora.name)}@{lora.scale:g}"
         name = source.name if source.folder is None else source.folder.resolve().name
         return ModelDescription(name=name, revision=revision)
 
@@ -130,11 +145,11 @@ class DiffusionSpec:
         """
         sources = with_mirrors(self.source)
         hub.check_first(sources)
-        if self.lora:
-            find_lora(self.lora)
+        for lora in self.loras:
+            find_lora(lora)
         # here, because they import torch
         from gendataagent.generation.diffusion.parts import pipeline_without_weights
-        from gendataagent.generation.diffusion.schedulers import choose_scheduler
+        from gendataagent.generation.diffusion.schedulers import check_steps, choose_scheduler
         from gendataagent.generation.diffusion.signature import CallSignature
         from gendataagent.generation.diffusion.steerable import check_steerable
 
@@ -144,7 +159,9 @@ class DiffusionSpec:
             return
         CallSignature.of(pipeline, self.model, self.size_px)
         scheduler = choose_scheduler(self.scheduler, pipeline.scheduler)
+        check_steps(scheduler, self.steps)
         if self.feedback_decoder:
             check_steerable(scheduler, pipeline.vae, self.model)
-        if self.lora:
-            add_lora(pipeline, self.lora)
+        for lora in self.loras:
+            add_lora(pipeline, lora)
+            pipeline.unload_lora_weights()  # the next one is checked by itself

@@ -45,6 +45,7 @@ from gendataagent.runs.planning.facts import (
     find_gpu,
 )
 from gendataagent.runs.planning.outlook import outlook
+from gendataagent.runs.preflight import few_step_notes
 
 __all__ = ["Plan", "find_device", "make_plan", "what_data_is_needed"]
 
@@ -135,6 +136,7 @@ def make_plan(
         device = replace(device, utilisation=utilisation)
     real = count_real(config, images=images)
     check_models_here(config)
+    few_steps = few_step_notes(config.generation) if config.agent.enabled else ()
     config = _resolved(config, device, real.train)
     ahead = outlook(config, real, config.generation.generator if config.agent.enabled else None)
     config = ahead.config
@@ -145,6 +147,7 @@ def make_plan(
     stages = on_devices(stages, devices, images=counts.images, size_px=costs.image_px)
     notes = [
         *ahead.sentences,
+        *few_steps,
         *_model_notes(models),
         *costs.advice(stages),
         *overlap_notes(config, stages, device, devices),

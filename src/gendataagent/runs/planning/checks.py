@@ -10,6 +10,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import looks_like_path
 from gendataagent.generation.backends import TINY_SD, name_problems
+from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.runs.preflight import check_models
 
 
@@ -28,15 +29,17 @@ def check_models_here(config: RunConfig) -> None:
     generation, prompting = config.generation, config.prompting
     generator = generation.generator if _is_here(generation.generator) else TINY_SD
     # Whether weights fit can only be seen beside the generator; that they are missing, always.
-    known = _is_here(generation.generator) or not expand(generation.lora).exists()
-    lora = generation.lora if _is_here(generation.lora) and known else ""
+    lora, few_step_lora = (
+        "" if is_on_hub(name) or (generator == TINY_SD and expand(name).exists()) else name
+        for name in (generation.lora, generation.few_step_lora)
+    )
     captioner = prompting.captioner if _is_here(prompting.captioner) else "none"
     rewriter = prompting.rewriter if _is_here(prompting.rewriter) else "none"
     classifier = config.classifier
     if not _is_here(classifier.model):
         classifier = replace(classifier, model="auto")
     with_images = config.agent.enabled and (
-        generator != TINY_SD or lora or captioner != "none" or rewriter != "none"
+        generator != TINY_SD or lora or few_step_lora or captioner != "none" or rewriter != "none"
     )
     if not with_images and classifier.model == "auto":
         return  # what follows imports torch
@@ -46,7 +49,13 @@ def check_models_here(config: RunConfig) -> None:
             device="cpu",
             classifier=classifier,
             agent=replace(config.agent, enabled=bool(with_images)),
-            generation=replace(generation, generator=generator, lora=lora, image_cache=""),
+            generation=replace(
+                generation,
+                generator=generator,
+                lora=lora,
+                few_step_lora=few_step_lora,
+                image_cache="",
+            ),
             prompting=replace(prompting, captioner=captioner, rewriter=rewriter),
         )
     )

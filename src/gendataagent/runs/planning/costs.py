@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.files import expand, parse_others_json, read_bytes
@@ -21,8 +21,10 @@ from gendataagent.runs.planning.facts import (
     BACKBONES,
     BANDWIDTH_UTILISATION,
     CAPTIONERS,
+    DECODERS,
     GENERATORS,
     GIB,
+    DecoderFacts,
     Device,
     GeneratorFacts,
     at,
@@ -89,13 +91,18 @@ def image_flops(generator: GeneratorFacts, size_px: int, config: RunConfig, step
     return (
         at(generator.encode_flops, size_px**2)
         + _batch_of_guidance(config) * steps * at(generator.unet_flops, _latent(generator, size_px))
-        + at(generator.decode_flops, size_px**2)
+        + at(_decoder(generator, config).decode_flops, size_px**2)
     )
+
+
+def _decoder(generator: GeneratorFacts, config: RunConfig) -> GeneratorFacts | DecoderFacts:
+    """Return the facts of what decodes; of an unknown tiny decoder, those of the generator."""
+    return DECODERS.get(config.generation.decoder, generator)
 
 
 def _batch_of_guidance(config: RunConfig) -> int:
     """Return the UNet passes of one step: classifier-free guidance takes two."""
-    return 2 if config.generation.guidance_scale > 1 else 1
+    return 2 if config.generation.guidance > 1 else 1
 
 
 def _latent(generator: GeneratorFacts, size_px: int) -> int:
@@ -190,11 +197,12 @@ class Costs:
         encoded = float(counts.adaptation_images)
         if not settings.random_crop:  # then latents are cached
             encoded *= (2 if settings.flip else 1) / max(1, settings.epochs)
-        steps = self._config.generation.num_inference_steps
+        plain = replace(self._config, generation=self._config.generation.without_few_steps())
+        steps = plain.generation.steps
         flops = (
             counts.adaptation_images * passes * at(facts.unet_flops, _latent(facts, size_px))
             + encoded * at(facts.encode_flops, size_px**2)
-            + counts.drawn_for_adaptation * image_flops(facts, size_px, self._config, steps)
+            + counts.drawn_for_adaptation * image_flops(facts, size_px, plain, steps)
         )
         kept = facts.checkpointed_bytes if checkpointed else facts.kept_bytes
         activations = self._half * kept * _latent(facts, size_px) * settings.batch_size
@@ -234,6 +242,8 @@ class Costs:
         activations = self._half * batch * max(denoising, facts.decode_bytes * size_px**2)
         memory_bytes = facts.parameters * self._weight_bytes + activations
         note = f"batches of {batch}, halved when memory runs out"
+        if self._config.generation.decoder not in ("vae", *DECODERS):
+            note += "; decoding counted with the generator's autoencoder, a tiny one costs less"
         return self._stage("render", amount, flops, memory_bytes, note)
 
     def _feedback(self) -> StageCost:

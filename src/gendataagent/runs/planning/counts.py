@@ -22,6 +22,7 @@ from gendataagent.agent.steps import (
 )
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.steps import executed_steps
 from gendataagent.data.hub import HUB_PREFIX
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.loading import index_data
@@ -282,7 +283,7 @@ def _steps_per_image(config: RunConfig) -> int:
     strengths: tuple[float, ...] = (config.generation.strength,)
     if config.adaptive.enabled and config.adaptive.strengths:
         strengths = config.adaptive.strengths
-    steps = [math.floor(config.generation.num_inference_steps * s) for s in strengths]
+    steps = [executed_steps(config.generation.steps, s) for s in strengths]
     return math.ceil(sum(steps) / len(steps))
 
 

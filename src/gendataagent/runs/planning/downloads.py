@@ -12,6 +12,7 @@ from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource, cached_file, looks_like_path
 from gendataagent.core.weight_files import stored_in, weight_files
+from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.runs.planning.facts import MODELS
 
 BUNDLED, HERE, HUB, SERVER, MISSING = "bundled", "on this machine", "hub", "server", "missing"
@@ -53,9 +54,11 @@ def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
             "generation.generator", generation.generator, generation.revision,
             index_file="model_index.json", variant=generation.variant,
         )  # fmt: skip
-        if generation.lora:
-            file = "pytorch_lora_weights.safetensors"
-            yield _model("generation.lora", generation.lora, index_file=file)
+        for setting in ("few_step_lora", "lora"):
+            if lora := getattr(generation, setting):
+                yield _lora(f"generation.{setting}", lora)
+        if generation.decoder != "vae":
+            yield _model("generation.decoder", generation.decoder)
         yield _model("prompting.captioner", prompting.captioner, prompting.captioner_revision)
         if prompting.rewriter == "endpoint":
             name = f"{prompting.endpoint_model} at {prompting.endpoint_url}"
@@ -66,6 +69,17 @@ def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
     if not classifier.pretrained and needed.where == HUB:
         needed = replace(needed, weight_bytes=0)  # only its config is fetched
     yield needed
+
+
+def _lora(setting: str, name: str) -> ModelNeeded:
+    """Return a LoRA: a path, OWNER/NAME or OWNER/NAME/FILE.safetensors."""
+    file = "pytorch_lora_weights.safetensors"
+    if not is_on_hub(name):
+        return _model(setting, name)
+    owner, repository, *inside = name.split("/")
+    return replace(
+        _model(setting, f"{owner}/{repository}", index_file="/".join(inside) or file), name=name
+    )
 
 
 def _model(

@@ -83,6 +83,13 @@ class GeneratorFacts(ModelFacts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderFacts(ModelFacts):
+    """A tiny autoencoder that decodes in place of the generator's: FLOPs of its pixels."""
+
+    decode_flops: Polynomial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionerFacts(ModelFacts):
     """A captioner: one pass of its vision tower per image, then its language model per token."""
 
@@ -120,10 +127,13 @@ def _facts(cls: type[Facts], section: Mapping[str, dict[str, Any]]) -> dict[str,
 
 _TABLES = tomllib.loads(FILE.read_text(encoding="utf-8"))
 GENERATORS = _facts(GeneratorFacts, _TABLES["generators"])
+DECODERS = _facts(DecoderFacts, _TABLES["decoders"])
 CAPTIONERS = _facts(CaptionerFacts, _TABLES["captioners"])
 BACKBONES = _facts(BackboneFacts, _TABLES["backbones"])
 LANGUAGE_MODELS = _facts(ModelFacts, _TABLES["language_models"])
-MODELS: dict[str, ModelFacts] = {**GENERATORS, **CAPTIONERS, **BACKBONES, **LANGUAGE_MODELS}
+MODELS: dict[str, ModelFacts] = {
+    **GENERATORS, **DECODERS, **CAPTIONERS, **BACKBONES, **LANGUAGE_MODELS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
