@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,18 @@ def test_parquet_repository_with_its_splits(tmp_path: Path) -> None:
     }
     assert f"Loaded {folder} with datasets." in data.notes
     assert not [text for text in data.notes if "the paper" in text]
+
+
+def test_other_content_of_the_same_name_size_and_time_is_read_anew(tmp_path: Path) -> None:
+    """`datasets` itself recognises files of a folder by path and time."""
+    folder = parquet(tmp_path / "repo", train=[2, 3, 4, 5, 6, 7])
+    (path,) = folder.rglob("*.parquet")
+    before = path.stat()
+    first = load(str(folder))
+    parquet(folder, train=[12, 13, 14, 15, 16, 17])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = load(str(folder))
+    assert {red - 10 for red in reds(second).values()} == set(reds(first).values())
 
 
 def test_folder_of_images_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

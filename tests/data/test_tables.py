@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.data import ImageSplits, load_data, tables
+from gendataagent.data import ImageSplits, load_data, scan, tables
 
 
 def png(number: int) -> bytes:
@@ -113,12 +114,63 @@ def test_images_are_the_same_from_memory_and_from_the_cache(
     monkeypatch.setattr(tables, "IN_MEMORY_BYTES", 0)
     data = load(path)
     assert reds(data) == in_memory
-    (unpacked,) = (tmp_path / "cache" / "parquet").iterdir()
+    (unpacked,) = (tmp_path / "cache" / "parquet").glob("*.arrow")
     before = unpacked.stat().st_mtime_ns
     again = pickle.loads(pickle.dumps(data))
     assert reds(again) == in_memory
     assert unpacked.stat().st_mtime_ns == before
     assert len(pickle.dumps(data.train)) < 5000
+
+
+def same_times(path: Path, as_of: os.stat_result) -> Path:
+    os.utime(path, ns=(as_of.st_atime_ns, as_of.st_mtime_ns))
+    return path
+
+
+def test_a_table_in_the_cache_is_that_of_the_content_not_of_name_size_and_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on file systems whose clocks are coarse, or after a restore."""
+    monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tables, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(scan, "CACHE_FROM_IMAGES", 1)
+    path = tmp_path / "data.parquet"
+    write(path, {"image": make_images(list(range(12))), "label": ["a", "b"] * 6})
+    before, first = path.stat(), load(path)
+    pq.write_table(pq.read_table(path).take([*range(11, -1, -1)]), path)
+    second = load(same_times(path, before))
+    assert [*reds(second).values()] != [*reds(first).values()]
+    assert second.fingerprint != first.fingerprint
+    path.rename(tmp_path / "elsewhere.parquet")
+    load(tmp_path / "elsewhere.parquet")
+    assert len([*(tmp_path / "cache" / "parquet").glob("*.arrow")]) == 2
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "seal", "no seal", "other"])
+def test_a_damaged_table_in_the_cache_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tables, "IN_MEMORY_BYTES", 0)
+    columns = {"image": make_images(list(range(12))), "label": ["a", "b"] * 6}
+    path = write(tmp_path / "data.parquet", columns)
+    right = reds(load(path))
+    (cached,) = (tmp_path / "cache" / "parquet").glob("*.arrow")
+    content, seal = cached.read_bytes(), cached.with_suffix(".sha256")
+    if damage == "bit":
+        cached.write_bytes(content.replace(b"IDAT", b"IDAU", 1))
+    elif damage == "cut":
+        cached.write_bytes(content[: len(content) // 2])
+    elif damage == "seal":
+        seal.write_bytes(b"x")
+    elif damage == "no seal":
+        seal.unlink()
+    else:
+        other = pa.ipc.open_stream(content).read_all().take([*range(11, -1, -1)])
+        with pa.ipc.new_stream(cached, other.schema) as writer:
+            writer.write_table(other)
+    assert reds(load(path)) == right
+    assert cached.read_bytes() == content
 
 
 @pytest.mark.parametrize("as_dict", [True, False])

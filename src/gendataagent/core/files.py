@@ -351,6 +351,16 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_state(path: str | Path) -> str:
+    """Return size, mtime, ctime and inode of a file; raise OSError if it is missing.
+
+    A change that preserves mtime still changes ctime. Files written in one clock tick can agree in
+    size and times, but not in the inode, so two that were swapped are told apart.
+    """
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new files in `folder` durable (a no-op where folders cannot be opened)."""
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gendataagent.core.errors import ModelError
-from gendataagent.core.files import expand, parse_others_json, read_bytes
+from gendataagent.core.files import expand, file_state, parse_others_json, read_bytes
 from gendataagent.core.text import reason_of
 from gendataagent.core.weight_files import (
     INDEX,
@@ -360,22 +360,22 @@ def revision_of(source: ModelSource) -> str:
 def content_hash(folder: Path) -> str:
     """Return a hash of a model folder: names and contents of its configuration and weights.
 
-    A gigabyte takes about a second, so the result is cached in the process by modification times.
+    A gigabyte takes about a second, so the result is cached in the process by the files' states.
     """
     found = find_files(folder, "*")
     files = [path for path in found if path.suffix in _HASHED and path.is_file()]
     return _hash_of_files(
-        tuple((p.relative_to(folder).as_posix(), p, p.stat().st_mtime_ns) for p in files)
+        tuple((p.relative_to(folder).as_posix(), p, file_state(p)) for p in files)
     )
 
 
 def file_hash(path: Path) -> str:
     """Return a hash of a file's content, whatever its name."""
-    return _hash_of_files((("", path, path.stat().st_mtime_ns),))
+    return _hash_of_files((("", path, file_state(path)),))
 
 
 @functools.cache
-def _hash_of_files(files: tuple[tuple[str, Path, int], ...]) -> str:
+def _hash_of_files(files: tuple[tuple[str, Path, str], ...]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, path, _ in files:
         with open(path, "rb") as stream:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gendataagent.core.errors import DataError
-from gendataagent.core.files import open_regular
+from gendataagent.core.files import file_state, open_regular
 from gendataagent.core.text import counted
 from gendataagent.data.index import (
     TRAIN,
     DatasetIndex,
     Item,
     Quarantined,
-    file_state,
     first_few,
     normalise_name,
     split_of,

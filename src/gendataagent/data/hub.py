@@ -7,6 +7,8 @@ data sets if a copy with the official split is known.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.core.files import expand
+from gendataagent.core.files import expand, file_sha256
 from gendataagent.data.index import TEST, TRAIN, DatasetIndex, split_of
 from gendataagent.data.labels import both_lists, class_name_of
 from gendataagent.data.official import PAPER
@@ -146,11 +148,30 @@ def _load(name: str, configuration: str, revision: str) -> Mapping[str, Any]:
             str(expand(name)),
             configuration or None,
             revision=revision or None,
+            cache_dir=_cache_of(expand(name)),
             keep_in_memory=False,
         )
         return loaded
     except Exception as error:  # datasets, huggingface_hub and the network raise a dozen types
         raise DataError(_advice(name, configuration, revision, error)) from error
+
+
+def _cache_of(folder: Path) -> str | None:
+    """Return where `datasets` keeps what it makes of a local folder: a place for its content.
+
+    It recognises the files of a folder by path and time, so other content of the same times would
+    be read as what was there before. None = its own place, for what it downloads.
+    """
+    import datasets
+
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if not any(part.startswith(".") for part in name.split("/")):
+            digest.update(os.fsencode(f"{name}\0{file_sha256(path)}\0"))
+    return str(Path(datasets.config.HF_DATASETS_CACHE, "by-content", digest.hexdigest()[:32]))
 
 
 def _advice(name: str, configuration: str, revision: str, error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -87,16 +86,6 @@ def split_of_file(name: str) -> str | None:
     path = Path(name)
     words = (path.stem, *(folder.name for folder in path.parents))
     return next(filter(None, map(split_in, words)), None)
-
-
-def file_state(path: str) -> str:
-    """Return size, mtime, ctime and inode of a file; raise OSError if it is missing.
-
-    A change that preserves mtime still changes ctime. Files written in one clock tick can agree in
-    size and times, but not in the inode, so two that were swapped are told apart.
-    """
-    status = os.stat(path)
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def normalise_name(name: str) -> str:

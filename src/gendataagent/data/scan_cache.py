@@ -40,7 +40,7 @@ class TrackedStore(Protocol):
         ...
 
     def state(self, row: int) -> str:
-        """Return size and times of the file; raise OSError if it is missing."""
+        """Return size and times of the file, or a hash of it; raise OSError if it is missing."""
         ...
 
 

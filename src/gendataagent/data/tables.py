@@ -19,9 +19,15 @@ from typing import Any, BinaryIO
 
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import DataError, ImageUnreadableError
-from gendataagent.core.files import atomic_writer, open_regular
+from gendataagent.core.files import (
+    atomic_writer,
+    file_sha256,
+    open_regular,
+    read_cached,
+    write_cached,
+)
 from gendataagent.data.image_paths import ImagePaths
-from gendataagent.data.index import TRAIN, file_state, split_of, split_of_file
+from gendataagent.data.index import TRAIN, split_of, split_of_file
 
 IN_MEMORY_BYTES = 256 << 20
 _ROWS_PER_BATCH = 256
@@ -87,16 +93,27 @@ class TableStore:
 
     Args:
         paths: where paths lead, for tables that hold paths instead of bytes.
+        unpacked: the files that are read in their place, where another process has unpacked them.
     """
 
-    def __init__(self, files: Sequence[TableFile], column: str, paths: ImagePaths) -> None:
+    def __init__(
+        self,
+        files: Sequence[TableFile],
+        column: str,
+        paths: ImagePaths,
+        unpacked: Sequence[TableFile] = (),
+    ) -> None:
         self._files, self._column, self._paths = tuple(files), column, paths
+        self._hashes: dict[int, str] = {}
         size = sum(os.path.getsize(file.path) for file in files if file.is_parquet)
+        large = size > IN_MEMORY_BYTES
+        self._unpacked = tuple(unpacked) or tuple(
+            _unpacked(file, column, self._hash(number)) if large and file.is_parquet else file
+            for number, file in enumerate(files)
+        )
         self._chunks: list[Any] = []
         rows_per_file = []
-        for file in files:
-            if file.is_parquet and size > IN_MEMORY_BYTES:
-                file = _unpacked(file, column)
+        for file in self._unpacked:
             table = file.read([column])
             rows_per_file.append(table.num_rows)
             self._chunks.extend(table.column(column).chunks)
@@ -104,7 +121,13 @@ class TableStore:
         self._file_ends = list(accumulate(rows_per_file))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._files, self._column, self._paths)
+        return type(self), (self._files, self._column, self._paths, self._unpacked)
+
+    def _hash(self, number: int) -> str:
+        """Return the SHA-256 of a file; raise OSError if it is missing."""
+        if number not in self._hashes:
+            self._hashes[number] = file_sha256(Path(self._files[number].path))
+        return self._hashes[number]
 
     def rows_of(self, number: int) -> int:
         """Return how many rows file `number` has."""
@@ -145,14 +168,17 @@ class TableStore:
         return json.dumps([*(os.path.realpath(file.path) for file in self._files), self._column])
 
     def state(self, row: int) -> str:
-        """Return size and times of the file with a row; "" if the image is a file of its own."""
+        """Return the SHA-256 of the file with a row; "" if the image is a file of its own.
+
+        Files that are exchanged may have the same name, size and times.
+        """
         chunk = bisect_right(self._chunk_ends, row)
         value = self._chunks[chunk][row - (self._chunk_ends[chunk - 1] if chunk else 0)]
         if isinstance(value, Mapping):
             value = value.get("bytes")
         if value is None or not value.is_valid or isinstance(value.as_py(), str):
             return ""
-        return file_state(self._files[bisect_right(self._file_ends, row)].path)
+        return self._hash(bisect_right(self._file_ends, row))
 
     def name(self, row: int) -> str:
         """Return `file#row`, rows counted from 0 in each file."""
@@ -180,20 +206,28 @@ def _paths_of(chunk: Any) -> list[str | None]:
     ]
 
 
-def _unpacked(file: TableFile, column: str) -> TableFile:
-    """Return an Arrow stream file in the cache with one column of a parquet file."""
+def _unpacked(file: TableFile, column: str, content: str) -> TableFile:
+    """Return an Arrow stream file in the cache with one column of a parquet file.
+
+    It is found by the content of the parquet file, and used only while its own SHA-256 is that of
+    the file beside it.
+
+    Args:
+        content: SHA-256 of the parquet file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    what = [os.path.realpath(file.path), file_state(file.path), column]
-    digest = hashlib.blake2b(json.dumps(what).encode(), digest_size=16).hexdigest()
-    target = cache_folder() / "parquet" / f"{digest}.arrow"
-    if not target.exists():
+    name = hashlib.blake2b(json.dumps([content, column]).encode(), digest_size=16).hexdigest()
+    target = cache_folder() / "parquet" / f"{name}.arrow"
+    seal = target.with_suffix(".sha256")
+    if not (target.is_file() and read_cached(seal) == file_sha256(target).encode()):
         parquet = pq.ParquetFile(file.path)
         schema = pa.schema([parquet.schema_arrow.field(column)])
         with atomic_writer(target) as stream, pa.ipc.new_stream(stream, schema) as writer:
             for batch in parquet.iter_batches(_ROWS_PER_BATCH, columns=[column]):
                 writer.write_batch(batch)
+        write_cached(seal, file_sha256(target).encode())
     return TableFile(str(target), file.name, file.split)
 
 

@@ -21,7 +21,6 @@ from gendataagent.generation.language.conversation import Conversation, Message
 from gendataagent.generation.language.parsing import without_cut_end
 from gendataagent.generation.language.quantised import (
     check_quantised,
-    hash_of_file,
     load_quantised,
     quantised_file,
 )
@@ -102,7 +101,7 @@ class LocalChat:
     def revision(self) -> str:
         """A hash of the files on this machine, or the hub's commit."""
         file = quantised_file(self._source.name)
-        return hash_of_file(file) if file is not None else hub.revision_of(self._source)
+        return hub.file_hash(file) if file is not None else hub.revision_of(self._source)
 
     def check(self) -> None:
         """Raise `ModelError` for faults that show without loading weights, a tokenizer that does

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +115,3 @@ def _unpacked() -> dict[str, Any]:
         return {}
     # left packed, a matrix product on a CPU takes ten times as long
     return {"quantization_config": transformers.GgufConfig(dequantize=True)}
-
-
-def hash_of_file(file: Path) -> str:
-    """Return a hash of a file's content; cached per process and modification time."""
-    return _hash(file.resolve(), file.stat().st_mtime_ns)
-
-
-@lru_cache
-def _hash(file: Path, _: int) -> str:
-    with open(file, "rb") as stream:
-        content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8))
-    return content.hexdigest()
