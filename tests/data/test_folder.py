@@ -231,7 +231,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: tuple[str, ...], mes
 
 def test_a_folder_of_other_files_names_their_kinds(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(DataError, match=r"not an image \(\.zip 1\).*unpack archives first"):
+    with pytest.raises(
+        DataError, match=r"not an image \(\.zip 1\).*Unpack photos\.zip here, or give"
+    ):
         load(tmp_path)
 
 

@@ -22,6 +22,7 @@ from gendataagent.data.index import (
     split_of,
 )
 from gendataagent.data.labels import UNLABELLED, is_unlabelled
+from gendataagent.data.unpacking import is_archive
 from gendataagent.data.walk import Found, posix_path
 
 FOLDER = "folder"  # as data.layout
@@ -131,7 +132,9 @@ def _require_images(root: Path, found: Found) -> None:
         unreadable = [f"{bad.name} ({bad.reason})" for bad in found.quarantined]
         if unreadable:
             seen += f" Unreadable: {first_few(unreadable)}."
-        raise DataError(f"no images in {root}. {seen} {expected}; unpack archives first")
+        if archives := sorted(name for name in found.others if is_archive(Path(name))):
+            expected = f"Unpack {first_few(archives)} here, or give one as data.path"
+        raise DataError(f"no images in {root}. {seen} {expected}")
     if all(os.sep not in path for path in found.images):
         raise DataError(
             f"no image in {root} is in a class folder, so their classes are unknown "

@@ -55,11 +55,11 @@ from gendataagent.data.splits import (
 from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
 from gendataagent.data.text_tables import TEXT_SUFFIXES
+from gendataagent.data.unpacking import is_archive, unpacked
 from gendataagent.data.walk import TABLE_SUFFIX, find_files
 
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = ("cifar10",)
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _ADDRESS = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -256,6 +256,14 @@ def index_data(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
         return with_readable_class_names(index_hub(config, need_train=need_train))
     check_path(config)
     path = _resolve(config.path)
+    if path.is_file() and is_archive(path):
+        folder, notes = unpacked(path)
+        index = _index_path(folder, config, need_train)
+        return replace(index, notes=(*notes, *index.notes))
+    return _index_path(path, config, need_train)
+
+
+def _index_path(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex:
     index = _index_tables(path, config, need_train)
     if index is None and (archive := find_archive(path, config.layout)):
         return index_archive(*archive)
@@ -294,12 +302,7 @@ def _index_tables(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
 
 
 def _index_file(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex:
-    name = path.name.lower()
-    if name.endswith(ARCHIVE_SUFFIXES):
-        raise DataError(
-            f"{path} is an archive, which is not unpacked here; unpack it and give the folder"
-        )
-    notes = _layout_notes(config)
+    name, notes = path.name.lower(), _layout_notes(config)
     if name.endswith(TEXT_SUFFIXES):
         base = _image_root(path.parent, config)
         index = index_lists(
@@ -312,8 +315,8 @@ def _index_file(path: Path, config: DataConfig, need_train: bool) -> DatasetInde
             path.parent, [table], config, notes, need_train=need_train, named_by_row=True
         )
     raise DataError(
-        f"{path} is not a supported file; give a table (.csv, .tsv, .jsonl, .parquet), or a folder "
-        "of images, of tables, or saved by Hugging Face datasets"
+        f"{path} is not a supported file; give a table (.csv, .tsv, .jsonl, .parquet), an archive "
+        "(.zip, .tar, .tar.gz), or a folder of images, of tables, or saved by Hugging Face datasets"
     )
 
 
@@ -360,8 +363,8 @@ def _resolve(text: str) -> Path:
         path = expand(text)
     if _ADDRESS.match(text):
         raise DataError(
-            f"data.path {text} is an address, and nothing is downloaded from there; download it, "
-            "unpack it, and give the folder. Only hub:NAME loads a data set by name"
+            f"data.path {text} is an address, and nothing is downloaded from there; download it "
+            "and give the file or folder. Only hub:NAME loads a data set by name"
         )
     try:
         if path.is_dir():
@@ -378,8 +381,8 @@ def _resolve(text: str) -> Path:
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
     raise DataError(
         f"data.path {path} does not exist{hint}. Give a folder of images (class/*.jpg), a table "
-        "(.csv, .tsv, .jsonl, .parquet) or a folder of tables, a folder saved by Hugging Face "
-        "datasets, hub:NAME for a data set on the Hub, or bundled:cifar10"
+        "(.csv, .tsv, .jsonl, .parquet) or a folder of tables, an archive (.zip, .tar), a folder "
+        "saved by Hugging Face datasets, hub:NAME for a data set on the Hub, or bundled:cifar10"
     )
 
 
