@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gendataagent.core.progress import SilentProgress
 from gendataagent.experiments.compare import rows_to_compare
 from gendataagent.experiments.experiment import run_and_collect
 from gendataagent.experiments.measures import write_rows
+from gendataagent.report import write_report
 from gendataagent.runs.run import run
 from tests.small_world import photo_folder, settings_for
 
@@ -94,3 +96,24 @@ def test_the_suffix_of_out_gives_the_format(experiment: Path, tmp_path: Path) ->
     }  # fmt: skip
     with pytest.raises(ConfigError, match=r"must end in \.html or \.md, or be a folder"):
         compared(tmp_path / "page.pdf")
+
+
+def test_the_page_shows_classes_settings_and_links_to_reports(
+    tmp_path: Path, photo_folder: Path
+) -> None:
+    config = apply(settings_for(photo_folder, Path("tiny-sd")), "only-real")
+    longer = replace(config, training=replace(config.training, learning_rate=0.01))
+    run(config, tmp_path / "runs" / "first")
+    run(longer, tmp_path / "runs" / "second")
+    write_report(tmp_path / "runs" / "second")
+    folders = [str(tmp_path / "runs" / name) for name in ("first", "second")]
+    page = tmp_path / "pages" / "page.html"
+    command = ["compare", *folders, "--out", str(page)]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    text = page.read_text("utf-8")
+    assert 'href="../runs/second/report.html">seed 7</a>' in text
+    assert "first/report.html" not in text
+    assert "training.learning_rate" in text
+    assert ">0.02<" in text
+    assert ">0.01<" in text
+    assert "Accuracy of each class" in text

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 
-from gendataagent.experiments.tables import differences_table, measures_table
+from gendataagent.experiments.tables import (
+    classes_table,
+    differences_table,
+    measures_table,
+    settings_table,
+)
+
+from .made_up import rows_of
 
 ROWS = [
     {"arm": "only-real", "seed": 0, "top1": 0.40, "worst_class": 0.1, "seconds": 10.0, "ece": None},
@@ -72,3 +80,30 @@ def test_the_same_seed_twice_counts_once() -> None:
 def test_names_are_escaped_in_markdown() -> None:
     rows = [{"arm": "a|<b>", "seed": 0, "top1": 0.5}]
     assert "| a\\|&lt;b> | 1 | 50.0 |" in measures_table(rows).markdown()
+
+
+def test_each_class_has_its_accuracy_and_difference() -> None:
+    rows = rows_of({"base": [0.4, 0.5], "new": [0.5, 0.7]})
+    for row, cat in zip(rows, (0.2, 0.3, 0.5, 0.4), strict=True):
+        row["per_class"] = {"cat": cat, "dog|x": 0.6}
+    table = classes_table(rows, "base")
+    assert table is not None
+    assert table.head == ("class", "base", "new")
+    assert table.rows[0][:2] == ("cat", "25.0 ± 7.1")
+    assert table.rows[0][2].startswith("45.0 ± 7.1; +20.0 [")
+    assert table.rows[1][2] == "60.0 ± 0.0; +0.0 [+0.0, +0.0]"
+    assert "dog\\|x" in table.markdown()
+    assert classes_table(rows_of({"base": [0.4]}), "base") is None
+
+
+def test_settings_that_differ_are_listed_by_arm() -> None:
+    rows = rows_of({"base": [0.4, 0.5], "new": [0.5, 0.6]})
+    assert settings_table(rows) is None
+    for row in rows:
+        own = {"generation.feedback": "entropy"} if row["arm"] == "new" else {}
+        row["settings"] = json.dumps({"training.epochs": 24, "filter.by": row["arm"], **own})
+    table = settings_table(rows)
+    assert table is not None
+    assert table.rows == (
+        ("filter.by", '"base"', '"new"'), ("generation.feedback", "–", '"entropy"'),
+    )  # fmt: skip

@@ -143,19 +143,23 @@ def compare(
         )
     _show_tables(tables_of(rows, baselines=(rows[0]["arm"],), brief=True))
     if out is not None:
-        say(f"written: {_write(comparison_report(rows), out)}")
+        say(f"written: {_write(comparison_report(rows), out, runs)}")
         _say_if_no_plots()
 
 
-def _write(report: Report, out: Path) -> Path:
-    """Write a report in the format of `out`'s suffix; return the file to open."""
+def _write(report: Report, out: Path, runs: Sequence[Path]) -> Path:
+    """Write a report in the format of `out`'s suffix; return the file to open.
+
+    Args:
+        runs: folders that were compared.
+    """
     from gendataagent.experiments.writing import write_folder, write_html, write_markdown
 
     if out.suffix == ".html" and not out.is_dir():
-        return write_html(report, out)
+        return write_html(report, out, runs)
     if out.suffix == ".md" and not out.is_dir():
         return write_markdown(report, out, plots_folder=f"{out.stem}-plots")
-    write_folder(report, out)
+    write_folder(report, out, runs)
     return out / "results.html"
 
 

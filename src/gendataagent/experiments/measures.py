@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
+from gendataagent.config.settings import result_settings
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.records import RunManifest, derive_seed
@@ -37,7 +39,8 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
 
     Shares are in [0, 1], `gap` too (train minus validation accuracy); `seconds` is the wall-clock
     time of all stages of this run (images taken from another run cost nothing); `made` is the day
-    it was started.
+    it was started; `per_class` is class -> accuracy; `settings` is a JSON object of what can change
+    results, without the seed.
     """
     result = read_result(folder)
     manifest = RunFolder(folder).read_manifest()
@@ -51,6 +54,7 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
         "top1": test.top1,
         "worst_class": test.worst_class_accuracy,
         "worst_class_name": test.worst_class,
+        "per_class": dict(test.per_class),
         "disparity": test.worst_case_disparity,
         "train": train.top1,
         "validation": validation.top1 if validation else None,
@@ -66,8 +70,13 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
         **data_of(folder, manifest),
         "device": manifest.environment.get("device"),
         "torch": manifest.environment.get("torch"),
+        "settings": json.dumps(_settings(read_run_config(RunFolder(folder)))),
         **{name: extras.get(name) for name in _extra_names()},
     }
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    return {row.key: row.value for row in result_settings(config) if row.key != "seed"}
 
 
 def _read_extras(folder: RunFolder) -> dict[str, Any]:

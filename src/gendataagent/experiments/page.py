@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from gendataagent.experiments.plots import Plot, plots_style
@@ -21,8 +21,12 @@ _LEADS = {
 }
 
 
-def page(report: Report) -> str:
-    """Return a report as HTML that works offline and without scripts."""
+def page(report: Report, reports: Mapping[str, str] | None = None) -> str:
+    """Return a report as HTML that works offline and without scripts.
+
+    Args:
+        reports: name of a run -> address of its own report, where it has one.
+    """
     style = resources.files("gendataagent.experiments").joinpath("page.css").read_text("utf-8")
     body = section("facts", "How to read this", _notes(report.facts))
     anchors = [("facts", "Facts")]
@@ -35,9 +39,19 @@ def page(report: Report) -> str:
     if "Differences" not in report.sections:
         body += section("differences", "Differences", "".join(map(_table, report.differences)))
         anchors.append(("differences", "Differences"))
+    for anchor, heading, result in (
+        ("classes", "Classes", report.classes),
+        ("settings", "Settings", report.settings),
+    ):
+        if result is not None:
+            body += section(anchor, heading, _table(result))
+            anchors.append((anchor, heading))
     body += section("measures", "All measures", _table(report.measures, is_titled=False),
                     lead=f"{esc(report.measures.title)}.")  # fmt: skip
     anchors.append(("measures", "All measures"))
+    if reports:
+        body += section("runs", "Runs", _runs(report, reports), lead="The report of each run.")
+        anchors.append(("runs", "Runs"))
     cards = "".join(
         f'<li class="card"><b>{esc(figure)}</b><span>{esc(what)}</span></li>'
         for figure, what in report.figures
@@ -51,6 +65,17 @@ def page(report: Report) -> str:
         footer="Computed from one row of measures per run.",
         style=plots_style() + style,
     )
+
+
+def _runs(report: Report, reports: Mapping[str, str]) -> str:
+    """Return a line for each arm with a link for each run that has a report."""
+    of_arm: dict[str, list[str]] = {}
+    for arm, seed, run in report.runs:
+        if run in reports:
+            link = f'<a href="{esc(reports[run])}">seed {seed}</a>'
+            of_arm.setdefault(arm, []).append(link)
+    items = "".join(f"<li>{name(arm)}: {', '.join(links)}</li>" for arm, links in of_arm.items())
+    return f'<ul class="notes">{items}</ul>'
 
 
 def _figures(plots: Sequence[Plot]) -> str:

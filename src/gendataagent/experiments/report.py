@@ -13,9 +13,11 @@ from gendataagent.experiments.plots import INSTALL, Plot, can_plot, plot_section
 from gendataagent.experiments.tables import (
     COMPARED,
     ResultTable,
+    classes_table,
     differences_table,
     measures_table,
     seeds_by_arm,
+    settings_table,
     values_by_arm,
 )
 
@@ -48,6 +50,8 @@ class Report:
         figures: a few figures at a glance, each with its label.
         measures: the table of all measures.
         differences: a table of differences for each compared measure.
+        classes, settings: what the arms reach in each class, and what they differ in; if known.
+        runs: arm, seed and name of each run.
         sections: heading -> plots.
     """
 
@@ -57,6 +61,9 @@ class Report:
     figures: tuple[tuple[str, str], ...]
     measures: ResultTable
     differences: tuple[ResultTable, ...]
+    classes: ResultTable | None
+    settings: ResultTable | None
+    runs: tuple[tuple[str, int, str], ...]
     sections: Mapping[str, tuple[Plot, ...]]
 
     @property
@@ -135,6 +142,9 @@ def _report(
         figures=_figures(rows),
         measures=measures,
         differences=tuple(differences),
+        classes=classes_table(rows, present[0]),
+        settings=settings_table(rows),
+        runs=tuple((row["arm"], row["seed"], row["run"]) for row in rows if row.get("run")),
         sections=plot_sections(rows, present[0]) if can_plot() else {},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +71,7 @@ MEASURES = (
     Measure(key="seconds", title="seconds", percent=False, digits=0, brief=True),
     Measure(key="seconds_alone", title="seconds alone", percent=False, digits=0),
 )
+CLASSES_SHOWN = 60
 COMPARED = ("top1", "worst_class")
 # Shown without their deviation.
 COUNTS = ("generated", "kept", "optimizer_steps", "seconds", "seconds_alone")
@@ -173,6 +175,54 @@ def differences_table(rows: Sequence[Row], key: str, baselines: Sequence[str]) -
         title=f"{measure.title}: paired difference over shared seeds, with 95 % interval",
         head=("arm", "seeds", *(f"minus {baseline}" for baseline in present)),
         rows=tuple(lines),
+    )
+
+
+def classes_table(rows: Sequence[Row], baseline: str) -> ResultTable | None:
+    """Return the accuracy of each class by arm, with its paired difference to the baseline.
+
+    None if no row knows its classes, or they are more than `CLASSES_SHOWN`.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.get("per_class") or {}))
+    if not names or len(names) > CLASSES_SHOWN:
+        return None
+    arms = list(seeds_by_arm(rows))
+    measure = Measure(key="", title="accuracy %")
+    lines = []
+    for class_name in names:
+        flat = [{**row, "": (row.get("per_class") or {}).get(class_name)} for row in rows]
+        values = values_by_arm(flat, "")
+        cells = []
+        for arm in arms:
+            cell = _mean_cell(measure, values.get(arm, {}), len(values.get(arm, {})))
+            if arm != baseline and values.get(arm) and values.get(baseline):
+                cell += f"; {_difference_cell(measure, values[arm], values[baseline])}"
+            cells.append(cell)
+        lines.append((class_name, *cells))
+    return ResultTable(
+        title=f"Accuracy of each class in %, and its paired difference to {baseline}",
+        head=("class", *arms),
+        rows=tuple(lines),
+    )
+
+
+def settings_table(rows: Sequence[Row]) -> ResultTable | None:
+    """Return the settings in which the arms differ, None if there are none or they are unknown."""
+    known = {row["arm"]: json.loads(row["settings"]) for row in rows if row.get("settings")}
+    if len(known) < 2:
+        return None
+    keys = dict.fromkeys(key for settings in known.values() for key in settings)
+    lines = []
+    for key in keys:
+        shown = [
+            json.dumps(settings[key]) if key in settings else "–" for settings in known.values()
+        ]
+        if len(set(shown)) > 1:
+            lines.append((key, *shown))
+    if not lines:
+        return None
+    return ResultTable(
+        title="Settings in which the arms differ", head=("setting", *known), rows=tuple(lines)
     )
 
 

@@ -7,6 +7,8 @@ OUT/plots/*.svg
 
 from __future__ import annotations
 
+import os
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from gendataagent.experiments.page import page
 from gendataagent.experiments.plots import Plot
 from gendataagent.experiments.report import Report, Rows, benchmark_report
 
+REPORT_FILE = "report.html"
+
 
 def markdown(report: Report, plots_folder: str) -> str:
     """Return the report as Markdown that shows the plots in a folder beside it."""
@@ -23,6 +27,7 @@ def markdown(report: Report, plots_folder: str) -> str:
     parts += [f"- {fact}" for fact in (report.about, *report.facts)]
     parts += ["", report.measures.markdown()]
     parts += [table.markdown() for table in report.differences]
+    parts += [table.markdown() for table in (report.classes, report.settings) if table]
     return "\n".join([*parts, plots_markdown(report.sections, plots_folder)])
 
 
@@ -47,9 +52,13 @@ def write_results(rows: Rows, out: Path, *, benchmark: Benchmark) -> Path:
     return write_folder(benchmark_report(rows, benchmark), out)
 
 
-def write_folder(report: Report, out: Path) -> Path:
-    """Write a report as Markdown, page and plots into a folder; return the Markdown's path."""
-    write_html(report, out / "results.html")
+def write_folder(report: Report, out: Path, folders: Sequence[Path] = ()) -> Path:
+    """Write a report as Markdown, page and plots into a folder; return the Markdown's path.
+
+    Args:
+        folders: as `write_html`.
+    """
+    write_html(report, out / "results.html", folders)
     return write_markdown(report, out / "results.md", plots_folder="plots")
 
 
@@ -61,7 +70,25 @@ def write_markdown(report: Report, path: Path, *, plots_folder: str) -> Path:
     return path
 
 
-def write_html(report: Report, path: Path) -> Path:
-    """Write a report as one self-contained page; return `path`."""
-    write_bytes(path, page(report).encode())
+def write_html(report: Report, path: Path, folders: Sequence[Path] = ()) -> Path:
+    """Write a report as one self-contained page; return `path`.
+
+    Args:
+        folders: of runs and experiments; the page links to the reports of runs found there, or in
+            an experiment that the page is written into.
+    """
+    reports = {}
+    for _, _, run in report.runs:
+        own = [folder for folder in folders if folder.resolve().name == run]
+        places = [*own, *(folder / "runs" / run for folder in (path.parent, *folders))]
+        file = next((p / REPORT_FILE for p in places if (p / REPORT_FILE).is_file()), None)
+        if file is not None:
+            reports[run] = _address(file, path.parent)
+    write_bytes(path, page(report, reports).encode())
     return path
+
+
+def _address(target: Path, folder: Path) -> str:
+    """Return the address of a file in a page that lies in `folder`."""
+    relative = Path(os.path.relpath(target.resolve(), folder.resolve()))
+    return urllib.parse.quote(relative.as_posix())
