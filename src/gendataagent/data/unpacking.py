@@ -28,7 +28,7 @@ from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import DataError
 from gendataagent.core.locks import hold_file
 from gendataagent.core.text import as_name, counted, reason_of
-from gendataagent.data.index import file_state, normalise_name
+from gendataagent.data.index import normalise_name
 
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -114,7 +114,7 @@ def unpacked(path: Path) -> tuple[Path, list[str]]:
 def _digest(path: Path) -> str:
     """Return the SHA-256 of an archive, remembered while the file is unchanged."""
     try:
-        what = json.dumps([os.path.realpath(path), file_state(str(path))])
+        what = json.dumps([os.path.realpath(path), files.file_state(path)])
         key = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
         known = cache_folder() / "unpacked" / f"{key}.sha256"
         if (found := files.read_cached(known)) is not None:
