@@ -15,6 +15,7 @@ from gendataagent.core.errors import ConfigError
 
 ROWS = {row.key: row for row in iterate_settings(RunConfig())}
 SPEED_ONLY = {
+    "training.processes",
     "training.checkpoint_every_epochs",
     "agent.baseline",
     "agent.release_models",
@@ -55,6 +56,7 @@ def another_value(row: SettingRow) -> Any:
     numbers = {
         "generation.feedback_scale": 0.125,
         "generation.batch_size": 3,
+        "training.processes": 3,
         "agent.guard": True,
         "generation.guidance_scale": 2.0,
         "generation.num_inference_steps": 12,

@@ -18,6 +18,7 @@ STANDARD_TYPE = {
     errors.StorageError: OSError,
     errors.MemoryShortError: MemoryError,
     errors.TrainingDivergedError: ArithmeticError,
+    errors.TrainingProcessError: RuntimeError,
     errors.ScoreError: ArithmeticError,
     errors.GenerationError: RuntimeError,
 }

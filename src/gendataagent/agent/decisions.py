@@ -11,6 +11,7 @@ from gendataagent.core.devices import (
     image_dtype_name,
     training_precision,
 )
+from gendataagent.core.launch import processes_of
 from gendataagent.generation.backends import with_backends_chosen, with_batch_tried
 from gendataagent.generation.diffusion.batching import filled_by
 
@@ -19,7 +20,17 @@ def with_threads(config: RunConfig) -> RunConfig:
     """Return the settings with a number of threads, which a resume on any machine keeps."""
     if config.threads:
         return config
-    return replace(config, threads=default_threads(config.generation.workers))
+    processes = config.training.processes
+    workers = max(config.generation.workers, processes if isinstance(processes, int) else 1)
+    return replace(config, threads=default_threads(workers))
+
+
+def with_processes_decided(config: RunConfig, device: str) -> RunConfig:
+    """Return the settings with the number of processes that train; raise as `processes_of`."""
+    # With agent.overlap the other GPUs make images meanwhile.
+    overlaps = config.agent.enabled and config.agent.overlap
+    number = processes_of(config.training.processes, device, auto_alone=overlaps)
+    return replace(config, training=replace(config.training, processes=number))
 
 
 def with_precision_decided(config: RunConfig, device: str) -> RunConfig:

@@ -32,6 +32,7 @@ from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
 from gendataagent.cli.streams import steady_streams
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.launch import take_over_launch
 from gendataagent.core.processes import signals_as_interrupts
 
 __all__ = [
@@ -91,6 +92,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with steady_streams(), signals_as_interrupts() as received:
         try:
+            if not take_over_launch():
+                return
             app(args=with_home(sys.argv[1:]))
         except (KeyboardInterrupt, SystemExit) as end:
             if received:

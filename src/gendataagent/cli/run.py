@@ -29,10 +29,15 @@ from gendataagent.core.errors import (
     GenerationError,
     MemoryShortError,
     StorageError,
+    TrainingProcessError,
 )
 
 if TYPE_CHECKING:
     from gendataagent.runs.results import RunResult
+
+_RESUMABLE = (
+    KeyboardInterrupt, StorageError, MemoryShortError, GenerationError, TrainingProcessError,
+)  # fmt: skip
 
 
 @app.command()
@@ -128,7 +133,7 @@ def _start(settings: RunConfig, out: Path, progress: ConsoleProgress) -> RunResu
 
     try:
         return start(settings, out, progress=progress)
-    except (KeyboardInterrupt, StorageError, MemoryShortError, GenerationError):
+    except _RESUMABLE:
         _say_how_to_resume(out)
         raise
 
@@ -144,7 +149,7 @@ def _resume(
     try:
         named = [override.partition("=")[0].strip() for override in overrides]
         return resume(folder, config=settings, progress=progress, named=named)
-    except (KeyboardInterrupt, StorageError, MemoryShortError, GenerationError):
+    except _RESUMABLE:
         _say_how_to_resume(folder)
         raise
 

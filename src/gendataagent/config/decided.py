@@ -15,4 +15,6 @@ def as_decided(config: RunConfig, decided: RunConfig) -> RunConfig:
         if group[name] == AUTO and row.setting.affects_results:
             group[name] = row.value
     tree["threads"] = tree["threads"] or decided.threads
+    if tree["training"]["processes"] == AUTO:  # another number would round differently
+        tree["training"]["processes"] = decided.training.processes
     return RunConfig.from_dict(tree)

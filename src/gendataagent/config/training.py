@@ -51,6 +51,15 @@ class TrainingConfig:
         "baseline, so that the two differ only in their images",
     )
     batch_size: int = setting(128, "images per step", source="128 x 8 GPUs [S]", at_least=2)
+    processes: int | str = setting(
+        AUTO,
+        "processes that share the images of a step, each on a GPU of its own; results are the same "
+        "up to rounding. auto = the number of GPUs, 1 on a CPU, fixed when the run is made",
+        source="8 GPUs [S]",
+        choices=(AUTO,),
+        at_least=1,
+        affects_results=False,
+    )
     learning_rate: float = setting(0.1, "peak learning rate of SGD", source="[S]", above=0)
     momentum: float = setting(0.9, "momentum of SGD", source="[C]", at_least=0, at_most=0.999)
     nesterov: bool = setting(True, "Nesterov momentum", source="[C]")

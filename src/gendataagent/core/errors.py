@@ -58,6 +58,10 @@ class TrainingDivergedError(GenDataAgentError, ArithmeticError):
     """The training loss is not a finite number."""
 
 
+class TrainingProcessError(GenDataAgentError, RuntimeError):
+    """A process that trains beside the main one has ended; finished work is on disk."""
+
+
 class ScoreError(GenDataAgentError, ArithmeticError):
     """The scores of some images are not finite, so they cannot be ranked."""
 

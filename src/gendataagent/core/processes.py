@@ -57,6 +57,18 @@ def check_signals() -> None:
         raise KeyboardInterrupt
 
 
+def end_with_parent() -> None:
+    """End this process in order, as on SIGTERM, when the process that started it has ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def start_worker() -> None:
     """Set up a worker process: it ends in order on SIGTERM, and when the main process ends.
 

@@ -15,7 +15,7 @@ from gendataagent.agent.agent import Agent
 from gendataagent.agent.decisions import with_threads
 from gendataagent.agent.steps import planned_steps, without_agent
 from gendataagent.agent.synthetic import SyntheticImages
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.decided import as_decided
 from gendataagent.config.paths import with_absolute_paths, with_paths_of
 from gendataagent.config.run_config_file import (
@@ -29,6 +29,7 @@ from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.completeness import collect_unchecked
 from gendataagent.core.devices import cpu_threads, repeatable_kernels, resolve_device
 from gendataagent.core.errors import GenDataAgentError, StorageError
+from gendataagent.core.launch import check_started_once
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics
 from gendataagent.core.run_folder import RunFolder
@@ -69,6 +70,7 @@ def run(
         GenDataAgentError: its message says what to do. Finished work is kept; `resume(out)`
             continues from there.
     """
+    check_started_once()
     config = with_threads(config)
     remember(config)
     folder = create_run_folder(out, config)
@@ -107,6 +109,7 @@ def resume(
             folder names.
         RunFolderError: `out` is not a run folder, or `config` would change the results.
     """
+    check_started_once()
     folder = RunFolder.open(out)
     progress = progress or SilentProgress()
     trusted = trust_remote_code or (config is not None and config.trust_remote_code)
@@ -120,6 +123,12 @@ def resume(
     config = as_decided(with_absolute_paths(config), own)
     config = replace(config, trust_remote_code=trusted)
     check_same_settings(folder, config)
+    before, now = own.training.processes, config.training.processes
+    if before != now and not folder.is_done:
+        progress.say(
+            f"training.processes was {before}, is {now}: from here on, results are the same as "
+            "before up to rounding, not to the bit"
+        )
     moved = config != with_paths_of(config, own)
     if not moved or not folder.manifest_file.exists():
         write_run_config(folder, config)
@@ -205,6 +214,9 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
     if not inner.is_done:
         progress.say("training the baseline first: the same training without the agent")
     settings = read_run_config(inner, trust_remote_code=config.trust_remote_code)
+    if config.training.processes != AUTO:  # a resume may have changed it
+        training = replace(settings.training, processes=config.training.processes)
+        settings = replace(settings, training=training)
     _run(inner, with_paths_of(settings, without), None, progress, parent=folder)
 
 
@@ -219,6 +231,7 @@ def _train(session: Session, epochs: int) -> None:
     trainer, agent = session.trainer, session.agent
     steps = planned_steps(session.config, session.splits.train.images_per_class())
     with (
+        contextlib.closing(session.team) if session.team else contextlib.nullcontext(),
         contextlib.closing(agent) if agent else contextlib.nullcontext(),
         session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage,
     ):

@@ -9,8 +9,9 @@ import datetime
 from dataclasses import dataclass, field, replace
 
 from gendataagent.agent.agent import Agent
+from gendataagent.agent.decisions import with_processes_decided
 from gendataagent.agent.synthetic import SyntheticImages
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config, write_run_config
 from gendataagent.core.checkpoints import load_latest
@@ -36,6 +37,7 @@ from gendataagent.runs.identity import check_same_models, classifier_description
 from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
+from gendataagent.training.team import Team
 from gendataagent.training.trainer import Trainer
 
 
@@ -48,6 +50,7 @@ class Session:
     splits: ImageSplits
     classifier: Classifier
     trainer: Trainer
+    team: Team | None
     agent: Agent | None
     real: Pixels
     validation: Pixels
@@ -73,6 +76,9 @@ def prepare(
         own_backends: whether they are the caller's, which the settings do not change.
     """
     device = resolve_device(config.device)
+    if not folder.manifest_file.exists():
+        config = _as_baseline(folder, config)
+    config = with_processes_decided(config, device)
     watch = Stopwatch(folder.read_timing())
     with (
         watch.measure("load data"),
@@ -98,7 +104,9 @@ def prepare(
     )
     if classifier.note:
         _note(folder, classifier.note, progress)
-    trainer = Trainer(classifier, config.training, seed=config.seed)
+    processes = int(config.training.processes)
+    team = Team(processes, classifier.device) if processes > 1 else None
+    trainer = Trainer(classifier, config.training, seed=config.seed, partners=team)
     with watch.measure("load data"):
         real = Pixels.from_images(splits.train, trainer.augmenter.stored_px)
         validation = Pixels.from_images(splits.validation, trainer.augmenter.stored_px)
@@ -124,6 +132,7 @@ def prepare(
         splits=splits,
         classifier=classifier,
         trainer=trainer,
+        team=team,
         agent=agent,
         real=real,
         validation=validation,
@@ -204,7 +213,7 @@ def _begin_or_check(
             write_run_config(folder, config)
         return config, backends
     config, notes = resolve_auto(
-        _as_baseline(folder, config),
+        config,
         device=device,
         typical_side_px=median_side_px(splits.train),
         images=len(splits.train),
@@ -254,17 +263,15 @@ def _begin_or_check(
 
 
 def _as_baseline(folder: RunFolder, config: RunConfig) -> RunConfig:
-    """Return the settings with classifier and precision of a baseline, begun maybe elsewhere."""
+    """Return the settings with what a baseline, begun maybe elsewhere, has decided for both."""
     inner = RunFolder(folder.baseline)
     if not inner.config_file.exists():
         return config
     decided = read_run_config(inner)
-    precision = decided.training.mixed_precision
-    return replace(
-        config,
-        classifier=decided.classifier,
-        training=replace(config.training, mixed_precision=precision),
-    )
+    training = replace(config.training, mixed_precision=decided.training.mixed_precision)
+    if training.processes == AUTO:
+        training = replace(training, processes=decided.training.processes)
+    return replace(config, classifier=decided.classifier, training=training)
 
 
 def _note(folder: RunFolder, note: str, progress: Progress, *, again: bool = False) -> None:

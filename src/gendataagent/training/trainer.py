@@ -3,6 +3,9 @@
 Everything random in an epoch (order, crops, mixing, dropout) is seeded by the run's seed and the
 epoch's number; only weights and momentum carry over from the previous epoch.
 
+With a `Partners` several processes share each step. The leader reads, augments and mixes the whole
+batch as a single process does, and gives the others their parts.
+
 Letters in tensor names: N images, B images of a batch, C classes, S side in px.
 """
 
@@ -12,7 +15,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +35,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.training.augmentation import Augmenter
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.mixing import Mixer
+from gendataagent.training.sharing import Part
 
 OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps of the epoch, loss of the last step)."""
@@ -43,20 +48,47 @@ _LESS_MEMORY = (
 )
 
 
+Step = tuple[int, float]
+"""Images of an optimiser step, and its learning rate."""
+
+
+class Partners(Protocol):
+    """Other processes that share the steps of an epoch."""
+
+    def epoch(
+        self, trainer: Trainer, epoch: int, steps: Sequence[Step]
+    ) -> AbstractContextManager[Callable[[int], Part]]:
+        """Let the others take part in `steps`, with the weights and momentum of `trainer`.
+
+        Yields:
+            A function: images of a batch -> this process's part of it.
+        """
+        ...
+
+
 class Trainer:
     """SGD with the paper's multistep schedule on real and synthetic images.
 
     Args:
         classifier: is trained in place, on its device.
         seed: the run's seed.
+        partners: other processes that share each step; None = this one alone.
 
     Attributes:
         epochs_done: epochs trained so far.
         augmenter: the augmentation; `augmenter.stored_px` is the size to store images at.
     """
 
-    def __init__(self, classifier: Classifier, config: TrainingConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        partners: Partners | None = None,
+    ) -> None:
         self.classifier = classifier
+        self._partners = partners
         self.config = config
         self.seed = seed
         self.epochs_done = 0
@@ -98,6 +130,7 @@ class Trainer:
             DataError: fewer than two images, or a label that is not the index of a class.
             TrainingDivergedError: the loss is not a finite number.
             MemoryShortError: a batch does not fit into the memory.
+            TrainingProcessError: another process that takes part has ended.
         """
         started = time.perf_counter()
         pixels, reals = self._joined(real, synthetic)
@@ -106,18 +139,23 @@ class Trainer:
         batches = self._batches(epoch, pixels.labels, steps)
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch))
         mixer = Mixer.from_config(self.config, derive_seed(self.seed, "mix", epoch))
+        rates = [self.learning_rate(epoch, step / len(batches)) for step in range(len(batches))]
         loss_sum, images = 0.0, 0
-        with _seeded(derive_seed(self.seed, "dropout", epoch), self.classifier.device):
-            self.classifier.module.train()
+        with (
+            self._shared(epoch, batches, rates) as part_of,
+            self._in_training(epoch),
+        ):
             for step, (batch, stored_B3SS) in enumerate(pixels.stream(batches)):
-                rate = self.learning_rate(epoch, step / len(batches))
+                rate, part = rates[step], part_of(len(batch))
                 images_B3SS = self.augmenter(stored_B3SS.to(self.classifier.device), augmentation)
                 targets_BC = targets_NC[batch]
                 if mixer is not None:
                     mixed = mixer(images_B3SS)
                     images_B3SS, targets_BC = mixed.images_B3SS, mixed.divide(targets_BC)
-                with memory_errors(f"training with batches of {len(batch)}", _LESS_MEMORY):
-                    loss = self._step(images_B3SS, targets_BC, rate)
+                targets_BC = targets_BC.to(self.classifier.device)
+                if part is not None:
+                    images_B3SS, targets_BC = part.give(images_B3SS), part.give(targets_BC)
+                loss = self._step(images_B3SS, targets_BC, rate, part)
                 if not math.isfinite(loss):
                     raise TrainingDivergedError(_divergence(loss, epoch, step + 1, rate))
                 loss_sum += loss * len(batch)
@@ -134,6 +172,37 @@ class Trainer:
             synthetic_images=len(pixels) - reals,
             seconds=time.perf_counter() - started,
         )
+
+    def follow_epoch(
+        self, epoch: int, steps: Sequence[Step], part_of: Callable[[int], Part]
+    ) -> None:
+        """Take this process's part in the epoch of a leader, which gives it images and targets."""
+        image = (3, self.classifier.size_px, self.classifier.size_px)
+        classes, device = len(self.classifier.class_names), self.classifier.device
+        with self._in_training(epoch):
+            for images, rate in steps:
+                part = part_of(images)
+                images_b3SS = part.receive(*image, device=device)
+                targets_bC = part.receive(classes, device=device)
+                self._step(images_b3SS, targets_bC, rate, part)
+
+    @contextlib.contextmanager
+    def _shared(
+        self, epoch: int, batches: Sequence[Tensor], rates: Sequence[float]
+    ) -> Iterator[Callable[[int], Part | None]]:
+        """Yield a function: images of a batch -> this process's part, None = all of it."""
+        if self._partners is None:
+            yield lambda _: None
+            return
+        steps = [(len(batch), rate) for batch, rate in zip(batches, rates, strict=True)]
+        with self._partners.epoch(self, epoch, steps) as part_of:
+            yield part_of
+
+    @contextlib.contextmanager
+    def _in_training(self, epoch: int) -> Iterator[None]:
+        with _seeded(derive_seed(self.seed, "dropout", epoch), self.classifier.device):
+            self.classifier.module.train()
+            yield
 
     def recompute_batchnorm(self, real: Pixels) -> bool:
         """Recompute the running statistics of batch normalisation from real images alone.
@@ -263,23 +332,38 @@ class Trainer:
             targets_NC *= class_weights(pixels.labels)[:, None]
         return targets_NC
 
-    def _step(self, images_B3SS: Tensor, targets_BC: Tensor, rate: float) -> float:
-        """Take one optimiser step; return the loss, the mean over the batch of weighted losses."""
+    def _step(
+        self, images_B3SS: Tensor, targets_BC: Tensor, rate: float, part: Part | None
+    ) -> float:
+        """Take one optimiser step; return the loss, the mean over the batch of weighted losses.
+
+        Args:
+            part: what of the whole batch the images are; None = all of it.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        module = self.classifier.module
+        with memory_errors(f"training with batches of {len(images_B3SS)}", _LESS_MEMORY):
+            if part is None:
+                loss = self._losses(images_B3SS, targets_BC).mean()
+            elif len(images_B3SS):
+                with part.layers():
+                    loss = self._losses(images_B3SS, targets_BC).sum() / part.images
+            else:
+                loss = torch.zeros((), device=self.classifier.device, requires_grad=True)
+            self._optimizer.zero_grad()
+            self._accelerator.backward(loss)
+            total = loss.item() if part is None else part.add_up(module.parameters(), loss)
+            if self.config.gradient_clip > 0:
+                self._accelerator.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
+            self._optimizer.step()
+        return total
+
+    def _losses(self, images_B3SS: Tensor, targets_BC: Tensor) -> Tensor:
+        """Return the weighted loss of each image, [B]."""
         with self._accelerator.autocast():
             logits_BC = self.classifier.logits(images_B3SS)
-        log_probabilities_BC = functional.log_softmax(logits_BC.float(), dim=1)
-        targets_BC = targets_BC.to(self.classifier.device)
-        loss = -(targets_BC * log_probabilities_BC).sum(dim=1).mean()
-        self._optimizer.zero_grad()
-        self._accelerator.backward(loss)
-        if self.config.gradient_clip > 0:
-            self._accelerator.clip_grad_norm_(
-                self.classifier.module.parameters(), self.config.gradient_clip
-            )
-        self._optimizer.step()
-        return loss.item()
+        return -(targets_BC * functional.log_softmax(logits_BC.float(), dim=1)).sum(dim=1)
 
     def _batches(self, epoch: int, labels_N: Tensor, steps: int) -> list[Tensor]:
         """Return the image indices of each step of an epoch over images of these classes."""

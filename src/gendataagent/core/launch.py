@@ -1,0 +1,105 @@
+"""How many processes train, and starts by `accelerate launch` or `torchrun`, which say so too.
+
+These start the command several times. A run has one main process, which starts the processes that
+train beside it itself, so the first of them stays and the others end at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+from gendataagent.core.devices import AUTO, gpus_of
+from gendataagent.core.errors import ConfigError
+from gendataagent.core.processes import end_with_parent
+
+_LAUNCHED = "GENDATAAGENT_LAUNCHED_PROCESSES"
+_RANK, _WORLD = "RANK", "WORLD_SIZE"
+# Accelerate and torch would wait for the processes that have ended.
+_OF_LAUNCHERS = (
+    _RANK, _WORLD, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "TORCHELASTIC_USE_AGENT_STORE",
+)  # fmt: skip
+
+
+def take_over_launch(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Return whether this process does the command's work; False = end it, another one does.
+
+    The environment is left as without a launcher, except for the number of processes.
+
+    Raises:
+        ConfigError: it was started on several machines.
+    """
+    rank, world, here = (
+        _number(environment.get(name)) for name in (_RANK, _WORLD, "LOCAL_WORLD_SIZE")
+    )
+    if rank is None or world is None:
+        return True
+    for name in _OF_LAUNCHERS:
+        environment.pop(name, None)
+    if rank > 0:
+        return False
+    if (here or 1) != world:
+        raise ConfigError(
+            f"started with {world} processes on several machines, but the classifier is trained on "
+            "one machine; start it there alone (--num_machines 1). Images can be made on many: see "
+            "docs/devices.md"
+        )
+    environment[_LAUNCHED] = str(world)
+    end_with_parent()
+    return True
+
+
+def check_started_once() -> None:
+    """Raise `ConfigError` if this process is one of several that a launcher started."""
+    world = _number(os.environ.get(_WORLD)) or 1
+    if world > 1:
+        raise ConfigError(
+            f"this script was started {world} times by a launcher (accelerate, torchrun), but a "
+            "run starts the processes that it needs itself; start the script with python, and set "
+            f"training.processes={world}"
+        )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def processes_of(wanted: int | str, device: str, *, auto_alone: bool = False) -> int:
+    """Return how many processes train.
+
+    Args:
+        wanted: training.processes.
+        device: of the classifier, as torch names it.
+        auto_alone: auto = 1.
+
+    Raises:
+        ConfigError: the device, or the launcher, does not allow that many.
+    """
+    launched = os.environ.get(_LAUNCHED)
+    if launched is not None:
+        if wanted not in (AUTO, int(launched)):
+            raise ConfigError(
+                f"the launcher started {launched} processes, but training.processes is {wanted}; "
+                f"set training.processes={launched}, which changes results by rounding only, or "
+                f"start {wanted}"
+            )
+        wanted = int(launched)
+    gpus = len(gpus_of(device))
+    if wanted == AUTO:
+        return 1 if auto_alone else max(1, gpus)
+    number = int(wanted)
+    if number == 1 or device == "cpu":
+        return number
+    if device == "cuda" and number > gpus:
+        raise ConfigError(
+            f"training.processes is {number}, but there {'is' if gpus == 1 else 'are'} {gpus} "
+            f"{'GPU' if gpus == 1 else 'GPUs'}, and each process needs one; set "
+            f"training.processes={gpus}, which changes results by rounding only"
+        )
+    if device != "cuda":
+        raise ConfigError(
+            f"training.processes is {number}, but device={device} is one device; set "
+            "training.processes=1, or device=cuda, and CUDA_VISIBLE_DEVICES to use only some GPUs"
+        )
+    return number
