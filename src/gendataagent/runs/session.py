@@ -222,6 +222,8 @@ def _begin_or_check(
     if backends is not None and not own_backends:  # built before all was decided
         backends = with_decided_generator(backends, config)
     backends = backends or _build_backends(config)
+    if (processes := config.training.processes) != 1:
+        notes.append(f"The classifier is trained by {processes} processes (training.processes).")
     notes += splits.notes
     if splits.quarantined:
         notes.append("Refused images and the reasons: data/quarantine.jsonl in the run folder.")
