@@ -142,7 +142,8 @@ class Odd(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         inside = self.drop(self.frozen(self.plain(self.convolution(images))))
         features = self.untracked(functional.relu(inside).mean(dim=(2, 3)) * self.fixed)
-        return self.head(features)
+        logits: Tensor = self.head(features)
+        return logits
 
 
 @pytest.mark.slow
