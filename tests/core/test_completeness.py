@@ -239,6 +239,78 @@ def test_shards_are_read_through_their_index(tmp_path: Path) -> None:
         check(folder, auto)
 
 
+def test_shards_of_two_models_and_a_misshapen_one_are_refused(tmp_path: Path) -> None:
+    transformers.LlamaForCausalLM.from_pretrained(
+        save_tiny_llama(tmp_path / "one")
+    ).save_pretrained(tmp_path / "many", max_shard_size="30KB")
+    auto, folder = transformers.AutoModelForCausalLM, tmp_path / "many"
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())["weight_map"]
+    name = "model.layers.1.mlp.up_proj.weight"
+    whole = (folder / index[name]).read_bytes()
+    edit(folder / index[name], partial(_reshape, name))
+    with pytest.raises(ModelError, match=rf"index\.json, {name} has shape \[.*2\], but a Llama"):
+        check(folder, auto)
+    (folder / index[name]).write_bytes(whole)
+    other = next(file for file in index.values() if file != index[name])
+    edit(folder / other, lambda tensors: tensors.update({name: torch.zeros(1)}))
+    with pytest.raises(ModelError, match=rf"both hold {name}: shards of two models are mixed"):
+        check(folder, auto)
+    path.write_text(json.dumps({"weight_map": {}}))
+    with pytest.raises(ModelError, match=r"(\d+) of the \1 tensors of a LlamaFor.* are missing"):
+        check(folder, auto)
+
+
+def test_a_tied_tensor_may_be_left_out_once_and_only_if_it_is_tied(tmp_path: Path) -> None:
+    auto = transformers.AutoModelForCausalLM
+    _tied_llama(tmp_path)
+    weights, path = tmp_path / "model.safetensors", tmp_path / "config.json"
+    assert "lm_head.weight" not in load_file(weights)
+    check(tmp_path, auto)
+    settings = path.read_text()
+    path.write_text(json.dumps(json.loads(settings) | {"tie_word_embeddings": False}))
+    with pytest.raises(ModelError, match=r"1 of the \d+ tensors .* missing \(lm_head\.weight\)"):
+        check(tmp_path, auto)
+    path.write_text(settings)
+    edit(weights, partial(_drop, "model.embed_tokens.weight"))
+    with pytest.raises(ModelError, match=r"missing \(.*embed_tokens\.weight"):
+        check(tmp_path, auto)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["q_proj.bias", "q_proj.weight_scale", "q_proj.scale_weight", "q_proj.weight.absmax",
+     "q_proj.SCB", "q_proj.lora_A.weight"],
+)  # fmt: skip
+def test_tensors_of_another_kind_of_layer_are_refused(extra: str, tmp_path: Path) -> None:
+    """A bias that the configuration does not have, the scale of fp8, an adapter not merged."""
+    save_tiny_llama(tmp_path)
+    name = f"model.layers.1.self_attn.{extra}"
+    edit(tmp_path / "model.safetensors", lambda tensors: tensors.update({name: torch.ones(1)}))
+    with pytest.raises(ModelError, match=rf"1 tensor is of layers that .* not have \({name}\)"):
+        check(tmp_path, transformers.AutoModelForCausalLM)
+
+
+def test_a_tensor_beside_the_layers_is_of_no_account(tmp_path: Path) -> None:
+    """A mask token of pretraining, a counter: libraries leave them out, too."""
+    _vit().save_pretrained(tmp_path)
+    extra = {"vit.embeddings.mask_token": torch.ones(1, 1, 16), "ema.decay": torch.ones(1)}
+    edit(tmp_path / "model.safetensors", lambda tensors: tensors.update(extra))
+    check(tmp_path, transformers.AutoModelForImageClassification)
+
+
+def test_numbers_in_eight_bits_are_read_and_packed_ones_are_not(tmp_path: Path) -> None:
+    save_tiny_llama(tmp_path)
+    weights, auto = tmp_path / "model.safetensors", transformers.AutoModelForCausalLM
+    name = "model.layers.1.mlp.up_proj.weight"
+    edit(weights, lambda t: t.update({name: t[name].to(torch.float8_e4m3fn)}))
+    check(tmp_path, auto)
+    content = weights.read_bytes()
+    weights.write_bytes(content.replace(b'"F8_E4M3"', b'"F8_E8M0"'))
+    with pytest.raises(ModelError, match=rf"{name} is of type F8_E8M0, which only quantised"):
+        check(tmp_path, auto)
+
+
 def test_a_folder_without_the_file_that_is_loaded_is_refused(tmp_path: Path) -> None:
     save_tiny_llama(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "weights.safetensors")

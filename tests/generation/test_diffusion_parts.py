@@ -194,6 +194,43 @@ def test_a_damaged_part_is_named(damage: Callable[[Path], None], says: str, copi
     assert re.search(says, said), said
 
 
+def _change(folder: Path, part: str, **settings: int) -> None:
+    """Put a whole part of another model in the place of one."""
+    import diffusers
+    import transformers
+
+    kinds = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}
+    if part in kinds:
+        config = dict(kinds[part].load_config(folder / part)) | settings
+        kinds[part].from_config(config).save_pretrained(folder / part)
+        return
+    config = transformers.CLIPTextConfig.from_pretrained(folder / part)
+    config.update(settings)
+    transformers.CLIPTextModel(config).save_pretrained(folder / part)
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "settings", "says"),
+    [
+        ("sd", "text_encoder", {"hidden_size": 32}, "give 32 numbers a token, the UNet.* takes 16"),
+        ("sdxl", "text_encoder", {"hidden_size": 32}, "give 48 numbers a token, the .* takes 32"),
+        ("sd", "text_encoder", {"vocab_size": 8}, r"tokenizer has \d+ words, text_encoder 8"),
+        ("sd", "text_encoder", {"max_position_embeddings": 20}, "77 tokens, text_encoder takes 20"),
+        ("sd with checker", "vae", {"latent_channels": 16}, "gives 16 channels, the UNet"),
+        ("sd3", "vae", {"latent_channels": 16}, "vae gives 16 channels, the SD3.* takes 4"),
+        ("flux", "vae", {"latent_channels": 16}, "vae gives 64 channels, the Flux.* takes 16"),
+        ("sd", "unet", {"in_channels": 9}, "vae gives 4 channels, the UNet.* takes 9"),
+    ],
+)  # fmt: skip
+def test_whole_parts_of_different_models_are_refused(
+    family: str, part: str, settings: dict[str, int], says: str,
+    saved: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = Path(shutil.copytree(saved(family), tmp_path / "model"))
+    _change(folder, part, **settings)
+    assert re.search(f"parts of .*model are of different models: .*{says}", refusal(folder))
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_are_refused_when_loaded(number: float, copied: Path) -> None:
     edit(

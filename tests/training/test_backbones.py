@@ -601,6 +601,44 @@ def test_the_same_classes_in_the_same_order_are_kept_in_silence(tmp_path: Path) 
     assert loaded.note == ""
 
 
+@pytest.mark.parametrize("look", [check_model, build], ids=["checked", "built"])
+@pytest.mark.parametrize("kind", ["vit", "resnet", "convnext", "deit"])
+@pytest.mark.parametrize("damage", ["seven outputs", "no bias", "no weight"])
+def test_a_head_that_is_not_that_of_its_classes_is_refused(
+    damage: str, kind: str, look: Callable[[ClassifierConfig], object], tmp_path: Path
+) -> None:
+    """With the names of the data it would be taken for the trained one."""
+    from safetensors.torch import load_file, save_file
+
+    save_named(tmp_path, kind, NAMES)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    bias = next(name for name in tensors if "classifier" in name and name.endswith("bias"))
+    weight = bias.replace("bias", "weight")
+    said = rf"1 of the \d+ tensors of a \w+ are missing \({bias}\)"
+    if damage == "seven outputs":
+        tensors |= {bias: torch.zeros(7), weight: torch.zeros(7, tensors[weight].shape[1])}
+        said = rf"{bias} has shape \[7\], but a \w+ by its config\.json has \[4\]"
+    else:
+        del tensors[bias if damage == "no bias" else weight]
+        said = said if damage == "no bias" else said.replace(bias, weight)
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=said):
+        look(ClassifierConfig(model=str(tmp_path), size_px=16))
+
+
+def test_a_head_that_is_missing_is_new_and_that_is_said(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_named(tmp_path, "vit", NAMES)
+    path = tmp_path / "model.safetensors"
+    kept = {name: t for name, t in load_file(path).items() if "classifier" not in name}
+    save_file(kept, path, metadata={"format": "pt"})
+    check_model(ClassifierConfig(model=str(tmp_path)))
+    loaded = tiny(model=str(tmp_path), size_px=16)
+    assert "output layer of classifier.model is new: it has none" in loaded.note
+
+
 def test_an_output_layer_that_is_not_recognised_is_refused() -> None:
     class Strange(nn.Module):
         """Its outputs come from a convolution."""

@@ -9,6 +9,7 @@ to others, may be absent, or have had other names in older files.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 from gendataagent.core import hub
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource
+from gendataagent.core.text import counted
 from gendataagent.core.weight_files import (
     WEIGHTS,
     StoredModel,
@@ -51,7 +53,8 @@ class Lacks:
         count: tensors that it has.
         missing: names of tensors that the files do not have.
         misshapen: (name, shape in the files, shape by the configuration).
-        surplus: names of tensors of further layers, which the configuration does not have.
+        surplus: names of tensors of further layers, which the configuration does not have, or of
+            layers of another kind: a bias where it has none, the scale of packed weights.
         mistyped: (name, type in the files) of numbers that were saved as integers.
     """
 
@@ -107,8 +110,8 @@ class Lacks:
             )
         elif self.surplus:
             fault = (
-                f"{len(self.surplus)} tensors are of layers that a {self.model} by its config.json "
-                f"does not have ({_some(self.surplus)})"
+                f"{counted(len(self.surplus), 'tensor is', 'tensors are')} of layers that a "
+                f"{self.model} by its config.json does not have ({_some(self.surplus)})"
             )
         elif self.mistyped:
             name, kind = self.mistyped[0]
@@ -131,9 +134,23 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _further_layers(extra: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that differ from a known one only in their numbers: layer 7 of 6."""
+    """Return the names that differ from a known one only in their numbers, layer 7 of 6, and those
+    in a layer with a known "weight": without them it would compute something else.
+    """
     kinds = {_NUMBER.sub("#", name) for name in known}
-    return tuple(sorted(name for name in extra if _NUMBER.sub("#", name) in kinds))
+    layers = {name.removesuffix(".weight") for name in known if name.endswith(".weight")}
+    return tuple(
+        sorted(
+            name
+            for name in extra
+            if _NUMBER.sub("#", name) in kinds or not layers.isdisjoint(_places(name))
+        )
+    )
+
+
+def _places(name: str) -> Iterator[str]:
+    """Yield the modules that a tensor is in, from the outermost: "a", "a.b" of "a.b.weight"."""
+    return itertools.accumulate(name.split(".")[:-1], "{}.{}".format)
 
 
 def _integers(model: Any, stored: StoredModel) -> tuple[tuple[str, str], ...]:
@@ -183,7 +200,7 @@ def check_auto(
     auto: Any,
     config: Any,
     *,
-    allowed: Callable[[Any], Callable[[str], bool]] | None = None,
+    needed: Callable[[Any, Lacks], Lacks] = lambda _, lacks: lacks,
 ) -> None:
     """Do `check_files` for the class that an `Auto` class of transformers takes.
 
@@ -192,7 +209,7 @@ def check_auto(
     """
     cls = _class_for(auto, config)
     if cls is not None:
-        check_files(source, cls, config, allowed=allowed)
+        check_files(source, cls, config, needed=needed)
     elif getattr(config, "auto_map", None):
         warn_unchecked(source, "it has its own code")
     else:
@@ -207,7 +224,7 @@ def check_files(
     cls: Any,
     config: Any,
     *,
-    allowed: Callable[[Any], Callable[[str], bool]] | None = None,
+    needed: Callable[[Any, Lacks], Lacks] = lambda _, lacks: lacks,
 ) -> None:
     """Raise unless the files of a transformers model on this machine are complete.
 
@@ -216,7 +233,7 @@ def check_files(
     Args:
         cls: its class, no `Auto` class.
         config: as its config.json says.
-        allowed: of the model, says which tensors may be missing or of another shape.
+        needed: of the model and what its files lack: what of it counts.
 
     Raises:
         ModelError: a file is damaged or missing, or tensors are; the message names both.
@@ -236,14 +253,13 @@ def check_files(
     if is_quantised(config):
         warn_unchecked(source, "its weights are packed")
         return
+    refuse_packed(source, stored)
     try:
         model, lacks = lacks_of_transformers(cls, config, stored)
     except Exception as error:  # a class may need its numbers to be built
         warn_unchecked(source, f"it cannot be built without its weights ({error})")
         return
-    if allowed is not None:
-        lacks = lacks.but_for(allowed(model))
-    if lacks:
+    if lacks := needed(model, lacks):
         raise ModelError(f"{source.setting}: {lacks.sentence(str(stored.listed_in), stored)}")
 
 
@@ -317,6 +333,17 @@ def is_quantised(config: Any) -> bool:
     """Return whether the files hold packed weights, under other names and shapes."""
     name = "quantization_config"
     return bool(config.get(name) if isinstance(config, Mapping) else getattr(config, name, None))
+
+
+def refuse_packed(source: ModelSource, stored: StoredModel) -> None:
+    """Raise `ModelError` for numbers of a type that only code for packed weights reads."""
+    for name, tensor in stored.tensors.items():
+        if tensor.dtype not in _TORCH:
+            raise ModelError(
+                f"{source.setting}: in {tensor.file}, {name} is of type {tensor.dtype}, which only "
+                "quantised models have, and config.json does not say how it is packed; download "
+                "the model in float32, float16 or bfloat16"
+            )
 
 
 def read_stored(source: ModelSource, folder: Path, stem: str, **options: Any) -> StoredModel | None:

@@ -185,7 +185,13 @@ def _whole(files: Iterable[Path]) -> dict[str, StoredTensor]:
     for path in files:
         if fault := fault_of_weights(path):
             raise ValueError(f"{path.name} {fault}")
-        tensors |= stored_in(path)
+        for name, tensor in stored_in(path).items():
+            if name in tensors:
+                raise ValueError(
+                    f"{tensors[name].file.name} and {path.name} both hold {name}: shards of two "
+                    "models are mixed; download it again into an empty folder"
+                )
+            tensors[name] = tensor
     return tensors
 
 

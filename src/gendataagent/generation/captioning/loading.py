@@ -64,7 +64,7 @@ def check_weights(source: ModelSource, parts: Parts) -> None:
     """Raise `ModelError` if the files lack tensors, judged by their headers."""
     transformers = _quiet_transformers()
     auto = transformers.AutoModelForImageTextToText
-    check_auto(source, auto, parts.config, allowed=lambda _: _is_unused)
+    check_auto(source, auto, parts.config, needed=lambda _, lacks: lacks.but_for(_is_unused))
 
 
 def load_weights(

@@ -14,6 +14,7 @@ from gendataagent.core.completeness import (
     lacks_of_diffusers,
     lacks_of_transformers,
     read_stored,
+    refuse_packed,
     warn_not_here,
     warn_unchecked,
 )
@@ -161,6 +162,7 @@ def _network(source: ModelSource, folder: Path, cls: Any, variant: str) -> Any |
     if is_quantised(config):
         warn_unchecked(source, f"the weights of its {folder.name} are packed")
         return None
+    refuse_packed(source, stored)
     return _filled(source, folder, cls, config, stored, is_own=is_own)
 
 

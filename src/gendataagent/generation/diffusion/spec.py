@@ -148,6 +148,7 @@ class DiffusionSpec:
         for lora in self.loras:
             find_lora(lora)
         # here, because they import torch
+        from gendataagent.generation.diffusion.fit import check_fit
         from gendataagent.generation.diffusion.parts import pipeline_without_weights
         from gendataagent.generation.diffusion.schedulers import check_steps, choose_scheduler
         from gendataagent.generation.diffusion.signature import CallSignature
@@ -158,6 +159,7 @@ class DiffusionSpec:
         if pipeline is None:
             return
         CallSignature.of(pipeline, self.model, self.size_px)
+        check_fit(pipeline, self.model)
         scheduler = choose_scheduler(self.scheduler, pipeline.scheduler)
         check_steps(scheduler, self.steps)
         if self.feedback_decoder:

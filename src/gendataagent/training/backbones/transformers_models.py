@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -64,7 +65,7 @@ def _check_weights(source: ModelSource, config: ClassifierConfig) -> None:
         check_files(source, cls, _vision_of(model_config))
     else:
         auto = transformers.AutoModelForImageClassification
-        check_auto(source, auto, model_config, allowed=_of_heads)
+        check_auto(source, auto, model_config, needed=_without_absent_heads)
 
 
 def transformers_backbone(
@@ -72,8 +73,8 @@ def transformers_backbone(
 ) -> Backbone:
     """Return a network on disk or on the hub, with a head for the classes.
 
-    A head with as many outputs is loaded as it is (`head.fit_head` makes it fit the classes);
-    another is replaced by one drawn from torch's global generator.
+    A head with as many outputs is loaded as it is (`head.fit_head` makes it fit the classes); for
+    another, and where there is none, one is drawn from torch's global generator.
 
     Raises:
         ModelError: it cannot be found or loaded, or weights other than the head's are missing.
@@ -90,21 +91,30 @@ def transformers_backbone(
             "download the complete model again"
         ) from error
     own_px = _side_of(getattr(_vision_of(model_config), "image_size", None)) or USUAL_PX
+    own_names, note = None, ""
     if _is_encoder(model_config):
         encoder = _encoder(source, config.pretrained, model_config)
         module = _with_head(encoder, _vision_of(model_config), class_names)
     else:
-        module = _classifier(source, config.pretrained, model_config)
+        module, lacks = _classifier(source, config.pretrained, model_config)
+        if config.pretrained:
+            own_names = _class_names(_read_config(source, config, None))
+            if len(own_names) == len(class_names) and lacks:
+                if damaged := _without_absent_heads(module, lacks):
+                    raise ModelError(f"{source.setting}: {damaged.sentence(_weights_of(source))}")
+                own_names, note = None, "The output layer of classifier.model is new: it has none."
     _fix_momentum(module)
     if images.bgr and config.pretrained:
         bgr_to_rgb(module)
     # The preprocessor's size first: DINOv2 was last trained at 518 px, but is used at 224.
     size_px = config.size_px or images.size_px or own_px
-    own_names = None
-    if config.pretrained and not _is_encoder(model_config):
-        own_names = _class_names(_read_config(source, config, None))
     return Backbone(
-        module=module, size_px=size_px, mean=images.mean, std=images.std, own_names=own_names
+        module=module,
+        size_px=size_px,
+        mean=images.mean,
+        std=images.std,
+        own_names=own_names,
+        note=note,
     )
 
 
@@ -192,7 +202,7 @@ def _encoder(source: ModelSource, pretrained: bool, model_config: Any) -> nn.Mod
 
     cls = getattr(transformers, ENCODERS[model_config.model_type])
     vision = _vision_of(model_config)
-    return _load_weights(source, cls, vision) if pretrained else cast(nn.Module, cls(vision))
+    return _load_weights(source, cls, vision)[0] if pretrained else cast(nn.Module, cls(vision))
 
 
 def _with_head(encoder: nn.Module, vision: Any, class_names: Sequence[str]) -> nn.Module:
@@ -206,7 +216,10 @@ def _with_head(encoder: nn.Module, vision: Any, class_names: Sequence[str]) -> n
     return cast(nn.Module, module)
 
 
-def _classifier(source: ModelSource, pretrained: bool, model_config: Any) -> nn.Module:
+def _classifier(
+    source: ModelSource, pretrained: bool, model_config: Any
+) -> tuple[nn.Module, Lacks | None]:
+    """Return a network, and what its files lack of the head."""
     from transformers import AutoModelForImageClassification
 
     if pretrained:
@@ -217,13 +230,15 @@ def _classifier(source: ModelSource, pretrained: bool, model_config: Any) -> nn.
         )
     except Exception as error:  # a wrong configuration can raise anything
         raise ModelError(advice(source, error)) from error
-    return cast(nn.Module, module)
+    return cast(nn.Module, module), None
 
 
-def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module:
-    """Return a network with the weights of the source, of which only the head may be missing."""
+def _load_weights(
+    source: ModelSource, cls: Any, model_config: Any
+) -> tuple[nn.Module, Lacks | None]:
+    """Return a network with the weights of the source, and what these lack of the head."""
 
-    def read(place: str, **options: Any) -> nn.Module:
+    def read(place: str, **options: Any) -> tuple[nn.Module, Lacks | None]:
         module, loading = cls.from_pretrained(
             place,
             config=model_config,
@@ -233,12 +248,11 @@ def _load_weights(source: ModelSource, cls: Any, model_config: Any) -> nn.Module
             output_loading_info=True,
             **options,
         )
-        lacks = Lacks.of_report(module, loading).but_for(_of_heads(module))
-        if lacks:
-            where = f"the weights of {source.name}"
-            raise ModelError(f"{source.setting}: {lacks.sentence(where)}")
+        found = Lacks.of_report(module, loading)
+        if lacks := found.but_for(_of_heads(module)):
+            raise ModelError(f"{source.setting}: {lacks.sentence(_weights_of(source))}")
         check_finite(f"{source.setting}: {source.name}", module)
-        return cast(nn.Module, module)
+        return cast(nn.Module, module), found or None
 
     return load(source, read)
 
@@ -248,6 +262,18 @@ def _of_heads(module: nn.Module) -> Callable[[str], bool]:
     heads = heads_of(module, getattr(getattr(module, "config", None), "num_labels", 0))
     allowed = tuple(f"{head}." for head in heads)
     return lambda name: name.startswith(allowed)
+
+
+def _without_absent_heads(module: nn.Module, lacks: Lacks) -> Lacks:
+    """Return what is lacking besides the tensors of heads that are missing as a whole."""
+    heads = heads_of(module, getattr(getattr(module, "config", None), "num_labels", 0))
+    parts = ({n for n in module.state_dict() if n.startswith(f"{head}.")} for head in heads)
+    absent = {name for part in parts if part.issubset(lacks.missing) for name in part}
+    return replace(lacks, missing=tuple(name for name in lacks.missing if name not in absent))
+
+
+def _weights_of(source: ModelSource) -> str:
+    return f"the weights of {source.name}"
 
 
 def _fix_momentum(module: nn.Module) -> None:
