@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,17 +13,25 @@ from rich.table import Table
 from gendataagent.agent.selection.words import selected_noun
 from gendataagent.cli.console import say, show, write
 from gendataagent.cli.shared import (
+    BaselineOption,
     ConfigOption,
+    DataOption,
+    EpochsOption,
+    GeneratorOption,
     PresetOption,
+    RoundsOption,
+    SeedOption,
     SetOption,
     StrategyOption,
     app,
     settings_from,
+    shortcuts,
 )
 from gendataagent.config.presets import Preset, list_presets, preset_text
 from gendataagent.config.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
+    from gendataagent.config import RunConfig
     from gendataagent.runs.planning import Plan
 
 
@@ -50,7 +58,7 @@ def _print_named(title: str, items: Iterable[Preset | Strategy]) -> None:
 
 @app.command()
 def plan(
-    data: Annotated[str | None, typer.Option(help="images to count (data.path)")] = None,
+    data: DataOption = None,
     images: Annotated[
         int | None, typer.Option(min=4, help="training images to assume, without data")
     ] = None,
@@ -65,15 +73,27 @@ def plan(
         typer.Option(min=0.01, max=1, help="assumed share of the device's peak rate"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+    generator: GeneratorOption = None,
+    rounds: RoundsOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    baseline: BaselineOption = False,
     preset: PresetOption = None,
     strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Estimate downloads, work, hours, memory and disk of a run, without models or network."""
+    """Estimate downloads, work, hours, memory and disk of a run, without models or network.
+
+    gendataagent plan --data photos/ --strategy gendataagent-guided
+
+    gendataagent plan --images 5000 --gpu "RTX 4090"
+    """
     from gendataagent.runs.planning import make_plan
 
-    given: dict[str, Any] = {} if data is None else {"data.path": data}
+    given = shortcuts(
+        data=data, generator=generator, rounds=rounds, epochs=epochs, seed=seed, baseline=baseline
+    )
     settings = settings_from(config, given, set_ or [], preset, strategy)
     made = make_plan(
         settings,
@@ -87,6 +107,18 @@ def plan(
         write(json.dumps(made.to_json(), indent=2))
         return
     _print(made)
+
+
+def print_plan(settings: RunConfig) -> None:
+    """Print the plan of a run on this machine, and that nothing was started.
+
+    Raises:
+        ConfigError, DataError: what `run` would refuse before it spends anything.
+    """
+    from gendataagent.runs.planning import make_plan
+
+    _print(make_plan(settings, folder=Path("runs")))
+    say("nothing was written or started; leave out --dry-run to start")
 
 
 def _print(plan: Plan) -> None:

@@ -9,11 +9,15 @@ import typer
 
 from gendataagent.cli.console import ConsoleProgress, say
 from gendataagent.cli.failures import explain
+from gendataagent.cli.plan import print_plan
 from gendataagent.cli.shared import (
+    BaselineOption,
     ConfigOption,
     DataOption,
+    EpochsOption,
     GeneratorOption,
     PresetOption,
+    RoundsOption,
     SeedOption,
     SetOption,
     StrategyOption,
@@ -21,6 +25,7 @@ from gendataagent.cli.shared import (
     app,
     print_result,
     settings_from,
+    shortcuts,
     warn_of_damage,
 )
 from gendataagent.config import RunConfig
@@ -48,16 +53,17 @@ def run(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="resume the run in this folder")] = None,
     generator: GeneratorOption = None,
-    rounds: Annotated[int | None, typer.Option(help="on-the-fly iterations")] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs of training")] = None,
+    rounds: RoundsOption = None,
+    epochs: EpochsOption = None,
     seed: SeedOption = None,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="also train the same classifier without the agent")
-    ] = False,
+    baseline: BaselineOption = False,
     preset: PresetOption = None,
     strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check everything and print the plan; write nothing")
+    ] = False,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Train a classifier on your images with the agent, or resume a run.
@@ -66,18 +72,20 @@ def run(
 
     gendataagent run --preset quick --data photos/ --out runs/first
 
+    gendataagent run --data photos/ --dry-run
+
     gendataagent run --resume runs/first
     """
-    shortcuts: dict[str, Any] = {
-        "data.path": data,
-        "generation.generator": generator,
-        "agent.rounds": rounds,
-        "training.epochs": epochs,
-        "seed": seed,
-        "agent.baseline": baseline or None,
-        "trust_remote_code": trust_remote_code or None,
-    }
-    given = {key: value for key, value in shortcuts.items() if value is not None}
+    given = shortcuts(
+        data=data, generator=generator, rounds=rounds, epochs=epochs, seed=seed, baseline=baseline
+    )
+    if trust_remote_code:
+        given["trust_remote_code"] = True
+    if dry_run:
+        if resume is not None or out is not None:
+            raise ConfigError("--dry-run writes nothing; leave out --resume and --out")
+        print_plan(settings_from(config, given, set_ or [], preset, strategy))
+        return
     progress = ConsoleProgress()
     if resume is not None:
         if any(option is not None for option in (out, config, preset, strategy)):

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gendataagent.cli.console import say, show
 from gendataagent.config import RunConfig
+from gendataagent.config.fitting import FITTED, with_fitting_rounds
 from gendataagent.config.presets import preset_settings
 from gendataagent.config.settings import (
     apply_overrides,
@@ -19,6 +20,7 @@ from gendataagent.config.settings import (
     read_settings_of_run,
 )
 from gendataagent.config.strategies import check_rewriter, find_strategy
+from gendataagent.config.training import TrainingConfig
 from gendataagent.core.text import as_name
 from gendataagent.runs.preflight import problems
 
@@ -38,6 +40,13 @@ DataOption = Annotated[
 GeneratorOption = Annotated[
     str | None,
     typer.Option(help="image-to-image pipeline of diffusers: hub id, folder, or tiny-sd"),
+]
+RoundsOption = Annotated[int | None, typer.Option(help="on-the-fly iterations")]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="epochs of training; with fewer, as many rounds as fit")
+]
+BaselineOption = Annotated[
+    bool, typer.Option("--baseline", help="also train the same classifier without the agent")
 ]
 SeedOption = Annotated[int | None, typer.Option(help="seed of everything random")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings")]
@@ -63,6 +72,27 @@ SetOption = Annotated[
 ]
 
 
+def shortcuts(
+    *,
+    data: str | None,
+    generator: str | None,
+    rounds: int | None,
+    epochs: int | None,
+    seed: int | None,
+    baseline: bool,
+) -> dict[str, Any]:
+    """Return the settings that the given options of `run` and `plan` stand for."""
+    values = {
+        "data.path": data,
+        "generation.generator": generator,
+        "agent.rounds": rounds,
+        "training.epochs": epochs,
+        "seed": seed,
+        "agent.baseline": baseline or None,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def settings_from(
     config: Path | None,
     given: dict[str, Any],
@@ -85,16 +115,29 @@ def settings_from(
     tree = merged(tree, way.settings) if way is not None else tree
     read = read_settings_of_run if of_run else read_settings
     tree = merged(tree, read(config)) if config is not None else tree
+    meant_for = _epochs(tree)
     tree = apply_overrides(tree, overrides)
     for key, value in given.items():
         *section, name = key.split(".")
         place = tree.setdefault(section[0], {}) if section else tree
         if isinstance(place, dict):
             place[name] = value
+    named = {*given, *(override.partition("=")[0].strip() for override in overrides)}
+    if "training.epochs" in named and not of_run and not named & {*FITTED}:
+        tree, said = with_fitting_rounds(tree, meant_for)
+        if said:
+            say(said, to_error=True)
     result = RunConfig.from_dict(tree, problems)
     if way is not None:
         check_rewriter(result, way)
     return result
+
+
+def _epochs(tree: dict[str, Any]) -> object:
+    """Return `training.epochs` of settings that have not been checked yet."""
+    section = tree.get("training", {})
+    default = TrainingConfig().epochs
+    return section.get("epochs", default) if isinstance(section, dict) else default
 
 
 def warn_of_damage(problem: str) -> None:
