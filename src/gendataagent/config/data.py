@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
 
+_LAYOUTS = (
+    "folder", "table", "webdataset",
+    "pets", "cub", "flowers", "birdsnap", "food", "in100",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
@@ -23,9 +28,9 @@ class DataConfig:
     layout: str = setting(
         AUTO,
         "layout of a folder: folder (one folder a class), table (labels in a .csv, .tsv or .jsonl "
-        "beside the images), or the official archive of one of the paper's data sets; auto = by "
-        "its files",
-        choices=(AUTO, "folder", "table", "pets", "cub", "flowers", "birdsnap", "food", "in100"),
+        "beside the images), webdataset (.tar shards), or the official archive of one of the "
+        "paper's data sets; auto = by its files",
+        choices=(AUTO, *_LAYOUTS),
     )
     revision: str = setting("", "hub revision of a hub: data set; empty = the newest")
     image_column: str = setting(

@@ -9,8 +9,8 @@ from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
-from gendataagent.data.index import first_few, split_of
-from gendataagent.data.labels import is_unlabelled
+from gendataagent.data.index import TRAIN, first_few, split_of
+from gendataagent.data.labels import LabelColumn, is_unlabelled
 from gendataagent.data.text_tables import ListFile
 
 # Column names without case, spaces and signs: "File Name" and file_name are "filename".
@@ -27,11 +27,12 @@ _LABEL_KEYS = frozenset({
     "label", "labels", "class", "classes", "classname", "classlabel", "classid", "labelname",
     "labelid", "labeltext", "target", "targets", "targetid", "category", "categories",
     "categoryname", "categoryid", "finelabel", "breed", "species", "variety", "diagnosis",
-    "disease", "y",
+    "disease", "y", "cls",
 })  # fmt: skip
 _SPLIT_KEYS = frozenset({
     "split", "splits", "set", "subset", "partition", "dataset", "phase",
 })  # fmt: skip
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.0+)?", re.ASCII)
 _SAMPLE = 200
 
 Leads = Callable[[ListFile, Any], Sequence[str]]
@@ -99,10 +100,34 @@ def other_columns(
     return ListColumns(image, label, split)
 
 
-def one_of_columns(table: ListFile, columns: Sequence[str]) -> list[str]:
-    """Return the name of the column that holds 1 in each row."""
-    rows = zip(*(map(_bit, table.columns[column]) for column in columns), strict=True)
-    return [columns[row.index(True)] for row in rows]
+def labels_of(
+    table: ListFile, column: str | tuple[str, ...] | None, split: str = TRAIN
+) -> LabelColumn:
+    """Return the labels of a table, as `labels.name_labels` takes them."""
+    if isinstance(column, tuple):  # columns of 0 and 1
+        rows = zip(*(map(_bit, table.columns[name]) for name in column), strict=True)
+        return LabelColumn(table.name, split, [column[row.index(True)] for row in rows])
+    names = table.class_names.get(str(column))
+    cells = whole_numbers(table.columns[str(column)])
+    return LabelColumn(table.name, split, cells, names, str(column))
+
+
+def splits_of(table: ListFile, column: str | None) -> list[str] | None:
+    """Return the split of each row by a column; None where there is none."""
+    if column is None:
+        return None
+    return [split_of(str(cell).strip()) or TRAIN for cell in table.columns[column]]
+
+
+def whole_numbers(cells: Sequence[Any]) -> list[Any]:
+    """Return cells as integers if all are, also with the ".0" that pandas writes beside gaps.
+
+    "007" stays text: it differs from "7".
+    """
+    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    if not all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
+        return list(cells)
+    return [int(float(c)) if isinstance(c, str) and c.strip() else c for c in cells]
 
 
 def _label_column(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
@@ -22,13 +20,14 @@ from gendataagent.data.index import (
     split_of,
     split_of_file,
 )
-from gendataagent.data.labels import LabelColumn, name_labels, unlabelled_notes
+from gendataagent.data.labels import name_labels, unlabelled_notes
 from gendataagent.data.list_columns import (
     ListColumns,
     image_column_of,
+    labels_of,
     list_columns,
-    one_of_columns,
     other_columns,
+    splits_of,
 )
 from gendataagent.data.listed_files import ListedFiles
 from gendataagent.data.table_index import without_missing_columns
@@ -36,7 +35,6 @@ from gendataagent.data.tables import with_splits
 from gendataagent.data.text_tables import ListFile, read_list
 from gendataagent.data.walk import posix_path
 
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.0+)?", re.ASCII)
 MISSING_FILE = "but there is no such image"
 
 
@@ -102,23 +100,14 @@ def index_lists(
     split_of_table = {file.name: file.split for file in named}
     labelled = [table for table in labelled if table.name in split_of_table]
     labels = name_labels(
-        [
-            LabelColumn(
-                table.name,
-                split_of_table[table.name],
-                _labels(table, columns[table.name].label),
-                table.class_names.get(str(columns[table.name].label)),
-                str(columns[table.name].label),
-            )
-            for table in labelled
-        ]
+        [labels_of(t, columns[t.name].label, split_of_table[t.name]) for t in labelled]
     )
     notes += [*split_notes, *labels.notes]
     rows: list[_Row] = []
     quarantined: list[Quarantined] = []
     for table, names_of_rows in zip(labelled, labels.labels, strict=True):
         own = columns[table.name]
-        splits = _splits(table, own.split, split_of_table[table.name])
+        splits = splits_of(table, own.split) or [split_of_table[table.name]] * len(table)
         paths = files.resolve(table, own.image, splits)
         if own.split is None and len(labelled) == 1:
             splits = _splits_of_folders(paths) or splits
@@ -178,29 +167,6 @@ def leads_nowhere(table: ListFile, base: Path) -> str:
         "the folder of the images (evaluate: --image-root), and data.image_column to the column "
         "of their paths, names or ids"
     )
-
-
-def _labels(table: ListFile, column: str | tuple[str, ...] | None) -> list[Any]:
-    if isinstance(column, tuple):
-        return one_of_columns(table, column)
-    return whole_numbers(table.columns[str(column)])
-
-
-def whole_numbers(cells: Sequence[Any]) -> list[Any]:
-    """Return cells as integers if all are, also with the ".0" that pandas writes beside gaps.
-
-    "007" stays text: it differs from "7".
-    """
-    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
-    if not all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
-        return list(cells)
-    return [int(float(c)) if isinstance(c, str) and c.strip() else c for c in cells]
-
-
-def _splits(table: ListFile, column: str | None, of_table: str) -> list[str]:
-    if column is None:
-        return [of_table] * len(table)
-    return [split_of(str(cell).strip()) or TRAIN for cell in table.columns[column]]
 
 
 def _splits_of_folders(paths: Sequence[str | None]) -> list[str] | None:

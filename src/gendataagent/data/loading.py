@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gendataagent.config import DataConfig
+from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand, open_regular
 from gendataagent.core.progress import OnProgress
@@ -56,7 +56,13 @@ from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
 from gendataagent.data.text_tables import TEXT_SUFFIXES
 from gendataagent.data.unpacking import is_archive, unpacked
-from gendataagent.data.walk import TABLE_SUFFIX, find_files
+from gendataagent.data.walk import TABLE_SUFFIX, Found, find_files
+from gendataagent.data.webdataset import (
+    SHARD_SUFFIX,
+    WEBDATASET,
+    index_webdataset,
+    is_webdataset,
+)
 
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = ("cifar10",)
@@ -257,6 +263,9 @@ def index_data(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
     check_path(config)
     path = _resolve(config.path)
     if path.is_file() and is_archive(path):
+        if config.layout in (AUTO, WEBDATASET) and is_webdataset(path):
+            index = index_webdataset(path.parent, [path.name], config, need_train=need_train)
+            return with_readable_class_names(index)
         folder, notes = unpacked(path)
         index = _index_path(folder, config, need_train)
         return replace(index, notes=(*notes, *index.notes))
@@ -338,6 +347,14 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
         files, notes = parquet_files(path, found.tables, need_train=need_train)
         notes = [*_layout_notes(config), *notes]
         return index_tables(path, files, config, notes, need_train=need_train)
+    if config.layout == WEBDATASET or (config.layout == AUTO and not found.images):
+        if shards := _shards(path, found):
+            return index_webdataset(path, shards, config, need_train=need_train)
+        if config.layout == WEBDATASET:
+            raise DataError(
+                f"data.layout is webdataset, but {path} holds no .tar file with samples (an image "
+                "and its label: 0017.jpg, 0017.cls or 0017.json)"
+            )
     if config.layout in ARCHIVES:
         raise missing_files_error(path, config.layout)
     if config.layout != FOLDER:
@@ -348,6 +365,12 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
             return index
     found.others += found.tables
     return index_folder(path, found, need_train=need_train)
+
+
+def _shards(root: Path, found: Found) -> list[str]:
+    """Return the tar files below a folder, if the first is one of a WebDataset."""
+    shards = sorted(name for name in found.others if name.lower().endswith(SHARD_SUFFIX))
+    return shards if shards and is_webdataset(root / shards[0]) else []
 
 
 def _resolve(text: str) -> Path:

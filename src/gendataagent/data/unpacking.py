@@ -10,7 +10,6 @@ import bz2
 import errno
 import gzip
 import hashlib
-import io
 import json
 import lzma
 import os
@@ -44,7 +43,7 @@ _DECOMPRESSORS: dict[bytes, Callable[[BinaryIO, str], Any]] = {
     b"BZ": bz2.open,
     b"\xfd7": lzma.open,
 }
-_BROKEN = (
+BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
     NotImplementedError, RuntimeError, ValueError, LookupError,
 )  # fmt: skip
@@ -134,7 +133,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
         try:
             for member in read(stream, budget):
                 _write(member, aside, budget)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(
                 f"cannot read {path}: {reason_of(error)}. It is damaged or no such archive; "
                 "download it again"
@@ -202,10 +201,7 @@ def _zip_members(stream: BinaryIO, budget: _Budget) -> Iterator[_Member]:
 
 
 def _tar_members(stream: BinaryIO, budget: _Budget) -> Iterator[_Member]:
-    opened = _DECOMPRESSORS.get(stream.read(2))
-    stream.seek(0)
-    content = opened(stream, "rb") if opened else stream
-    forward = Forward(content, budget.path, budget.size + SMALL_BYTES)
+    forward = Forward(decompressed(stream), budget.path, budget.size + SMALL_BYTES)
     with tarfile.open(fileobj=forward, mode="r:") as archive:  # type: ignore[call-overload]
         while (member := archive.next()) is not None:
             archive.members = []  # else it keeps them all in memory
@@ -222,14 +218,25 @@ def _tar_members(stream: BinaryIO, budget: _Budget) -> Iterator[_Member]:
     forward.require_end()
 
 
+def decompressed(stream: BinaryIO) -> BinaryIO:
+    """Return a stream of what a compressed one holds, or the stream itself."""
+    opened = _DECOMPRESSORS.get(stream.read(2))
+    stream.seek(0)
+    content: BinaryIO = opened(stream, "rb") if opened else stream
+    return content
+
+
 class Forward:
     """A stream read forward only, as tarfile does: steps back by one byte, none over `limit`.
 
     tarfile reads a header of any size at once, so that is refused too.
+
+    Args:
+        skips: whether to seek over what is not wanted, in a file that is not compressed.
     """
 
-    def __init__(self, stream: IO[bytes] | io.BufferedIOBase, path: Path, limit: int) -> None:
-        self._stream, self._path, self._limit = stream, path, limit
+    def __init__(self, stream: BinaryIO, path: Path, limit: int, *, skips: bool = False) -> None:
+        self._stream, self._path, self._limit, self._skips = stream, path, limit, skips
         self._position, self._last, self._back = 0, b"", False
         self._recent = b""
 
@@ -269,6 +276,10 @@ class Forward:
             self._position, self._back = position, True
         if position < self._position:
             raise tarfile.ReadError("it points back to what was read already")
+        if self._skips and position > self._position + _CHUNK // 16:
+            self._position = self._stream.seek(position - 1)
+            self._back = False
+            self.read(1)
         while self._position < position:
             if not self.read(min(_CHUNK, position - self._position)):
                 break
