@@ -28,7 +28,14 @@ def count(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "model", ["tiny-sd", "tiny-resnet", "microsoft/resnet-50", "meta-llama/Llama-2-7b-chat-hf"]
+    "model",
+    [
+        "tiny-sd",
+        "tiny-resnet",
+        "microsoft/resnet-50",
+        "meta-llama/Llama-2-7b-chat-hf",
+        "madebyollin/taesd",
+    ],
 )
 def test_the_facts_of_the_package_are_as_counted(
     count: ModuleType, model: str, capsys: pytest.CaptureFixture[str]
@@ -46,6 +53,16 @@ def test_written_facts_read_back(
     assert count.main(["tiny-resnet"]) == 1
     assert count.main(["tiny-resnet", "--write"]) == 0
     assert tomllib.loads(file.read_text(encoding="utf-8")) == tomllib.loads(before)
+
+
+def test_merged_tokens_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    script = importlib.import_module("merge_tokens")
+    sizes = ["--size-px", "128", "--repetitions", "1", "--shares", "0", "0.5"]
+    assert script.main(["--scale", "tiny", *sizes]) == 0
+    assert "share 0.50: " in capsys.readouterr().out
 
 
 ARGUMENTS = ("--scale", "tiny", "--device", "cpu", "--steps", "2", "--images", "4", "--quiet",

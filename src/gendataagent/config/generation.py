@@ -254,6 +254,15 @@ class GenerationConfig:
         names=("vae",),
         switch=True,
     )
+    merge_tokens: float = setting(
+        0.0,
+        "share of the tokens that is merged into like ones in the UNet's self-attention at its "
+        "highest resolution: faster from 512 px on, and coarser; 0.5 is usual, 0 = off",
+        source="Bolya and Hoffman 2023, named [S]",
+        at_least=0,
+        at_most=0.75,
+        switch=True,
+    )
     feedback: str = setting(
         "none",
         "what the classifier steers each denoising step towards: entropy = images it cannot "

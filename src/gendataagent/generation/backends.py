@@ -361,7 +361,7 @@ def _cached(
     depends_on: tuple[object, ...] = (
         generator.describe(), settings.size_px, settings.scheduler, settings.dtype, device,
         settings.batch_size, settings.channels_last, settings.fuse_qkv, settings.compile,
-        settings.decoder, environment(device),
+        settings.decoder, settings.merge_tokens, environment(device),
     )  # fmt: skip
     folder = expand(settings.image_cache)
     return CachingExecutor(executor, folder, stamp=repr(depends_on))

@@ -223,9 +223,11 @@ def _wait(device: str) -> None:
 
 def _stage_shares(path: Any, requests: Sequence[RenderRequest], device: str) -> dict[str, float]:
     """Return the share of each stage in the time of rendering; waiting for a GPU after each."""
+    from gendataagent.generation.diffusion.signature import denoiser_of
+
     spent = dict.fromkeys(_STAGES, 0.0)
     pipeline = path.pipeline
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    denoiser = denoiser_of(pipeline)
     parts = ((pipeline, "encode_prompt"), (pipeline.vae, "encode"), (denoiser, "forward"),
              (pipeline.vae, "decode"))  # fmt: skip
     with contextlib.ExitStack() as stack:

@@ -52,7 +52,7 @@ class CallSignature:
             ConfigError: the pipeline cannot make images of this size.
         """
         parameters = frozenset(inspect.signature(type(pipeline).__call__).parameters)
-        config = _denoiser_of(pipeline, parameters, name).config
+        config = _checked_denoiser(pipeline, parameters, name).config
         by_second_pass = "true_cfg_scale" in parameters and not config.get("guidance_embeds")
         return cls(
             parameters=parameters,
@@ -115,7 +115,12 @@ class CallSignature:
         return [squares[id(source)] for source in sources]
 
 
-def _denoiser_of(pipeline: Any, parameters: frozenset[str], name: str) -> Any:
+def denoiser_of(pipeline: Any) -> Any:
+    """Return the UNet or transformer of a pipeline; None where it has neither."""
+    return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+
+
+def _checked_denoiser(pipeline: Any, parameters: frozenset[str], name: str) -> Any:
     """Return the UNet or transformer.
 
     Raises:
@@ -128,7 +133,7 @@ def _denoiser_of(pipeline: Any, parameters: frozenset[str], name: str) -> Any:
             f"{subject}, which takes no {', '.join(missing)}; name an image-to-image pipeline "
             "with a strength, such as a Stable Diffusion"
         )
-    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    denoiser = denoiser_of(pipeline)
     if denoiser is None or getattr(pipeline, "vae", None) is None:
         raise ModelError(
             f"{subject}, which has no UNet or transformer that works on the latents of a VAE; "

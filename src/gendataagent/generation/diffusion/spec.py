@@ -36,6 +36,7 @@ class DiffusionSpec:
         trust_remote_code: whether to run Python code that comes with the model.
         batch_size: images per pipeline call.
         channels_last, fuse_qkv, compile, decoder: see `switches`.
+        merge_tokens: share of the tokens to merge, see `token_merging`; 0 = none.
         feedback_decoder: what decodes the clean latent for feedback, see
             `generation.feedback.decoding`; "" = there is no feedback.
         steps: scheduler steps that requests will ask for, to check; 0 = not known.
@@ -57,6 +58,7 @@ class DiffusionSpec:
     fuse_qkv: bool = False
     compile: bool = False
     decoder: str = "vae"
+    merge_tokens: float = 0.0
     feedback_decoder: str = ""
     steps: int = field(default=0, compare=False, repr=False)
 
@@ -81,6 +83,7 @@ class DiffusionSpec:
             fuse_qkv=config.fuse_qkv,
             compile=config.compile,
             decoder=config.decoder,
+            merge_tokens=config.merge_tokens,
             feedback_decoder="" if config.feedback == OFF else config.feedback_decoder,
             steps=config.steps,
         )
@@ -151,8 +154,9 @@ class DiffusionSpec:
         from gendataagent.generation.diffusion.fit import check_fit
         from gendataagent.generation.diffusion.parts import pipeline_without_weights
         from gendataagent.generation.diffusion.schedulers import check_steps, choose_scheduler
-        from gendataagent.generation.diffusion.signature import CallSignature
+        from gendataagent.generation.diffusion.signature import CallSignature, denoiser_of
         from gendataagent.generation.diffusion.steerable import check_steerable
+        from gendataagent.generation.diffusion.token_merging import mergeable
 
         source = next((source for source in sources if hub.is_here(source)), sources[0])
         pipeline = pipeline_without_weights(source, variant=self.variant)
@@ -162,6 +166,8 @@ class DiffusionSpec:
         check_fit(pipeline, self.model)
         scheduler = choose_scheduler(self.scheduler, pipeline.scheduler)
         check_steps(scheduler, self.steps)
+        if self.merge_tokens:
+            mergeable(denoiser_of(pipeline))
         if self.feedback_decoder:
             check_steerable(scheduler, pipeline.vae, self.model)
         for lora in self.loras:

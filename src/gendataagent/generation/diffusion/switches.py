@@ -1,6 +1,6 @@
-"""Switches of diffusers that make a pipeline faster; each changes the images in their last bits.
+"""Switches that make a pipeline faster; each changes the images in their last bits.
 
-The tiny decoder changes them visibly. Distances to the plain path are in docs/speed.md.
+The tiny decoder and merged tokens change them visibly. Distances are in docs/speed.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from gendataagent.core.errors import ModelError
+from gendataagent.generation.diffusion.signature import denoiser_of
 from gendataagent.generation.diffusion.spec import DiffusionSpec
+from gendataagent.generation.diffusion.token_merging import merge_tokens
 from gendataagent.generation.feedback.decoding import VAE, load_tiny
 
 
@@ -22,13 +24,15 @@ def flip_switches(pipeline: Any, spec: DiffusionSpec) -> None:
     Raises:
         ModelError: the pipeline does not have what a switch needs.
     """
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    denoiser = denoiser_of(pipeline)
     if spec.channels_last:
         for network in (denoiser, pipeline.vae):
             network.to(memory_format=torch.channels_last)
     if spec.fuse_qkv:
         fuse = getattr(denoiser, "fuse_qkv_projections", None)
         _flip("fuse_qkv", denoiser, fuse)
+    if spec.merge_tokens:  # after fusing, which sets processors of its own
+        merge_tokens(denoiser, spec.merge_tokens)
     if spec.compile:
         # A padded batch has one shape, so that each kind of block is compiled once.
         repeated = getattr(denoiser, "_repeated_blocks", None)
