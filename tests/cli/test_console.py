@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gendataagent.cli import console as console_module
 from gendataagent.cli.console import ConsoleProgress, SafeConsole, say, write
+from gendataagent.core.progress import Foretelling
 from gendataagent.core.text import remove_control_characters
 
 
@@ -188,3 +189,30 @@ def test_secrets_are_hidden_even_where_a_line_is_wrapped(
     assert "6789" not in out + err
     assert out.count("***") == 3
     assert err.count("***") == 2
+
+
+def test_a_time_left_that_is_foretold_replaces_the_rate(clock: list[float]) -> None:
+    progress, stream = progress_on(terminal=False)
+    with progress.stage("train", 20, "epochs") as stage:
+        assert isinstance(stage, Foretelling)
+        clock[0] += 20
+        stage.expect(7200, at_least=True)
+        stage.advance()
+        clock[0] += 30
+        stage.expect(400)
+        clock[0] += 100
+        stage.advance()
+    assert stream.getvalue().splitlines() == [
+        "train: 1/20 epochs, at least 2 h 00 min left in all",
+        "train: 2/20 epochs, about 5 min left in all",
+    ]
+
+
+def test_a_terminal_shows_a_time_left_that_is_foretold() -> None:
+    progress, stream = progress_on(terminal=True)
+    with progress.stage("train", 20, "epochs") as stage:
+        assert isinstance(stage, Foretelling)
+        stage.expect(45)
+        assert progress._live is not None
+        progress._live.refresh()
+    assert "about 45 s" in stream.getvalue() or "about 44 s" in stream.getvalue()

@@ -134,7 +134,7 @@ class ConsoleProgress:
             _Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            _Left(),
         )
         with Progress(*columns, console=self.console, transient=True) as live:
             self._live = live
@@ -144,9 +144,42 @@ class ConsoleProgress:
                 self._live = None
 
 
+class _Left(TimeRemainingColumn):
+    """The time left as a stage foretells it, else from the rate of its items."""
+
+    def render(self, task: Task) -> Text:
+        expected = task.fields.get("expected")
+        if expected is None:
+            return super().render(task)
+        return Text(expected.text, style="progress.remaining")
+
+
+class _Expected:
+    """A time left that was foretold, from now on."""
+
+    def __init__(self, seconds: float, at_least: bool) -> None:
+        self._until, self._at_least = time.monotonic() + seconds, at_least
+
+    @property
+    def text(self) -> str:
+        """What is left of it, in words."""
+        left = max(0.0, self._until - time.monotonic())
+        return f"{'at least' if self._at_least else 'about'} {_duration(left)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 class _BarStage:
     def __init__(self, bars: Progress, bar: TaskID) -> None:
         self._bars, self._bar = bars, bar
+
+    def expect(self, seconds: float, *, at_least: bool = False) -> None:
+        self._bars.update(self._bar, expected=_Expected(seconds, at_least))
 
     def advance(self, amount: float = 1) -> None:
         self._bars.advance(self._bar, amount)
@@ -161,6 +194,10 @@ class _PlainStage:
         self._console, self._name, self._total, self._unit = console, name, total, unit
         self._done, self._start_done = float(done), float(done)
         self._start = self._last = time.monotonic()
+        self._expected: _Expected | None = None
+
+    def expect(self, seconds: float, *, at_least: bool = False) -> None:
+        self._expected = _Expected(seconds, at_least)
 
     def advance(self, amount: float = 1) -> None:
         self._done += amount
@@ -170,12 +207,14 @@ class _PlainStage:
         self._last = now
         speed = (self._done - self._start_done) / (now - self._start)
         of = f"/{self._total}" if self._total is not None else ""
-        left = ""
-        if self._total is not None and speed > 0:
-            left = f", {(self._total - self._done) / speed:.0f} s left"
-        self._console.print(
-            f"{self._name}: {self._done:.0f}{of} {self._unit}, {_rate(speed)}{left}"
-        )
+        said = [f"{self._name}: {self._done:.0f}{of} {self._unit}"]
+        if self._expected is not None:  # the rate would count what was done inside the stage too
+            said.append(f"{self._expected.text} left in all")
+        else:
+            said.append(_rate(speed))
+            if self._total is not None and speed > 0:
+                said.append(f"{(self._total - self._done) / speed:.0f} s left")
+        self._console.print(", ".join(said))
 
 
 def _rate(per_second: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 OnProgress = Callable[[int, int], None]
 """Called with (items done, items in total)."""
@@ -16,6 +16,15 @@ class Stage(Protocol):
 
     def advance(self, amount: float = 1) -> None:
         """Report that `amount` more items are done."""
+        ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """A `Stage` that shows how long everything takes that is still to come, beyond the stage."""
+
+    def expect(self, seconds: float, *, at_least: bool = False) -> None:
+        """Show this as the time left from now on; `at_least` = something is not known yet."""
         ...
 
 

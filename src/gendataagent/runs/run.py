@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,8 @@ from gendataagent.core.devices import cpu_threads, repeatable_kernels, resolve_d
 from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.launch import check_started_once
 from gendataagent.core.progress import Progress, SilentProgress
-from gendataagent.core.records import EpochMetrics
+from gendataagent.core.records import EpochMetrics, RoundRecord
+from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import check_path
 from gendataagent.data.pixels import Pixels
@@ -46,6 +48,7 @@ from gendataagent.runs.preflight import check_models
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
+from gendataagent.runs.time_left import TimeLeft
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.saving import save_classifier
 
@@ -182,7 +185,7 @@ def _run(
         if not folder.is_done:
             own = backends is not None
             session = prepare(folder, config, checked, progress, own_backends=own)
-            _train_and_evaluate(session)
+            _train_and_evaluate(session, more_follows=parent is not None)
     return read_result(folder.path)
 
 
@@ -220,23 +223,38 @@ def _run_baseline(folder: RunFolder, config: RunConfig, progress: Progress) -> N
     _run(inner, with_paths_of(settings, without), None, progress, parent=folder)
 
 
-def _train_and_evaluate(session: Session) -> None:
-    """Train to the last epoch, asking the agent for images on the way; then evaluate once."""
-    _train(session, session.config.training.epochs)
+def _train_and_evaluate(session: Session, *, more_follows: bool) -> None:
+    """Train to the last epoch, asking the agent for images on the way; then evaluate once.
+
+    Args:
+        more_follows: whether this is the first of two trainings.
+    """
+    _train(session, session.config.training.epochs, more_follows=more_follows)
     _evaluate(session)
     session.folder.mark_done()
 
 
-def _train(session: Session, epochs: int) -> None:
+def _train(session: Session, epochs: int, *, more_follows: bool = False) -> None:
     trainer, agent = session.trainer, session.agent
     steps = planned_steps(session.config, session.splits.train.images_per_class())
+    left = TimeLeft(
+        steps[:epochs],
+        agent.schedule.round_epochs if agent else (),
+        trainer.epochs_done,
+        rounds_measured=_seconds_of_rounds(session),
+        more_follows=more_follows,
+    )
     with (
         contextlib.closing(session.team) if session.team else contextlib.nullcontext(),
         contextlib.closing(agent) if agent else contextlib.nullcontext(),
         session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage,
     ):
         while trainer.epochs_done < epochs:
+            asked = time.perf_counter()
             synthetic = _ask(session, agent) if agent else None
+            if agent and trainer.epochs_done in agent.schedule.round_epochs:
+                left.round_done(time.perf_counter() - asked)
+                left.tell(stage, asked=True)
             with session.watch.measure("train"):
                 metrics = trainer.fit_epoch(
                     trainer.epochs_done + 1,
@@ -251,6 +269,14 @@ def _train(session: Session, epochs: int) -> None:
             elif session.guard:
                 session.guard.note(session.classifier, trainer.epochs_done)
             _record_epoch(session, metrics, keep=trainer.epochs_done == epochs)
+            left.epoch_done(metrics.seconds, metrics.optimizer_steps)
+            left.tell(stage)
+
+
+def _seconds_of_rounds(session: Session) -> list[float]:
+    """Return the seconds of each round of earlier attempts."""
+    paths = sorted(session.folder.path.glob("rounds/*/record.json"))
+    return [sum(read_record(RoundRecord, path).seconds.values()) for path in paths]
 
 
 def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
