@@ -147,6 +147,8 @@ class ConsoleProgress:
 class _Left(TimeRemainingColumn):
     """The time left as a stage foretells it, else from the rate of its items."""
 
+    max_refresh = 0.0  # what is foretold is shown at once
+
     def render(self, task: Task) -> Text:
         expected = task.fields.get("expected")
         if expected is None:

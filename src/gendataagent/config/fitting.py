@@ -34,9 +34,10 @@ def with_fitting_rounds(
     first = agent.get("first_round_epoch", default.first_round_epoch)
     within = agent.get("rounds_within", default.rounds_within)
     overlap = bool(agent.get("overlap", default.overlap))
-    whole = (epochs, rounds, first, epochs_before)
+    whole = (epochs, rounds, first)
     if any(not isinstance(value, int) or isinstance(value, bool) for value in whole):
         return result, ""
+    before = epochs_before if isinstance(epochs_before, int) else epochs
     if not isinstance(within, int | float) or not 0 < within <= 1 or epochs < 1:
         return result, ""
     last = AgentConfig(rounds_within=within).last_epoch(epochs)
@@ -44,7 +45,7 @@ def with_fitting_rounds(
     if room >= rounds:
         return result, ""
     if room < 1 and first > 0:
-        first = min(first * epochs // max(int(epochs_before), 1), max(0, last - 1 - overlap))
+        first = min(first * epochs // max(before, 1), max(0, last - 1 - overlap))
         room = last - first - overlap
     if room < 1:
         return result, ""
