@@ -210,6 +210,29 @@ def test_an_error_of_the_leader_ends_the_helpers() -> None:
         assert not multiprocessing.active_children()
 
 
+def test_processes_that_cannot_join_say_so_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "no-such-interface")
+    with (
+        team(2) as partners,
+        pytest.raises(TrainingProcessError, match=r"GLOO_SOCKET_IFNAME.*training\.processes=1"),
+    ):
+        trainer(partners=partners).fit_epoch(1, noisy_pixels(8))
+
+
+@pytest.mark.slow
+def test_a_helper_that_ends_between_epochs_is_replaced() -> None:
+    real = noisy_pixels(14)
+    alone = trainer()
+    expected = losses(alone, range(1, 3), real)
+    with team(2) as partners:
+        together = trainer(partners=partners)
+        first = together.fit_epoch(1, real).loss
+        (helper,) = multiprocessing.active_children()
+        helper.kill()
+        helper.join()
+        assert [first, together.fit_epoch(2, real).loss] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_module_that_cannot_be_sent_and_a_group_of_the_caller(tmp_path: Path) -> None:
     unsendable = tiny_network()
     unsendable.hook = lambda: None  # type: ignore[assignment]

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, distributed
 
 from gendataagent.config import TrainingConfig
-from gendataagent.core.devices import empty_cache
+from gendataagent.core.devices import free_memory
 from gendataagent.core.errors import (
     ConfigError,
     GenDataAgentError,
@@ -58,7 +58,6 @@ class _Model:
 
     module: bytes
     config: TrainingConfig
-    seed: int
     class_names: tuple[str, ...]
     size_px: int
     mean: tuple[float, ...]
@@ -77,14 +76,13 @@ class _Model:
         return cls(
             module=pickled.getvalue(),
             config=trainer.config,
-            seed=trainer.seed,
             class_names=classifier.class_names,
             size_px=classifier.size_px,
             mean=classifier.mean,
             std=classifier.std,
         )
 
-    def trainer(self, device: torch.device) -> Trainer:
+    def trainer(self, device: torch.device, seed: int) -> Trainer:
         module = torch.load(io.BytesIO(self.module), map_location=device, weights_only=False)
         classifier = Classifier(
             module,
@@ -94,7 +92,7 @@ class _Model:
             std=self.std,
             device=device,
         )
-        return Trainer(classifier, self.config, seed=self.seed)
+        return Trainer(classifier, self.config, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +104,7 @@ class _Epoch:
     """
 
     number: int
+    seed: int
     steps: list[Step]
     shapes: dict[str, tuple[torch.Size, torch.dtype]]
     state: dict[str, Any]
@@ -122,6 +121,7 @@ class Team:
         if self._device.type == "cuda":
             self._device = torch.device("cuda", self._device.index or 0)
         self._helpers: list[tuple[BaseProcess, Connection]] = []
+        self._trainer: Trainer | None = None
         self._folder: Path | None = None
         self._ends = threading.Event()
 
@@ -135,12 +135,15 @@ class Team:
             TrainingProcessError: a helper ended. What else a helper raised is raised here.
         """
         try:
-            if not self._helpers:
+            if self._trainer is not trainer or not all(p.is_alive() for p, _ in self._helpers):
+                self._end()  # one that ended since the last epoch held nothing
                 self._start(trainer)
             tensors, state = trainer.state()
             tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
             shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-            job = _Epoch(number=epoch, steps=list(steps), shapes=shapes, state=state)
+            job = _Epoch(
+                number=epoch, seed=trainer.seed, steps=list(steps), shapes=shapes, state=state
+            )
             for _, connection in self._helpers:
                 connection.send(job)
             for tensor in tensors.values():
@@ -188,14 +191,9 @@ class Team:
         self._receive()  # each has imported torch
         for _, connection in self._helpers:
             connection.send(model)
-        joining = threading.Thread(
-            target=_Place(LEADER, self.processes, self._device, self._folder).join, daemon=True
-        )
-        joining.start()  # in a thread, because nothing would end it if a helper ended
-        while joining.is_alive():
-            joining.join(0.05)
-            self._check_alive()
+        self._join(_Place(LEADER, self.processes, self._device, self._folder))
         self._receive()
+        self._trainer = trainer
         if self._device.type == "cuda":
             self._ends = threading.Event()
             watch = partial(_abort_when_one_ends, self._sentinels(), self._ends)
@@ -206,23 +204,30 @@ class Team:
             return self._device
         return torch.device("cuda", (self._device.index or 0) + rank)  # `processes_of` checks
 
+    def _join(self, place: _Place) -> None:
+        """Join the group in a thread, because nothing would end that if a helper ended."""
+        failures: list[Exception] = []
+
+        def join() -> None:
+            try:
+                place.join()
+            except Exception as error:
+                failures.append(error)
+
+        joining = threading.Thread(target=join, daemon=True)
+        joining.start()
+        while joining.is_alive():
+            joining.join(0.05)
+            for helper in self._helpers:
+                if not helper[0].is_alive():
+                    _receive(*helper)
+        if failures:
+            raise failures[0]
+
     def _receive(self) -> None:
         """Wait until every helper has reported; raise what one that failed reports."""
-        for process, connection in self._helpers:
-            wait([connection, process.sentinel])
-            if not connection.poll():
-                raise _lost(process)
-            try:
-                failure = connection.recv()
-            except EOFError:
-                raise _lost(process) from None
-            if failure is not None:
-                raise failure
-
-    def _check_alive(self) -> None:
-        for process, _ in self._helpers:
-            if process.exitcode is not None:
-                raise _lost(process)
+        for helper in self._helpers:
+            _receive(*helper)
 
     def _sentinels(self) -> list[int]:
         return [process.sentinel for process, _ in self._helpers]
@@ -261,7 +266,7 @@ class Team:
         for process, _ in self._helpers:
             if process.is_alive():
                 process.kill()
-        self._helpers = []
+        self._helpers, self._trainer = [], None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -270,6 +275,16 @@ class Team:
 def _as_bytes(tensor: Tensor) -> Tensor:
     """Return a contiguous tensor of any dtype as one that every backend can send."""
     return tensor.reshape(-1).view(torch.uint8)
+
+
+def _receive(process: BaseProcess, connection: Connection) -> None:
+    wait([connection, process.sentinel])
+    try:
+        failure = connection.recv() if connection.poll() else _lost(process)
+    except (EOFError, OSError):
+        failure = _lost(process)
+    if failure is not None:
+        raise failure
 
 
 def _lost(process: BaseProcess) -> TrainingProcessError:
@@ -302,19 +317,27 @@ class _Place:
     def join(self) -> None:
         """Join torch's default process group, on this machine alone."""
         on_gpu = self.device.type == "cuda"
-        if on_gpu:
-            torch.cuda.set_device(self.device)
-            os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")  # `Team` watches
         for name in _INTERFACE_VARIABLES:
             if _LOOPBACK is not None:
                 os.environ.setdefault(name, _LOOPBACK)
-        distributed.init_process_group(
-            "nccl" if on_gpu else "gloo",
-            init_method=(self.folder / "group").as_uri(),
-            rank=self.rank,
-            world_size=self.processes,
-            timeout=_TIMEOUT,
-        )
+        try:
+            if on_gpu:
+                torch.cuda.set_device(self.device)
+                os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")  # `Team` watches
+            distributed.init_process_group(
+                "nccl" if on_gpu else "gloo",
+                init_method=(self.folder / "group").as_uri(),
+                rank=self.rank,
+                world_size=self.processes,
+                timeout=_TIMEOUT,
+            )
+        except Exception as error:  # torch raises several kinds
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise TrainingProcessError(
+                f"the training processes cannot reach each other on this machine: {reason}. Unset "
+                f"{' and '.join(_INTERFACE_VARIABLES)} if they are set, or set "
+                "training.processes=1"
+            ) from error
 
 
 def _help(connection: Connection, place: _Place, threads: int) -> None:
@@ -333,7 +356,7 @@ def _help(connection: Connection, place: _Place, threads: int) -> None:
             except EOFError:
                 break
             _take_part(model, job, place)
-            empty_cache()
+            free_memory()
         distributed.destroy_process_group()
     except Exception as error:
         with contextlib.suppress(OSError):
@@ -341,7 +364,7 @@ def _help(connection: Connection, place: _Place, threads: int) -> None:
 
 
 def _take_part(model: _Model, job: _Epoch, place: _Place) -> None:
-    trainer = model.trainer(place.device)
+    trainer = model.trainer(place.device, job.seed)
     tensors = {
         name: torch.empty(shape, dtype=dtype, device=place.device)
         for name, (shape, dtype) in job.shapes.items()
