@@ -10,11 +10,12 @@ import torch
 
 from gendataagent.agent import decisions
 from gendataagent.agent.agent import Agent
-from gendataagent.agent.decisions import with_machine_decided
+from gendataagent.agent.decisions import with_machine_decided, with_processes_decided
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import devices
 from gendataagent.core.devices import cpu_threads
+from gendataagent.core.errors import ConfigError
 from gendataagent.core.run_folder import RunFolder
 
 
@@ -75,3 +76,11 @@ def test_an_agent_keeps_what_it_decided(
         again = Agent.open(photo_folder, out=tmp_path / "agent", config=config)
         assert torch.get_num_threads() == 2
     assert again.config == made
+
+
+def test_no_more_processes_train_than_a_batch_has_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "processes_of", lambda wanted, device, auto_alone: 8)
+    config = RunConfig.from_dict({"training": {"batch_size": 4}})
+    assert with_processes_decided(config, "cuda").training.processes == 4
+    with pytest.raises(ConfigError, match=r"training\.processes \(8\) must be at most"):
+        RunConfig.from_dict({"training": {"batch_size": 4, "processes": 8}})

@@ -22,6 +22,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 def with_gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     gpus = {"cuda": tuple(map(str, range(number)))}
     monkeypatch.setattr(launch, "gpus_of", lambda device: gpus.get(device, ()))
+    monkeypatch.setattr(launch, "_has_backend", lambda name: True)
 
 
 def torchrun(rank: int, world: int, here: int | None = None) -> dict[str, str]:
@@ -65,6 +66,15 @@ def test_more_than_the_device_allows(
     with_gpus(monkeypatch, 4)
     with pytest.raises(ConfigError, match=says):
         processes_of(wanted, device)
+
+
+def test_a_torch_without_nccl_trains_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 4)
+    monkeypatch.setattr(launch, "_has_backend", lambda name: name == "gloo")
+    assert processes_of("auto", "cuda") == 1
+    with pytest.raises(ConfigError, match=r"no nccl.*training\.processes=1"):
+        processes_of(2, "cuda")
+    assert processes_of(2, "cpu") == 2
 
 
 def test_overlap_leaves_the_other_gpus_to_generation(monkeypatch: pytest.MonkeyPatch) -> None:

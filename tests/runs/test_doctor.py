@@ -12,7 +12,9 @@ from types import ModuleType, SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
+from gendataagent.core import launch
 from gendataagent.generation.tiny import model
 from gendataagent.runs import doctor
 from gendataagent.runs.doctor import Finding, examine
@@ -73,6 +75,25 @@ def test_a_broken_torchvision_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(importlib, "import_module", broken)
     found = finding("torchvision", tmp_path)
     assert (found.state, found.fix) == ("wrong", "pip uninstall torchvision")
+
+
+@pytest.mark.parametrize(
+    ("nccl", "says"),
+    [(True, "4 GPUs make images, 4 train"), (False, "4 GPUs make images, 1 train")],
+)
+def test_several_gpus_are_named_with_what_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nccl: bool, says: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, answer in {
+        "is_available": True,
+        "mem_get_info": (60 << 30, 80 << 30),
+        "get_device_name": "NVIDIA H100",
+        "device_count": 4,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    monkeypatch.setattr(launch, "_has_backend", lambda name: nccl)
+    assert finding("device", tmp_path).found.endswith(f"{says} (training.processes)")
 
 
 def test_a_full_disk_and_a_read_only_one_are_reported(

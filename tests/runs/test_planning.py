@@ -18,10 +18,15 @@ from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
 from gendataagent.core.errors import ConfigError, DataError, GenDataAgentError
 from gendataagent.data import load_data
+from gendataagent.runs import planning
 from gendataagent.runs.planning import costs, find_device, make_plan
 from gendataagent.runs.planning.costs import StageCost, generator_facts, image_flops
 from gendataagent.runs.planning.counts import count_real, count_work
-from gendataagent.runs.planning.devices import MAIN_PROCESS_S_A_PX, WORKER_EFFICIENCY
+from gendataagent.runs.planning.devices import (
+    MAIN_PROCESS_S_A_PX,
+    TRAINING_EFFICIENCY,
+    WORKER_EFFICIENCY,
+)
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
 from gendataagent.runs.planning.facts import BACKBONES, DECODERS, GENERATORS, GIB, at, find_gpu
 from gendataagent.runs.run import run
@@ -199,8 +204,41 @@ def test_devices_share_the_images_until_the_main_process_is_the_bound() -> None:
     images = plans[1].counts.images
     assert of[10_000]["render"].seconds == pytest.approx(images * 512**2 * MAIN_PROCESS_S_A_PX)
     assert "bound by the main process" in of[10_000]["render"].note
-    assert {of[devices]["train"].seconds for devices in of} == {of[1]["train"].seconds}
     assert {of[devices]["render"].flops for devices in of} == {of[1]["render"].flops}
+
+
+def test_gpus_of_one_machine_share_the_training() -> None:
+    config = RunConfig.from_dict(preset_settings("paper-pets"))
+
+    def train(devices: int, processes: int | str = "auto", **agent: Any) -> StageCost:
+        training = replace(config.training, processes=processes)
+        changed = replace(config, training=training, agent=replace(config.agent, **agent))
+        plan = make_plan(changed, gpu="H100", devices=devices)
+        assert any("the classifier is trained on" in a for a in plan.assumptions) is (
+            plan.config.training.processes != 1
+        )
+        return next(stage for stage in plan.stages if stage.name == "train")
+
+    one, four = train(1), train(4)
+    assert four.seconds == pytest.approx((one.seconds or 0) / (4 * TRAINING_EFFICIENCY))
+    assert (four.memory_bytes or 0) < (one.memory_bytes or 0)
+    assert four.flops == one.flops
+    assert train(32).seconds == train(8).seconds
+    assert train(4, 1).seconds == one.seconds
+    assert "processes" not in train(4, overlap=True).note  # the others make images meanwhile
+    assert train(1, 4) == four
+
+
+def test_more_processes_than_this_machine_allows_are_refused_by_a_plan_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = {"training": {"processes": 2}, "data": {"path": "bundled:cifar10"}}
+    assert (
+        make_plan(RunConfig.from_dict({**changed, "device": "cpu"})).config.training.processes == 2
+    )
+    monkeypatch.setattr(planning, "resolve_device", lambda name: "cuda:1")
+    with pytest.raises(ConfigError, match="device=cuda:1 is one device"):
+        make_plan(RunConfig.from_dict(changed))
 
 
 def test_a_stage_that_does_not_fit_into_memory_gives_advice() -> None:

@@ -30,6 +30,8 @@ def with_processes_decided(config: RunConfig, device: str) -> RunConfig:
     # With agent.overlap the other GPUs make images meanwhile.
     overlaps = config.agent.enabled and config.agent.overlap
     number = processes_of(config.training.processes, device, auto_alone=overlaps)
+    if config.training.processes == AUTO:
+        number = min(number, config.training.batch_size)
     return replace(config, training=replace(config.training, processes=number))
 
 

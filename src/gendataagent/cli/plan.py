@@ -66,7 +66,7 @@ def plan(
         str | None, typer.Option(help='GPU to plan for, such as "RTX 4090"; default: this machine')
     ] = None,
     devices: Annotated[
-        int, typer.Option(min=1, max=100_000, help="how many of that device make images")
+        int, typer.Option(min=1, max=100_000, help="how many of that device there are")
     ] = 1,
     utilisation: Annotated[
         float | None,

@@ -148,6 +148,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"- agent.first_round_epoch ({agent.last_epoch(training.epochs) - first}): at most one "
             f"round stands before an epoch{later}"
         )
+    if isinstance(training.processes, int) and training.processes > training.batch_size:
+        yield (
+            f"training.processes ({training.processes}) must be at most training.batch_size "
+            f"({training.batch_size}): each takes its part of the batch"
+        )
     if config.adaptation.enabled and config.generation.lora:
         yield (
             "adaptation.enabled trains LoRA weights, but generation.lora names others; use one of "

@@ -61,6 +61,12 @@ def check_started_once() -> None:
         )
 
 
+def _has_backend(name: str) -> bool:
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_backend_available(name)
+
+
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
@@ -87,19 +93,25 @@ def processes_of(wanted: int | str, device: str, *, auto_alone: bool = False) ->
         wanted = int(launched)
     gpus = len(gpus_of(device))
     if wanted == AUTO:
-        return 1 if auto_alone else max(1, gpus)
+        return 1 if auto_alone or gpus < 2 or not _has_backend("nccl") else gpus
     number = int(wanted)
-    if number == 1 or device == "cpu":
+    if number == 1:
         return number
-    if device == "cuda" and number > gpus:
-        raise ConfigError(
-            f"training.processes is {number}, but there {'is' if gpus == 1 else 'are'} {gpus} "
-            f"{'GPU' if gpus == 1 else 'GPUs'}, and each process needs one; set "
-            f"training.processes={gpus}, which changes results by rounding only"
-        )
-    if device != "cuda":
+    if device not in ("cpu", "cuda"):
         raise ConfigError(
             f"training.processes is {number}, but device={device} is one device; set "
             "training.processes=1, or device=cuda, and CUDA_VISIBLE_DEVICES to use only some GPUs"
         )
-    return number
+    backend = "gloo" if device == "cpu" else "nccl"
+    if not _has_backend(backend):
+        raise ConfigError(
+            f"training.processes is {number}, but this torch has no {backend}, through which "
+            "processes exchange gradients; set training.processes=1"
+        )
+    if device == "cpu" or number <= gpus:
+        return number
+    raise ConfigError(
+        f"training.processes is {number}, but there {'is' if gpus == 1 else 'are'} {gpus} "
+        f"{'GPU' if gpus == 1 else 'GPUs'}, and each process needs one; set "
+        f"training.processes={gpus}, which changes results by rounding only"
+    )

@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from gendataagent.config.presets import list_presets, preset_settings
+from gendataagent.core.devices import AUTO
+from gendataagent.core.launch import processes_of
 from gendataagent.core.memory import free_disk
 from gendataagent.generation.backends import stable_diffusion_is_here
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
@@ -162,7 +164,11 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info())
         name = torch.cuda.get_device_name()
-        return Finding("device", "ok", f"{name}, {free:.1f} of {total:.1f} GiB free")
+        found = f"{name}, {free:.1f} of {total:.1f} GiB free"
+        if (gpus := torch.cuda.device_count()) > 1:
+            train = processes_of(AUTO, "cuda")
+            found += f"; {gpus} GPUs make images, {train} train (training.processes)"
+        return Finding("device", "ok", found)
     if torch.backends.mps.is_available():
         return Finding("device", "ok", "Apple GPU (mps)")
     return Finding(

@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 
 from gendataagent.config import AUTO, RunConfig
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.launch import processes_of
 from gendataagent.core.memory import free_disk
 from gendataagent.generation.backends import with_backends_chosen
 from gendataagent.runs.planning.beside import overlap_notes
@@ -33,7 +35,14 @@ from gendataagent.runs.planning.counts import (
     count_work,
     what_data_is_needed,
 )
-from gendataagent.runs.planning.devices import MAIN_PROCESS_S_A_PX, WORKER_EFFICIENCY, on_devices
+from gendataagent.runs.planning.devices import (
+    MAIN_PROCESS_S_A_PX,
+    TRAINING_EFFICIENCY,
+    WORKER_EFFICIENCY,
+    on_devices,
+    trained_by,
+    training_processes,
+)
 from gendataagent.runs.planning.downloads import HUB, MISSING, ModelNeeded, models_needed
 from gendataagent.runs.planning.facts import (
     BANDWIDTH_UTILISATION,
@@ -57,7 +66,7 @@ class Plan:
     """Everything known of a run beforehand.
 
     Args:
-        devices: how many of `device` make images.
+        devices: how many of `device` make images; config.training.processes of them train.
         notes: what a reader should do or know, one sentence each.
         assumptions: what the estimates are based on.
     """
@@ -121,7 +130,8 @@ def make_plan(
 
     Args:
         gpu: name of the GPU to plan for; None = this machine's device.
-        devices: how many of them make images; everything else runs on one.
+        devices: how many of them make images; up to eight train the classifier too, unless
+            training.processes says otherwise.
         images: training images to assume where there is no data to count.
         utilisation: share of the device's peak rate assumed to be reached.
         folder: where the run would be written.
@@ -138,6 +148,10 @@ def make_plan(
     check_models_here(config)
     few_steps = few_step_notes(config.generation) if config.agent.enabled else ()
     config = _resolved(config, device, real.train)
+    processes = training_processes(config, devices, is_gpu=device.is_gpu)
+    if gpu is None and processes > 1:
+        processes = processes_of(processes, resolve_device(config.device))
+    config = replace(config, training=replace(config.training, processes=processes))
     ahead = outlook(config, real, config.generation.generator if config.agent.enabled else None)
     config = ahead.config
     counts = count_work(config, real)
@@ -145,6 +159,8 @@ def make_plan(
     costs = Costs(config, counts, models, device)
     stages, space = costs.stages(), costs.disk()
     stages = on_devices(stages, devices, images=counts.images, size_px=costs.image_px)
+    if device.is_gpu:  # the processes of a CPU share its cores
+        stages = [trained_by(s, processes) if s.name == "train" else s for s in stages]
     notes = [
         *ahead.sentences,
         *few_steps,
@@ -166,7 +182,7 @@ def make_plan(
         stages=tuple(stages),
         disk=space,
         notes=tuple(notes),
-        assumptions=_assumptions(device, devices),
+        assumptions=_assumptions(device, devices, processes),
     )
 
 
@@ -240,7 +256,7 @@ def _disk_notes(space: Disk, folder: Path) -> Iterator[str]:
         )
 
 
-def _assumptions(device: Device, devices: int) -> tuple[str, ...]:
+def _assumptions(device: Device, devices: int, processes: int) -> tuple[str, ...]:
     if device.is_gpu:
         rate = (
             f"the run reaches {device.utilisation:.0%} of {device.name}'s "
@@ -255,11 +271,17 @@ def _assumptions(device: Device, devices: int) -> tuple[str, ...]:
     spread = (
         f"{devices} devices make images {WORKER_EFFICIENCY:.0%} as fast as {devices} times one, at "
         f"most {1 / MAIN_PROCESS_S_A_PX / 512**2:.0f} images of 512 px a second for the main "
-        "process (docs/devices.md); all else runs on one device"
+        "process (docs/devices.md)"
+    )
+    trained = (
+        f"the classifier is trained on {processes} of one machine (training.processes), "
+        f"{TRAINING_EFFICIENCY:.0%} as fast as on {processes} times one (not measured)"
     )
     return (
         rate,
         *([spread] if devices > 1 else []),
+        *([trained] if device.is_gpu and processes > 1 else []),
+        *(["all else runs on one device"] if max(devices, processes) > 1 else []),
         f"a caption has {CAPTION_TOKENS} tokens; a rewriter reads {REWRITE_PROMPT_TOKENS} tokens "
         f"and writes {REWRITE_TOKENS} a rewrite, and its first reply is used",
         "memory is weights, activations counted from the architecture and 1.5 GiB for CUDA; stages "

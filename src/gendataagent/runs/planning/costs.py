@@ -316,6 +316,8 @@ class Costs:
         if facts is None:
             return 0.0
         half = self._device.is_gpu and self._config.training.mixed_precision != "no"
+        processes = self._config.training.processes  # decided: see `make_plan`
+        batch = -(-batch // processes) if isinstance(processes, int) else batch
         activations = (1 if half else 2) * batch * facts.kept_bytes * self._classifier_px**2
         return activations + 12 * facts.parameters
 
