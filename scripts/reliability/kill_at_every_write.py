@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -57,6 +57,14 @@ class Attempt:
     problem: str = ""
 
 
+class Watcher(Protocol):
+    """Watches the process that a command becomes."""
+
+    def install(self) -> None:
+        """Start to watch."""
+        ...
+
+
 class Campaign:
     """All attempts at one command.
 
@@ -67,17 +75,18 @@ class Campaign:
     def __init__(self, command: str, work: Path) -> None:
         self.command, self.work = command, work
         self.out = work / "attempt" / "out"
-        self._log = work / f"{command}.log"
-        self._world = _World(work / "world")
+        self.log = work / f"{command}.log"
+        self.world = _World(work / "world")
+        self._counter = work / f"{command}.count"
 
     def reference(self) -> tuple[dict[str, str], list[str]]:
         """Return the undisturbed outcome and the file of each durable write, made once."""
         path = self.work / f"{self.command}.json"
         if not path.exists():
-            code, written = self._start(self._world.arguments(self.command, self.out), at=0)
-            if code:
-                raise SystemExit(f"the undisturbed {self.command} failed; see {self._log}")
-            found = {"writes": written, "outcome": outcome(self.out)}
+            arguments = self.world.arguments(self.command, self.out)
+            if self.start(arguments, self.injector()):
+                raise SystemExit(f"the undisturbed {self.command} failed; see {self.log}")
+            found = {"writes": counted(self._counter), "outcome": outcome(self.out)}
             path.write_text(json.dumps(found), encoding="utf-8")
         found = json.loads(path.read_text(encoding="utf-8"))
         return found["outcome"], found["writes"]
@@ -85,22 +94,22 @@ class Campaign:
     def attempt(self, at: int, fault: str, expected: dict[str, str]) -> Attempt:
         """Fail before write number `at`, resume, and compare."""
         started = time.monotonic()
-        first = self._world.arguments(self.command, self.out)
-        code, _ = self._start(first, at=at, fault=fault)
-        text = self._log.read_text(encoding="utf-8", errors="replace")
+        first = self.world.arguments(self.command, self.out)
+        code = self.start(first, self.injector(at, fault))
+        text = self.log.read_text(encoding="utf-8", errors="replace")
         problem = ""
         if "Traceback" in text:
             problem = f"traceback: {text.strip().splitlines()[-1]}"
         elif code:
-            resumed = self._world.resuming(self.command, self.out)
-            code, _ = self._start(resumed, at=0, clean=False)
-            problem = self._difference(code, expected)
+            problem = self.resumed(expected)
         seconds = round(time.monotonic() - started, 2)
         return Attempt(command=self.command, fault=fault, at=at, seconds=seconds, problem=problem)
 
-    def _difference(self, code: int, expected: dict[str, str]) -> str:
-        if code:
-            text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+    def resumed(self, expected: dict[str, str]) -> str:
+        """Resume what is in `out`; return what is not as expected, "" if all is."""
+        arguments = self.world.resuming(self.command, self.out)
+        if code := self.start(arguments, self.injector(), clean=False):
+            text = self.log.read_text(encoding="utf-8", errors="replace").strip()
             return f"resume ended with {code}: {' '.join(text.splitlines()[-3:])[:600]}"
         found = outcome(self.out)
         names = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
@@ -110,33 +119,41 @@ class Campaign:
             return f"left behind: {', '.join(left[:5])}"
         return ""
 
-    def _start(
-        self, arguments: Sequence[str], *, at: int, fault: str = KILL, clean: bool = True
-    ) -> tuple[int, list[str]]:
-        """Run the command in a fork; return its exit code and the file of each durable write."""
+    def injector(self, at: int = 0, fault: str = KILL) -> FaultInjector:
+        """Return what fails before write number `at`; 0 = never."""
+        self._counter.unlink(missing_ok=True)
+        return FaultInjector(root=self.out, counter=self._counter, at=at, kind=fault)
+
+    def start(self, arguments: Sequence[str], watcher: Watcher, *, clean: bool = True) -> int:
+        """Run the command in a fork, watched; return its exit code.
+
+        Args:
+            clean: whether to remove what earlier attempts left.
+        """
         if clean:
-            shutil.rmtree(self.out.parent, ignore_errors=True)
-            self.out.parent.mkdir(parents=True)
-        counter = self.work / f"{self.command}.count"
-        counter.unlink(missing_ok=True)
+            self.clean()
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if not child:
-            _become(arguments, FaultInjector(root=self.out, counter=counter, at=at, kind=fault),
-                    self._log)  # fmt: skip
+            _become(arguments, watcher, self.log)
         _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status), counted(counter)
+        return os.waitstatus_to_exitcode(status)
+
+    def clean(self) -> None:
+        """Remove what earlier attempts left."""
+        shutil.rmtree(self.out.parent, ignore_errors=True)
+        self.out.parent.mkdir(parents=True)
 
 
-def _become(arguments: Sequence[str], injector: FaultInjector, log: Path) -> None:
+def _become(arguments: Sequence[str], watcher: Watcher, log: Path) -> None:
     """Turn this forked process into the command; never returns."""
     code = 99
     try:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        injector.install()
+        watcher.install()
         sys.argv = ["gendataagent", *arguments]
         from gendataagent.cli import main
 
@@ -268,7 +285,7 @@ def main() -> None:
     unknown = [name for name in options.commands if name not in COMMANDS]
     if unknown or options.every < 1 or options.first < 1:
         parser.error(f"commands are {', '.join(COMMANDS)}; --every and --first are at least 1")
-    _preload()
+    preload()
     failed = 0
     for command in options.commands or COMMANDS:
         failed += _all_attempts(Campaign(command, options.work.resolve()), options)
@@ -307,7 +324,7 @@ def _all_attempts(campaign: Campaign, options: argparse.Namespace) -> int:
     return failed
 
 
-def _preload() -> None:
+def preload() -> None:
     """Import what every attempt needs, but compute nothing: threads do not survive a fork."""
     import diffusers
     import peft

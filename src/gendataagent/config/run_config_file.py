@@ -34,7 +34,7 @@ def create_run_folder(path: str | Path, config: RunConfig) -> RunFolder:
             raise RunFolderError(
                 f"{path} exists and is not empty; name a new or an empty folder with --out"
             )
-        folder.path.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder.path)
     except OSError as error:
         raise StorageError(
             f"cannot create the run folder {path}: {error.strerror or error}; name a folder that "

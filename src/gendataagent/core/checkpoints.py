@@ -21,7 +21,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gendataagent.core.errors import RunFolderError, StorageError
-from gendataagent.core.files import file_sha256, read_json, sync_folder, write_bytes, write_json
+from gendataagent.core.files import (
+    file_sha256,
+    make_folder,
+    read_json,
+    sync_folder,
+    write_bytes,
+    write_json,
+)
 
 TENSORS_FILE, STATE_FILE, MANIFEST_FILE = "tensors.safetensors", "state.json", "manifest.json"
 KEPT_CHECKPOINTS = 2
@@ -56,7 +63,7 @@ def save_checkpoint(
     target = folder / f"epoch-{epoch:04d}"
     aside = folder / f".{target.name}.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for leftover in folder.glob(".epoch-*.tmp"):
             shutil.rmtree(leftover)
         aside.mkdir()

@@ -51,7 +51,7 @@ def _replacing(path: Path, before: Callable[[Path], None] | None = None) -> Iter
     """Do as `atomic_writer`, but let the caller make the new name durable."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with open(aside, "wb") as stream:
             yield stream
             stream.flush()
@@ -82,7 +82,7 @@ def atomic_folder(path: Path, *, sync_each: bool = True) -> Iterator[Path]:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
             shutil.rmtree(leftover)
         aside.mkdir()
@@ -379,6 +379,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those around it that are missing, durably; raise OSError if that fails."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        sync_folder(place.parent)
+
+
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON object as a line with a checksum, durably, for `read_journal`.
 
@@ -394,7 +402,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     try:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         with open(path, "ab") as stream:
             stream.write((b"\n" if torn else b"") + lines)

@@ -121,7 +121,7 @@ def adapt(
     )
     try:
         check_folder(job.folder)
-        job.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(job.folder)
     except OSError as error:
         raise StorageError(
             f"cannot create the folder {job.folder}: {error.strerror or error}; name one that you "
