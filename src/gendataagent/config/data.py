@@ -8,7 +8,7 @@ from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
 
 _LAYOUTS = (
-    "folder", "table", "webdataset",
+    "folder", "table", "webdataset", "coco", "voc",
     "pets", "cub", "flowers", "birdsnap", "food", "in100",
 )  # fmt: skip
 
@@ -28,7 +28,8 @@ class DataConfig:
     layout: str = setting(
         AUTO,
         "layout of a folder: folder (one folder a class), table (labels in a .csv, .tsv or .jsonl "
-        "beside the images), webdataset (.tar shards), or the official archive of one of the "
+        "beside the images), webdataset (.tar shards), coco or voc (boxes, each an image of "
+        "its own), or the official archive of one of the "
         "paper's data sets; auto = by its files",
         choices=(AUTO, *_LAYOUTS),
     )
@@ -50,6 +51,21 @@ class DataConfig:
         "folder of the images that a table names by path: relative paths start there, and no path "
         "or link may lead out of it; empty = the folder of the table",
         path=True,
+    )
+    box_margin: float = setting(
+        0.1,
+        "COCO and VOC: share of a box's width and height that is added on each side before it is "
+        "cut out",
+        at_least=0,
+        at_most=2,
+        switch=True,
+    )
+    box_min_px: int = setting(
+        16,
+        "COCO and VOC: boxes whose shorter side is smaller are left out and counted",
+        unit="px",
+        at_least=1,
+        switch=True,
     )
     train_per_class: int = setting(
         0, "training images used of each class, drawn at random by seed; 0 = all", at_least=0

@@ -25,7 +25,8 @@ def group_images(
 ) -> tuple[Sequence[int], list[str]]:
     """Return the number of each item's group, and notes.
 
-    A group joins identical files, near-duplicates, and images of one value under data.group_by.
+    A group joins identical files, near-duplicates, boxes of one photograph, and images of one value
+    under data.group_by.
 
     Raises:
         ConfigError: data.group_by is neither a column nor a pattern that fits any id.
@@ -36,6 +37,8 @@ def group_images(
         same[digests[item.id]].append(row)
         if (name := named.get(item.id)) is not None:
             same[name].append(row)
+        if photo := index.photos.get(item.id):
+            same["photo", photo].append(row)
     links = [(pair.row, pair.reference) for pair in likeness.pairs]
     links += [(rows[0], row) for rows in same.values() for row in rows[1:]]
     return joined(len(items), links), notes

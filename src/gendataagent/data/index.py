@@ -58,6 +58,7 @@ class DatasetIndex:
         notes: sentences for the user.
         groups: id -> value of the column named by data.group_by, for tables.
         group_column: that column, "" for none.
+        photos: id -> the photograph it was cut out of, for boxes.
         paper: the paper's counts, if this is one of its data sets.
     """
 
@@ -69,6 +70,7 @@ class DatasetIndex:
     paper: PaperCounts | None = None
     groups: Mapping[str, str] = field(default_factory=dict, repr=False)
     group_column: str = ""
+    photos: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def split_of(name: str) -> str | None:

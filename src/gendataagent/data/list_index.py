@@ -131,7 +131,7 @@ def index_lists(
         need_train=need_train,
     )
     listed = {row.path for row in rows}
-    if others := [path for path in files if path not in listed]:
+    if others := [path for path in files.paths if path not in listed]:
         notes.append(
             f"Left out {counted(len(others), 'image', 'images')} without a label in "
             f"{first_few([table.name for table in labelled])}: {first_few(others)}."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from gendataagent.core.errors import DataError
@@ -29,8 +29,10 @@ class ListedFiles:
             self._named[base].append(path)
             self._named[posixpath.splitext(base)[0]].append(path)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+    @property
+    def paths(self) -> Collection[str]:
+        """Every file, with forward slashes."""
+        return self._files.keys()
 
     def file(self, path: str) -> str:
         """Return a path as the file system spells it."""
@@ -85,7 +87,9 @@ class ListedFiles:
 
     def _check_outside(self, table: ListFile, row: int, cell: Any) -> None:
         if wanted := _path_in(cell):
-            self._paths.check(posixpath.join(table.folder, wanted), table.where(row))
+            beside = posixpath.join(table.folder, wanted)
+            drive = PureWindowsPath(wanted).drive
+            self._paths.check(wanted if drive else beside, table.where(row))
 
 
 def _path_in(cell: Any) -> str:

@@ -13,8 +13,10 @@ from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand, open_regular
 from gendataagent.core.progress import OnProgress
 from gendataagent.core.suggestions import closest
+from gendataagent.data.boxes import Annotations, index_boxes
 from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
+from gendataagent.data.coco import COCO, coco_files, read_coco
 from gendataagent.data.deduplication import deduplicate
 from gendataagent.data.folder import FOLDER, index_folder
 from gendataagent.data.groups import group_images, groups_across_splits
@@ -56,6 +58,7 @@ from gendataagent.data.table_index import index_tables
 from gendataagent.data.tables import TableFile, parquet_files, saved_files
 from gendataagent.data.text_tables import TEXT_SUFFIXES
 from gendataagent.data.unpacking import is_archive, unpacked
+from gendataagent.data.voc import VOC, photos_of, read_voc, voc_files
 from gendataagent.data.walk import TABLE_SUFFIX, Found, find_files
 from gendataagent.data.webdataset import (
     SHARD_SUFFIX,
@@ -355,6 +358,9 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
                 f"data.layout is webdataset, but {path} holds no .tar file with samples (an image "
                 "and its label: 0017.jpg, 0017.cls or 0017.json)"
             )
+    boxes = _index_boxes(path, found, config, need_train)
+    if boxes is not None:
+        return boxes
     if config.layout in ARCHIVES:
         raise missing_files_error(path, config.layout)
     if config.layout != FOLDER:
@@ -365,6 +371,30 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
             return index
     found.others += found.tables
     return index_folder(path, found, need_train=need_train)
+
+
+def _index_boxes(
+    root: Path, found: Found, config: DataConfig, need_train: bool
+) -> DatasetIndex | None:
+    """Return the boxes that annotations of COCO or VOC beside images name; None without any."""
+    if config.layout not in (AUTO, COCO, VOC) or not found.images:
+        return None
+    images, annotations = found.images, list[Annotations]()
+    if config.layout != VOC:
+        annotations = read_coco(root, coco_files(found.others), need_train=need_train)
+    if config.layout != COCO and not annotations and (names := voc_files(root, found.others)):
+        images = photos_of(images)
+        annotations = read_voc(root, names, need_train=need_train)
+    if annotations:
+        index = index_boxes(root, images, annotations, config)
+        bad = (*found.quarantined, *index.quarantined)
+        return replace(index, quarantined=bad)
+    if config.layout == AUTO:
+        return None
+    raise DataError(
+        f"data.layout is {config.layout}, but {root} holds no annotations beside its images; "
+        "expected annotations/instances_*.json (coco) or Annotations/*.xml (voc)"
+    )
 
 
 def _shards(root: Path, found: Found) -> list[str]:

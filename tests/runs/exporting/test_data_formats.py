@@ -230,7 +230,7 @@ def test_csv_reads_csv(rows: list[Row], tmp_path: Path) -> None:
         assert pixels_of(Image.open(out / row["path"])) == pixels
 
 
-@pytest.mark.parametrize("to", ["imagefolder", "parquet", "csv", "webdataset"])
+@pytest.mark.parametrize("to", ["imagefolder", "parquet", "csv", "webdataset", "coco"])
 def test_our_own_reader_reads_it_too(to: str, rows: list[Row], tmp_path: Path) -> None:
     splits = load_data(str(exported(to, rows, tmp_path / "out")))
     counts = {split: len(images) for split, images in splits.by_name().items()}
