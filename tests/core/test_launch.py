@@ -10,7 +10,12 @@ import pytest
 
 from gendataagent.core import launch
 from gendataagent.core.errors import ConfigError
-from gendataagent.core.launch import check_started_once, processes_of, take_over_launch
+from gendataagent.core.launch import (
+    check_started_once,
+    fewer_than_asked,
+    processes_of,
+    take_over_launch,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +104,13 @@ def test_the_first_process_of_a_launcher_works_alone(monkeypatch: pytest.MonkeyP
 def test_without_a_launcher_nothing_changes(environment: dict[str, str]) -> None:
     assert take_over_launch(before := dict(environment))
     assert before == environment
+
+
+def test_accelerate_that_starts_fewer_than_asked_is_noticed() -> None:
+    launched = {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}
+    assert "training.processes=N" in fewer_than_asked(launched)
+    assert not fewer_than_asked({"ACCELERATE_MIXED_PRECISION": "no"})  # --num_processes 1
+    assert not fewer_than_asked({"MASTER_ADDR": "127.0.0.1"})
 
 
 @pytest.mark.parametrize("here", [2, None])

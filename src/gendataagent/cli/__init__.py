@@ -32,7 +32,7 @@ from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
 from gendataagent.cli.streams import steady_streams
 from gendataagent.core.errors import ConfigError
-from gendataagent.core.launch import take_over_launch
+from gendataagent.core.launch import fewer_than_asked, take_over_launch
 from gendataagent.core.processes import signals_as_interrupts
 
 __all__ = [
@@ -94,6 +94,8 @@ def main() -> None:
         try:
             if not take_over_launch():
                 return
+            if sentence := fewer_than_asked():
+                say(sentence, to_error=True)
             app(args=with_home(sys.argv[1:]))
         except (KeyboardInterrupt, SystemExit) as end:
             if received:

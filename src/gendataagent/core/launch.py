@@ -7,7 +7,7 @@ train beside it itself, so the first of them stays and the others end at once.
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from gendataagent.core.devices import AUTO, gpus_of
 from gendataagent.core.errors import ConfigError
@@ -48,6 +48,16 @@ def take_over_launch(environment: MutableMapping[str, str] = os.environ) -> bool
     environment[_LAUNCHED] = str(world)
     end_with_parent()
     return True
+
+
+def fewer_than_asked(environment: Mapping[str, str] = os.environ) -> str:
+    """Return a sentence if accelerate was asked for several processes and started one; else ""."""
+    if "ACCELERATE_MIXED_PRECISION" not in environment or "MASTER_ADDR" not in environment:
+        return ""
+    return (
+        "accelerate launch has started one process only, as it does without several GPUs; "
+        "--set training.processes=N trains with N, as does accelerate launch --multi_gpu"
+    )
 
 
 def check_started_once() -> None:

@@ -136,6 +136,8 @@ def tasks_of(
     if base.generation.executor == AUTO:  # several runs share a machine: none takes all its GPUs
         kind = "process" if base.generation.workers else "serial"
         base = replace(base, generation=replace(base.generation, executor=kind))
+    if base.training.processes == AUTO:
+        base = replace(base, training=replace(base.training, processes=1))
     total = sum(images_per_class)
     tasks = []
     for seed in benchmark.seeds:
