@@ -17,6 +17,9 @@ ROWS = {row.key: row for row in iterate_settings(RunConfig())}
 SPEED_ONLY = {
     "training.processes",
     "training.checkpoint_every_epochs",
+    "tracking.to",
+    "tracking.project",
+    "tracking.images",
     "agent.baseline",
     "agent.release_models",
     "prompting.caption_cache",

@@ -189,7 +189,8 @@ def test_the_lowest_versions_are_those_of_the_bounds() -> None:
 def test_every_imported_package_has_a_bound() -> None:
     known = {canonicalize_name(bound.name).replace("-", "_") for bound in bounds()}
     imported = set(imported_packages(Path(gendataagent.__file__).parent))
-    assert imported - {"PIL", "gendataagent"} <= known | {"pillow"}
+    trackers = {"mlflow", "trackio"}  # accelerate's; a user installs the one that is wanted
+    assert imported - {"PIL", "gendataagent"} - trackers <= known | {"pillow"}
 
 
 def imported_packages(folder: Path) -> Iterator[str]:

@@ -35,6 +35,7 @@ from gendataagent.config.settings import (
     result_settings,
     setting,
 )
+from gendataagent.config.tracking import TrackingConfig
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
 from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
@@ -53,6 +54,7 @@ __all__ = [
     "PromptingConfig",
     "RunConfig",
     "SelectionConfig",
+    "TrackingConfig",
     "TrainingConfig",
 ]
 
@@ -87,6 +89,7 @@ class RunConfig:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], *checks: ConfigCheck) -> Self:

@@ -52,6 +52,15 @@ def destinations(config: RunConfig) -> list[Destination]:
     """Return the places on other machines that a run with these settings sends something to."""
     found: list[Destination] = []
     prompting, generation = config.prompting, config.generation
+    if config.tracking.to == "wandb":
+        found.append(
+            Destination(
+                setting="tracking.to",
+                address="wandb",
+                sent="metrics, settings and some generated images",
+                identity=_hash("tracking", "wandb"),
+            )
+        )
     if not config.agent.enabled:
         return found
     url, variable = prompting.endpoint_url, prompting.endpoint_key_variable

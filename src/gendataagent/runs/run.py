@@ -49,6 +49,7 @@ from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
 from gendataagent.runs.time_left import TimeLeft
+from gendataagent.runs.tracking import Tracking, check_tracker, tracking
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.saving import save_classifier
 
@@ -170,6 +171,7 @@ def _run(
     with folder.lock(), cpu_threads(config.threads), repeatable_kernels():
         if not folder.is_done:
             check_path(config.data)
+            check_tracker(config)
             for place in destinations(config):
                 if parent is None:
                     progress.say(place.sentence)
@@ -229,12 +231,20 @@ def _train_and_evaluate(session: Session, *, more_follows: bool) -> None:
     Args:
         more_follows: whether this is the first of two trainings.
     """
-    _train(session, session.config.training.epochs, more_follows=more_follows)
-    _evaluate(session)
+    epochs, class_names = session.config.training.epochs, session.splits.train.class_names
+    with tracking(session.config, session.folder, class_names, session.progress) as follower:
+        _train(session, epochs, follower, more_follows=more_follows)
+        follower.result(_evaluate(session), epochs)
     session.folder.mark_done()
 
 
-def _train(session: Session, epochs: int, *, more_follows: bool = False) -> None:
+def _train(
+    session: Session,
+    epochs: int,
+    follower: Tracking | None = None,
+    *,
+    more_follows: bool = False,
+) -> None:
     trainer, agent = session.trainer, session.agent
     steps = planned_steps(session.config, session.splits.train.images_per_class())
     left = TimeLeft(
@@ -271,6 +281,8 @@ def _train(session: Session, epochs: int, *, more_follows: bool = False) -> None
             _record_epoch(session, metrics, keep=trainer.epochs_done == epochs)
             left.epoch_done(metrics.seconds, metrics.optimizer_steps)
             left.tell(stage)
+            if follower is not None:
+                follower.epoch(session.metrics[-1])
 
 
 def _seconds_of_rounds(session: Session) -> list[float]:
@@ -334,8 +346,12 @@ def _validation_accuracy(session: Session) -> float | None:
     return evaluate(session.classifier, session.validation, "validation").top1
 
 
-def _evaluate(session: Session) -> None:
-    """Evaluate the final classifier, or take the baseline's where the guard prefers it."""
+def _evaluate(session: Session) -> dict[str, Any]:
+    """Evaluate the final classifier, or take the baseline's where the guard prefers it.
+
+    Returns:
+        split -> measures, as written.
+    """
     folder, guard = session.folder, session.guard if session.agent else None
     if session.config.training.batchnorm_from_real:
         with session.watch.measure("train"):
@@ -362,6 +378,7 @@ def _evaluate(session: Session) -> None:
         write_mistakes(folder, session.splits.test)
     files.write_json(folder.timing_file, session.watch.seconds)
     files.write_json(folder.evaluation_file, evaluations)
+    return evaluations
 
 
 def _evaluate_splits(session: Session) -> dict[str, Any]:
