@@ -33,6 +33,14 @@ class DataConfig:
         "paper's data sets; auto = by its files",
         choices=(AUTO, *_LAYOUTS),
     )
+    class_folder: str = setting(
+        AUTO,
+        "which folder of animals/cat/1.jpg is the class: first (animals), last (cat), or path "
+        "(animals/cat); auto = first, unless it is the only one and holds others; a note says "
+        "where others may be meant",
+        choices=(AUTO, "first", "last", "path"),
+        switch=True,
+    )
     revision: str = setting("", "hub revision of a hub: data set; empty = the newest")
     image_column: str = setting(
         AUTO,

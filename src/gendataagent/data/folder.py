@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from gendataagent.config import AUTO
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import file_state, open_regular
 from gendataagent.core.text import counted
@@ -22,6 +23,7 @@ from gendataagent.data.index import (
     split_of,
 )
 from gendataagent.data.labels import UNLABELLED, is_unlabelled
+from gendataagent.data.nesting import FIRST, Nesting, find_nesting
 from gendataagent.data.unpacking import is_archive
 from gendataagent.data.walk import Found, posix_path
 
@@ -55,10 +57,13 @@ class FolderStore:
         return file_state(os.path.join(self.root, self.files[row]))
 
 
-def index_folder(root: Path, found: Found, *, need_train: bool = True) -> DatasetIndex:
+def index_folder(
+    root: Path, found: Found, class_folder: str = AUTO, *, need_train: bool = True
+) -> DatasetIndex:
     """Return the items of an image folder, sorted by id, one class per folder.
 
     Args:
+        class_folder: which folder of an image is its class; see `nesting`.
         need_train: whether test/ or validation/ without train/ is an error.
 
     Raises:
@@ -66,8 +71,9 @@ def index_folder(root: Path, found: Found, *, need_train: bool = True) -> Datase
     """
     _require_images(root, found)
     splits = _split_folders(root, found, need_train=need_train)
-    notes: list[str] = []
-    depth = 1 if splits else 0
+    inside = [path for path in found.images if not splits or path.split(os.sep)[0] in splits]
+    nesting = find_nesting(inside, class_folder, below_splits=bool(splits), need_train=need_train)
+    notes = list(nesting.notes)
     items: dict[str, Item] = {}
     quarantined = list(found.quarantined)
     files: list[str] = []
@@ -78,16 +84,18 @@ def index_folder(root: Path, found: Found, *, need_train: bool = True) -> Datase
         parts, source_id = path.split(os.sep), posix_path(path)
         if splits and parts[0] not in splits:
             outside.append(source_id)
-        elif len(parts) < depth + 2:
+        elif len(parts) < nesting.depth + 2:
             stray.append(source_id)
-        elif is_unlabelled(parts[depth]):
+        elif is_unlabelled(name := nesting.class_of(parts[:-1])):
             unlabelled.append(source_id)
         elif source_id in items:
             reason = "same path as another file after Unicode normalisation (accents)"
             quarantined.append(Quarantined(source_id, reason))
         else:
             split = splits[parts[0]] if splits else TRAIN
-            items[source_id] = Item(len(files), source_id, normalise_name(parts[depth]), split)
+            if nesting.inner_splits:
+                split = split_of(parts[nesting.depth + 1]) or TRAIN
+            items[source_id] = Item(len(files), source_id, name, split)
             files.append(path)
     if stray:
         notes.append(f"Ignored {_images(stray)} outside a class folder: {first_few(stray)}.")
@@ -101,7 +109,7 @@ def index_folder(root: Path, found: Found, *, need_train: bool = True) -> Datase
     return DatasetIndex(
         store=FolderStore(str(root), tuple(files)),
         items=tuple(items.values()),
-        class_names=_class_folders(found.folders, splits),
+        class_names=_class_names(found.folders, splits, nesting, items.values()),
         quarantined=tuple(quarantined),
         notes=(*found.notes(), *notes),
     )
@@ -111,14 +119,15 @@ def _images(paths: Sequence[str]) -> str:
     return counted(len(paths), "image", "images")
 
 
-def _class_folders(folders: Iterable[str], splits: dict[str, str]) -> tuple[str, ...]:
-    names = set()
+def _class_names(
+    folders: Iterable[str], splits: dict[str, str], nesting: Nesting, items: Iterable[Item]
+) -> tuple[str, ...]:
+    """Return the classes of items, and where the first folder is the class, those without any."""
+    names = {item.class_name for item in items}
     for folder in folders:
         parts = folder.split(os.sep)
-        if not splits and len(parts) == 1:
-            names.add(normalise_name(parts[0]))
-        elif len(parts) == 2 and parts[0] in splits:
-            names.add(normalise_name(parts[1]))
+        if len(parts) == nesting.depth + 1 and (not splits or parts[0] in splits):
+            names |= {nesting.class_of(parts)} if nesting.how == FIRST else set()
     return tuple(sorted(name for name in names if not is_unlabelled(name)))
 
 

@@ -64,7 +64,7 @@ def index_listed_folder(
                 "data.image_root"
             )
         return None
-    classes = {} if wanted or config.image_root else _class_folders(root, found)
+    classes = {} if wanted or config.image_root else _class_folders(root, found, config)
     files = ListedFiles(base, images)
     tables, reasons = _leading(root, base, names, files, config)
     if own := {t: c for t, c in tables.items() if _is_metadata(t, c, config)}:
@@ -95,10 +95,10 @@ def index_listed_folder(
     )
 
 
-def _class_folders(root: Path, found: Found) -> Mapping[str, str]:
+def _class_folders(root: Path, found: Found, config: DataConfig) -> Mapping[str, str]:
     """Return image -> class by its folder; {} if the folders are no classes, or only one."""
     try:
-        index = index_folder(root, found, need_train=False)
+        index = index_folder(root, found, config.class_folder, need_train=False)
     except DataError:
         return {}
     classes = {item.id: item.class_name for item in index.items}

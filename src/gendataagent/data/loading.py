@@ -370,7 +370,7 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
         if index is not None:
             return index
     found.others += found.tables
-    return index_folder(path, found, need_train=need_train)
+    return index_folder(path, found, config.class_folder, need_train=need_train)
 
 
 def _index_boxes(
