@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.modules._functions import SyncBatchNorm
@@ -118,6 +119,11 @@ def test_three_processes_with_batches_smaller_than_they_are_many() -> None:
     assert_equal_up_to_rounding(alone, together)
 
 
+def timm_drop_path(features: Tensor) -> Tensor:
+    """Stochastic depth as timm and torchvision write it."""
+    return features * features.new_empty((len(features), 1)).bernoulli_(0.5)
+
+
 class Odd(nn.Module):
     """Layers of all kinds: BatchNorm without weights, frozen, cumulative; an unused weight."""
 
@@ -142,7 +148,7 @@ class Odd(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         inside = self.drop(self.frozen(self.plain(self.convolution(images))))
         features = self.untracked(functional.relu(inside).mean(dim=(2, 3)) * self.fixed)
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(timm_drop_path(features))
         return logits
 
 
@@ -158,6 +164,29 @@ def test_layers_of_all_kinds_in_bfloat16() -> None:
     assert_equal_up_to_rounding(alone, together, 0.05)
     unused = trainer(module=Odd()).classifier.module.get_parameter("unused.weight")
     assert torch.equal(together.classifier.module.get_parameter("unused.weight"), unused)
+
+
+@pytest.mark.slow
+def test_dropout_and_stochastic_depth_of_a_transformer() -> None:
+    config = transformers.SwinConfig(
+        image_size=8, patch_size=1, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4,
+        num_labels=3, drop_path_rate=0.5, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2,
+        attn_implementation="eager",
+    )  # fmt: skip
+
+    def swin() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network: nn.Module = transformers.SwinForImageClassification(config)
+            return network
+
+    real = noisy_pixels(20)
+    alone = trainer(module=swin())
+    expected = losses(alone, range(1, 4), real)
+    with team(2) as partners:
+        together = trainer(partners=partners, module=swin())
+        assert losses(together, range(1, 4), real) == pytest.approx(expected, rel=1e-5)
+    assert_equal_up_to_rounding(alone, together)
 
 
 class FailsInHelper(nn.Module):

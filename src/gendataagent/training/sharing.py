@@ -1,8 +1,9 @@
 """Optimiser steps that several processes take together, each with its part of the batch.
 
 Up to rounding, a step is the one that a single process takes with the whole batch: gradients are
-summed, statistics of batch normalisation are those of the whole batch, and dropout draws for the
-whole batch. The processes are those of torch's default process group; the first is the leader.
+summed, statistics of batch normalisation are those of the whole batch, and dropout and stochastic
+depth draw for the whole batch. The processes are those of torch's default process group; the first
+is the leader.
 
 Letters in tensor names: B images of the whole batch, b of this process's part, C channels, P
 processes.
@@ -128,7 +129,7 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 
 class _WholeBatch(TorchFunctionMode):
-    """Makes batch normalisation and dropout of a part those of the whole batch.
+    """Makes batch normalisation, dropout and stochastic depth of a part those of the whole batch.
 
     Whatever layer calls torch's functions for them is reached, also of other libraries.
     """
@@ -149,6 +150,10 @@ class _WholeBatch(TorchFunctionMode):
             return self._batch_norm(*args, **kwargs)
         if function in _DROPOUTS:
             return self._dropout(function, *args, **kwargs)
+        if function is torch.rand:  # stochastic depth of transformers
+            return self._rand(*args, **kwargs)
+        if function is Tensor.bernoulli_:  # and of timm
+            return self._bernoulli(*args, **kwargs)
         return function(*args, **kwargs)
 
     def _batch_norm(
@@ -179,12 +184,37 @@ class _WholeBatch(TorchFunctionMode):
         training: bool = True,
         inplace: bool = False,
     ) -> Tensor:
-        rows, images = self._part.rows, self._part.images
-        each, rest = divmod(len(input), rows.stop - rows.start)  # rows of an image, as of heads
-        if not training or rest:
+        whole = self._whole(input.shape)
+        if not training or whole is None:
             return function(input, p, training, inplace)
-        factors_B = function(input.new_ones((images * each, *input.shape[1:])), p, True)
-        return input * factors_B[rows.start * each : rows.stop * each]
+        shape, rows = whole
+        return input * function(input.new_ones(shape), p, True)[rows]
+
+    def _rand(self, *size: Any, **options: Any) -> Tensor:
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        whole = self._whole(shape)
+        if whole is None:
+            return torch.rand(*size, **options)
+        return torch.rand(whole[0], **options)[whole[1]]
+
+    def _bernoulli(self, tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        whole = self._whole(tensor.shape)
+        if whole is None:
+            return tensor.bernoulli_(*arguments, **options)
+        shape, rows = whole
+        return tensor.copy_(tensor.new_empty(shape).bernoulli_(*arguments, **options)[rows])
+
+    def _whole(self, shape: Sequence[int]) -> tuple[tuple[int, ...], slice] | None:
+        """Return the shape for the whole batch, and the rows of it that are this part's.
+
+        None for a tensor that does not have the same number of rows for each image.
+        """
+        rows = self._part.rows
+        each, rest = divmod(shape[0], rows.stop - rows.start) if shape else (0, 1)
+        if rest:
+            return None
+        whole = (self._part.images * each, *shape[1:])
+        return whole, slice(rows.start * each, rows.stop * each)
 
 
 class _SharedBatchNorm(torch.autograd.Function):
