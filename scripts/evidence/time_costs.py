@@ -163,7 +163,7 @@ def _adapt_seconds(config: RunConfig) -> float:
 
 
 def image_kind(config: RunConfig) -> str:
-    """Return the kind of image for its cost: generator, steps, guidance, size.
+    """Return the kind of image for its cost: generator, steps, guidance, size, switches, feedback.
 
     An adaptive run renders at several strengths, so its images are a kind of their own.
     """
@@ -172,7 +172,11 @@ def image_kind(config: RunConfig) -> str:
     guided = "guided" if generation.guidance > 1 else "not guided"
     size = f", {generation.size_px} px" if generation.size_px else ""
     tried = ", adaptive" if config.adaptive.enabled else ""
-    return f"{Path(generation.generator).name}, {steps} steps, {guided}{size}{tried}"
+    merged = f", {generation.merge_tokens:g} merged" if generation.merge_tokens else ""
+    decoded = "" if generation.decoder == "vae" else f", {Path(generation.decoder).name}"
+    steered = "" if generation.feedback == "none" else f", {generation.feedback} feedback"
+    kind = f"{Path(generation.generator).name}, {steps} steps, {guided}{size}"
+    return f"{kind}{merged}{decoded}{steered}{tried}"
 
 
 def image_prices(runs: Iterable[Timed]) -> dict[str, float]:

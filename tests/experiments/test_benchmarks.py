@@ -11,6 +11,7 @@ from gendataagent.agent.budget import generated_images
 from gendataagent.config.strategies import STRATEGIES
 from gendataagent.core import devices
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.steps import executed_steps
 from gendataagent.experiments import all_benchmarks, find_benchmark
 from gendataagent.experiments.benchmarks import Arm, Benchmark, parse_seeds, tasks_of
 from gendataagent.runs.preflight import problems
@@ -69,6 +70,23 @@ def test_the_filter_sweep_differs_only_in_the_filter() -> None:
         assert replace(config, filter=high.filter) == high
     assert swept["vog-low-0.50"].filter.keep == "low"
     assert swept["random-0.50"].filter.by == "random"
+
+
+def test_the_speed_study_executes_the_steps_in_its_arms_names_and_shares_no_images() -> None:
+    tasks = tasks_of(find_benchmark("speed"), images_per_class=PER_CLASS, settings={})
+    arms = {task.arm: task.config.generation for task in tasks}
+    for name, settings in arms.items():
+        executed = executed_steps(settings.steps, settings.strength)
+        number = name.rpartition("-")[2]
+        if name.startswith(("steps", "no-guidance")):
+            assert executed == int(number)
+            assert (settings.guidance > 1) == name.startswith("steps")
+        elif name != "only-real":
+            assert executed == 8
+        assert settings.merge_tokens == (float(number) if name.startswith("merged") else 0.0)
+    assert [arms[f"feedback-{d}"].feedback_decoder for d in ("vae", "half")] == ["vae", "half"]
+    assert arms["feedback-vae"].feedback != "none" == arms["steps-8"].feedback
+    assert not any(task.shares_images for task in tasks)
 
 
 def test_settings_of_the_user_override_the_base() -> None:

@@ -23,6 +23,7 @@ from gendataagent.core.errors import GenerationError, RunFolderError
 from gendataagent.experiments import Arm, Benchmark, plan_experiment, read_rows, run_experiment
 from gendataagent.experiments.runner import (
     _next_index,
+    _with_shared,
     check_generators,
     folder_of,
     is_done,
@@ -62,6 +63,14 @@ def test_arms_run_and_share_images_and_warm_up(
     alone = replace(tasks["vog-only"].config, threads=1)
     run(alone, tmp_path / "alone")
     assert outcome(folder_of(tasks["vog-only"], out)) == outcome(tmp_path / "alone")
+
+
+def test_a_benchmark_of_seconds_shares_no_images(benchmark: Benchmark, tmp_path: Path) -> None:
+    for shares in (True, False):
+        for task in plan_experiment(replace(benchmark, shares_images=shares)):
+            config = _with_shared(task, tmp_path)
+            assert bool(config.generation.image_cache) == shares
+            assert config.prompting.caption_cache == str(tmp_path / "shared" / "captions")
 
 
 def test_a_second_call_runs_only_missing_tasks(benchmark: Benchmark, out: Path) -> None:

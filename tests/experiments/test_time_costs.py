@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from time_costs import (
@@ -25,7 +26,7 @@ GENERATION = {
 ALIKE = "tiny-sd, 9 steps, guided"
 
 
-def config(captioner: str = "visible-attributes", **generation: float) -> RunConfig:
+def config(captioner: str = "visible-attributes", **generation: Any) -> RunConfig:
     return RunConfig.from_dict(
         {"generation": {**GENERATION, **generation}, "prompting": {"captioner": captioner}}
     )
@@ -78,6 +79,10 @@ def test_images_with_other_steps_guidance_or_size_are_a_kind_of_their_own() -> N
         ALIKE: 0.3, "tiny-sd, 6 steps, guided": 0.2, "tiny-sd, 9 steps, not guided": 0.15,
         "tiny-sd, 9 steps, guided, 64 px": 1.2,
     }  # fmt: skip
+    assert image_kind(config(merge_tokens=0.5)) == f"{ALIKE}, 0.5 merged"
+    assert (
+        image_kind(config(feedback="loss", decoder="a/taesd")) == f"{ALIKE}, taesd, loss feedback"
+    )
     adaptive = replace(config(), adaptive=AdaptiveConfig(enabled=True))
     assert image_kind(adaptive) == f"{ALIKE}, adaptive"
     # 28.999999999999996 as a float

@@ -47,6 +47,8 @@ class Benchmark:
         budget: images every synthetic arm generates, as a multiple of the training set.
         paper: arm -> the paper's figures for it, as text, where it reports any.
         data: where the images are, if they are not the benchmark's own.
+        shares_images: whether runs take images with the same requests from each other; if not,
+            the seconds of a run are those of all its images.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Benchmark:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     paper: Mapping[str, str] = field(default_factory=dict)
     data: str = ""
+    shares_images: bool = True
 
     @property
     def title(self) -> str:
@@ -107,6 +110,7 @@ class Task:
     arm: str
     seed: int
     config: RunConfig
+    shares_images: bool = True
 
     @property
     def name(self) -> str:
@@ -150,7 +154,9 @@ def tasks_of(
             budget = round((benchmark.budget if arm.budget is None else arm.budget) * total)
             if config.agent.enabled:
                 config = match_budget(config, images_per_class, budget).config
-            tasks.append(Task(arm=arm.name, seed=seed, config=config))
+            tasks.append(
+                Task(arm=arm.name, seed=seed, config=config, shares_images=benchmark.shares_images)
+            )
     return tasks
 
 
@@ -214,6 +220,7 @@ def all_benchmarks() -> Iterator[Benchmark]:
         budget=2.0,
     )
     yield from _feedback()
+    yield _speed()
     yield from _tables()
 
 
@@ -291,6 +298,34 @@ def _feedback() -> Iterator[Benchmark]:
 
 
 _CLASS_BUDGETS = {"selection": {"budget_by": "validation-error"}}
+
+
+def _speed() -> Benchmark:
+    """Return the study of accuracy against time, see docs/speed.md.
+
+    At strength 0.8, 3, 5, 10 and 25 scheduler steps execute the 2, 4, 8 and 20 of the arms' names.
+    Rounds without feedback make the same requests as their twins with it, hence no sharing.
+    """
+    steps = {2: 3, 4: 5, 8: 10, 20: 25}
+
+    def arm(name: str, steps: int, *, strategy: str = "gendataagent-unguided", **more: Any) -> Arm:
+        settings = _generation(num_inference_steps=steps, **more)
+        return Arm(name=name, strategy=strategy, settings=settings)
+
+    return Benchmark(
+        name="speed", about="accuracy against time: steps, guidance, merged tokens, decoder",
+        base=FEWSHOT, baseline="only-real", seeds=(0, 1, 2), budget=2.0, shares_images=False,
+        arms=(
+            Arm(name="only-real", strategy="only-real"),
+            *(arm(f"steps-{executed}", n) for executed, n in steps.items()),
+            *(arm(f"no-guidance-{executed}", n, guidance_scale=1.0)
+              for executed, n in steps.items()),
+            *(arm(f"merged-{share:.2f}", steps[8], merge_tokens=share)
+              for share in (0.25, 0.5, 0.75)),
+            *(arm(f"feedback-{decoder}", steps[8], strategy="gendataagent-guided",
+                  feedback_decoder=decoder) for decoder in ("vae", "half")),
+        ),
+    )  # fmt: skip
 
 
 def _generation(**settings: Any) -> dict[str, Any]:

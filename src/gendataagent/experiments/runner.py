@@ -80,7 +80,8 @@ def check_generators(tasks: Sequence[Task], out: Path) -> None:
             continue
         config = read_run_config(folder)
         generation = config.generation
-        key = (generation.generator, generation.revision, generation.lora, generation.lora_scale)
+        key = (generation.generator, generation.revision, generation.lora, generation.lora_scale,
+               generation.few_step_lora)  # fmt: skip
         if key not in known:
             known[key] = _generator_of(config)
         now = known[key]
@@ -167,7 +168,7 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
     started = time.monotonic()
     folder = folder_of(task, out)
     try:
-        config = _with_shared(task.config, out)
+        config = _with_shared(task, out)
         if not (folder / "config.toml").is_file():
             _start_warm(config, folder, out)
         if (folder / "config.toml").is_file():
@@ -184,12 +185,13 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
     return TaskOutcome(task=task, seconds=time.monotonic() - started)
 
 
-def _with_shared(config: RunConfig, out: Path) -> RunConfig:
+def _with_shared(task: Task, out: Path) -> RunConfig:
     """Return the settings with the shared folders, and with the shared LoRA if one is needed."""
-    shared = out / "shared"
+    shared, config = out / "shared", task.config
+    images = str(shared / "images") if task.shares_images else config.generation.image_cache
     config = replace(
         config,
-        generation=replace(config.generation, image_cache=str(shared / "images")),
+        generation=replace(config.generation, image_cache=images),
         prompting=replace(config.prompting, caption_cache=str(shared / "captions")),
     )
     if not (config.agent.enabled and config.adaptation.enabled):
