@@ -3,7 +3,8 @@
 from gendataagent.data.deduplication import NearDuplicate
 from gendataagent.data.images import open_image, to_rgb
 from gendataagent.data.index import Quarantined
-from gendataagent.data.loading import check_path, load_data
+from gendataagent.data.indexing import check_path
+from gendataagent.data.loading import load_data
 from gendataagent.data.sets import ImageStore, LabelledImages, MemoryStore, median_side_px
 from gendataagent.data.splits import ImageSplits
 

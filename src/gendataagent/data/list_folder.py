@@ -128,7 +128,7 @@ def _leading(
 
 def _is_metadata(table: ListFile, image: str, config: DataConfig) -> bool:
     """Return whether a table has the labels of a Hugging Face image folder; they come first."""
-    if Path(table.name).stem.lower() != "metadata" or image != "file_name":
+    if Path(table.name).stem.lower() != "metadata" or not image.endswith("file_name"):
         return False
     return other_columns(table, image, config, labelled=False).label is not None
 

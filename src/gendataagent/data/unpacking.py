@@ -104,10 +104,35 @@ def unpacked(path: Path) -> tuple[Path, list[str]]:
     digest = _digest(path)
     folder = cache_folder() / "unpacked" / digest[:32]
     with hold_file(folder.with_name(f"{folder.name}.lock")):
-        notes = []
-        if not folder.is_dir():
-            notes = _unpack(path, folder)
-    return _inside(folder), [f"Read {path} (SHA-256 {digest[:12]}) unpacked in {folder}.", *notes]
+        known = folder.with_name(f"{folder.name}.json")
+        about = _about(known)
+        if not about or about["content"] != _content(folder):  # not unpacked, or changed since
+            left_out = _unpack(path, folder)
+            about = {"content": _content(folder), "left_out": left_out}
+            files.write_json(known, about)
+    notes = [f"Read {path} (SHA-256 {digest[:12]}) unpacked in {folder}."]
+    if number := about["left_out"]:
+        notes.append(
+            f"Left out {counted(number, 'link or device', 'links and devices')} of {path}."
+        )
+    return _inside(folder), notes
+
+
+def _about(known: Path) -> dict[str, Any]:
+    try:
+        about = files.parse_json(files.read_bytes(known))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(about, dict) and isinstance(about.get("left_out"), int)
+    return about if whole and "content" in about else {}
+
+
+def _content(folder: Path) -> list[int] | None:
+    """Return how many files a folder has, and their bytes together; None without the folder."""
+    if not folder.is_dir():
+        return None
+    sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()]
+    return [len(sizes), sum(sizes)]
 
 
 def _digest(path: Path) -> str:
@@ -125,7 +150,8 @@ def _digest(path: Path) -> str:
     return digest
 
 
-def _unpack(path: Path, folder: Path) -> list[str]:
+def _unpack(path: Path, folder: Path) -> int:
+    """Unpack an archive; return how many links and devices were left out."""
     size = path.stat().st_size
     budget = _Budget(path, MAX_FILES, max(SMALL_BYTES, MAX_RATIO * size))
     read = _zip_members if path.name.lower().endswith(ZIP_SUFFIXES) else _tar_members
@@ -138,11 +164,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
                 f"cannot read {path}: {reason_of(error)}. It is damaged or no such archive; "
                 "download it again"
             ) from error
-    if not budget.left_out:
-        return []
-    return [
-        f"Left out {counted(budget.left_out, 'link or device', 'links and devices')} of {path}."
-    ]
+    return budget.left_out
 
 
 def _write(member: _Member, folder: Path, budget: _Budget) -> None:

@@ -25,7 +25,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.steps import executed_steps
 from gendataagent.data.hub import HUB_PREFIX
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
-from gendataagent.data.loading import index_data
+from gendataagent.data.indexing import index_data
 from gendataagent.data.official import ARCHIVES, PAPER
 from gendataagent.data.splits import check_classes, draw_missing_splits, draw_train_subset
 from gendataagent.generation.feedback import OFF, RANDOM
