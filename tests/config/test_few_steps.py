@@ -69,6 +69,47 @@ def test_a_file_is_recognised_by_its_folder_and_by_its_metadata(tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_weights_in_the_cache_of_the_hub_are_recognised_by_their_repository(tmp_path: Path) -> None:
+    """A snapshot is a folder of links to files that are named by their hash."""
+    repository = tmp_path / "models--latent-consistency--lcm-lora-sdv1-5"
+    blob = save_lora(repository / "blobs" / "0a1b2c")
+    snapshot = repository / "snapshots" / "abcdef"
+    snapshot.mkdir(parents=True)
+    link = snapshot / "pytorch_lora_weights.safetensors"
+    link.symlink_to(blob)
+    for name in (link, snapshot):
+        found = recognise_lora(str(name))
+        assert found is not None
+        assert found.family == "LCM"
+    model = tmp_path / "models--stabilityai--sd-turbo" / "snapshots" / "abcdef"
+    model.mkdir(parents=True)
+    assert recognise_model(str(model)) is not None
+
+
+def test_a_folder_of_others_is_no_sign(tmp_path: Path) -> None:
+    style = save_lora(tmp_path / "lcm" / "styles" / "ukiyo-e.safetensors")
+    save_lora(style.with_name("woodcut.safetensors"))
+    assert recognise_lora(str(style)) is None
+    assert recognise_lora(str(style.parent)) is None
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "recognised"),
+    [
+        ('{"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}', True),
+        ('{"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}', False),
+        ('{"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}', False),
+        ("[1]", False), ("{", False),
+    ],
+)  # fmt: skip
+def test_a_folder_is_recognised_by_its_scheduler(
+    scheduler: str, recognised: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(scheduler)
+    assert (recognise_model(str(tmp_path)) is not None) == recognised
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from gendataagent.core.devices import AUTO
-from gendataagent.core.files import expand
+from gendataagent.core.files import expand, parse_others_json, read_bytes
 from gendataagent.core.weight_files import WEIGHTS, find_files, metadata_of
 
 STEPS, GUIDANCE = 30, 7.5  # of models that were not distilled
@@ -43,7 +43,8 @@ _LORAS = (
     (r"tcd", FewSteps("TCD", "TCDScheduler")),
     (r"sd ?(xl)? ?turbo", FewSteps("Turbo", _TRAILING_EULER)),
 )
-_MODELS = ((r"sd(xl)? turbo", FewSteps("Turbo", AUTO)),)
+_TURBO = FewSteps("Turbo", AUTO)
+_MODELS = ((r"sd(xl)? turbo", _TURBO),)
 _OTHER_BASES = r"hyper (sd3|flux)"  # at another scale, with guidance: to be set by hand
 _STEPS = r"(\d+) ?steps?"
 _WITH_GUIDANCE = r"\bcfg\b"  # Hyper-SD: distilled to be used with guidance of 5 to 8
@@ -67,8 +68,21 @@ def recognise_lora(lora: str) -> FewSteps | None:
 
 
 def recognise_model(name: str) -> FewSteps | None:
-    """Return what a generator was distilled for, by the last part of its name; None as above."""
-    return _find(_words(PurePath(name).name), _MODELS, whole=True)
+    """Return what a generator was distilled for; None as above.
+
+    It is recognised by the last part of its name, in a folder also by its scheduler: Euler with
+    trailing steps.
+    """
+    place = expand(name)
+    for words in _names(place) if place.is_dir() else [_words(PurePath(name).name)]:
+        if found := _find(words, _MODELS, whole=True):
+            return found
+    try:
+        config = parse_others_json(read_bytes(place / "scheduler" / "scheduler_config.json"))
+        of_turbo = str(config["_class_name"]).startswith("Euler")
+        return _TURBO if of_turbo and config["timestep_spacing"] == "trailing" else None
+    except (OSError, ValueError, LookupError, TypeError):  # what loads it names a fault
+        return None
 
 
 def _find(
@@ -96,17 +110,23 @@ def _described(lora: str) -> list[str]:
     path = expand(lora)
     if not path.exists():
         return [_words(lora)]
-    place = path.resolve()
-    file = place
-    if place.is_dir():
-        files = find_files(place, f"*{WEIGHTS}", deep=False)
-        file = files[0] if len(files) == 1 else place
-    names = [file.name, place.name, file.parent.name]
+    file = path
+    if path.is_dir():
+        files = find_files(path, f"*{WEIGHTS}", deep=False)
+        file = files[0] if len(files) == 1 else path
     try:
         texts = list(metadata_of(file).values()) if file.is_file() else []
     except ValueError:  # what loads it names the fault
         texts = []
-    return [*dict.fromkeys(map(_words, names)), *map(_words, texts)]
+    own = [_words(file.name)] if file.is_file() else []
+    return [*own, *_names(file.parent if file.is_file() else file), *map(_words, texts)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the words of a folder's name, and of the repository if the hub's cache holds it."""
+    parts = folder.absolute().parts
+    cached = [part.rpartition("--")[2] for part in parts if part.startswith("models--")]
+    return [_words(name) for name in (parts[-1], *cached)]
 
 
 def _words(text: str) -> str:
