@@ -30,7 +30,12 @@ def test_an_adapted_generator_draws_in_few_steps(
                            "sample_every_epochs": 0}  # fmt: skip
     jobs: list[AdaptationJob] = []
     adapting = lora_adaptation._adapt
-    monkeypatch.setattr(lora_adaptation, "_adapt", lambda job: (jobs.append(job), adapting(job))[1])
+
+    def watching(job: AdaptationJob) -> None:
+        jobs.append(job)
+        adapting(job)
+
+    monkeypatch.setattr(lora_adaptation, "_adapt", watching)
     run(RunConfig.from_dict(tree), tmp_path / "run")
     (job,) = jobs
     assert [one.setting for one in job.spec.loras] == []
