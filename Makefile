@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # The models of the tests are tiny: more threads only wait for each other.
 TEST_THREADS ?= 1
 
-.PHONY: help demo test test-fast test-slow test-lowest test-python test-quick check bench bench-speed format clean
+.PHONY: help docs demo test test-fast test-slow test-lowest test-python test-quick check bench bench-speed format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,17 +45,25 @@ bench: $(VENV)/.installed-dev ## every compared system on few images, hours; run
 bench-speed: $(VENV)/.installed ## generation here against one image a call, a minute
 	$(BIN)/gendataagent bench --preset demo
 
+docs: .venv-docs/.installed ## the documentation site, in site/; a broken link is an error
+	.venv-docs/bin/zensical build --clean --strict
+
 format: $(VENV)/.installed-dev ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-* site .pytest_cache .mypy_cache .ruff_cache build dist
 
 $(VENV)/bin/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install it (system packages, pyenv or uv), or name another: PYTHON=/path/to/python, for test-lowest LOWEST_PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+
+.venv-docs/.installed: Makefile
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==0.1.3 mkdocstrings-python==2.0.11
+	touch $@
 
 # Without --no-compile, half of the time goes into bytecode of modules that are never imported.
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml $(CONSTRAINTS)

@@ -1,4 +1,4 @@
-"""Regenerate the tables of docs/evidence.md from docs/results.
+"""Regenerate the tables of docs/*.md from docs/results.
 
     python fill_tables.py            # writes; --check only reports whether a table is out of date
 
@@ -110,14 +110,17 @@ def main() -> int:
         "--check", action="store_true", help="write nothing; exit with 1 if out of date"
     )
     arguments = parser.parse_args()
-    page = DOCS / "evidence.md"
-    before = page.read_text("utf-8")
-    after = filled(before, DOCS / "results")
+    old = []
+    for page in sorted(DOCS.glob("*.md")):
+        before = page.read_text("utf-8")
+        after = filled(before, DOCS / "results")
+        if after != before:
+            old.append(page.name)
+            if not arguments.check:
+                page.write_text(after, "utf-8")
     if arguments.check:
-        print("up to date" if after == before else f"{page.name} is out of date")
-        return int(after != before)
-    page.write_text(after, "utf-8")
-    return 0
+        print(f"out of date: {', '.join(old)}" if old else "up to date")
+    return int(arguments.check and bool(old))
 
 
 if __name__ == "__main__":
