@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import psutil
 import pytest
 
 from gendataagent.config import RunConfig
-from gendataagent.core.progress import SilentProgress
+from gendataagent.config.run_config_file import read_run_config
+from gendataagent.core.progress import SilentProgress, Stage, _SilentStage
 from gendataagent.core.records import EpochMetrics
 from gendataagent.core.rows import read_records
 from gendataagent.core.run_folder import RunFolder
@@ -31,6 +33,19 @@ class Recorded(SilentProgress):
 
     def say(self, message: str) -> None:
         self.said.append(message)
+
+
+class StopsTraining(SilentProgress):
+    """Raises KeyboardInterrupt in the first epoch, when all processes have taken a step."""
+
+    @contextmanager
+    def stage(
+        self, name: str, total: float | None = None, unit: str = "", done: float = 0
+    ) -> Iterator[Stage]:
+        yield self if name == "train" else _SilentStage()
+
+    def advance(self, amount: float = 1) -> None:
+        raise KeyboardInterrupt
 
 
 def with_processes(config: RunConfig, processes: int, **training: object) -> RunConfig:
@@ -56,6 +71,26 @@ def test_two_processes_make_the_same_run_and_one_resumes_it(
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     notes = RunFolder(tmp_path / "two").read_manifest().notes
     assert any("trained by 2 processes" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_a_resume_changes_the_number_of_the_baseline_too(
+    small_config: RunConfig, tmp_path: Path
+) -> None:
+    def config(processes: int) -> RunConfig:
+        shorter = with_processes(small_config, processes, epochs=3)
+        return replace(shorter, agent=replace(shorter.agent, rounds=1, baseline=True))
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(config(2), out, progress=StopsTraining())
+    baseline = RunFolder(RunFolder(out).baseline)
+    assert read_run_config(baseline).training.processes == 2
+    assert not multiprocessing.active_children()
+    resume(out, config=config(1))
+    for folder in (RunFolder(out), baseline):
+        assert folder.is_done
+        assert read_run_config(folder).training.processes == 1
 
 
 @contextmanager

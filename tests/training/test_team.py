@@ -302,11 +302,12 @@ def test_helpers_end_with_a_leader_that_is_killed(tmp_path: Path) -> None:
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)},
     ) as leader:
         assert leader.stdout is not None
         helpers = [int(pid) for pid in leader.stdout.readline().split()]
         assert len(helpers) == 1
+        assert not list(tmp_path.glob("gendataagent-*"))  # it will not be able to remove it
         leader.kill()
         assert leader.stdout.read() == ""  # until the helper, which holds it too, has ended
 

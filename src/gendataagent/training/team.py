@@ -198,6 +198,8 @@ class Team:
             self._ends = threading.Event()
             watch = partial(_abort_when_one_ends, self._sentinels(), self._ends)
             threading.Thread(target=watch, daemon=True).start()
+        else:
+            self._remove_folder()  # gloo is connected; NCCL reads it later
 
     def _device_of(self, rank: int) -> torch.device:
         if self._device.type != "cuda":
@@ -267,6 +269,9 @@ class Team:
             if process.is_alive():
                 process.kill()
         self._helpers, self._trainer = [], None
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
