@@ -43,6 +43,7 @@ NOT_COMPARED = (
     "DONE", "sha256.jsonl", ".lock", "timing.json", "report.html", "rendered.jsonl",
     "results.parquet", "results.md", "results.html",
 )  # fmt: skip
+_SEAL = re.compile(rb"\A[0-9a-f]{64}\n")  # the hash of the rest, in files of a cache
 FOLDERS_NOT_COMPARED = ("checkpoints", "plots", "captions")
 
 
@@ -254,7 +255,8 @@ def outcome(out: Path) -> dict[str, str]:
 def _steady(path: Path) -> Iterator[bytes]:
     """Yield the content of a file without what measures time and memory."""
     if path.suffix == ".json":
-        yield json.dumps(_without_volatile(json.loads(path.read_bytes()))).encode()
+        content = _SEAL.sub(b"", path.read_bytes())
+        yield json.dumps(_without_volatile(json.loads(content))).encode()
     elif path.suffix == ".jsonl":
         for line in path.read_bytes().splitlines():
             row = json.loads(line)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -259,3 +260,15 @@ def test_an_error_of_ours_inside_the_block_keeps_its_message(
     with pytest.raises(type(error), match=r"^why$"), files.atomic_writer(tmp_path / "b"):
         raise error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_of_one_round_is_none_of_another_but_the_run_may_move(tmp_path: Path) -> None:
+    first, second = (tmp_path / "run" / "rounds" / name / "probes.jsonl" for name in ("000", "001"))
+    files.append_row(first, {"one": 1})
+    second.parent.mkdir()
+    shutil.copyfile(first, second)
+    shutil.copyfile(first, first.with_name("rendered.jsonl"))
+    assert files.read_journal(first) == [{"one": 1}]
+    assert files.read_journal(second) == files.read_journal(first.with_name("rendered.jsonl")) == []
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert files.read_journal(tmp_path / "moved/rounds/000/probes.jsonl") == [{"one": 1}]

@@ -361,6 +361,21 @@ def test_minus_one_without_a_sign_is_no_label(value: int, kind: str) -> None:
             opened(Items((noise_image(0), 0), (noise_image(1), label), (noise_image(2), 1)))
 
 
+@pytest.mark.parametrize("label", [-1, 2**32 - 1, 255])
+def test_files_without_a_label_are_refused(label: int, tmp_path: Path) -> None:
+    """A data set like torchvision's ImageFolder, of which not all files are labelled."""
+
+    class Listed(Items):
+        root, loader = str(tmp_path), None
+        samples: Any = None
+
+    labels = (0, 1, label)
+    train_set = Listed(*((noise_image(number), 0) for number in range(3)))
+    train_set.samples = [(f"{tmp_path}/{n}.png", label) for n, label in enumerate(labels)]
+    with pytest.raises(DataError, match="no label"):
+        opened(train_set)
+
+
 @pytest.mark.parametrize("labels", [[[1], [2], [1], [2]], [0.5, 1.5, 0.5, 1.0], [0, -100, 1, 1]])
 def test_rows_whose_label_is_no_class_are_refused(labels: list[Any]) -> None:
     data = datasets.Dataset.from_dict({"image": [noise_image(n) for n in range(4)]})

@@ -231,6 +231,28 @@ def test_whole_parts_of_different_models_are_refused(
     assert re.search(f"parts of .*model are of different models: .*{says}", refusal(folder))
 
 
+@pytest.mark.parametrize("setting", ["decoder", "feedback_decoder"])
+def test_a_tiny_decoder_is_whole_and_of_this_model_or_refused(
+    setting: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import diffusers
+
+    tiny = Path(shutil.copytree(saved("sd") / "vae", tmp_path / "tiny"))
+    path = tiny / "diffusion_pytorch_model.safetensors"
+    check(saved("sd"), **{setting: str(tiny)})
+    whole = path.read_bytes()
+    edit(path, lambda tensors: tensors.pop(sorted(tensors)[-1]))
+    said = refusal(saved("sd"), **{setting: str(tiny)})
+    assert said.startswith(f"generation.{setting}: in {path}, 1 of the ")
+    path.write_bytes(whole)
+    path.rename(path.with_suffix(".bin"))
+    assert "pickled" in refusal(saved("sd"), **{setting: str(tiny)})
+    config = dict(diffusers.AutoencoderTiny.load_config(tiny)) | {"latent_channels": 6}
+    diffusers.AutoencoderTiny.from_config(config).save_pretrained(tiny)
+    assert "decodes 6 channels" in refusal(saved("sd"), **{setting: str(tiny)})
+    assert "nowhere" in refusal(saved("sd"), **{setting: "./nowhere"})
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_are_refused_when_loaded(number: float, copied: Path) -> None:
     edit(

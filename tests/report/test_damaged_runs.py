@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gendataagent.core.errors import GenDataAgentError
+from gendataagent.report.page import render
 from gendataagent.report.run_reader import read_run
 from gendataagent.runs.results import read_result
 from tests.report.fixture_run import build_run
@@ -49,6 +50,15 @@ def test_a_file_of_something_else_is_a_sentence(whole: Path, damaged: Path, cont
         (damaged / name).write_bytes(content.encode("latin-1"))
         open_everything(damaged)
         shutil.copyfile(whole / name, damaged / name)
+
+
+def test_any_file_may_be_lost(whole: Path, damaged: Path) -> None:
+    """The page shows the rest."""
+    for name in text_files(whole):
+        if name.name not in ("config.toml", "manifest.json"):
+            (damaged / name).unlink()
+            render(read_run(damaged), damaged)
+            shutil.copyfile(whole / name, damaged / name)
 
 
 @settings(max_examples=settings().max_examples // 4)

@@ -170,4 +170,4 @@ def test_no_damage_changes_a_result_in_silence(
             else:
                 (place / name).write_bytes((source / name).read_bytes())
     assert wrong == []
-    assert tried > 100 / PIECES
+    assert tried > 10

@@ -229,6 +229,17 @@ def test_what_is_damaged_in_an_unfinished_round_is_made_again(
     assert damaged(stopped) == []
 
 
+@pytest.mark.parametrize("name", ["rewrites.jsonl", "rendered.jsonl"])
+def test_a_journal_of_another_round_is_found_and_made_again(
+    name: str, stopped: Path, finished: Path
+) -> None:
+    path = stopped / "rounds" / "001" / name
+    shutil.copyfile(stopped / "rounds" / "000" / name, path)
+    assert damaged(stopped) == [f"rounds/001/{name}"]
+    resume(stopped)
+    assert outcome(stopped) == outcome(finished)
+
+
 @pytest.mark.parametrize("name", ["selected.parquet", "judged.parquet", "record.json"])
 def test_a_finished_round_that_is_damaged_is_refused_and_can_be_made_again(
     name: str, stopped: Path, finished: Path

@@ -395,7 +395,7 @@ class Agent:
             made=len(judged),
             kept=sum(candidate.kept for candidate in judged),
             rejected=dict(Counter(c.rejected_by for c in judged if c.rejected_by is not None)),
-            rewriting=self._making.rewriting(number),
+            rewriting=self._making.rewriting(number, judged),
             seconds=costs.seconds,
             peak_memory_mib=costs.peak_memory_mib,
             notes=(*decision.notes, *self._making.shortfalls(number, judged)),

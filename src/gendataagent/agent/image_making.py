@@ -170,9 +170,9 @@ class ImageMaking:
         if self._feedback is not None:
             self._feedback.finish(number)
 
-    def rewriting(self, number: int) -> dict[str, int]:
+    def rewriting(self, number: int, judged: Sequence[Candidate]) -> dict[str, int]:
         """Return the outcome of the rewriter's replies -> count, see `RoundRecord`."""
-        return self._journal(number).counts()
+        return self._journal(number).counts(candidate.id for candidate in judged)
 
     def shortfalls(self, number: int, judged: Sequence[Candidate]) -> tuple[str, ...]:
         """Return what the rewriter met, and what the round had to do without."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 from PIL import Image
 
@@ -31,6 +32,7 @@ class SourceImages:
         self._images, self._folder, self._max_bytes = images, folder, max_bytes
         self._kept: OrderedDict[str, Image.Image] = OrderedDict()
         self._bytes = 0
+        self._written: set[Path] = set()
 
     def reader(self, number: int) -> Callable[[str], Image.Image]:
         """Return a function from source id to image, RGB, for round `number`.
@@ -42,11 +44,12 @@ class SourceImages:
             image = self._decode(source_id)
             name = candidate_id(number, source_id, 0).split("-")[1]
             path = self._folder.round(number) / "sources" / f"{name}.png"
-            if not path.exists():
+            if path not in self._written:  # what an earlier process left may be damaged
                 thumbnail = image.copy()
                 thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 with files.atomic_writer(path) as stream:
                     thumbnail.save(stream, "PNG")
+                self._written.add(path)
             return image
 
         return read

@@ -24,6 +24,7 @@ from gendataagent.core.errors import GenDataAgentError, RunFolderError, StorageE
 
 LOCK_FILE = ".lock"
 SEALS_FILE = "sha256.jsonl"  # see `core.seals`
+_ROUNDS = "rounds"  # the folder of the rounds of a run
 _CHUNK = 1 << 20
 _WRITERS = 16
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
@@ -301,8 +302,9 @@ def iterate_journal(path: Path) -> Iterator[dict[str, Any]]:
     """Yield what `read_journal` returns, a line at a time; raise as it does."""
     try:
         with open_regular(path) as stream:
+            place = place_of(path)
             for line in stream:
-                if (row := parse_checked(line)) is not None:
+                if (row := parse_checked(line, place)) is not None:
                     yield row
     except FileNotFoundError:
         return
@@ -310,19 +312,22 @@ def iterate_journal(path: Path) -> Iterator[dict[str, Any]]:
         raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def checked_line(row: Mapping[str, Any]) -> bytes:
+def checked_line(row: Mapping[str, Any], place: str = "") -> bytes:
     """Return `row` as one line of JSON that ends with a checksum of itself, without line break.
 
     `row` must have at least one key.
+
+    Args:
+        place: see `place_of`; "" = it may stand anywhere.
     """
     text = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)[:-1].encode()
-    return text + f', "check": "{_check_of(text)}"}}'.encode()
+    return text + f', "check": "{_check_of(text, place)}"}}'.encode()
 
 
-def parse_checked(line: bytes) -> dict[str, Any] | None:
-    """Return the row of `checked_line`; None if the line is torn or has changed."""
+def parse_checked(line: bytes, place: str = "") -> dict[str, Any] | None:
+    """Return the row of `checked_line`; None if it is torn, has changed or is of another place."""
     match = _CHECKED_LINE.fullmatch(line.strip())
-    if match is None or _check_of(match[1]) != match[2].decode():
+    if match is None or _check_of(match[1], place) != match[2].decode():
         return None
     try:
         row: dict[str, Any] = json.loads(match[1] + b"}")
@@ -331,8 +336,17 @@ def parse_checked(line: bytes) -> dict[str, Any] | None:
     return row
 
 
-def _check_of(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()[:_CHECK_CHARACTERS]
+def _check_of(text: bytes, place: str) -> str:
+    return hashlib.sha256(place.encode() + text).hexdigest()[:_CHECK_CHARACTERS]
+
+
+def place_of(journal: Path) -> str:
+    """Return what the lines of a journal are bound to: for a round's, the round and its name.
+
+    So those of one round are no rows of another, wherever the run is moved.
+    """
+    is_round_s = journal.parent.parent.name == _ROUNDS
+    return f"{journal.parent.name}/{journal.name}" if is_round_s else ""
 
 
 def parse_journal(content: bytes) -> list[dict[str, Any]]:
@@ -398,7 +412,8 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append JSON objects as `append_row` does, all at once."""
-    lines = b"".join(checked_line(row) + b"\n" for row in rows)
+    place = place_of(path)
+    lines = b"".join(checked_line(row, place) + b"\n" for row in rows)
     try:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))

@@ -305,7 +305,7 @@ def _ids_labels_contents(
         samples = _samples(leaf)
         for row in rows:
             if samples is not None:
-                name, label = samples[row]
+                name, label = samples[row][0], _to_label(samples[row][1], f"item {row}")
             else:
                 image, label = store.item(len(ids))
                 pixels = f"{image.mode} {image.size} ".encode() + image.tobytes()

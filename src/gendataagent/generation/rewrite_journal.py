@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,10 +36,15 @@ class RewriteJournal:
                 with contextlib.suppress(RowError):
                     yield candidate_id, fit(Rewrite, row)
 
-    def counts(self) -> dict[str, int]:
-        """Return outcome of the rewriter's replies -> count, as `RoundRecord.rewriting`."""
+    def counts(self, ids: Iterable[str]) -> dict[str, int]:
+        """Return outcome of the rewriter's replies -> count, as `RoundRecord.rewriting`.
+
+        Args:
+            ids: of the candidates that count.
+        """
         counted: Counter[str] = Counter()
-        for _, rewrite in self.rewrites():
+        known = dict(self.rewrites())
+        for rewrite in (known[id_] for id_ in ids if id_ in known):
             counted[f"replaced by {rewrite.by}" if rewrite.by else TAKEN] += 1
             counted.update(f"refused: {reason}" for reason in rewrite.refusals)
         return dict(counted)

@@ -143,7 +143,8 @@ def _rounds(folder: RunFolder) -> Iterator[Verified]:
 def _journal_damage(path: Path) -> Damage | None:
     """Return the damage of a file that grows by lines; a torn last line is none."""
     *lines, _ = path.read_bytes().split(b"\n")
-    changed = sum(files.parse_checked(line) is None for line in lines if line)
+    place = files.place_of(path)
+    changed = sum(files.parse_checked(line, place) is None for line in lines if line)
     return Damage(path, f"has changed in {counted(changed, 'line', 'lines')}") if changed else None
 
 

@@ -23,6 +23,7 @@ from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.weight_files import WEIGHTS, StoredModel, find_files
 from gendataagent.generation.diffusion.quiet import import_diffusers_quietly
+from gendataagent.generation.feedback.decoding import check_channels
 
 INDEX_FILE = "model_index.json"
 
@@ -92,6 +93,35 @@ def check_networks(source: ModelSource, *, variant: str = "") -> dict[str, Any] 
             all_checked = all_checked and network is not None
             networks[name] = network
     return networks if all_checked else None
+
+
+def check_tiny(pipeline: Any, name: str, setting: str) -> None:
+    """Raise for every fault of a tiny autoencoder that shows without loading its weights.
+
+    Args:
+        pipeline: whose latents it decodes.
+        name: a folder or hub id.
+        setting: which names it, for messages.
+
+    Raises:
+        ModelError: it is missing, incomplete, or does not fit the latents.
+    """
+    source = ModelSource(
+        setting=setting,
+        kind="an AutoencoderTiny of diffusers",
+        name=name,
+        index_file="config.json",
+        instead="Use vae, or a name such as madebyollin/taesd",
+    )
+    hub.check(source)
+    folder = hub.local_folder(source)
+    if folder is None:
+        warn_not_here(source, "it is not on this machine yet")
+        return
+    _check_settings(source, folder)
+    tiny = _network(source, folder, import_diffusers_quietly().AutoencoderTiny, "")
+    if tiny is not None:
+        check_channels(pipeline, tiny, name, setting)
 
 
 def _named_parts(source: ModelSource, folder: Path) -> dict[str, tuple[str, str]]:

@@ -152,11 +152,12 @@ class DiffusionSpec:
             find_lora(lora)
         # here, because they import torch
         from gendataagent.generation.diffusion.fit import check_fit
-        from gendataagent.generation.diffusion.parts import pipeline_without_weights
+        from gendataagent.generation.diffusion.parts import check_tiny, pipeline_without_weights
         from gendataagent.generation.diffusion.schedulers import check_steps, choose_scheduler
         from gendataagent.generation.diffusion.signature import CallSignature, denoiser_of
         from gendataagent.generation.diffusion.steerable import check_steerable
         from gendataagent.generation.diffusion.token_merging import mergeable
+        from gendataagent.generation.feedback.decoding import HALF, VAE
 
         source = next((source for source in sources if hub.is_here(source)), sources[0])
         pipeline = pipeline_without_weights(source, variant=self.variant)
@@ -164,6 +165,12 @@ class DiffusionSpec:
             return
         CallSignature.of(pipeline, self.model, self.size_px)
         check_fit(pipeline, self.model)
+        for setting, name in (
+            ("generation.decoder", self.decoder),
+            ("generation.feedback_decoder", self.feedback_decoder),
+        ):
+            if name not in ("", VAE, HALF):
+                check_tiny(pipeline, name, setting)
         scheduler = choose_scheduler(self.scheduler, pipeline.scheduler)
         check_steps(scheduler, self.steps)
         if self.merge_tokens:

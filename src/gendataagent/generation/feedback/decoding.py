@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gendataagent.core.completeness import Lacks, check_finite
 from gendataagent.core.errors import ModelError
 
 VAE, HALF = "vae", "half"
@@ -98,16 +99,29 @@ def load_tiny(pipeline: Any, name: str, setting: str) -> Any:
     from diffusers import AutoencoderTiny
 
     try:
-        tiny = AutoencoderTiny.from_pretrained(name, torch_dtype=pipeline.vae.dtype)
+        tiny, report = AutoencoderTiny.from_pretrained(
+            name,
+            torch_dtype=pipeline.vae.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{setting}: {name!r} cannot be loaded as an AutoencoderTiny of diffusers: {error}. "
             "Use vae, or a name such as madebyollin/taesd"
         ) from error
+    if lacks := Lacks.of_report(tiny, report):
+        raise ModelError(f"{setting}: {lacks.sentence(f'the weights of {name!r}')}")
+    check_finite(f"{setting}: {name!r}", tiny)
+    check_channels(pipeline, tiny, name, setting)
+    return tiny.to(pipeline.vae.device).eval().requires_grad_(False)
+
+
+def check_channels(pipeline: Any, tiny: Any, name: str, setting: str) -> None:
+    """Raise `ModelError` unless a tiny autoencoder decodes the latents of a pipeline."""
     expected = pipeline.vae.config.latent_channels
     if tiny.config.latent_channels != expected:
         raise ModelError(
             f"{setting}: {name!r} decodes {tiny.config.latent_channels} channels, the generator's "
             f"latents have {expected}; use the one made for this model"
         )
-    return tiny.to(pipeline.vae.device).eval().requires_grad_(False)

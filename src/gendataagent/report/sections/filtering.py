@@ -27,7 +27,8 @@ def filtering(run: RunView) -> str:
         "The filter compares images of one class with each other, so each class has its own "
         f"cut-off: the {end} score kept."
     )
-    return section("filter", "What was kept", scores + _by_class(run), lead=lead if scores else "")
+    body = scores + _by_class(run)
+    return section("filter", "What was kept", body, lead=lead if scores else "") if body else ""
 
 
 def _columns(round_: RoundView, *names: str) -> list[tuple[object, ...]]:
@@ -77,6 +78,8 @@ def _by_class(run: RunView) -> str:
             counts[label][str(rejected_by) if rejected_by is not None else None] += 1
             if round_ is last_scored and rejected_by is None and isinstance(vog, float):
                 ends[label] = (min if keeps_high else max)(ends.get(label, vog), vog)
+    if not counts:  # their records are lost
+        return ""
     reasons = sorted({reason for of_class in counts.values() for reason in of_class if reason})
     css = {reason: f"stage stage-{5 + min(i, 4)}" for i, reason in enumerate(reasons)}
     largest = max(sum(of_class.values()) for of_class in counts.values())
