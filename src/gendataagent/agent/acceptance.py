@@ -12,7 +12,7 @@ from pathlib import Path
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
 from gendataagent.agent.decoding import DecodedImages, TrainingPixels
-from gendataagent.agent.filtering import FILTERS, READS_SNAPSHOTS, FilterContext, FilterScores, drop
+from gendataagent.agent.filtering import FILTERS, FilterContext, FilterScores, drop, reads_snapshots
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
@@ -158,7 +158,7 @@ class Acceptance:
 
     def lost_snapshots(self) -> dict[int, Damage]:
         """Return epoch -> damage of each snapshot that an unfinished round's filter reads."""
-        if self._config.filter.by not in READS_SNAPSHOTS:
+        if not reads_snapshots(self._config.filter.by):
             return {}
         rounds = enumerate(self._schedule.enter_epochs)
         left = [at for number, at in rounds if not self._folder.round_is_done(number)]
@@ -184,7 +184,7 @@ class Acceptance:
         if not damaged:
             return paths
         told = set(paths) & set(self._folder.sealed_files())
-        if told and self._config.filter.by in READS_SNAPSHOTS:
+        if told and reads_snapshots(self._config.filter.by):
             raise RunFolderError(
                 f"the filter {self._config.filter.by} needs the classifier's weights of epoch "
                 f"{', '.join(map(str, due))}, and {damaged[0]}. A loop of your own must call "

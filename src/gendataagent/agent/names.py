@@ -8,6 +8,7 @@ from gendataagent.agent.feedback.settings import feedback_problems
 from gendataagent.agent.filtering import FILTERS
 from gendataagent.agent.selection import SELECTORS
 from gendataagent.config import RunConfig
+from gendataagent.core.errors import ConfigError
 
 
 def method_problems(config: RunConfig) -> Iterator[str]:
@@ -18,4 +19,9 @@ def method_problems(config: RunConfig) -> Iterator[str]:
     ):
         if name not in table:
             yield f"{key} must be one of {', '.join(table)}; got {name!r}"
+            continue
+        try:
+            table[name]
+        except ConfigError as error:  # of another package
+            yield f"{key}: {error}"
     yield from feedback_problems(config)

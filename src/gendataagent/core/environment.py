@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gendataagent.core.devices import CUBLAS_WORKSPACE
+from gendataagent.core.plugins import installed_plugins
 
 # Those that compute, or decode and scale images.
 _PACKAGES = (
@@ -42,6 +43,8 @@ def environment(device: str) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "gendataagent": _version("gendataagent"),
         **{package: _version(package) for package in _PACKAGES},
+        "plugins": ", ".join(f"{part} ({of})" for part, of in installed_plugins().items())
+        or "none",
     }
 
 

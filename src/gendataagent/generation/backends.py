@@ -30,6 +30,7 @@ from gendataagent.core.devices import (
 from gendataagent.core.environment import environment
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
+from gendataagent.core.plugins import Parts
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.caption_cache import (
@@ -166,17 +167,15 @@ def _language_model(config: RunConfig, device: str, executor: SharedExecutor) ->
     return LanguageModelRewriter(chat, validator, template=_visible_attributes_rewriter())
 
 
-CAPTIONERS: Mapping[str, Callable[[], Captioner]] = {
-    VISIBLE_ATTRIBUTES: _visible_attributes_captioner,
-    "none": _no_caption,
-}
-REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = {
-    VISIBLE_ATTRIBUTES: _visible_attributes_rewriter,
-    "none": _same_caption,
-}
-GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = {
-    TINY_SD: _diffusion,
-}
+CAPTIONERS: Mapping[str, Callable[[], Captioner]] = Parts(
+    "captioners", {VISIBLE_ATTRIBUTES: _visible_attributes_captioner, "none": _no_caption}
+)
+REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = Parts(
+    "rewriters", {VISIBLE_ATTRIBUTES: _visible_attributes_rewriter, "none": _same_caption}
+)
+GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = Parts(
+    "generators", {TINY_SD: _diffusion}
+)
 
 
 def name_problems(config: RunConfig) -> Iterator[str]:

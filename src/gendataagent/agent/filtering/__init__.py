@@ -14,16 +14,27 @@ from gendataagent.agent.filtering.controls import no_scores, random_scores
 from gendataagent.agent.filtering.nearest_neighbours import nearest_neighbour_scores
 from gendataagent.agent.filtering.verdicts import Filter, FilterContext, FilterScores, drop
 from gendataagent.agent.filtering.vog import vog_scores
+from gendataagent.core.plugins import Parts
 
-FILTERS: Mapping[str, Filter] = {
-    "vog": vog_scores,
-    "knn": nearest_neighbour_scores,
-    "agreement": agreement_scores,
-    "random": random_scores,
-    "none": no_scores,
-}
+FILTERS: Mapping[str, Filter] = Parts(
+    "filters",
+    {
+        "vog": vog_scores,
+        "knn": nearest_neighbour_scores,
+        "agreement": agreement_scores,
+        "random": random_scores,
+        "none": no_scores,
+    },
+)
 
 READS_SNAPSHOTS = frozenset({"vog"})
-"""Filters that read `FilterContext.snapshots`: each one that the schedule demands must be there."""
 
-__all__ = ["FILTERS", "READS_SNAPSHOTS", "Filter", "FilterContext", "FilterScores", "drop"]
+__all__ = ["FILTERS", "Filter", "FilterContext", "FilterScores", "drop", "reads_snapshots"]
+
+
+def reads_snapshots(name: str) -> bool:
+    """Return whether a filter reads `FilterContext.snapshots`, all of which must then be there.
+
+    A filter of another package says so by an attribute: `my_scores.reads_snapshots = True`.
+    """
+    return name in READS_SNAPSHOTS or bool(getattr(FILTERS[name], "reads_snapshots", False))

@@ -14,6 +14,7 @@ from gendataagent.agent.selection.confidence import marginal_score
 from gendataagent.agent.selection.random_order import uniform_score
 from gendataagent.agent.selection.ranking import (
     BY_SIZE,
+    FloatArray,
     SelectionContext,
     Selector,
     class_errors,
@@ -21,17 +22,21 @@ from gendataagent.agent.selection.ranking import (
     take_lowest,
 )
 from gendataagent.agent.selection.uncertainty import margin_score, negative_entropy
+from gendataagent.core.plugins import Parts
 
 if TYPE_CHECKING:
     from gendataagent.config import SelectionConfig
     from gendataagent.core.records import Scored
 
-SELECTORS: Mapping[str, Selector] = {
-    "marginal": marginal_score,
-    "uniform": uniform_score,
-    "entropy": negative_entropy,
-    "margin": margin_score,
-}
+SELECTORS: Mapping[str, Selector] = Parts(
+    "selectors",
+    {
+        "marginal": marginal_score,
+        "uniform": uniform_score,
+        "entropy": negative_entropy,
+        "margin": margin_score,
+    },
+)
 
 
 def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]:
@@ -55,6 +60,7 @@ def select(context: SelectionContext, settings: SelectionConfig) -> list[Scored]
 
 __all__ = [
     "SELECTORS",
+    "FloatArray",
     "SelectionContext",
     "Selector",
     "class_errors",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.plugins import Parts
 from gendataagent.core.suggestions import did_you_mean
 from gendataagent.generation.feedback.controls import easiness
 from gendataagent.generation.feedback.entropy import entropy
@@ -28,13 +29,10 @@ RANDOM = "random"  # a control: a direction drawn by seed instead of a gradient
 EASY = "easy"
 CONTROLS = (EASY, RANDOM)
 
-CRITERIA: Mapping[str, Criterion | None] = {
-    "entropy": entropy,
-    "loss": loss,
-    "margin": confusion,
-    EASY: easiness,
-    RANDOM: None,
-}
+CRITERIA: Mapping[str, Criterion | None] = Parts(
+    "criteria",
+    {"entropy": entropy, "loss": loss, "margin": confusion, EASY: easiness, RANDOM: None},
+)
 
 
 def criterion_of(name: str) -> Criterion | None:
