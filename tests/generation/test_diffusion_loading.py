@@ -81,6 +81,7 @@ def test_a_scheduler_inherits_the_noise_schedule_and_takes_the_spacing_named() -
         ("DDIMScheduler:sideways", "no timestep spacing 'sideways'"),
         ("FlowMatchEulerDiscreteScheduler", "cannot replace this model's PNDMScheduler"),
         ("VQDiffusionScheduler", "cannot start from an image"),
+        ("DPMSolverSDEScheduler", "needs a package that is not installed .*torchsde"),
     ],
 )
 def test_an_unsuitable_scheduler_is_refused(name: str, says: str) -> None:

@@ -129,6 +129,28 @@ def test_a_few_step_lora_of_another_model_names_its_setting(
         missing.check()
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("DDIMScheduler", (1, 2, 3)), ("EulerAncestralDiscreteScheduler", (1, 2, 3)),
+        ("DPMSolverSinglestepScheduler", (1, 2, 3)), ("SASolverScheduler", (1, 2, 3)),
+        ("HeunDiscreteScheduler", (1, 3, 5)), ("PNDMScheduler", (2, 3, 4)),
+    ],
+)  # fmt: skip
+def test_few_steps_take_as_many_passes_as_a_scheduler_needs(
+    name: str, passes: tuple[int, ...], tiny_pipeline_folder: Path
+) -> None:
+    """Heun computes each step but the last twice, PNDM one step more."""
+    factory = DiffusionFactory(model=str(tiny_pipeline_folder), scheduler=name, batch_size=1)
+    factory.check()
+    generator = factory()
+    for steps, expected in zip(((2, 0.5), (4, 0.5), (4, 0.75)), passes, strict=True):
+        one = render_request(0, num_inference_steps=steps[0], strength=steps[1], guidance_scale=0.0)
+        with denoising(generator) as made:
+            generator.render([one])
+        assert len(made) == expected
+
+
 def test_steps_that_a_scheduler_cannot_take_are_refused_before_anything_is_made(
     tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:

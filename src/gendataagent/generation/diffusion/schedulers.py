@@ -47,14 +47,24 @@ def choose_scheduler(name: str, own: Any) -> Any:
             f"generation.scheduler: {class_name} cannot replace this model's "
             f"{type(own).__name__}: only one of the two is for flow matching; use auto"
         )
-    if not (hasattr(cls, "add_noise") or hasattr(cls, "scale_noise")):
+    changes: dict[str, Any] = {"timestep_spacing": spacing} if spacing else {}
+    if class_name == "PNDMScheduler":  # else it begins with 12 passes of the network, at any number
+        changes["skip_prk_steps"] = True
+    try:
+        is_for_images = hasattr(cls, "add_noise") or hasattr(cls, "scale_noise")
+        scheduler = cls.from_config(own.config, **changes) if is_for_images else None
+    except ImportError as error:  # diffusers has a stand-in for a class that needs another package
+        raise ModelError(
+            f"generation.scheduler: {class_name} needs a package that is not installed "
+            f"({reason_of(error, 200)}); install it, or choose another, such as {_EXAMPLES}"
+        ) from error
+    if scheduler is None:
         raise ModelError(
             f"generation.scheduler: {class_name} cannot start from an image; for example "
             f"{_EXAMPLES}"
         )
     if not spacing:
-        return cls.from_config(own.config)
-    scheduler = cls.from_config(own.config, timestep_spacing=spacing)
+        return scheduler
     if spacing not in SPACINGS or scheduler.config.get("timestep_spacing") != spacing:
         raise ModelError(
             f"generation.scheduler: {class_name} has no timestep spacing {spacing!r}; leave it "
