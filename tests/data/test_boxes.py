@@ -183,6 +183,33 @@ def test_the_wrong_photograph_and_a_missing_one_are_quarantined(tmp_path: Path) 
     assert "there is no such image" in reasons["000001.png"]
 
 
+@pytest.mark.parametrize("orientation", [1, 5, 6, 7, 8])
+@pytest.mark.parametrize("upright", [False, True])
+def test_boxes_of_turned_photographs(tmp_path: Path, orientation: int, upright: bool) -> None:
+    for number in range(4):
+        photo(tmp_path / f"train/{number}.png", number)
+    plain = {f"{n}.png": [("cat", PLACES[0]), ("dog", PLACES[1])] for n in range(4)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in plain:
+        with Image.open(tmp_path / "train" / name) as image:
+            image.save(tmp_path / "train" / name, exif=exif)
+    write_coco(tmp_path, "train", plain)
+    if upright and orientation > 1:  # the size of another photograph
+        path = tmp_path / "annotations/instances_train2017.json"
+        path.write_text(path.read_text().replace('"width": 120', '"width": 121'))
+        with pytest.raises(DataError, match="is of a photograph of 121 x 80 px"):
+            load(tmp_path)
+        return
+    data = load(tmp_path, box_margin=0.0)
+    for images in data.by_name().values():
+        for index, label in enumerate(images.labels):
+            crop = images.image(index)
+            size = PLACES[label][2:]
+            assert crop.size == (size if orientation == 1 else size[::-1])
+            assert set(np.asarray(crop)[..., 0].ravel()) == {200 + label}
+
+
 def test_roboflow_puts_annotations_beside_the_photographs(tmp_path: Path) -> None:
     make(tmp_path / "a", "coco")
     for split, folder in (("train", "train"), ("val", "valid")):

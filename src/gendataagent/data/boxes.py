@@ -19,7 +19,7 @@ from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import file_state, open_regular
 from gendataagent.core.text import counted
 from gendataagent.data.damage import check_whole
-from gendataagent.data.images import decode, open_image
+from gendataagent.data.images import UPRIGHT, decode, open_image, orientation_of
 from gendataagent.data.index import (
     DatasetIndex,
     Item,
@@ -32,6 +32,13 @@ from gendataagent.data.labels import LabelColumn, name_labels
 from gendataagent.data.listed_files import ListedFiles
 from gendataagent.data.text_tables import ListFile
 
+# EXIF orientation -> what turns an upright image back, where this exchanges width and height
+_LYING = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 _decoded = threading.local()  # the last photograph of each thread: its boxes are read in a row
 
 
@@ -101,7 +108,10 @@ class CropStore:
     def open(self, row: int) -> BinaryIO:
         """Return the crop as PPM: the same bytes wherever the photograph decodes to the same."""
         cut = self.cuts[row]
-        photo = self._photo(cut.file)
+        photo, orientation = self._photo(cut.file)
+        lying = cut.size == photo.size[::-1] != photo.size and orientation in _LYING
+        if lying:  # the box is that of the pixels as they are stored
+            photo = photo.transpose(_LYING[orientation])
         if cut.size[0] and cut.size[1] and cut.size != photo.size:
             raise ImageUnreadableError(
                 f"the annotation is of a photograph of {cut.size[0]} x {cut.size[1]} px, but it "
@@ -117,8 +127,9 @@ class CropStore:
         )
         if area[0] >= area[2] or area[1] >= area[3]:
             raise ImageUnreadableError("the box lies outside of the photograph")
+        crop = photo.crop(area)
         stream = io.BytesIO()
-        photo.crop(area).save(stream, "PPM")
+        (crop.transpose(UPRIGHT[orientation]) if lying else crop).save(stream, "PPM")
         stream.seek(0)
         return stream
 
@@ -135,17 +146,18 @@ class CropStore:
         cut = self.cuts[row]
         return f"{file_state(os.path.join(self.root, cut.file))} {cut.size} {cut.box}"
 
-    def _photo(self, file: str) -> Image.Image:
+    def _photo(self, file: str) -> tuple[Image.Image, int]:
+        """Return a photograph upright, and its EXIF orientation as stored."""
         path = os.path.join(self.root, file)
         key = (path, file_state(path), self.max_pixels)
         if getattr(_decoded, "key", None) != key:
             with open_regular(path) as stream:
                 image = open_image(stream, self.max_pixels)
-                size, kind = image.size, image.format
+                size, kind, orientation = image.size, image.format, orientation_of(image)
                 found = decode(image).image
                 check_whole(stream, kind, size)
-            _decoded.key, _decoded.photo = key, found
-        photo: Image.Image = _decoded.photo
+            _decoded.key, _decoded.photo = key, (found, orientation)
+        photo: tuple[Image.Image, int] = _decoded.photo
         return photo
 
 

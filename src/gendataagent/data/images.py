@@ -26,7 +26,7 @@ SUFFIXES = frozenset({
 
 MOST_ELONGATED = 16  # longer side / shorter side; of a longer image the middle is used
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+UPRIGHT = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -96,7 +96,7 @@ def decode(image: Image.Image, bits: int | None = None) -> Decoded:
     try:
         samples: npt.NDArray[Any] | None = load_colour(image)
         image.load()
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         if image.mode.startswith(("I", "F")):
             samples, is_fraction = load_grey(image)
             if image.mode == "F":
@@ -111,8 +111,8 @@ def decode(image: Image.Image, bits: int | None = None) -> Decoded:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
         image = image.convert("RGB")
-        if orientation in _UPRIGHT:
-            image = image.transpose(_UPRIGHT[orientation])
+        if orientation in UPRIGHT:
+            image = image.transpose(UPRIGHT[orientation])
     except ImageUnreadableError:
         raise
     except Exception as error:  # decoders raise OSError, ValueError, struct.error, IndexError...
@@ -157,7 +157,7 @@ def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation; 1 (upright) if the EXIF data is broken.
 
     Read after load(): Pillow rotates TIFFs itself and then drops the tag.
