@@ -50,7 +50,7 @@ def test_parts_of_packages_are_beside_ours_and_loaded_when_used(
     assert list(parts) == ["own", "broken", "root"]
     assert "broken" in parts
     assert "other" not in parts
-    assert parts["root"](9) == 3  # type: ignore[operator]
+    assert parts["root"](9) == 3
     assert parts.get("other") is None
     assert FILTERS["root"](16) == 4  # type: ignore[arg-type, comparison-overlap]
     assert not reads_snapshots("root")
