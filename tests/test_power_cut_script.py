@@ -32,6 +32,7 @@ with open(out / "careless.tmp", "wb") as stream:
 os.replace(out / "careless.tmp", out / "careless")
 files.append_row(out / "journal", {"row": 2})
 files.write_bytes(out / "a" / "b" / "nested", b"nested")
+files.write_many({out / "many" / f"{n}": b"%d" % n for n in range(64)})  # in threads
 with files.atomic_folder(out / "folder") as aside:
     (aside / "inside").write_bytes(b"inside" * 100)
 """
@@ -87,5 +88,7 @@ def test_at_the_end_every_name_is_on_the_disk_new_folders_included(
     *_, metadata, torn, flushed, chance = (place for _, _, place in states(work, tmp_path))
     for place in (metadata, torn, flushed, chance):
         names = {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()}
-        assert names == {"durable", "journal", "careless", "folder/inside", "a/b/nested"}
+        many = {f"many/{n}" for n in range(64)}
+        assert names - many == {"durable", "journal", "careless", "folder/inside", "a/b/nested"}
+        assert names > many
         assert (place / "a" / "b" / "nested").read_bytes() == b"nested"

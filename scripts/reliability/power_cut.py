@@ -49,7 +49,7 @@ class Recorder:
     def __init__(self, root: Path, journal: Path, contents: Path) -> None:
         self.root, self.journal, self.contents = os.path.abspath(root), journal, contents
         self._lock = threading.RLock()
-        self._busy = False
+        self._recording = 0  # the thread that writes the journal, whose own files do not count
 
     def install(self) -> None:
         """Start to record in this process; this cannot be undone."""
@@ -65,7 +65,7 @@ class Recorder:
         sys.addaudithook(self._on_event)
 
     def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._busy:
+        if self._recording == threading.get_ident():
             return
         if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             path, mode, flags = arguments
@@ -86,7 +86,7 @@ class Recorder:
         if (what == "mkdir" and exists) or (what in ("remove", "rename") and not exists):
             return
         with self._lock:
-            self._busy = True
+            self._recording = threading.get_ident()
             try:
                 row: dict[str, Any] = {"what": what, "path": os.path.relpath(place, self.root)}
                 if truncates:
@@ -98,7 +98,7 @@ class Recorder:
                 with open(self.journal, "a", encoding="utf-8") as stream:
                     stream.write(json.dumps(row) + "\n")
             finally:
-                self._busy = False
+                self._recording = 0
 
     def _kept(self, path: Path) -> str:
         content = path.read_bytes()
