@@ -337,6 +337,8 @@ class _Place:
                 timeout=_TIMEOUT,
             )
         except Exception as error:  # torch raises several kinds
+            # Torch has counted this group, and would give the next one a name that others do not.
+            distributed.distributed_c10d._world.group_count = 0
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise TrainingProcessError(
                 f"the training processes cannot reach each other on this machine: {reason}. Unset "
