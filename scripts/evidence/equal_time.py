@@ -32,7 +32,8 @@ from gendataagent.config.settings import apply_overrides
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, GenerationError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress
-from gendataagent.experiments.benchmarks import Benchmark, Task, find_benchmark, parse_seeds
+from gendataagent.experiments.benchmarks import Benchmark, Task, parse_seeds
+from gendataagent.experiments.catalogue import find_benchmark
 from gendataagent.experiments.experiment import collect, plan_experiment, run_and_collect
 from gendataagent.experiments.runner import folder_of, is_done
 

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gendataagent.experiments.benchmarks import find_benchmark
+from gendataagent.experiments.catalogue import find_benchmark
 from gendataagent.experiments.measures import read_rows, write_rows
 from gendataagent.experiments.tables import seeds_by_arm
 from gendataagent.experiments.writing import write_results

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gendataagent.core.errors import ConfigError
-from gendataagent.experiments.benchmarks import find_benchmark
+from gendataagent.experiments.catalogue import find_benchmark
 from gendataagent.experiments.compare import check_same_data
 from gendataagent.experiments.page import page
 from gendataagent.experiments.report import benchmark_report, comparison_report
