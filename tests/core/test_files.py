@@ -270,5 +270,11 @@ def test_a_line_of_one_round_is_none_of_another_but_the_run_may_move(tmp_path: P
     shutil.copyfile(first, first.with_name("rendered.jsonl"))
     assert files.read_journal(first) == [{"one": 1}]
     assert files.read_journal(second) == files.read_journal(first.with_name("rendered.jsonl")) == []
+    second.with_name("selected.parquet").write_bytes(b"selection")
+    second.unlink()
+    files.append_row(second, {"two": 2})
+    assert files.read_journal(second) == [{"two": 2}]
+    second.with_name("selected.parquet").write_bytes(b"of another run")
+    assert files.read_journal(second) == []
     (tmp_path / "run").rename(tmp_path / "moved")
     assert files.read_journal(tmp_path / "moved/rounds/000/probes.jsonl") == [{"one": 1}]

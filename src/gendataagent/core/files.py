@@ -25,6 +25,7 @@ from gendataagent.core.errors import GenDataAgentError, RunFolderError, StorageE
 LOCK_FILE = ".lock"
 SEALS_FILE = "sha256.jsonl"  # see `core.seals`
 _ROUNDS = "rounds"  # the folder of the rounds of a run
+_SELECTED = "selected.parquet"  # of a round, written before its journals
 _CHUNK = 1 << 20
 _WRITERS = 16
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
@@ -341,12 +342,15 @@ def _check_of(text: bytes, place: str) -> str:
 
 
 def place_of(journal: Path) -> str:
-    """Return what the lines of a journal are bound to: for a round's, the round and its name.
+    """Return what the lines of a journal are bound to: for a round's, round, name and selection.
 
-    So those of one round are no rows of another, wherever the run is moved.
+    So those of one round are no rows of another, or of another run, wherever the run is moved.
     """
-    is_round_s = journal.parent.parent.name == _ROUNDS
-    return f"{journal.parent.name}/{journal.name}" if is_round_s else ""
+    if journal.parent.parent.name != _ROUNDS:
+        return ""
+    selected = journal.with_name(_SELECTED)
+    digest = file_sha256(selected) if selected.is_file() else ""
+    return f"{journal.parent.name}/{journal.name} {digest}"
 
 
 def parse_journal(content: bytes) -> list[dict[str, Any]]:
