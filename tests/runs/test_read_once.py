@@ -37,8 +37,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     for name in ("CAPTIONERS", "REWRITERS"):
         table = getattr(backends, name)
-        for key, build in table.items():
-            monkeypatch.setitem(table, key, counting(name, build))
+        counted = {key: counting(name, build) for key, build in table.items()}
+        monkeypatch.setattr(backends, name, counted)
     monkeypatch.setattr(backends, "build_generator", counting("G", backends.build_generator))
     return counts
 

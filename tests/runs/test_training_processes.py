@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -23,8 +22,11 @@ from gendataagent.core.records import EpochMetrics
 from gendataagent.core.rows import read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.run import resume, run, run_until
+from tests.children import earlier_children, own_children
 
 pytestmark = pytest.mark.integration
+
+__all__ = ["earlier_children"]
 
 
 class Recorded(SilentProgress):
@@ -86,7 +88,7 @@ def test_a_resume_changes_the_number_of_the_baseline_too(
         run(config(2), out, progress=StopsTraining())
     baseline = RunFolder(RunFolder(out).baseline)
     assert read_run_config(baseline).training.processes == 2
-    assert not multiprocessing.active_children()
+    assert not own_children()
     resume(out, config=config(1))
     for folder in (RunFolder(out), baseline):
         assert folder.is_done

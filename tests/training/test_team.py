@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -33,9 +32,13 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.training.sharing import _SharedBatchNorm
 from gendataagent.training.team import Team
 from gendataagent.training.trainer import Trainer
+from tests.children import earlier_children, own_children
 from tests.tiny_networks import classifier_of, noisy_pixels, tiny_network
 
 pytestmark = pytest.mark.integration
+
+__all__ = ["earlier_children"]
+
 QUICK = TrainingConfig(
     epochs=4,
     batch_size=7,
@@ -52,7 +55,7 @@ QUICK = TrainingConfig(
 def team(processes: int) -> Iterator[Team]:
     with contextlib.closing(Team(processes, "cpu")) as them:
         yield them
-    assert not multiprocessing.active_children()
+    assert not own_children()
     assert not distributed.is_initialized()
 
 
@@ -223,7 +226,7 @@ def test_a_helper_that_fails_ends_all_with_its_reason(
         failing = trainer(partners=partners, module=FailsInHelper(how))
         with pytest.raises(kind, match=says) as raised:
             failing.fit_epoch(1, noisy_pixels(30))
-        assert not multiprocessing.active_children()
+        assert not own_children()
         if how == "error":
             assert "in forward" in "".join(raised.value.__notes__)
             healthy = trainer(partners=partners)
@@ -236,7 +239,7 @@ def test_an_error_of_the_leader_ends_the_helpers() -> None:
         diverging = trainer(replace(QUICK, learning_rate=1e30, gradient_clip=0), partners)
         with pytest.raises(TrainingDivergedError, match="learning_rate"):
             diverging.fit_epoch(2, noisy_pixels(30))
-        assert not multiprocessing.active_children()
+        assert not own_children()
 
 
 @pytest.mark.slow
@@ -257,7 +260,7 @@ def test_a_helper_that_ends_between_epochs_is_replaced() -> None:
     with team(2) as partners:
         together = trainer(partners=partners)
         first = together.fit_epoch(1, real).loss
-        (helper,) = multiprocessing.active_children()
+        (helper,) = own_children()
         helper.kill()
         helper.join()
         assert [first, together.fit_epoch(2, real).loss] == pytest.approx(expected, rel=1e-5)
