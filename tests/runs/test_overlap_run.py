@@ -147,6 +147,7 @@ def test_images_in_flight_are_found_again(
     assert outcome(tmp_path / "run") == outcome(reference)
 
 
+@pytest.mark.slow
 def test_killed_with_sigkill_in_flight(config: RunConfig, reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     tree = config.to_dict()
