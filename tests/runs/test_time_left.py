@@ -63,4 +63,4 @@ def test_what_follows_is_said_to_be_unknown() -> None:
     left = TimeLeft([1] * 3, (), 0, more_follows=True)
     left.epoch_done(2.0, 1)
     left.tell(heard)
-    assert heard.told == [(4.0, True)]
+    assert heard.told == [(4.0 + 6.0, True)]

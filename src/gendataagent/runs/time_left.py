@@ -18,7 +18,8 @@ class TimeLeft:
         round_epochs: epochs trained before each round.
         epochs_done: before this attempt.
         rounds_measured: seconds of rounds of earlier attempts.
-        more_follows: whether something is done after this training that it does not know of.
+        more_follows: whether another training of as many steps follows, with rounds that are not
+            known yet.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class TimeLeft:
         if not self._a_step or not isinstance(stage, Foretelling):
             return
         a_step = fmean(self._a_step[-_RECENT:])
-        left = sum(self._steps[self._epochs_done :]) * a_step
+        steps = sum(self._steps[self._epochs_done :])
+        left = (steps + self._more_follows * sum(self._steps)) * a_step
         first = self._epochs_done + asked
         rounds = sum(epoch >= first for epoch in self._round_epochs)
         left += rounds * (fmean(self._rounds) if self._rounds else 0.0)
