@@ -35,7 +35,7 @@ def config(photo_folder: Path, tiny_pipeline_folder: Path) -> RunConfig:
     prompting = replace(
         base.prompting,
         rewriter="endpoint",
-        endpoint_url="http://192.0.2.7:9/v1",  # an address that nobody has
+        endpoint_url="http://192.0.2.7:9/v1",  # reserved for documentation, RFC 5737
         endpoint_model="tiny",
         endpoint_key_variable=VARIABLE,
         endpoint_retries=0,
@@ -97,7 +97,7 @@ def test_a_cluster_of_this_machine_is_not_asked_for(address: str, config: RunCon
 def test_a_run_says_what_is_sent_where_before_anything_is(
     config: RunConfig, tmp_path: Path
 ) -> None:
-    """Here the models are checked next, and nobody has that address."""
+    """Here the models are checked next; the address is a reserved one."""
     said: list[str] = []
 
     class Listening(SilentProgress):

@@ -8,7 +8,7 @@ from gendataagent.runs.time_left import TimeLeft
 
 
 class Heard:
-    """A stage that keeps what it is told."""
+    """A stage that records each time left."""
 
     def __init__(self) -> None:
         self.told: list[tuple[float, bool]] = []

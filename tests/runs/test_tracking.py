@@ -1,4 +1,4 @@
-"""A run followed in TensorBoard: what it is told, resumed, and when the tracker fails."""
+"""A run followed in TensorBoard: its figures and images, a resume, a tracker that fails."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from gendataagent.core import files
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import SilentProgress
 from gendataagent.runs.destinations import destinations
+from gendataagent.runs.planning import make_plan
+from gendataagent.runs.preflight import check_tracker
 from gendataagent.runs.run import resume, run
-from gendataagent.runs.tracking import check_tracker
 from tests.runs.test_resume import AtBatch, outcome
 from tests.small_world import photo_folder
 
@@ -97,6 +98,8 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_spent(
         pytest.skip("mlflow is installed here")
     with pytest.raises(ConfigError, match="pip install mlflow; or set"):
         run(followed(small_config, "mlflow"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="pip install mlflow; or set"):
+        make_plan(followed(small_config, "mlflow"))
     check_tracker(small_config)
 
 

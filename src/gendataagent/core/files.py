@@ -379,7 +379,7 @@ def file_state(path: str | Path) -> str:
     """Return size, mtime, ctime and inode of a file; raise OSError if it is missing.
 
     A change that preserves mtime still changes ctime. Files written in one clock tick can agree in
-    size and times, but not in the inode, so two that were swapped are told apart.
+    size and times, but not in the inode, so a swap of the two is noticed.
     """
     status = os.stat(path)
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

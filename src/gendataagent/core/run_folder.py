@@ -51,6 +51,7 @@ from gendataagent.core.seals import (
 DONE = "DONE"
 SELECTED_FILE = "selected.parquet"  # of a round: `Scored`, hardest first
 _COLUMNS = {"split": str, "id": str, "class": str, "label": int, "content": str}
+_PREDICTED = {"id": str, "label": int, "predicted": int}
 _ROUND_MARK = re.compile(rf"rounds/(\d+)/{DONE}")
 _NOT_THE_RESULT = ("checkpoints", "config.toml")  # of an adaptation
 
@@ -306,6 +307,13 @@ class RunFolder:
         """
         if self.is_done:
             _refuse_damaged(f"the run in {self.path}", self.path, self.path / DONE, paths)
+
+    def read_predictions(self) -> dict[str, tuple[int, int]]:
+        """Return id of each test image -> its class and the predicted one; {} without a test."""
+        if not self.test_predictions_file.is_file():
+            return {}
+        rows = read_columns(self.test_predictions_file, _PREDICTED)
+        return {row["id"]: (row["label"], row["predicted"]) for row in rows}
 
     def read_timing(self) -> dict[str, float]:
         """Return stage -> seconds so far; what is damaged is left out, since no result needs it."""

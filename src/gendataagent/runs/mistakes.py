@@ -7,7 +7,7 @@ RUN/mistakes/000.png           the image, at most `SIDE_PX` on a side
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from PIL import Image
 
 from gendataagent.core.png import png_bytes
 from gendataagent.core.records import derive_seed
-from gendataagent.core.rows import read_columns
 from gendataagent.core.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -68,8 +67,8 @@ def write_mistakes(folder: RunFolder, test: LabelledImages) -> None:
         ImageUnreadableError: an image cannot be read any more.
         StorageError: a copy cannot be written.
     """
-    after = _predictions(folder)
-    before = _predictions(RunFolder(folder.baseline))
+    after = folder.read_predictions()
+    before = RunFolder(folder.baseline).read_predictions()
     rows = [
         Mistake(
             id=id_, file="", label=label, predicted=said,
@@ -92,14 +91,6 @@ def write_mistakes(folder: RunFolder, test: LabelledImages) -> None:
         listed.append({**row.to_json(), "file": file})
     if listed:
         folder.write_jsonl(folder.mistakes / MISTAKES_FILE, listed)
-
-
-def _predictions(folder: RunFolder) -> Mapping[str, tuple[int, int]]:
-    """Return id of each test image -> its class and the predicted one."""
-    if not folder.test_predictions_file.is_file():
-        return {}
-    rows = read_columns(folder.test_predictions_file, {"id": str, "label": int, "predicted": int})
-    return {row["id"]: (row["label"], row["predicted"]) for row in rows}
 
 
 def _some(mistakes: Iterable[Mistake]) -> list[Mistake]:

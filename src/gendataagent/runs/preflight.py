@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 
 from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.names import method_problems
 from gendataagent.config import AUTO, GenerationConfig, RunConfig
+from gendataagent.config.tracking import NO_TRACKER
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.steps import executed_steps
@@ -129,3 +131,23 @@ def few_step_notes(settings: GenerationConfig) -> Iterator[str]:
                 f"generation.{name} is {value}, but {few.family} was distilled for {distilled}: "
                 f"expect worse images, or --set generation.{name}=auto."
             )
+
+
+def check_tracker(config: RunConfig) -> None:
+    """Raise `ConfigError` if the tracker of the settings is not installed."""
+    name = config.tracking.to
+    if name == NO_TRACKER:
+        return
+    if importlib.util.find_spec(name) is None:
+        install = "'gendataagent[tensorboard]'" if name == "tensorboard" else name
+        raise ConfigError(
+            f"tracking.to={name} needs the package {name}: pip install {install}; or set "
+            "tracking.to=none"
+        )
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    if name not in LOGGER_TYPE_TO_CLASS:
+        raise ConfigError(
+            f"tracking.to={name} needs a newer accelerate: pip install --upgrade accelerate; this "
+            f"one has {', '.join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))}"
+        )

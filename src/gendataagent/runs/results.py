@@ -15,7 +15,7 @@ from gendataagent.core.records import (
     RoundRecord,
     RunManifest,
 )
-from gendataagent.core.rows import read_columns, read_mapping, read_record, read_records
+from gendataagent.core.rows import read_mapping, read_record, read_records
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.generation.known_classes import KnownClasses, known_classes
 
@@ -99,13 +99,6 @@ def read_result(out: str | Path) -> RunResult:
         guard=(read_record(GuardRecord, folder.guard_file) if folder.guard_file.exists() else None),
         agent=config.agent.enabled,
         epochs=config.training.epochs,
-        right=_right(folder),
+        right={id_: label == said for id_, (label, said) in folder.read_predictions().items()},
         known=known_classes(generator.name, manifest.class_names) if generator else None,
     )
-
-
-def _right(folder: RunFolder) -> dict[str, bool]:
-    if not folder.test_predictions_file.exists():
-        return {}
-    rows = read_columns(folder.test_predictions_file, {"id": str, "label": int, "predicted": int})
-    return {row["id"]: row["label"] == row["predicted"] for row in rows}

@@ -29,7 +29,7 @@ from gendataagent.core import files
 from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.completeness import collect_unchecked
 from gendataagent.core.devices import cpu_threads, repeatable_kernels, resolve_device
-from gendataagent.core.errors import GenDataAgentError, StorageError
+from gendataagent.core.errors import GenDataAgentError, RunFolderError, StorageError
 from gendataagent.core.launch import check_started_once
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import EpochMetrics, RoundRecord
@@ -44,12 +44,12 @@ from gendataagent.runs.identity import move_finished
 from gendataagent.runs.mistakes import write_mistakes
 from gendataagent.runs.planning.counts import count_listed
 from gendataagent.runs.planning.outlook import outlook
-from gendataagent.runs.preflight import check_models
+from gendataagent.runs.preflight import check_models, check_tracker
 from gendataagent.runs.results import RunResult, read_result
 from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
 from gendataagent.runs.time_left import TimeLeft
-from gendataagent.runs.tracking import Tracking, check_tracker, tracking
+from gendataagent.runs.tracking import Tracking, tracking
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.saving import save_classifier
 
@@ -286,9 +286,12 @@ def _train(
 
 
 def _seconds_of_rounds(session: Session) -> list[float]:
-    """Return the seconds of each round of earlier attempts."""
-    paths = sorted(session.folder.path.glob("rounds/*/record.json"))
-    return [sum(read_record(RoundRecord, path).seconds.values()) for path in paths]
+    """Return the seconds of each round of earlier attempts, as far as they can be read."""
+    found = []
+    for path in sorted(session.folder.path.glob("rounds/*/record.json")):
+        with contextlib.suppress(RunFolderError):  # the round is made again
+            found.append(sum(read_record(RoundRecord, path).seconds.values()))
+    return found
 
 
 def _ask(session: Session, agent: Agent) -> SyntheticImages | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.settings import iterate_settings
 from gendataagent.config.tracking import NO_TRACKER
 from gendataagent.core import files
-from gendataagent.core.errors import ConfigError, GenDataAgentError
+from gendataagent.core.errors import GenDataAgentError
 from gendataagent.core.progress import Progress
 from gendataagent.core.records import Candidate, EpochMetrics, RoundRecord
 from gendataagent.core.rows import read_record
@@ -31,26 +30,6 @@ from gendataagent.core.text import reason_of
 
 SIDE_PX = 256  # images are shown at most as large
 _ID_FILE = "run_id.txt"
-
-
-def check_tracker(config: RunConfig) -> None:
-    """Raise `ConfigError` if the tracker of the settings is not installed."""
-    name = config.tracking.to
-    if name == NO_TRACKER:
-        return
-    if importlib.util.find_spec(name) is None:
-        install = "'gendataagent[tensorboard]'" if name == "tensorboard" else name
-        raise ConfigError(
-            f"tracking.to={name} needs the package {name}: pip install {install}; or set "
-            "tracking.to=none"
-        )
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-    if name not in LOGGER_TYPE_TO_CLASS:
-        raise ConfigError(
-            f"tracking.to={name} needs a newer accelerate: pip install --upgrade accelerate; this "
-            f"one has {', '.join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))}"
-        )
 
 
 class Tracking:

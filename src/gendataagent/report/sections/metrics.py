@@ -22,8 +22,9 @@ from gendataagent.runs.paired import PairedTest, compare_right
 CLASSES_SHOWN = 60
 
 _TESTED = (
-    " Small: 95 % interval of the difference, from the class's own test images. Coloured where it "
-    "is beyond chance by McNemar's test at 5 %, not corrected for the number of classes."
+    " The small figures are the 95 % interval of the difference, from the class's own test images. "
+    "A difference is coloured where it is beyond chance by McNemar's test at 5 %, not corrected "
+    "for the number of classes."
 )
 _SCALE = (
     '<li class="scale" aria-hidden="true"><span>0 %</span><span>50 %</span><span>100 %</span></li>'

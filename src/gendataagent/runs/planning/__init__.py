@@ -54,7 +54,7 @@ from gendataagent.runs.planning.facts import (
     find_gpu,
 )
 from gendataagent.runs.planning.outlook import outlook
-from gendataagent.runs.preflight import few_step_notes
+from gendataagent.runs.preflight import check_tracker, few_step_notes
 
 __all__ = ["Plan", "find_device", "make_plan", "what_data_is_needed"]
 
@@ -137,10 +137,12 @@ def make_plan(
         folder: where the run would be written.
 
     Raises:
-        ConfigError: an unknown GPU, or the number of images is not known.
+        ConfigError: an unknown GPU, the number of images is not known, or a tracker that is not
+            installed.
         DataError: the data cannot be listed, or a run would refuse its classes.
         ModelError: a run would refuse a model that is on this machine.
     """
+    check_tracker(config)
     device = find_device(gpu, wanted=config.device)
     if utilisation is not None:
         device = replace(device, utilisation=utilisation)
