@@ -69,9 +69,8 @@ def retrain(run: Path) -> dict[str, Any]:
     real = Pixels.from_images(splits.train, size_px)
     images = Pool(folder, splits.train.class_names).kept(range(config.agent.rounds))
     synthetic = Pixels.from_images(images, size_px)
-    strength = [candidate.strength for candidate in images.candidates]
     for epoch in range(1, config.training.epochs + 1):
-        trainer.fit_epoch(epoch, real, synthetic, strength=strength)
+        trainer.fit_epoch(epoch, real, synthetic, candidates=images.candidates)
     if config.training.batchnorm_from_real:
         trainer.recompute_batchnorm(real)
     test = evaluate(classifier, Pixels.from_images(splits.test, size_px), "test")

@@ -15,10 +15,11 @@ from gendataagent.agent.adaptive import Probe, read_probes
 from gendataagent.agent.adaptive.prober import Material, Prober, paired_gain
 from gendataagent.config import TrainingConfig
 from gendataagent.core.errors import TrainingDivergedError
-from gendataagent.core.records import Candidate, candidate_id, derive_seed
+from gendataagent.core.records import Candidate, derive_seed
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.trainer import Trainer
+from tests.made_records import candidates_of
 
 MakePixels = Callable[..., Pixels]
 Network = Callable[[int], nn.Module]
@@ -34,17 +35,6 @@ def trainer_of(network: Network, config: TrainingConfig = CONFIG) -> Trainer:
 
 def relabelled(pixels: Pixels, labels: Tensor) -> Pixels:
     return Pixels(pixels.batch, labels, ids=pixels.ids, size_px=pixels.size_px)
-
-
-def candidates_of(pixels: Pixels) -> list[Candidate]:
-    return [
-        Candidate(
-            id=candidate_id(0, id_, 0), round=0, source_id=id_, label=label, class_name="a",
-            variant=0, seed=1, strength=0.5, guidance_scale=2.0, num_inference_steps=4,
-            negative_prompt="",
-        )
-        for id_, label in zip(pixels.ids, pixels.labels.tolist(), strict=True)
-    ]  # fmt: skip
 
 
 class Bench:
@@ -69,7 +59,7 @@ class Bench:
             real=self.real,
             validation=self.validation,
             earlier=earlier,
-            earlier_strengths=[0.5] * len(earlier) if earlier is not None else [],
+            earlier_candidates=candidates_of(earlier) if earlier is not None else [],
             made=self.made,
             candidates=self.candidates,
         )

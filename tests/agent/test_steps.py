@@ -35,6 +35,14 @@ def test_a_run_without_the_agent_takes_one_pass() -> None:
     assert planned_steps(alone, PER_CLASS) == (10, 10, 10)
 
 
+def test_images_in_place_of_real_ones_add_no_steps() -> None:
+    siblings = RunConfig.from_dict({"training": {"epochs": 3, "batch_size": 10,
+                                                 "sibling_replacement": 0.5},
+                                    "agent": {"rounds": 1, "first_round_epoch": 0}})  # fmt: skip
+    assert planned_steps(siblings, PER_CLASS) == (10, 10, 10)
+    assert planned_steps(without_agent(siblings), PER_CLASS) == (10, 10, 10)
+
+
 def test_a_fixed_number_stays() -> None:
     fixed = RunConfig.from_dict(
         {"training": {"epochs": 3, "steps_per_epoch": 4}, "agent": {"rounds": 1}}

@@ -13,7 +13,8 @@ import pytest
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
 from gendataagent.config.settings import iterate_settings
-from gendataagent.config.strategies import STRATEGIES, Strategy, apply, find_strategy, read_strategy
+from gendataagent.config.strategies import PEERS, STRATEGIES, apply, find_strategy, read_strategy
+from gendataagent.config.strategy import Strategy
 from gendataagent.core.errors import ConfigError
 
 NAMES = (
@@ -21,6 +22,7 @@ NAMES = (
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
     "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
+    "da-fusion",
 )  # fmt: skip
 
 
@@ -51,7 +53,9 @@ def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
         changed = changes(base, apply(base, name))
         assert {key.split(".")[0] for key in changed} & shared <= {"generation"}
         generation = [key for key in changed if key.startswith("generation")]
-        if name in ("gendataagent-guided", "gendataagent-feedback"):
+        if name in PEERS:
+            assert set(generation) <= {"generation.strengths"}
+        elif name in ("gendataagent-guided", "gendataagent-feedback"):
             assert generation == ["generation.feedback"]
         elif name != "only-synthetic":
             assert not generation

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gendataagent.agent.budget import generated_images
-from gendataagent.config.strategies import STRATEGIES
+from gendataagent.config.strategies import PEERS, STRATEGIES
 from gendataagent.core import devices
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.steps import executed_steps
@@ -44,8 +44,12 @@ def test_every_arm_of_every_benchmark_has_valid_settings_and_the_same_budget(
         assert abs(made - wanted) <= allowed, (task.arm, made)
 
 
-def test_the_few_shot_benchmark_compares_every_strategy() -> None:
-    assert {arm.name for arm in find_benchmark("fewshot-cifar10").arms} == set(STRATEGIES)
+def test_two_benchmarks_compare_every_strategy() -> None:
+    own = {arm.name for arm in find_benchmark("fewshot-cifar10").arms}
+    assert own == set(STRATEGIES) - set(PEERS)
+    peers = [arm.name for arm in find_benchmark("peers").arms]
+    assert peers[:2] == ["real-fake", "gendataagent"]
+    assert set(peers) - own == set(PEERS)
 
 
 @pytest.mark.parametrize("units", [True, False])

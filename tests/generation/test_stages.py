@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
@@ -92,6 +93,23 @@ def test_a_plan_holds_m_candidates_of_each_source_hardest_first() -> None:
         variant=0, seed=derive_seed(7, "candidate", 3, "b", 0), strength=0.6, guidance_scale=7.5,
         num_inference_steps=30, negative_prompt="blurry", marginal_score=0.1,
     )  # fmt: skip
+
+
+def test_each_candidate_gets_one_of_several_strengths_by_its_seed() -> None:
+    settings, strengths = GenerationConfig(strengths=(0.25, 0.5, 1.0)), [0.25, 0.5, 1.0]
+
+    def drawn(sources: Sequence[str], rewrites: int) -> dict[str, float]:
+        planned = stages.plan(
+            map(scored, sources), round_number=0, rewrites=rewrites, class_names=CLASSES,
+            settings=settings, run_seed=1,
+        )  # fmt: skip
+        return {c.id: c.strength for c in planned}
+
+    many = drawn([str(i) for i in range(300)], 2)
+    counts = Counter(many.values())
+    assert sorted(counts) == strengths
+    assert all(150 < count < 250 for count in counts.values())
+    assert drawn(["7", "5"], 1).items() <= many.items()
 
 
 @given(st.permutations(["a", "b", "ü", "a/b"]), st.integers(1, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.trainer import Trainer
+from tests.made_records import candidates_of
 
 MakePixels = Callable[..., Pixels]
 Network = Callable[[int], nn.Module]
@@ -27,8 +29,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "randaugment": {"randaugment_operations": 2},
     "soft labels": {"synthetic_label_smoothing": 0.3},
     "synthetic alone": {"real_images": False},
+    "siblings": {"sibling_replacement": 0.5},
     "all of it": {"mix": "cutmix", "randaugment_operations": 1, "synthetic_weight": 0.5,
-                  "synthetic_label_smoothing": 0.3},
+                  "synthetic_label_smoothing": 0.3, "sibling_replacement": 0.3},
 }  # fmt: skip
 
 
@@ -68,11 +71,16 @@ def test_resumed_training_is_equal_to_the_bit(
 ) -> None:
     real, synthetic = make_pixels(21), make_pixels(10, seed=1)
     through = trainer_of(network(0), **KINDS[kind])
-    losses = [through.fit_epoch(epoch, real, synthetic, strength=0.8).loss for epoch in range(1, 5)]
+    made = candidates_of(synthetic, strength=0.8, sources=real.ids[:10])
+
+    def train(trainer: Trainer, epoch: int) -> float:
+        return trainer.fit_epoch(epoch, real, synthetic, candidates=made).loss
+
+    losses = [train(through, epoch) for epoch in range(1, 5)]
 
     stopped = trainer_of(network(0), **KINDS[kind])
     for epoch in (1, 2):
-        stopped.fit_epoch(epoch, real, synthetic, strength=0.8)
+        train(stopped, epoch)
     save_checkpoint(tmp_path, 2, *stopped.state())
     torch.rand(17)
 
@@ -80,7 +88,7 @@ def test_resumed_training_is_equal_to_the_bit(
     found = load_latest(tmp_path)
     assert found is not None
     resumed.load_state(found.tensors, found.state)
-    again = [resumed.fit_epoch(epoch, real, synthetic, strength=0.8).loss for epoch in (3, 4)]
+    again = [train(resumed, epoch) for epoch in (3, 4)]
     assert again == losses[2:]
     end, other_end = states(through), states(resumed)
     assert all(torch.equal(end[name], other_end[name]) for name in end)
@@ -92,9 +100,10 @@ def test_every_kind_differs_from_plain_training_and_learns(
 ) -> None:
     plain, other = trainer_of(network(0)), trainer_of(network(0), **KINDS[kind])
     real, synthetic = make_pixels(90), make_pixels(60, seed=1)
+    made = candidates_of(synthetic, sources=real.ids[:60])
     for epoch in range(1, 5):
         plain.fit_epoch(epoch, real, synthetic)
-        other.fit_epoch(epoch, real, synthetic, strength=0.5)
+        other.fit_epoch(epoch, real, synthetic, candidates=made)
     one, two = states(plain), states(other)
     assert any(not torch.equal(one[name], two[name]) for name in one)
     assert evaluate(other.classifier, make_pixels(60, seed=5), "test").top1 > 0.8
@@ -134,17 +143,18 @@ def test_soft_labels_depend_on_weight_and_strength_and_leave_real_images_alone(
     trainer = trainer_of(
         plain_linear(), synthetic_label_smoothing=0.3, synthetic_weight=0.5, real_images=True
     )
-    joined = Pixels.concat([make_pixels(3), make_pixels(3, seed=1)])
-    is_synthetic = torch.tensor([False] * 3 + [True] * 3)
-    targets = trainer._targets(joined, is_synthetic, [0.0, 0.5, 1.0])
+    real, made = make_pixels(3), make_pixels(3, seed=1)
+    records = [
+        replace(c, strength=strength)
+        for c, strength in zip(candidates_of(made), (0.0, 0.5, 1.0), strict=True)
+    ]
+    targets = trainer._targets(Pixels.concat([real, made]), 3, 6, records)
     expected = torch.eye(3).repeat(2, 1)
     expected[4:] = 0.5 * torch.tensor([[0.05, 0.9, 0.05], [0.1, 0.1, 0.8]])
     expected[3] *= 0.5
     torch.testing.assert_close(targets, expected)
-    one_for_all = trainer._targets(joined, is_synthetic, 1.0)[3:]
-    torch.testing.assert_close(one_for_all, 0.5 * (0.7 * torch.eye(3) + 0.1))
-    with pytest.raises(DataError, match="2 strengths but 3 synthetic"):
-        trainer._targets(joined, is_synthetic, [0.5, 0.5])
+    with pytest.raises(DataError, match="2 records but 3 synthetic images"):
+        trainer.fit_epoch(1, real, made, candidates=records[:2])
 
 
 def test_synthetic_images_alone_are_trained_on_when_asked_for(

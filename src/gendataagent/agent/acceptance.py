@@ -130,7 +130,7 @@ class Acceptance:
                 selected=selected,
                 real=real,
                 earlier=self._training_pixels.of(earlier, made.size_px) if len(earlier) else None,
-                earlier_strengths=[candidate.strength for candidate in earlier.candidates],
+                earlier_candidates=earlier.candidates,
                 progress=self._progress,
             )
         costs.seconds["probe"] = self._adaptive.seconds(number)

@@ -45,6 +45,8 @@ def expected_kept(config: RunConfig, images_per_class: Sequence[int]) -> tuple[i
 def images_per_epoch(config: RunConfig, images_per_class: Sequence[int]) -> tuple[int, ...]:
     """Return how many real and synthetic images each epoch is expected to train on."""
     real = sum(images_per_class) if config.training.real_images else 0
+    if config.training.sibling_replacement:
+        return (real,) * config.training.epochs
     kept = expected_kept(config, images_per_class)
     return tuple(real + synthetic for synthetic in _synthetic_per_epoch(config, kept))
 

@@ -28,7 +28,8 @@ from gendataagent.cli.shared import (
     shortcuts,
 )
 from gendataagent.config.presets import Preset, list_presets, preset_text
-from gendataagent.config.strategies import STRATEGIES, Strategy
+from gendataagent.config.strategies import STRATEGIES
+from gendataagent.config.strategy import Strategy
 
 if TYPE_CHECKING:
     from gendataagent.config import RunConfig

@@ -166,16 +166,23 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             "agent.guard continues on real images alone where synthetic ones hurt, which "
             "training.real_images = false does not allow; change one of the two"
         )
+    if training.sibling_replacement and not training.real_images:
+        yield (
+            "training.sibling_replacement replaces real images, but training.real_images = false "
+            "trains on none; change one of the two"
+        )
     prompting = config.prompting
     if prompting.rewriter == "endpoint":
         for key in ("endpoint_url", "endpoint_model"):
             if not getattr(prompting, key):
                 yield f"prompting.{key} is required with prompting.rewriter = endpoint"
     generation = config.generation
-    if executed_steps(generation.steps, generation.strength) < 1:
+    least = min(generation.drawn_strengths)
+    if executed_steps(generation.steps, least) < 1:
+        key = "min(generation.strengths)" if generation.strengths else "generation.strength"
         yield (
-            "generation.num_inference_steps * generation.strength must be at least 1 executed step,"
-            f" got {generation.steps} * {generation.strength:g}; raise one of the two"
+            f"generation.num_inference_steps * {key} must be at least 1 executed step, got "
+            f"{generation.steps} * {least:g}; raise one of the two"
         )
     yield from _few_step_problems(generation)
     for key, marks in (
@@ -253,6 +260,11 @@ def _adaptive_checks(config: RunConfig) -> Iterator[str]:
         yield (
             "adaptive.enabled compares with training on the real images alone, so "
             "training.real_images must be true"
+        )
+    if adaptive.strengths and config.generation.strengths:
+        yield (
+            "adaptive.strengths tries strengths and generation.strengths draws them; empty one of "
+            "the two lists"
         )
     steps = config.generation.steps
     if adaptive.strengths and executed_steps(steps, min(adaptive.strengths)) < 1:

@@ -139,6 +139,14 @@ class GenerationConfig:
         above=0,
         at_most=1,
     )
+    strengths: tuple[float, ...] = setting(
+        (),
+        "strengths of which each image gets one, drawn by its seed; empty = generation.strength "
+        "for all",
+        above=0,
+        at_most=1,
+        switch=True,
+    )
     guidance_scale: float | str = setting(
         AUTO,
         "scale of classifier-free guidance; at most 1 = none, in half the time. auto = 7.5, or "
@@ -317,6 +325,11 @@ class GenerationConfig:
     def few_steps(self) -> FewSteps | None:
         """What its LoRA or its model was distilled for; None where it is for many steps."""
         return recognise_lora(self.few_step_lora) or recognise_model(self.generator)
+
+    @property
+    def drawn_strengths(self) -> tuple[float, ...]:
+        """The strengths that images get, each equally likely."""
+        return self.strengths or (self.strength,)
 
     @property
     def steps(self) -> int:

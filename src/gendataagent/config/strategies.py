@@ -10,78 +10,32 @@ Your own is a TOML file (see `read_strategy`) or a function from config to confi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gendataagent.config import RunConfig
+from gendataagent.config.peers import peers
 from gendataagent.config.settings import merged, read_settings
+from gendataagent.config.strategy import (
+    NO_AGENT,
+    PAPER,
+    PLAIN_AGENT,
+    PLAIN_SELECTION,
+    PLAIN_TRAINING,
+    REAL_FAKE,
+    Strategy,
+    over,
+)
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import closest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strategy:
-    """A named set of settings.
-
-    Args:
-        about: one line on what it is.
-        source: its source, tagged as in docs/method.md; empty = ours.
-        settings: section -> setting -> value, applied on top of the base.
-        rewrites: whether it rewrites captions; the base must then name a rewriter.
-    """
-
-    name: str
-    about: str
-    source: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    rewrites: bool = False
-
 
 OwnStrategy = Callable[[RunConfig], RunConfig]
 """A strategy as a function from the base config to the config to run."""
 
-_NO_AGENT = {
-    "agent": {"enabled": False, "baseline": False},
-    "training": {"real_images": True, "batchnorm_from_real": False},
-    "adaptive": {"enabled": False},
-}
-
-# Ideas that are not in the paper, off in the strategies that reproduce it.
-_PLAIN_AGENT = {"enabled": True, "pool": "replace", "rounds_within": 1.0}
-_PLAIN_TRAINING = {
-    "real_images": True,
-    "synthetic_weight": 1.0,
-    "synthetic_label_smoothing": 0.0,
-    "batchnorm_from_real": False,
-}
-_PLAIN_SELECTION = {
-    "per_class": False, "budget_by": "size", "skip_hardest": 0.0, "fresh": False,
-}  # fmt: skip
-
-_PAPER = {
-    "agent": _PLAIN_AGENT,  # the base sets when the rounds are
-    "training": _PLAIN_TRAINING,
-    "selection": {"by": "marginal", "share": 0.2, **_PLAIN_SELECTION},
-    "prompting": {"rewrites": 5},
-    "filter": {"by": "vog", "keep": "high"},
-    "adaptive": {"enabled": False},
-    "generation": {"feedback": "none"},
-}
-_REAL_FAKE = {
-    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 1},
-    "training": _PLAIN_TRAINING,
-    "selection": {"by": "uniform", "share": 1.0, **_PLAIN_SELECTION},
-    "prompting": {"rewriter": "none", "rewrites": 1},
-    "filter": {"by": "none"},
-    "adaptive": {"enabled": False},
-    "generation": {"feedback": "none"},
-}
 _PLUS = {
-    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 2, "rounds_within": 0.5,
+    "agent": {**PLAIN_AGENT, "first_round_epoch": 0, "rounds": 2, "rounds_within": 0.5,
               "pool": "accumulate"},
-    "training": {**_PLAIN_TRAINING, "batchnorm_from_real": True},
-    "selection": {"by": "marginal", "share": 1.0, **_PLAIN_SELECTION, "per_class": True},
+    "training": {**PLAIN_TRAINING, "batchnorm_from_real": True},
+    "selection": {"by": "marginal", "share": 1.0, **PLAIN_SELECTION, "per_class": True},
     "prompting": {"rewrites": 1},
     "filter": {"by": "none"},
     "adaptive": {"enabled": False},
@@ -90,10 +44,10 @@ _PLUS = {
 _FEEDBACK = {"generation": {"feedback": "entropy", "feedback_scale": "auto"}}
 # Four early rounds that together use every source twice; the first is before any training.
 _GUIDED = {
-    "agent": {**_PLAIN_AGENT, "first_round_epoch": 0, "rounds": 4, "rounds_within": 0.5,
+    "agent": {**PLAIN_AGENT, "first_round_epoch": 0, "rounds": 4, "rounds_within": 0.5,
               "pool": "accumulate"},
-    "training": {**_PLAIN_TRAINING, "batchnorm_from_real": True},
-    "selection": {"by": "uniform", "share": 0.5, **_PLAIN_SELECTION, "per_class": True,
+    "training": {**PLAIN_TRAINING, "batchnorm_from_real": True},
+    "selection": {"by": "uniform", "share": 0.5, **PLAIN_SELECTION, "per_class": True,
                   "fresh": True},
     "prompting": {"rewrites": 1},
     "filter": {"by": "none"},
@@ -106,23 +60,16 @@ _SAME_CAPTION = {"prompting": {"rewriter": "none"}}
 _NO_FILTER = {"filter": {"by": "none"}}
 
 
-def _over(*trees: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for tree in trees:
-        result = merged(result, tree)
-    return result
-
-
 def _all() -> Iterator[Strategy]:
     yield Strategy(
-        name="only-real", about="the real images alone, no agent", settings=_NO_AGENT, source="[S]"
+        name="only-real", about="the real images alone, no agent", settings=NO_AGENT, source="[S]"
     )
     yield Strategy(
         name="randaugment",
         about="the real images alone, RandAugment (2 operations, magnitude 9) instead of jitter",
         source="Cubuk et al. 2020, as in torchvision [C]",
-        settings=_over(
-            _NO_AGENT,
+        settings=over(
+            NO_AGENT,
             {"training": {
                 "randaugment_operations": 2, "randaugment_magnitude": 9.0, "colour_jitter": 0.0,
             }},
@@ -132,38 +79,38 @@ def _all() -> Iterator[Strategy]:
         name="cutmix",
         about="the real images alone, with CutMix in half of the steps",
         source="Yun et al. 2019, its code's CIFAR recipe [C]",
-        settings=_over(
-            _NO_AGENT, {"training": {"mix": "cutmix", "mix_alpha": 1.0, "mix_probability": 0.5}}
+        settings=over(
+            NO_AGENT, {"training": {"mix": "cutmix", "mix_alpha": 1.0, "mix_probability": 0.5}}
         ),
     )
     yield Strategy(
         name="mixup",
         about="the real images alone, with MixUp in every step",
         source="Zhang et al. 2018, its code's CIFAR recipe [C]",
-        settings=_over(
-            _NO_AGENT, {"training": {"mix": "mixup", "mix_alpha": 1.0, "mix_probability": 1.0}}
+        settings=over(
+            NO_AGENT, {"training": {"mix": "mixup", "mix_alpha": 1.0, "mix_probability": 1.0}}
         ),
     )
     yield Strategy(
         name="only-synthetic",
         about="as real-fake at guidance 2, but trained on the synthetic images alone",
         source="guidance 2.0 [S]; as many as real ones, the rest [I]",
-        settings=_over(
-            _REAL_FAKE, {"training": {"real_images": False}, "generation": {"guidance_scale": 2.0}}
+        settings=over(
+            REAL_FAKE, {"training": {"real_images": False}, "generation": {"guidance_scale": 2.0}}
         ),
     )
     yield Strategy(
         name="real-fake",
         about="one image from every real one, made before training; no rewriting, no filter",
         source="Yuan et al. 2024 [C]",
-        settings=_REAL_FAKE,
+        settings=REAL_FAKE,
     )
     yield Strategy(
         name="internet-explorer",
         about="the loop with random sources; keeps the half most like the 15 nearest real images",
         source="Li et al. 2023, as the paper compares with it [R]; half of each class [I]",
-        settings=_over(
-            _PAPER, _UNIFORM, {"filter": {"by": "knn", "drop_share": 0.5, "neighbours": 15}}
+        settings=over(
+            PAPER, _UNIFORM, {"filter": {"by": "knn", "drop_share": 0.5, "neighbours": 15}}
         ),
         rewrites=True,
     )
@@ -175,27 +122,27 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
         name="gendataagent",
         about="the paper's method: hardest fifth, 5 rewrites each, VoG keeps the high end",
         source="[S, R, I]",
-        settings=_PAPER,
+        settings=PAPER,
         rewrites=True,
     )
     yield Strategy(
         name="marginal-only",
         about="ablation: hardest fifth, captions unchanged, no filter",
         source="[R]",
-        settings=_over(_PAPER, _SAME_CAPTION, _NO_FILTER),
+        settings=over(PAPER, _SAME_CAPTION, _NO_FILTER),
     )
     yield Strategy(
         name="rewrite-only",
         about="ablation: random fifth, captions rewritten, no filter",
         source="[R]",
-        settings=_over(_PAPER, _UNIFORM, _NO_FILTER),
+        settings=over(PAPER, _UNIFORM, _NO_FILTER),
         rewrites=True,
     )
     yield Strategy(
         name="vog-only",
         about="ablation: random fifth, captions unchanged, VoG",
         source="[R]",
-        settings=_over(_PAPER, _UNIFORM, _SAME_CAPTION),
+        settings=over(PAPER, _UNIFORM, _SAME_CAPTION),
     )
     for name, about, change in (
         ("vog-low", "gendataagent, but VoG keeps the low end", {"filter": {"keep": "low"}}),
@@ -206,7 +153,7 @@ def _the_loop_and_its_parts() -> Iterator[Strategy]:
         ("margin", "gendataagent, but the images of smallest margin are selected",
          {"selection": {"by": "margin"}}),
     ):  # fmt: skip
-        yield Strategy(name=name, about=about, settings=_over(_PAPER, change), rewrites=True)
+        yield Strategy(name=name, about=about, settings=over(PAPER, change), rewrites=True)
     yield from _ours()
 
 
@@ -221,7 +168,7 @@ def _ours() -> Iterator[Strategy]:
     yield Strategy(
         name="real-fake-plus",
         about="control: real-fake with batch norm of real images",
-        settings=_over(_REAL_FAKE, {"training": {"batchnorm_from_real": True}}),
+        settings=over(REAL_FAKE, {"training": {"batchnorm_from_real": True}}),
     )
     yield Strategy(
         name="gendataagent-guided",
@@ -233,18 +180,21 @@ def _ours() -> Iterator[Strategy]:
     yield Strategy(
         name="gendataagent-unguided",
         about="control: the same rounds, sources and seeds without feedback",
-        settings=_over(_GUIDED, _NO_FEEDBACK),
+        settings=over(_GUIDED, _NO_FEEDBACK),
         rewrites=True,
     )
     yield Strategy(
         name="gendataagent-feedback",
         about="the paper's method with feedback",
-        settings=_over(_PAPER, _FEEDBACK),
+        settings=over(PAPER, _FEEDBACK),
         rewrites=True,
     )
 
 
-STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _all()}
+PEERS: Mapping[str, Strategy] = {strategy.name: strategy for strategy in peers()}
+"""Mechanisms of other papers, see docs/peers.md."""
+
+STRATEGIES: Mapping[str, Strategy] = {s.name: s for s in (*_all(), *PEERS.values())}
 
 
 def find_strategy(name: str) -> Strategy:
@@ -290,7 +240,7 @@ def read_strategy(path: str | Path) -> Strategy:
     return Strategy(
         name=name,
         about=about or (f"{like}, changed by {Path(path).name}" if like else str(path)),
-        settings=_over(below.settings, tree),
+        settings=over(below.settings, tree),
         rewrites=below.rewrites and tree.get("prompting", {}).get("rewriter") != "none",
     )
 

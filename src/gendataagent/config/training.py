@@ -132,6 +132,16 @@ class TrainingConfig:
         "false = train on synthetic images alone; real ones are then only sources, and "
         "agent.first_round_epoch must be 0",
     )
+    sibling_replacement: float = setting(
+        0.0,
+        "probability with which a real image is replaced, each time it is read, by one of the "
+        "synthetic images made from it, instead of training on both: an epoch then has as many "
+        "images, and by default as many steps, as there are real ones; 0 = off. See docs/peers.md",
+        source="0.5 in DA-Fusion [C]",
+        at_least=0,
+        at_most=1,
+        switch=True,
+    )
     synthetic_weight: float = setting(
         1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0
     )

@@ -253,6 +253,7 @@ class EpochMetrics:
     Accuracies are shares in [0, 1]; `seconds` is wall-clock time of the epoch's training.
     `train_accuracy` is measured in eval mode on the real training images, without augmentation;
     it and `validation_accuracy` are None on epochs where they were not measured.
+    `real_images` and `synthetic_images` are those that the epoch drew from.
     """
 
     epoch: int

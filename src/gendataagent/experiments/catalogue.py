@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gendataagent.config.strategies import STRATEGIES
+from gendataagent.config.strategies import PEERS, STRATEGIES
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import did_you_mean
 from gendataagent.experiments.benchmarks import Arm, Benchmark
@@ -27,7 +27,7 @@ FEWSHOT: Mapping[str, Any] = {
     },
     "filter": {"snapshot_at": [0.04, 0.08, 0.125]},
 }  # fmt: skip
-_EVIDENCE_ARMS = tuple(Arm(name=name, strategy=name) for name in STRATEGIES)
+_EVIDENCE_ARMS = tuple(Arm(name=name, strategy=name) for name in STRATEGIES if name not in PEERS)
 
 
 def all_benchmarks() -> Iterator[Benchmark]:
@@ -40,6 +40,7 @@ def all_benchmarks() -> Iterator[Benchmark]:
         baseline="only-real",
         budget=2.0,
     )
+    yield _peers()
     yield from _feedback()
     yield _speed()
     yield from _tables()
@@ -51,6 +52,17 @@ def find_benchmark(name: str) -> Benchmark:
     if name not in benchmarks:
         raise ConfigError(f"unknown experiment {name!r}; {did_you_mean(name, benchmarks)}")
     return benchmarks[name]
+
+
+def _peers() -> Benchmark:
+    """Return the comparison with the mechanisms of other papers, see docs/peers.md."""
+    own = ("real-fake", "gendataagent", "gendataagent-plus", "gendataagent-guided")
+    return Benchmark(
+        name="peers",
+        about="the mechanisms of other papers against uniform synthesis and this project's own",
+        base=FEWSHOT, baseline="real-fake", budget=2.0,
+        arms=tuple(Arm(name=name, strategy=name) for name in (*own, *PEERS)),
+    )  # fmt: skip
 
 
 def _feedback() -> Iterator[Benchmark]:

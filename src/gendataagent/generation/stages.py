@@ -65,7 +65,7 @@ def plan(
     Args:
         rewrites: one number for all, or one for each selected image.
     """
-    for_all = isinstance(rewrites, int)
+    for_all, strengths = isinstance(rewrites, int), settings.drawn_strengths
     numbers = itertools.repeat(rewrites) if isinstance(rewrites, int) else rewrites
     for scored, number in zip(selected, numbers, strict=not for_all):
         variants = range(number)
@@ -79,12 +79,19 @@ def plan(
                 class_name=class_names[scored.label],
                 variant=variant,
                 seed=seed,
-                strength=settings.strength,
+                strength=_drawn(strengths, seed),
                 guidance_scale=settings.guidance,
                 num_inference_steps=settings.steps,
                 negative_prompt=settings.negative_prompt,
                 marginal_score=scored.score,
             )
+
+
+def _drawn(strengths: Sequence[float], seed: int) -> float:
+    """Return one of the strengths, by the candidate's seed."""
+    if len(strengths) == 1:
+        return strengths[0]
+    return strengths[derive_seed(seed, "strength") % len(strengths)]
 
 
 def caption(

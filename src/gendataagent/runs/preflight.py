@@ -114,10 +114,13 @@ def few_step_notes(settings: GenerationConfig) -> Iterator[str]:
     key = "few_step_lora" if settings.few_step_lora else "generator"
     sampler = "the model's own scheduler" if settings.sampler == AUTO else settings.sampler
     guided = "without" if settings.guidance <= 1 else f"with {settings.guidance:g} of"
+    executed = ", ".join(
+        f"{executed_steps(settings.steps, strength)} are executed at strength {strength:g}"
+        for strength in settings.drawn_strengths
+    )
     yield (
         f"generation.{key} is recognised as {few.family}: {sampler}, {settings.steps} steps of "
-        f"which {executed_steps(settings.steps, settings.strength)} are executed at strength "
-        f"{settings.strength:g}, {guided} guidance. For others set generation.scheduler, "
+        f"which {executed}, {guided} guidance. For others set generation.scheduler, "
         "num_inference_steps, guidance_scale."
     )
     chosen = (

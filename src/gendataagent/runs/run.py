@@ -270,7 +270,7 @@ def _train(
                     trainer.epochs_done + 1,
                     session.real,
                     _synthetic_pixels(session, synthetic),
-                    strength=[c.strength for c in synthetic.candidates] if synthetic else 1.0,
+                    candidates=synthetic.candidates if synthetic else (),
                     steps=steps[trainer.epochs_done],
                     on_step=lambda _, steps, __: stage.advance(1 / steps),
                 )

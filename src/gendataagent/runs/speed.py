@@ -194,7 +194,7 @@ def _requests(
                 prompt=compose_prompt(sources.class_names[sources.labels[index]], words),
                 negative_prompt=settings.negative_prompt,
                 seed=repetition * count + number,
-                strength=settings.strength,
+                strength=settings.drawn_strengths[0],
                 guidance_scale=settings.guidance,
                 num_inference_steps=settings.steps,
             )

@@ -30,12 +30,13 @@ from gendataagent.core.devices import (
     training_precision,
 )
 from gendataagent.core.errors import DataError, ModelError, TrainingDivergedError
-from gendataagent.core.records import EpochMetrics, derive_seed
+from gendataagent.core.records import Candidate, EpochMetrics, derive_seed
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.augmentation import Augmenter
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.mixing import Mixer
 from gendataagent.training.sharing import Part
+from gendataagent.training.siblings import with_siblings
 
 OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps of the epoch, loss of the last step)."""
@@ -113,30 +114,41 @@ class Trainer:
         real: Pixels,
         synthetic: Pixels | None = None,
         *,
-        strength: float | Sequence[float] = 1.0,
+        candidates: Sequence[Candidate] = (),
         steps: int = 0,
         on_step: OnStep | None = None,
     ) -> EpochMetrics:
         """Train epoch number `epoch` (from 1) on the plain concatenation of both sets.
 
-        With training.real_images = false it trains on `synthetic` alone.
+        With training.real_images = false it trains on `synthetic` alone; with
+        training.sibling_replacement on as many images as there are real ones.
 
         Args:
-            strength: strength of the synthetic images, one for all or one each; used only by
-                training.synthetic_label_smoothing.
+            candidates: the record of each synthetic image; only training.sibling_replacement and
+                training.synthetic_label_smoothing need it.
             steps: optimiser steps, where training.steps_per_epoch leaves them open; 0 = one pass.
 
         Raises:
-            DataError: fewer than two images, or a label that is not the index of a class.
+            DataError: fewer than two images, a label that is not the index of a class, or not one
+                record for each synthetic image.
             TrainingDivergedError: the loss is not a finite number.
             MemoryShortError: a batch does not fit into the memory.
             TrainingProcessError: another process that takes part has ended.
         """
         started = time.perf_counter()
         pixels, reals = self._joined(real, synthetic)
-        is_synthetic_N = torch.arange(len(pixels)) >= reals
-        targets_NC = self._targets(pixels, is_synthetic_N, strength)
-        batches = self._batches(epoch, pixels.labels, steps)
+        self._check_records(len(pixels) - reals, candidates)
+        counted = reals if reals and self.config.sibling_replacement else len(pixels)
+        targets_NC = self._targets(pixels, reals, counted, candidates)
+        batches = self._batches(epoch, pixels.labels[:counted], steps)
+        if counted < len(pixels):
+            batches = with_siblings(
+                batches,
+                real.ids,
+                [candidate.source_id for candidate in candidates],
+                self.config.sibling_replacement,
+                derive_seed(self.seed, "siblings", epoch),
+            )
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch))
         mixer = Mixer.from_config(self.config, derive_seed(self.seed, "mix", epoch))
         rates = [self.learning_rate(epoch, step / len(batches)) for step in range(len(batches))]
@@ -313,23 +325,35 @@ class Trainer:
         self.classifier.check_labels(pixels)
         return pixels, reals
 
-    def _targets(
-        self, pixels: Pixels, is_synthetic_N: Tensor, strength: float | Sequence[float]
-    ) -> Tensor:
-        """Return the targets of cross-entropy, [N, C]: soft labels times loss weight."""
-        targets_NC = functional.one_hot(pixels.labels, len(self.classifier.class_names)).float()
-        smoothing = self.config.synthetic_label_smoothing
-        if smoothing > 0:
-            strength_M1 = torch.as_tensor(strength, dtype=torch.float32).reshape(-1, 1)
-            hard_MC = targets_NC[is_synthetic_N]
-            if len(strength_M1) not in (1, len(hard_MC)):
-                raise DataError(f"{len(strength_M1)} strengths but {len(hard_MC)} synthetic images")
-            targets_NC[is_synthetic_N] = torch.lerp(
-                hard_MC, torch.full_like(hard_MC, 1 / hard_MC.shape[1]), smoothing * strength_M1
+    def _check_records(self, images: int, candidates: Sequence[Candidate]) -> None:
+        config = self.config
+        needed = config.sibling_replacement > 0 or config.synthetic_label_smoothing > 0
+        if images and needed and len(candidates) != images:
+            raise DataError(
+                f"{len(candidates)} records but {images} synthetic images; "
+                "training.sibling_replacement and training.synthetic_label_smoothing need to know "
+                "how each was made: fit_epoch(..., candidates=synthetic.candidates)"
             )
-        targets_NC[is_synthetic_N] *= self.config.synthetic_weight
+
+    def _targets(
+        self, pixels: Pixels, reals: int, counted: int, candidates: Sequence[Candidate]
+    ) -> Tensor:
+        """Return the targets of cross-entropy, [N, C]: soft labels times loss weight.
+
+        Args:
+            reals: how many of the images are real; these come first.
+            counted: by how many of the images, from the first, classes are balanced.
+        """
+        targets_NC = functional.one_hot(pixels.labels, len(self.classifier.class_names)).float()
+        made_MC = targets_NC[reals:]  # a view
+        smoothing = self.config.synthetic_label_smoothing
+        if smoothing > 0 and len(made_MC):
+            strength_M1 = torch.tensor([c.strength for c in candidates])[:, None]
+            uniform_MC = torch.full_like(made_MC, 1 / made_MC.shape[1])
+            made_MC.copy_(torch.lerp(made_MC, uniform_MC, smoothing * strength_M1))
+        made_MC *= self.config.synthetic_weight
         if self.config.class_balance == "weights":
-            targets_NC *= class_weights(pixels.labels)[:, None]
+            targets_NC *= class_weights(pixels.labels, pixels.labels[:counted])[:, None]
         return targets_NC
 
     def _step(
@@ -409,10 +433,15 @@ def _endless_balanced(labels_N: Tensor, length: int, generator: torch.Generator)
     return turns_TC.gather(1, order_TC).flatten()[:length]
 
 
-def class_weights(labels_N: Tensor) -> Tensor:
-    """Return the weight of each image, [N]: every class weighs the same, and the mean is 1."""
-    images_C = torch.bincount(labels_N)
-    weights_C = len(labels_N) / ((images_C > 0).sum() * images_C.clamp(min=1))
+def class_weights(labels_N: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Return the weight of each image, [N]: every class weighs the same, and the mean is 1.
+
+    Args:
+        counted: the labels by which classes are weighed; None = `labels_N`.
+    """
+    counted = labels_N if counted is None else counted
+    images_C = torch.bincount(counted, minlength=int(labels_N.max()) + 1)
+    weights_C = len(counted) / ((images_C > 0).sum() * images_C.clamp(min=1))
     return weights_C[labels_N]
 
 

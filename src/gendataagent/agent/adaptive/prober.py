@@ -30,14 +30,14 @@ class Material:
 
     Args:
         earlier: kept images of earlier rounds that stay in training; None = no such images.
-        earlier_strengths: generation.strength of each.
+        earlier_candidates: the record of each.
         made: the usable images of this round, in order of `candidates`.
     """
 
     real: Pixels
     validation: Pixels
     earlier: Pixels | None
-    earlier_strengths: Sequence[float]
+    earlier_candidates: Sequence[Candidate]
     made: Pixels
     candidates: Sequence[Candidate]
 
@@ -140,7 +140,7 @@ class Prober:
             self._copy.epochs_done + 1,
             material.real,
             Pixels.concat(parts) if parts else None,
-            strength=[*material.earlier_strengths, *(c.strength for c in candidates)] or 1.0,
+            candidates=[*material.earlier_candidates, *candidates],
         )
         logits_VC = self._copy.classifier.predict_logits(material.validation).double()
         return functional.cross_entropy(logits_VC, material.validation.labels, reduction="none")

@@ -112,7 +112,7 @@ class AdaptiveRounds:
         selected: Sequence[Scored],
         real: Pixels,
         earlier: Pixels | None,
-        earlier_strengths: Sequence[float],
+        earlier_candidates: Sequence[Candidate],
         progress: Progress,
     ) -> Decision:
         """Return what a round keeps; every probe is written to `probes.jsonl`.
@@ -126,7 +126,7 @@ class AdaptiveRounds:
             real=real,
             validation=self._validation,
             earlier=earlier,
-            earlier_strengths=earlier_strengths,
+            earlier_candidates=earlier_candidates,
             made=made,
             candidates=usable,
         )

@@ -279,8 +279,8 @@ def _scored_for_feedback(config: RunConfig, guided: _Feedback, real: RealImageCo
 
 
 def _steps_per_image(config: RunConfig) -> int:
-    """Return the executed denoising steps of an image; the mean where strengths are tried."""
-    strengths: tuple[float, ...] = (config.generation.strength,)
+    """Return the executed denoising steps of an image; the mean where strengths differ."""
+    strengths = config.generation.drawn_strengths
     if config.adaptive.enabled and config.adaptive.strengths:
         strengths = config.adaptive.strengths
     steps = [executed_steps(config.generation.steps, s) for s in strengths]
