@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
+from gendataagent.agent.by_hand.in_effect import DecisionsInEffect
 from gendataagent.agent.decoding import DecodedImages, TrainingPixels
 from gendataagent.agent.filtering import FILTERS, FilterContext, FilterScores, drop, reads_snapshots
 from gendataagent.agent.pool import Pool
@@ -36,6 +37,7 @@ class Acceptance:
         training_pixels: receives the accepted images at the size training stores them at.
         adaptive: tries on validation what to keep; None = filter.drop_share.
         held_out: recognises copies of validation and test images; None = no such check.
+        in_effect: the decisions by hand about images of earlier rounds.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Acceptance:
         *,
         adaptive: AdaptiveRounds | None,
         held_out: LeakageCheck | None,
+        in_effect: DecisionsInEffect,
         progress: Progress,
     ) -> None:
         self._config, self._folder, self._pool = config, folder, pool
         self._training_pixels = training_pixels
         self._schedule = Schedule.from_config(config)
         self._adaptive, self._held_out, self._progress = adaptive, held_out, progress
+        self._in_effect = in_effect
 
     def judge(
         self,
@@ -121,7 +125,8 @@ class Acceptance:
             return Decision(judged=judged, notes=(scores.note,) if scores.note else ())
         with costs.measure("probe", clock=False):
             made = images.pixels[self._adaptive.stored_px]
-            earlier = self._pool.kept(self._rounds_in_training(number))
+            by_hand = self._in_effect.at(self._schedule.enter_epochs[number])
+            earlier = self._pool.kept(self._rounds_in_training(number), by_hand)
             decision = self._adaptive.judge(
                 number,
                 scores,

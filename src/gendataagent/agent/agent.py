@@ -26,6 +26,9 @@ from torch import nn
 from gendataagent.agent.acceptance import Acceptance
 from gendataagent.agent.adaptive.decision import Decision
 from gendataagent.agent.adaptive.rounds import AdaptiveRounds
+from gendataagent.agent.by_hand.decisions import HandDecisions
+from gendataagent.agent.by_hand.in_effect import DecisionsInEffect
+from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.class_record import check_class_names
 from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.decoding import TrainingPixels
@@ -134,6 +137,7 @@ class Agent:
             self._adaptive = AdaptiveRounds(config, folder, trainer, validation.pixels)
         self._progress = progress or SilentProgress()
         self._training_pixels = TrainingPixels(trainer.augmenter.stored_px if trainer else None)
+        self._in_effect = DecisionsInEffect(folder)
         self._acceptance = Acceptance(
             config,
             folder,
@@ -141,6 +145,7 @@ class Agent:
             self._training_pixels,
             adaptive=self._adaptive,
             held_out=held_out,
+            in_effect=self._in_effect,
             progress=self._progress,
         )
         self._making = ImageMaking(
@@ -152,7 +157,7 @@ class Agent:
             feedback=FeedbackRounds.of(config, folder, backends, validation, self._progress),
             progress=self._progress,
         )
-        self._active: tuple[list[int], SyntheticImages] | None = None
+        self._active: tuple[list[int], HandDecisions, SyntheticImages] | None = None
         self._started: _Started | None = None
         if config.agent.overlap and (
             sentence := gain_here(config, backends.executor, resolve_device(config.device))
@@ -254,6 +259,7 @@ class Agent:
 
         If a round is due or overdue, run it first, with what `model` finds hard now. Calls between
         rounds return the images of the latest one (agent.pool = accumulate: of all so far).
+        Decisions by hand (`gendataagent review`) take effect with the next call.
 
         Args:
             model: a torch module that returns logits [B, C], as a tensor or as `.logits`; it is
@@ -269,9 +275,18 @@ class Agent:
         rounds = [number for number in due if self._folder.round_is_done(number)]
         if self.config.agent.pool == "replace":
             rounds = rounds[-1:]
-        if self._active is None or self._active[0] != rounds:
-            self._active = (rounds, self.pool.kept(rounds))
-        return self._active[1]
+        by_hand = self._in_effect.at(epoch)
+        if self._active is None or self._active[:2] != (rounds, by_hand):
+            self._say_by_hand(rounds, by_hand, epoch)
+            self._active = (rounds, by_hand, self.pool.kept(rounds, by_hand))
+        return self._active[2]
+
+    def _say_by_hand(self, rounds: list[int], by_hand: HandDecisions, epoch: int) -> None:
+        before = self._active[1] if self._active else HandDecisions()
+        if by_hand != before:
+            candidates = (c for number in rounds for c in self.pool.candidates(number))
+            counts = HandCounts.of(candidates, by_hand.of_id)
+            self._progress.say(f"by hand, from epoch {epoch + 1} on: {counts.words}")
 
     def tell(self, model: nn.Module | Classifier, *, epoch: int) -> None:
         """Report that `epoch` epochs are trained; saves the weights if the filter needs them."""

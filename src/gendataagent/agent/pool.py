@@ -10,6 +10,7 @@ ClassLabel:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,9 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from gendataagent.agent.by_hand.decisions import HandDecisions
+from gendataagent.agent.by_hand.in_effect import current_decisions
+from gendataagent.agent.by_hand.rules import KEEP, decided, why_not_keepable
 from gendataagent.agent.columns import pool_schema
 from gendataagent.agent.provenance import with_provenance
 from gendataagent.agent.synthetic import SyntheticImages, read_png
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.record_table import BATCH_ROWS, RecordTable
@@ -175,14 +180,59 @@ class Pool:
     def _judged(self, number: int) -> Path:
         return self._folder.round(number) / "judged.parquet"
 
-    def kept(self, rounds: Iterable[int]) -> SyntheticImages:
-        """Return the kept images of closed rounds, in the order of `rounds`."""
-        return self.images_of([c for number in rounds for c in self.candidates(number) if c.kept])
+    def decided(self, number: int, decisions: HandDecisions | None = None) -> Sequence[Candidate]:
+        """Return all candidates of a closed round as they are after decisions by hand.
+
+        Args:
+            decisions: None = all that there are now.
+
+        Raises:
+            RunFolderError: as `candidates`; or the decisions are damaged, of another run, or keep
+                an image that no one can keep by hand.
+        """
+        of_id = (decisions or current_decisions(self._folder)).of_id
+        candidates = self.candidates(number)
+        if not of_id:
+            return candidates
+        filter_name = read_run_config(self._folder).filter.by
+        return [self._decided(c, of_id.get(c.id), filter_name) for c in candidates]
+
+    def _decided(self, candidate: Candidate, decision: str | None, filter_name: str) -> Candidate:
+        if decision == KEEP and (why := why_not_keepable(candidate.rejected_by, filter_name)):
+            raise RunFolderError(
+                f"{self._folder.decisions_file} keeps {candidate.id}, which no one can keep by "
+                f"hand: {why}. Remove this line"
+            )
+        return decided(candidate, decision)
+
+    def kept(
+        self, rounds: Iterable[int], decisions: HandDecisions | None = None
+    ) -> SyntheticImages:
+        """Return the kept images of closed rounds, in the order of `rounds`.
+
+        What is saved or uploaded of them is what is kept at that moment.
+
+        Args:
+            decisions: by hand; None = all that there are now. Raises as `decided`.
+        """
+        rounds = list(rounds)
+        decisions = decisions or current_decisions(self._folder)
+        found = [c for number in rounds for c in self.decided(number, decisions) if c.kept]
+        again = functools.partial(
+            _kept_again, self._folder.path, self._class_names, self._form, rounds
+        )
+        return self.images_of(found).exported_as(again)
 
     def images_of(self, candidates: Sequence[Candidate]) -> SyntheticImages:
         """Return the images of rendered candidates, in order."""
         items = [(candidate, self.image_path(candidate)) for candidate in candidates]
         return SyntheticImages(self._class_names, items, self._form)
+
+
+def _kept_again(
+    folder: Path, class_names: Sequence[str], form: Items | None, rounds: Sequence[int]
+) -> SyntheticImages:
+    return Pool(RunFolder(folder), class_names, form).kept(rounds)
 
 
 def _is_whole(path: Path, digest: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+BY_HAND = "by-hand"
 REJECTIONS: Mapping[str, str] = {
     "vog": "dropped by the VoG filter",
     "knn": "dropped by the nearest-neighbour filter",
@@ -15,6 +16,7 @@ REJECTIONS: Mapping[str, str] = {
     "flagged-by-safety-checker": "flagged by the safety checker",
     "repeats-test-image": "near-duplicate of a test image",
     "repeats-validation-image": "near-duplicate of a validation image",
+    BY_HAND: "dropped by hand",
     "adaptive: strength": "another strength did better",
     "adaptive: share": "another share did better",
     "adaptive: hurts on validation": "worsened the validation loss",

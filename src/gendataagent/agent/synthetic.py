@@ -50,6 +50,7 @@ class SyntheticImages(Dataset[Any]):
         self.ids = tuple(candidate.id for candidate in self.candidates)
         self.labels = tuple(candidate.label for candidate in self.candidates)
         self._form: Items = form or TupleItems()
+        self._again: Callable[[], SyntheticImages] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,17 +91,24 @@ class SyntheticImages(Dataset[Any]):
         unchanged.
         """
         form = self._form.with_transform(transform, target_transform)
-        return SyntheticImages(
-            self.class_names, list(zip(self.candidates, self.paths, strict=True)), form
-        )
+        items = list(zip(self.candidates, self.paths, strict=True))
+        return SyntheticImages(self.class_names, items, form).exported_as(self._again)
+
+    def exported_as(self, again: Callable[[], SyntheticImages] | None) -> SyntheticImages:
+        """Return these images; `to_datasets` asks `again` for what is kept then."""
+        self._again = again
+        return self
 
     def to_datasets(self) -> Any:
         """Return a `datasets.Dataset`: image, label, and every field of `candidates`.
 
         The label is a ClassLabel with the data set's names in their order (or of the train set's
         own type, if that is a `datasets.Dataset`), so `concatenate_datasets([real, kept])` works.
-        Images stay files of the run folder until they are saved.
+        Images stay files of the run folder until they are saved. Of the images of a pool, those
+        that are kept now: later decisions by hand (`gendataagent review`) are honoured.
         """
+        if self._again is not None:
+            return self._again().exported_as(None).to_datasets()
         form = self._form if isinstance(self._form, RowItems) else None
         history = [candidate.to_json() for candidate in self.candidates]
         return image_dataset(

@@ -7,6 +7,7 @@
                                sources/, record.json
     RUN/adaptation/            LoRA weights and record, where the generator was adapted
     RUN/pool/003/              one PNG per candidate, metadata.parquet
+    RUN/review/                decisions by hand, see `agent.by_hand`
     RUN/checkpoints/           to resume from
     RUN/snapshots/             weights of the classifier for the VoG filter
     RUN/metrics.jsonl          one EpochMetrics per line
@@ -190,6 +191,16 @@ class RunFolder:
         return self.path / "second_opinion.json"
 
     @property
+    def decisions_file(self) -> Path:
+        """Decisions by hand; grows after the end of the run too."""
+        return self.path / "review" / "decisions.jsonl"
+
+    @property
+    def decisions_in_effect_file(self) -> Path:
+        """Which decisions each epoch was trained under."""
+        return self.path / "review" / "in_effect.jsonl"
+
+    @property
     def guard_file(self) -> Path:
         """The `GuardRecord` of a guarded run."""
         return self.path / "guard" / "outcome.json"
@@ -278,7 +289,8 @@ class RunFolder:
     def mark_done(self) -> None:
         """Write the mark of a finished run: the hash of each file that its end stands on."""
         own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file,
-               self.test_predictions_file, self.second_opinion_file]  # fmt: skip
+               self.test_predictions_file, self.second_opinion_file,
+               self.decisions_in_effect_file]  # fmt: skip
         marks = [*self.path.glob(f"rounds/*/{DONE}"), self.baseline / DONE, self.adaptation / DONE]
         folders = (
             self.splits_file.parent, self.classifier, self.guard_file.parent, self.mistakes,

@@ -174,7 +174,7 @@ def _of_run(folder: RunFolder, splits: ImageSplits, progress: Progress) -> list[
         candidate
         for number in range(rounds)
         if folder.round_is_done(number)
-        for candidate in pool.candidates(number)
+        for candidate in pool.decided(number)
         if pool.image_path(candidate).exists()
     ]
     sets = []

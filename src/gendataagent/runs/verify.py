@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gendataagent.agent.by_hand.in_effect import current_decisions
 from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
@@ -78,7 +79,7 @@ def verify(
 
 def _run(folder: RunFolder, progress: Progress, prefix: str) -> Iterator[Verified]:
     with progress.stage(f"{prefix}verify", None, "parts") as stage:
-        for part in (_settings, _start, _rounds, _snapshots, _checkpoints, _end):
+        for part in (_settings, _start, _rounds, _by_hand, _snapshots, _checkpoints, _end):
             for found in part(folder):
                 stage.advance()
                 yield Verified(
@@ -138,6 +139,21 @@ def _rounds(folder: RunFolder) -> Iterator[Verified]:
                 damaged=(*damaged, *(damage for damage in images.values() if damage)),
                 note="unfinished; what is damaged is made again",
             )
+
+
+def _by_hand(folder: RunFolder) -> Iterator[Verified]:
+    """Check the decisions by hand, and which of them epochs were trained under."""
+    own = (folder.decisions_file, folder.decisions_in_effect_file)
+    sealed = folder.sealed_files()
+    paths = [path for path in own if path.exists() or path in sealed]
+    if not paths:
+        return
+    damaged: list[Damage] = []
+    try:
+        current_decisions(folder)
+    except (ConfigError, RunFolderError) as error:
+        damaged.append(Damage(folder.decisions_file, f"cannot be used: {error}"))
+    yield Verified(part="decisions by hand", files=len(paths), damaged=tuple(damaged))
 
 
 def _journal_damage(path: Path) -> Damage | None:

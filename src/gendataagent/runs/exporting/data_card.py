@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.rejections import REJECTIONS
 from gendataagent.core.records import RoundRecord
 from gendataagent.data.index import SPLITS
@@ -30,12 +31,14 @@ def data_card(
     class_names: Sequence[str],
     facts: RunFacts,
     rounds: Sequence[RoundRecord],
+    by_hand: HandCounts,
     figures: Sequence[str],
 ) -> str:
     """Return the card of a data set.
 
     Args:
         rounds: the finished rounds of the run.
+        by_hand: what decisions by hand changed in them.
         figures: sentences on leakage and memorisation.
     """
     sources = Counter(row.values["source"] for row in rows)
@@ -63,7 +66,7 @@ def data_card(
         ("Read it", f"```python\n{form.reads}\n```"),
         ("Images", _counts(rows, class_names, splits)),
         ("Columns", bullets(_COLUMNS)),
-        ("How the synthetic images were made", _making(facts, rounds) if made else ""),
+        ("How the synthetic images were made", _making(facts, rounds, by_hand) if made else ""),
         ("Copies", bullets(text(line) for line in figures)),
         ("Terms", facts.terms()),
     ]
@@ -94,7 +97,7 @@ def _counts(rows: Sequence[Row], class_names: Sequence[str], splits: Sequence[st
     return f"{found}\n\nand {more} more classes" if more > 0 else found
 
 
-def _making(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
+def _making(facts: RunFacts, rounds: Sequence[RoundRecord], by_hand: HandCounts) -> str:
     rejected: Counter[str] = Counter()
     for record in rounds:
         rejected.update(record.rejected)
@@ -108,7 +111,9 @@ def _making(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
             f"{text(REJECTIONS.get(reason, reason))}: {count:,}"
             for reason, count in rejected.most_common()
         )
-        lines.append(f"Not kept, and not in this export: {'; '.join(reasons)}.")
+        lines.append(f"Not kept: {'; '.join(reasons)}.")
+    if by_hand:
+        lines.append(f"By hand, after that: {by_hand.words}.")
     if facts.result is not None and facts.result.guard is not None:
         lines.append(text(facts.result.guard.sentence))
     models = facts.models()

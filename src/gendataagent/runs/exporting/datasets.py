@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gendataagent.agent.by_hand.in_effect import current_decisions
+from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.class_record import ClassRecord
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.synthetic import SyntheticImages
@@ -71,7 +73,8 @@ def export_data(
     path = check_place(out, run)
     progress = progress or SilentProgress()
     rounds = _finished_rounds(folder)
-    kept = Pool(folder, _class_names(folder)).kept([record.round for record in rounds])
+    pool, by_hand = Pool(folder, _class_names(folder)), current_decisions(folder)
+    kept = pool.kept([record.round for record in rounds], by_hand)
     splits, note = _real_images(folder, only, data, progress)
     notes = [note] if note else []
     if not folder.is_done and folder.manifest_file.exists():
@@ -94,11 +97,15 @@ def export_data(
         export_folder(path, record) as aside,
     ):
         form.write(aside, rows, kept.class_names, stage.advance)
-        card = data_card(to, form, rows, kept.class_names, facts, rounds, figures)
+        judged = (c for record in rounds for c in pool.candidates(record.round))
+        counts = HandCounts.of(judged, by_hand.of_id)
+        card = data_card(to, form, rows, kept.class_names, facts, rounds, counts, figures)
         files.write_bytes(aside / CARD_FILE, card.encode())
-    counts = Counter(row.values["source"] for row in rows)
+    if counts:
+        notes.append(f"Decisions by hand: {counts.words}.")
+    sources = Counter(row.values["source"] for row in rows)
     return ExportedData(
-        path=path, real=counts[REAL], synthetic=counts[SYNTHETIC], notes=(*notes, *figures)
+        path=path, real=sources[REAL], synthetic=sources[SYNTHETIC], notes=(*notes, *figures)
     )
 
 
