@@ -218,10 +218,10 @@ class Pool:
         rounds = list(rounds)
         decisions = decisions or current_decisions(self._folder)
         found = [c for number in rounds for c in self.decided(number, decisions) if c.kept]
-        again = functools.partial(
-            _kept_again, self._folder.path, self._class_names, self._form, rounds
+        now = functools.partial(
+            _kept_now, self._folder.path, self._class_names, self._form, rounds, decisions.sha256
         )
-        return self.images_of(found).exported_as(again)
+        return self.images_of(found).exported_as(now)
 
     def images_of(self, candidates: Sequence[Candidate]) -> SyntheticImages:
         """Return the images of rendered candidates, in order."""
@@ -229,10 +229,13 @@ class Pool:
         return SyntheticImages(self._class_names, items, self._form)
 
 
-def _kept_again(
-    folder: Path, class_names: Sequence[str], form: Items | None, rounds: Sequence[int]
-) -> SyntheticImages:
-    return Pool(RunFolder(folder), class_names, form).kept(rounds)
+def _kept_now(
+    folder: Path, class_names: Sequence[str], form: Items | None, rounds: Sequence[int], under: str
+) -> SyntheticImages | None:
+    """Return the kept images of rounds; None if no decision was added to the version `under`."""
+    now = current_decisions(RunFolder(folder))
+    pool = Pool(RunFolder(folder), class_names, form)
+    return pool.kept(rounds, now) if now.sha256 != under else None
 
 
 def _is_whole(path: Path, digest: str) -> bool:

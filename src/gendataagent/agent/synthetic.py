@@ -50,7 +50,7 @@ class SyntheticImages(Dataset[Any]):
         self.ids = tuple(candidate.id for candidate in self.candidates)
         self.labels = tuple(candidate.label for candidate in self.candidates)
         self._form: Items = form or TupleItems()
-        self._again: Callable[[], SyntheticImages] | None = None
+        self._now: Callable[[], SyntheticImages | None] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,11 +92,11 @@ class SyntheticImages(Dataset[Any]):
         """
         form = self._form.with_transform(transform, target_transform)
         items = list(zip(self.candidates, self.paths, strict=True))
-        return SyntheticImages(self.class_names, items, form).exported_as(self._again)
+        return SyntheticImages(self.class_names, items, form).exported_as(self._now)
 
-    def exported_as(self, again: Callable[[], SyntheticImages] | None) -> SyntheticImages:
-        """Return these images; `to_datasets` asks `again` for what is kept then."""
-        self._again = again
+    def exported_as(self, now: Callable[[], SyntheticImages | None] | None) -> SyntheticImages:
+        """Return these images; `to_datasets` asks `now` for others that are kept by then."""
+        self._now = now
         return self
 
     def to_datasets(self) -> Any:
@@ -107,8 +107,8 @@ class SyntheticImages(Dataset[Any]):
         Images stay files of the run folder until they are saved. Of the images of a pool, those
         that are kept now: later decisions by hand (`gendataagent review`) are honoured.
         """
-        if self._again is not None:
-            return self._again().exported_as(None).to_datasets()
+        if self._now is not None and (images := self._now()) is not None:
+            return images.to_datasets()
         form = self._form if isinstance(self._form, RowItems) else None
         history = [candidate.to_json() for candidate in self.candidates]
         return image_dataset(
