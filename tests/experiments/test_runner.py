@@ -16,15 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gendataagent.config.settings import merged
 from gendataagent.core import files
 from gendataagent.core.errors import GenerationError, RunFolderError
-from gendataagent.experiments import Arm, Benchmark, plan_experiment, read_rows, run_experiment
+from gendataagent.experiments import (
+    Arm,
+    Benchmark,
+    plan_experiment,
+    read_rows,
+    run_experiment,
+    runner,
+)
 from gendataagent.experiments.runner import (
     _next_index,
     _with_shared,
     check_generators,
+    default_jobs,
     folder_of,
     is_done,
     run_task,
@@ -250,3 +259,24 @@ def test_a_plan_has_every_run_seed_by_seed(benchmark: Benchmark) -> None:
     assert [(task.seed, task.arm) for task in tasks] == [
         (seed, arm.name) for seed in (0, 1) for arm in benchmark.arms
     ]
+
+
+def test_one_run_a_core_or_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_jobs("cpu") == (os.cpu_count() or 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert default_jobs("cuda") == 3
+    assert default_jobs("cuda:1") == default_jobs("mps") == 1
+
+
+def test_each_worker_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "start_worker", lambda: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    turns = multiprocessing.get_context("spawn").SimpleQueue()
+    for gpu in ("4", "5"):
+        turns.put(gpu)
+    taken = []
+    for _ in range(2):
+        runner._start_worker(turns)
+        taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["4", "5"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from gendataagent.cli.console import ConsoleProgress, say, show
-from gendataagent.cli.shared import SetOption, TrustOption, app
+from gendataagent.cli.screening import SCREENING, screen_images
+from gendataagent.cli.shared import (
+    EpochsOption,
+    GeneratorOption,
+    PresetOption,
+    SetOption,
+    TrustOption,
+    app,
+    settings_from,
+    shortcuts,
+)
 from gendataagent.config.settings import apply_overrides
 from gendataagent.core.errors import ConfigError, GenerationError
 
@@ -35,8 +44,15 @@ def experiment(
         str | None, typer.Option(help="count, range or list: 5 (means 0 to 4), 10-19, 0,3,7")
     ] = None,
     jobs: Annotated[
-        int, typer.Option(help="parallel runs, one thread each; 0 = one per core", min=0)
+        int,
+        typer.Option(help="parallel runs, one thread each; 0 = one a GPU, else one a core", min=0),
     ] = 0,
+    preset: PresetOption = None,
+    generator: GeneratorOption = None,
+    epochs: EpochsOption = None,
+    hours: Annotated[
+        float, typer.Option(help="my-photos: start no run that would end later; 0 = all", min=0)
+    ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs and exit")] = False,
     set_: SetOption = None,
     trust_remote_code: TrustOption = False,
@@ -44,6 +60,10 @@ def experiment(
     """Compare strategies over seeds at equal budget: tables, plots, paired differences.
 
     Interrupted at any moment, the same command with the same --out resumes.
+
+    gendataagent experiment my-photos --data photos/ --preset quick --hours 8
+
+    gendataagent experiment fewshot-cifar10 --arms only-real,gendataagent --seeds 3
     """
     from gendataagent.experiments import (
         all_benchmarks,
@@ -54,11 +74,31 @@ def experiment(
     from gendataagent.experiments.benchmarks import parse_seeds
 
     if name is None:
-        _list([(benchmark.name, benchmark.about) for benchmark in all_benchmarks()])
+        about = [(benchmark.name, benchmark.about) for benchmark in all_benchmarks()]
+        _list(
+            [*about, (SCREENING, "which strategy pays on your own images, and the command to run")]
+        )
         return
+    chosen = [arm.strip() for arm in (arms or "").split(",") if arm.strip()]
+    if name == SCREENING:
+        given = shortcuts(
+            data=data, generator=generator, rounds=None, epochs=epochs, seed=None, baseline=False
+        )
+        if trust_remote_code:
+            given["trust_remote_code"] = True
+        config = settings_from(None, given, set_ or [], preset)
+        screen_images(config, chosen, out, seeds=seeds, hours=hours, jobs=jobs, dry_run=dry_run)
+        return
+    for option, value in {"preset": preset, "generator": generator, "epochs": epochs,
+                          "hours": hours or None}.items():  # fmt: skip
+        if value is not None:
+            raise ConfigError(
+                f"--{option} is for {SCREENING}; a benchmark has settings of its own, changed "
+                "with --set SECTION.KEY=VALUE"
+            )
     benchmark = find_benchmark(name)
     if arms is not None:
-        benchmark = benchmark.with_arms([arm.strip() for arm in arms.split(",") if arm.strip()])
+        benchmark = benchmark.with_arms(chosen)
     if seeds is not None:
         benchmark = replace(benchmark, seeds=parse_seeds(seeds))
     settings = apply_overrides({}, set_ or [])
@@ -78,7 +118,7 @@ def experiment(
             benchmark,
             folder,
             settings=settings,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=jobs,
             progress=ConsoleProgress(),
         )
     except KeyboardInterrupt:

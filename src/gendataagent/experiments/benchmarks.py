@@ -146,9 +146,7 @@ def tasks_of(
     tasks = []
     for seed in benchmark.seeds:
         for arm in benchmark.arms:
-            config = RunConfig.from_dict(
-                merged(apply(replace(base, seed=seed), arm.strategy).to_dict(), arm.settings)
-            )
+            config = _config_of(arm, replace(base, seed=seed))
             if config.agent.guard == AUTO:  # arms are compared: none takes another's classifier
                 config = replace(config, agent=replace(config.agent, guard=False))
             budget = round((benchmark.budget if arm.budget is None else arm.budget) * total)
@@ -158,6 +156,13 @@ def tasks_of(
                 Task(arm=arm.name, seed=seed, config=config, shares_images=benchmark.shares_images)
             )
     return tasks
+
+
+def _config_of(arm: Arm, base: RunConfig) -> RunConfig:
+    try:
+        return RunConfig.from_dict(merged(apply(base, arm.strategy).to_dict(), arm.settings))
+    except ConfigError as error:
+        raise ConfigError([f"arm {arm.name}: {problem}" for problem in error.problems]) from error
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

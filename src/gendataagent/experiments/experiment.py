@@ -54,7 +54,7 @@ def run_experiment(
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
-    jobs: int = 1,
+    jobs: int = 0,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Run the missing tasks of an experiment and return a row for every finished run.
@@ -62,7 +62,7 @@ def run_experiment(
     Interrupted at any moment and called again, it resumes; `out/results.parquet` holds the rows.
 
     Args:
-        jobs: parallel runs, one thread each.
+        jobs: parallel runs, one thread each; 0 = one a GPU, or a core without any.
 
     Raises:
         GenerationError: runs failed; all others were finished first, and their rows written.
@@ -89,11 +89,13 @@ def run_and_collect(
     jobs: int,
     progress: Progress,
     rows_of: Callable[[Sequence[Task], Path], list[dict[str, Any]]] = collect,
+    too_late: Callable[[Task], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Run the missing ones of `tasks`; return the rows of all, and write them to `results`.
 
     Args:
         rows_of: makes the rows of the finished tasks in `out`.
+        too_late: as `run_tasks`.
 
     Raises:
         GenerationError, RunFolderError: as `run_experiment`.
@@ -122,7 +124,7 @@ def run_and_collect(
             )
             write_rows(rows_of(tasks, out), results)
 
-        run_tasks(tasks, out, jobs=jobs, on_done=report)
+        run_tasks(tasks, out, jobs=jobs, on_done=report, too_late=too_late)
     rows = rows_of(tasks, out)
     if rows:
         write_rows(rows, results)

@@ -91,13 +91,18 @@ def baselines_of(benchmark: Benchmark) -> list[str]:
     return list(dict.fromkeys([benchmark.baseline, *MAIN_RIVALS]))
 
 
-def benchmark_report(rows: Rows, benchmark: Benchmark) -> Report:
-    """Return the report of an experiment's rows; raise `ConfigError` if there are none."""
+def benchmark_report(rows: Rows, benchmark: Benchmark, findings: Sequence[str] = ()) -> Report:
+    """Return the report of an experiment's rows; raise `ConfigError` if there are none.
+
+    Args:
+        findings: sentences that come first.
+    """
     corpus = (CORPUS_NOTE,) if benchmark.base["generation"]["generator"] == "tiny-sd" else ()
     return _report(
         rows,
         title=benchmark.title,
         about=f"Experiment `{benchmark.name}`: {benchmark.about}.",
+        findings=findings,
         facts=corpus,
         baselines=baselines_of(benchmark),
         paper=benchmark.paper,
@@ -122,6 +127,7 @@ def _report(
     title: str,
     about: str,
     facts: tuple[str, ...],
+    findings: Sequence[str] = (),
     baselines: Sequence[str],
     paper: Mapping[str, str],
 ) -> Report:
@@ -138,7 +144,7 @@ def _report(
     return Report(
         title=title,
         about=about,
-        facts=(*_facts(rows), *facts, *how_to_read),
+        facts=(*findings, *_facts(rows), *facts, *how_to_read),
         figures=_figures(rows),
         measures=measures,
         differences=tuple(differences),

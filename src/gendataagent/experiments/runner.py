@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.queues
 import os
 import shutil
 import time
@@ -30,6 +31,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.paths import with_paths_of
 from gendataagent.config.run_config_file import create_run_folder, read_run_config
 from gendataagent.core import files
+from gendataagent.core.devices import gpus_of, resolve_device
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.core.locks import hold_file
 from gendataagent.core.processes import end_workers, start_worker
@@ -110,13 +112,17 @@ def run_tasks(
     *,
     jobs: int,
     on_done: Callable[[TaskOutcome], None],
+    too_late: Callable[[Task], bool] | None = None,
 ) -> list[TaskOutcome]:
     """Run every unfinished task, `jobs` in parallel with one thread each; return the outcomes.
 
-    A failed task is reported and does not stop the others; the next call retries it.
+    A failed task is reported and does not stop the others; the next call retries it. With several
+    GPUs, each process has one to itself, or shares it with as few others as possible.
 
     Args:
+        jobs: 0 = one a GPU, or a core without any.
         on_done: called with each outcome as it arrives.
+        too_late: asked before each run; once it says yes, no further run is started.
 
     Raises:
         GenerationError: a worker died; the next call resumes the runs that were active.
@@ -126,12 +132,23 @@ def run_tasks(
     # Read by torch when a worker imports it.
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=start_worker)
+    device = resolve_device(todo[0].config.device) if todo else "cpu"
+    jobs = jobs or default_jobs(device)
+    turns = context.SimpleQueue()
+    gpus = gpus_of(device)
+    for number in range(jobs if len(gpus) > 1 else 0):
+        turns.put(gpus[number % len(gpus)])
+    pool = ProcessPoolExecutor(
+        jobs, context, initializer=_start_worker, initargs=(turns if len(gpus) > 1 else None,)
+    )
     running: dict[Future[TaskOutcome], Task] = {}
     try:
         while todo or running:
             while todo and len(running) < jobs:
                 task = todo.pop(_next_index(todo, list(running.values())))
+                if too_late is not None and too_late(task):
+                    todo.clear()
+                    break
                 running[pool.submit(run_task, task, out)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 del running[future]
@@ -148,6 +165,18 @@ def run_tasks(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return outcomes
+
+
+def default_jobs(device: str) -> int:
+    """Return how many runs go side by side: one a GPU, or one a core of a machine without any."""
+    return len(gpus_of(device)) or 1 if device != "cpu" else os.cpu_count() or 1
+
+
+def _start_worker(gpus: multiprocessing.queues.SimpleQueue[str] | None) -> None:
+    """Set up a worker process, on the next GPU of the queue where there are several."""
+    start_worker()
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus.get()  # before torch looks for GPUs
 
 
 def _next_index(todo: Sequence[Task], running: Sequence[Task]) -> int:

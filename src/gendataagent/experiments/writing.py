@@ -47,9 +47,15 @@ def _alternative(plot: Plot) -> str:
     return "".join(f"\\{letter}" if letter in "[]\\" else letter for letter in plot.title)
 
 
-def write_results(rows: Rows, out: Path, *, benchmark: Benchmark) -> Path:
-    """Write the files of an experiment's results into `out`; return the path of the Markdown."""
-    return write_folder(benchmark_report(rows, benchmark), out)
+def write_results(
+    rows: Rows, out: Path, *, benchmark: Benchmark, findings: Sequence[str] = ()
+) -> Path:
+    """Write the files of an experiment's results into `out`; return the path of the Markdown.
+
+    Args:
+        findings: as `benchmark_report`.
+    """
+    return write_folder(benchmark_report(rows, benchmark, findings), out)
 
 
 def write_folder(report: Report, out: Path, folders: Sequence[Path] = ()) -> Path:
