@@ -171,6 +171,12 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             "training.sibling_replacement replaces real images, but training.real_images = false "
             "trains on none; change one of the two"
         )
+    if training.synthetic_share and (training.sibling_replacement or not training.real_images):
+        other = "sibling_replacement" if training.sibling_replacement else "real_images = false"
+        yield (
+            f"training.synthetic_share sets how many of the images of a step are synthetic, and so "
+            f"does training.{other}; use one of the two"
+        )
     prompting = config.prompting
     if prompting.rewriter == "endpoint":
         for key in ("endpoint_url", "endpoint_model"):

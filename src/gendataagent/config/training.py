@@ -142,6 +142,14 @@ class TrainingConfig:
         at_most=1,
         switch=True,
     )
+    synthetic_share: float = setting(
+        0.0,
+        "share of the images of every step that are synthetic, once there are some; 0 = as many as "
+        "of all images are. 0.25 where the classifier is pretrained and the generator is weak",
+        source="plain concatenation [S]; 0.25: docs/evidence.md",
+        at_least=0,
+        at_most=0.9,
+    )
     synthetic_weight: float = setting(
         1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0
     )

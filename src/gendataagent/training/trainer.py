@@ -33,6 +33,7 @@ from gendataagent.core.errors import DataError, ModelError, TrainingDivergedErro
 from gendataagent.core.records import Candidate, EpochMetrics, derive_seed
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.augmentation import Augmenter
+from gendataagent.training.batches import MIN_BATCH, draw_batches, endless
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.mixing import Mixer
 from gendataagent.training.sharing import Part
@@ -41,7 +42,6 @@ from gendataagent.training.siblings import with_siblings
 OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps of the epoch, loss of the last step)."""
 
-MIN_BATCH = 2  # BatchNorm has no statistics of a single image
 BATCHNORM_PASSES = 4
 _LESS_MEMORY = (
     "end other programs that use it and resume with --resume, or start a new run with a lower "
@@ -120,7 +120,8 @@ class Trainer:
     ) -> EpochMetrics:
         """Train epoch number `epoch` (from 1) on the plain concatenation of both sets.
 
-        With training.real_images = false it trains on `synthetic` alone; with
+        With training.synthetic_share a fixed share of every step is synthetic; with
+        training.real_images = false it trains on `synthetic` alone; with
         training.sibling_replacement on as many images as there are real ones.
 
         Args:
@@ -140,7 +141,13 @@ class Trainer:
         self._check_records(len(pixels) - reals, candidates)
         counted = reals if reals and self.config.sibling_replacement else len(pixels)
         targets_NC = self._targets(pixels, reals, counted, candidates)
-        batches = self._batches(epoch, pixels.labels[:counted], steps)
+        batches = draw_batches(
+            pixels.labels[:counted],
+            min(reals, counted),
+            self.config,
+            seed=derive_seed(self.seed, "order", epoch),
+            steps=steps,
+        )
         if counted < len(pixels):
             batches = with_siblings(
                 batches,
@@ -242,7 +249,7 @@ class Trainer:
         augmentation = torch.Generator().manual_seed(derive_seed(self.seed, "batchnorm"))
         modes = [(part, part.training) for part in module.modules()]
         size = min(self.config.batch_size, len(real))
-        order = _endless(torch.arange(len(real)), BATCHNORM_PASSES * len(real), augmentation)
+        order = endless(torch.arange(len(real)), BATCHNORM_PASSES * len(real), augmentation)
         try:
             module.eval()  # dropout stays off
             for layer in layers:
@@ -388,49 +395,6 @@ class Trainer:
         with self._accelerator.autocast():
             logits_BC = self.classifier.logits(images_B3SS)
         return -(targets_BC * functional.log_softmax(logits_BC.float(), dim=1)).sum(dim=1)
-
-    def _batches(self, epoch: int, labels_N: Tensor, steps: int) -> list[Tensor]:
-        """Return the image indices of each step of an epoch over images of these classes."""
-        size, fixed = self.config.batch_size, self.config.steps_per_epoch
-        count = len(labels_N)
-        balanced = self.config.class_balance == "sampling"
-
-        def order(length: int) -> Tensor:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-            if balanced:
-                return _endless_balanced(labels_N, length, generator)
-            return _endless(torch.arange(count), length, generator)
-
-        if fixed:
-            return list(order(fixed * size).split(size))
-        batches = list(order(count).split(size))
-        if len(batches) > 1 and len(batches[-1]) < MIN_BATCH:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        if steps in (0, len(batches)):
-            return batches
-        size = min(size, count)  # no image twice in a step
-        return list(order(steps * size).split(size))
-
-
-def _endless(indices: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Return the first `length` of endless passes over `indices`, each newly shuffled."""
-    passes = math.ceil(length / len(indices))
-    orders = [torch.randperm(len(indices), generator=generator) for _ in range(passes)]
-    return indices[torch.cat(orders)[:length]]
-
-
-def _endless_balanced(labels_N: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Return `length` indices: one image of each class in turn, in random order, each class in
-    endless passes over its own images.
-    """
-    classes = labels_N.unique()
-    turns = math.ceil(length / len(classes))
-    turns_TC = torch.stack(
-        [_endless((labels_N == label).nonzero().flatten(), turns, generator) for label in classes],
-        dim=1,
-    )
-    order_TC = torch.rand(turns_TC.shape, generator=generator).argsort(dim=1)
-    return turns_TC.gather(1, order_TC).flatten()[:length]
 
 
 def class_weights(labels_N: Tensor, counted: Tensor | None = None) -> Tensor:
