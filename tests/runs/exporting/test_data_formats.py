@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.provenance import read_provenance, with_provenance
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.core.png import png_bytes
@@ -75,7 +76,7 @@ def exported(to: str, rows: list[Row], out: Path) -> Path:
     counted: list[int] = []
     DATA_FORMATS[to].write(out, rows, CLASSES, lambda: counted.append(1))
     assert len(counted) == len(rows)
-    card = data_card(to, DATA_FORMATS[to], rows, CLASSES, _NO_FACTS, [], [])
+    card = data_card(to, DATA_FORMATS[to], rows, CLASSES, _NO_FACTS, [], HandCounts(), [])
     (out / "README.md").write_text(card, encoding="utf-8")
     (out / "export.json").write_text("{}")
     return out
