@@ -489,3 +489,8 @@ def test_with_overlap_images_come_a_round_later(tmp_path: Path) -> None:
     found = [{c.round for c in agent.ask(network(), epoch=epoch).candidates} for epoch in (1, 2, 3)]
     assert found == [set(), {0}, {1}]
     agent.close()
+
+
+def test_a_generator_that_needs_a_source_is_not_asked_for_images_from_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Darker has no makes_from_text = True\. Set generation"):
+        Agent.open(InMemory(), out=tmp_path, backends=darker(), rounds=1, epochs=2, start="noise")

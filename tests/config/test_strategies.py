@@ -22,7 +22,7 @@ NAMES = (
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
     "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
-    "da-fusion",
+    "da-fusion", "diff-mix", "tada", "deliberate-practice", "feedback-guided",
 )  # fmt: skip
 
 
@@ -54,7 +54,11 @@ def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
         assert {key.split(".")[0] for key in changed} & shared <= {"generation"}
         generation = [key for key in changed if key.startswith("generation")]
         if name in PEERS:
-            assert set(generation) <= {"generation.strengths"}
+            assert set(generation) <= {
+                f"generation.{key}"
+                for key in ("strength", "strengths", "prompt_class", "soft_label_gamma", "start",
+                            "feedback")
+            }  # fmt: skip
         elif name in ("gendataagent-guided", "gendataagent-feedback"):
             assert generation == ["generation.feedback"]
         elif name != "only-synthetic":
@@ -124,6 +128,16 @@ def test_the_base_sets_when_the_papers_rounds_are() -> None:
 
 def test_a_second_strategy_overrides_the_first(demo: RunConfig) -> None:
     assert apply(apply(demo, "vog-low"), "gendataagent") == apply(demo, "gendataagent")
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_what_another_papers_mechanism_changes_is_undone_by_ours(
+    name: str, demo: RunConfig
+) -> None:
+    for own in ("gendataagent", "real-fake", "gendataagent-plus", "gendataagent-guided"):
+        after = apply(replace(apply(demo, name), prompting=demo.prompting), own)
+        assert after.training.sibling_replacement == 0
+        assert (after.generation.start, after.generation.prompt_class) == ("image", "own")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -63,6 +63,24 @@ def test_one_image_per_request_in_order_at_the_models_size(generator: DiffusionG
     assert pixels_of(generator.render(requests[::-1])) == images[::-1]
 
 
+def test_from_text_alone_an_image_depends_on_prompt_and_seed_in_any_batch(
+    generator: DiffusionGenerator,
+) -> None:
+    """Beside images of the same strength that do have a source, and encoded once for all."""
+    texts = [request(seed, from_text=True, strength=1.0) for seed in range(3)]
+    images = pixels_of(generator.render(texts))
+    others = [replace(text, source=request(9).source) for text in texts]
+    assert pixels_of(generator.render(others)) == images
+    assert len(set(images)) == 3
+    misses = generator.latent_cache.misses
+    assert pixels_of([generator.render([one])[0] for one in texts]) == images
+    assert generator.latent_cache.misses == misses
+    both = [text for seed in range(3) for text in (request(seed, strength=1.0), texts[seed])]
+    mixed = pixels_of(generator.render(both))
+    assert mixed[1::2] == images
+    assert not set(mixed[::2]) & set(images)
+
+
 def test_an_image_depends_on_its_request_alone_in_any_batch(
     generator: DiffusionGenerator,
 ) -> None:

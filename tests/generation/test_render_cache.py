@@ -101,6 +101,7 @@ def test_everything_that_changes_an_image_changes_its_key(tmp_path: Path) -> Non
         replace(base, strength=0.6), replace(base, guidance_scale=3.0),
         replace(base, num_inference_steps=5), replace(base, source=Image.new("RGB", (3, 3))),
         replace(base, source=Image.new("RGB", (9, 1), (1, 0, 0))),
+        replace(base, from_text=True),
     ]  # fmt: skip
     for other in others:
         executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x")

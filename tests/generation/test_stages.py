@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,7 @@ from gendataagent.core.records import (
     derive_seed,
 )
 from gendataagent.generation import stages
+from gendataagent.generation.prompts import compose_prompt
 
 CLASSES = ("cat", "dog_sled")
 
@@ -110,6 +112,66 @@ def test_each_candidate_gets_one_of_several_strengths_by_its_seed() -> None:
     assert sorted(counts) == strengths
     assert all(150 < count < 250 for count in counts.values())
     assert drawn(["7", "5"], 1).items() <= many.items()
+
+
+THREE = ("cat", "dog_sled", "eel")
+
+
+def mixed(sources: Sequence[Scored], **settings: Any) -> list[Candidate]:
+    config = GenerationConfig(prompt_class="other", **settings)
+    planned = stages.plan(
+        sources, round_number=0, rewrites=2, class_names=THREE, settings=config, run_seed=1
+    )
+    return list(stages.with_prompt_classes(planned, THREE, config))
+
+
+def test_a_prompt_names_another_class_each_equally_likely_and_the_label_is_shared() -> None:
+    sources = [scored(str(i), i % 3) for i in range(300)]
+    made = mixed(sources, strengths=(0.25, 0.64), soft_label_gamma=0.5)
+    pairs = Counter((c.source_class, c.class_name) for c in made)
+    assert set(pairs) == {(a, b) for a in THREE for b in THREE if a != b}
+    assert all(70 < count < 130 for count in pairs.values())
+    assert all(c.class_name == THREE[c.label] and c.class_of_source == c.source_class for c in made)
+    assert {(c.strength, c.label_share) for c in made} == {(0.25, 0.5), (0.64, 0.8)}
+    assert {c.label_share for c in mixed(sources)} == {1.0}  # gamma 0: the prompt's class alone
+    few = {c.id: c for c in mixed([scored("7", 1)], strengths=(0.25, 0.64), soft_label_gamma=0.5)}
+    assert few.items() <= {c.id: c for c in made}.items()
+
+
+def test_by_default_the_prompt_names_the_class_of_the_source() -> None:
+    planned = plan([scored("a", 1)])
+    assert list(stages.with_prompt_classes(planned, CLASSES, GenerationConfig())) == planned
+    assert (planned[0].source_class, planned[0].label_share) == (None, 1.0)
+    assert planned[0].class_of_source == "dog_sled"
+
+
+def test_the_captioner_is_told_the_class_of_the_image_and_the_rewriter_that_of_the_prompt() -> None:
+    candidates = mixed([scored("a", 0)])
+    speaker = Speaker(lambda words, seed: f"a {words}")
+    captioned = caption(candidates, speaker)
+    assert [request.class_name for request in speaker.asked] == ["cat"]
+    asked: list[RewriteRequest] = []
+
+    class Listener(Speaker):
+        def rewrite(self, requests: Sequence[RewriteRequest]) -> list[tuple[Rewrite, ...]]:
+            asked.extend(requests)
+            return super().rewrite(requests)
+
+    found = list(stages.rewrite(captioned, Listener(lambda w, _: w), class_names=THREE))
+    assert {request.class_name for request in asked} == {c.class_name for c in candidates}
+    # the caption names the class of the image, which the prompt must not
+    assert [c.prompt for c in found] == [compose_prompt(c.class_name, "") for c in candidates]
+
+
+def test_from_text_alone_strength_is_1() -> None:
+    settings = GenerationConfig(start="noise", strengths=(0.25, 0.5))
+    (candidate,) = stages.plan(
+        [scored("a")], round_number=0, rewrites=1, class_names=CLASSES, settings=settings,
+        run_seed=1,
+    )  # fmt: skip
+    assert (candidate.start, candidate.strength) == ("noise", 1.0)
+    (request,) = stages._render_requests([candidate], image, None)
+    assert (request.from_text, request.strength) == (True, 1.0)
 
 
 @given(st.permutations(["a", "b", "ü", "a/b"]), st.integers(1, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,12 @@ from gendataagent.agent.pool import Pool
 from gendataagent.config import RunConfig
 from gendataagent.config.strategies import apply
 from gendataagent.core import files
-from gendataagent.core.records import Candidate
-from gendataagent.core.run_folder import RunFolder
+from gendataagent.core.record_table import RecordTable
+from gendataagent.core.records import Candidate, Scored
+from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
+from gendataagent.report import write_report
+from gendataagent.report.markup import percent
+from gendataagent.runs.exporting.datasets import export_data
 from gendataagent.runs.run import resume, run
 from tests.runs.test_resume import Interrupting, outcome
 
@@ -22,10 +27,10 @@ pytestmark = pytest.mark.integration
 PHOTOGRAPHS = 24
 
 
-def prepared(config: RunConfig, name: str) -> RunConfig:
+def prepared(config: RunConfig, name: str, epochs: int = 4) -> RunConfig:
     """Return the settings of a strategy, with steps enough for its least strength."""
     config = replace(config, generation=replace(config.generation, num_inference_steps=8))
-    return apply(config, name)
+    return apply(replace(config, training=replace(config.training, epochs=epochs)), name)
 
 
 def candidates_of(path: Path) -> list[Candidate]:
@@ -48,8 +53,7 @@ def test_da_fusion(small_config: RunConfig, tmp_path: Path) -> None:
     config = prepared(small_config, "da-fusion")
     training = replace(config.training, steps_per_epoch=0)
     config = replace(config, training=training)
-    progress = Interrupting()
-    run(config, tmp_path / "run", progress=progress)
+    run(config, tmp_path / "run")
     made = candidates_of(tmp_path / "run")
     assert Counter(c.source_id for c in made).most_common(1)[0][1] == 1
     assert len(made) == PHOTOGRAPHS
@@ -59,5 +63,68 @@ def test_da_fusion(small_config: RunConfig, tmp_path: Path) -> None:
     for row in metrics_of(tmp_path / "run"):
         assert (row["real_images"], row["synthetic_images"]) == (PHOTOGRAPHS, PHOTOGRAPHS)
         assert row["optimizer_steps"] == PHOTOGRAPHS // config.training.batch_size
+
+
+def test_diff_mix(small_config: RunConfig, tmp_path: Path) -> None:
+    config = prepared(small_config, "diff-mix")
+    progress = Interrupting()
+    run(config, tmp_path / "run", progress=progress)
+    made = candidates_of(tmp_path / "run")
+    names = RunFolder.open(tmp_path / "run").read_manifest().class_names
+    for c in made:
+        assert c.source_class is not None
+        assert c.source_id.split("/")[1] == c.source_class != c.class_name == names[c.label]
+        assert c.prompt == f"A photo of {c.class_name}"
+        assert c.label_share == c.strength**0.5
+    assert {c.strength for c in made} == {0.3, 0.5, 0.7, 0.9}
     again = stopped_and_resumed(config, tmp_path / "again", progress.events)
     assert outcome(again) == outcome(tmp_path / "run")
+    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "The prompt names another class, and the label is shared." in page
+    assert f"<b>{percent(made[0].label_share)} " in page
+    out = export_data(tmp_path / "run", "csv", tmp_path / "csv").path
+    with next(out.glob("*.csv")).open(encoding="utf-8") as stream:
+        shared = {row["id"]: row for row in csv.DictReader(stream) if row["source_class"]}
+    assert shared.keys() == {c.id for c in made}
+    row = shared[made[0].id]
+    assert (row["label"], row["source_class"]) == (made[0].class_name, made[0].source_class)
+    assert float(row["label_share"]) == made[0].label_share
+    assert "by the name of another class" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_deliberate_practice(small_config: RunConfig, tmp_path: Path) -> None:
+    config = prepared(small_config, "deliberate-practice", epochs=8)
+    config = replace(config, agent=replace(config.agent, rounds=2))
+    progress = Interrupting()
+    run(config, tmp_path / "run", progress=progress)
+    folder = RunFolder.open(tmp_path / "run")
+    rounds = [list(Pool(folder, ("a", "b", "c")).candidates(number)) for number in (0, 1)]
+    first, second = ({c.source_id for c in made} for made in rounds)
+    assert len(first) == len(second) == PHOTOGRAPHS // 2
+    assert not first & second
+    for c in [*rounds[0], *rounds[1]]:
+        assert (c.start, c.strength, c.prompt) == ("noise", 1.0, f"A photo of {c.class_name}")
+    assert {c.feedback for c in rounds[0]} == {None}  # nothing is trained yet
+    assert {c.feedback for c in rounds[1]} <= {"entropy", None}
+    again = stopped_and_resumed(config, tmp_path / "again", progress.events)
+    assert outcome(again) == outcome(tmp_path / "run")
+
+
+def test_feedback_guided(small_config: RunConfig, tmp_path: Path) -> None:
+    config = prepared(small_config, "feedback-guided")
+    run(config, tmp_path / "run")
+    made = candidates_of(tmp_path / "run")
+    assert {c.start for c in made} == {"noise"}
+    assert len(made) == PHOTOGRAPHS
+    assert metrics_of(tmp_path / "run")[0]["synthetic_images"] == 0
+    assert metrics_of(tmp_path / "run")[-1]["synthetic_images"] == PHOTOGRAPHS
+
+
+def test_tada(small_config: RunConfig, tmp_path: Path) -> None:
+    config = prepared(small_config, "tada", epochs=8)
+    run(config, tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    selected = RecordTable.read(Scored, folder.round(0) / SELECTED_FILE)
+    assert Counter(scored.label for scored in selected) == {0: 3, 1: 3, 2: 3}
+    assert [row["synthetic_images"] > 0 for row in metrics_of(folder.path)] == [False] + [True] * 7
+    assert {c.strength for c in candidates_of(folder.path)} == {0.5}

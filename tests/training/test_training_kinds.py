@@ -153,6 +153,9 @@ def test_soft_labels_depend_on_weight_and_strength_and_leave_real_images_alone(
     expected[4:] = 0.5 * torch.tensor([[0.05, 0.9, 0.05], [0.1, 0.1, 0.8]])
     expected[3] *= 0.5
     torch.testing.assert_close(targets, expected)
+    of_red = [replace(c, source_class="red", label_share=0.6) for c in records]
+    mixed = trainer_of(plain_linear())._targets(Pixels.concat([real, made]), 3, 6, of_red)
+    torch.testing.assert_close(mixed[3:], 0.6 * torch.eye(3) + 0.4 * torch.eye(3)[[0, 0, 0]])
     with pytest.raises(DataError, match="2 records but 3 synthetic images"):
         trainer.fit_epoch(1, real, made, candidates=records[:2])
 

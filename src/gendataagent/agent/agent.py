@@ -392,6 +392,7 @@ class Agent:
                 settings=self.config.generation,
                 run_seed=self.config.seed,
             )
+        planned = stages.with_prompt_classes(planned, class_names, self.config.generation)
         return RecordTable.of(Candidate, planned)
 
     def _write_record(

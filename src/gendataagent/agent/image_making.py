@@ -17,9 +17,10 @@ from gendataagent.agent.sources import SourceImages
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core import memory
 from gendataagent.core.costs import StageCosts
+from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress
 from gendataagent.core.record_table import RecordTable
-from gendataagent.core.records import Candidate
+from gendataagent.core.records import FROM_NOISE, Candidate
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
@@ -51,6 +52,9 @@ class ImageMaking:
     Args:
         images: the training images, from which the sources are read.
         feedback: steers the rendering; None = there is none.
+
+    Raises:
+        ConfigError: generation.start = noise, and the generator needs a source image.
     """
 
     def __init__(
@@ -64,6 +68,14 @@ class ImageMaking:
         feedback: FeedbackRounds | None,
         progress: Progress,
     ) -> None:
+        if config.generation.start == FROM_NOISE and not getattr(
+            backends.generator, "makes_from_text", False
+        ):
+            raise ConfigError(
+                f"generation.start = noise needs a generator that works from text alone; "
+                f"{type(backends.generator).__name__} has no makes_from_text = True. Set "
+                "generation.start = image, or name a diffusion generator"
+            )
         self._config, self._images, self._folder = config, images, folder
         self._pool, self._backends, self._progress = pool, backends, progress
         self._feedback = feedback

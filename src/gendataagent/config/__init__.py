@@ -39,6 +39,7 @@ from gendataagent.config.tracking import TrackingConfig
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
 from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.records import FROM_NOISE
 from gendataagent.core.steps import executed_steps
 
 __all__ = [
@@ -190,6 +191,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"generation.num_inference_steps * {key} must be at least 1 executed step, got "
             f"{generation.steps} * {least:g}; raise one of the two"
         )
+    if generation.start == FROM_NOISE and generation.prompt_class != "own":
+        yield (
+            "generation.prompt_class = other mixes the source image with another class, but "
+            "generation.start = noise takes nothing from the source; change one of the two"
+        )
     yield from _few_step_problems(generation)
     for key, marks in (
         ("training.decay_milestones", training.decay_milestones),
@@ -271,6 +277,11 @@ def _adaptive_checks(config: RunConfig) -> Iterator[str]:
         yield (
             "adaptive.strengths tries strengths and generation.strengths draws them; empty one of "
             "the two lists"
+        )
+    if adaptive.strengths and config.generation.start == FROM_NOISE:
+        yield (
+            "adaptive.strengths tries strengths, but with generation.start = noise strength is 1; "
+            "set adaptive.strengths=[]"
         )
     steps = config.generation.steps
     if adaptive.strengths and executed_steps(steps, min(adaptive.strengths)) < 1:

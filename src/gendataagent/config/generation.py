@@ -14,6 +14,7 @@ from gendataagent.config.few_steps import (
 )
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
+from gendataagent.core.records import FROM_IMAGE, FROM_NOISE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +146,30 @@ class GenerationConfig:
         "for all",
         above=0,
         at_most=1,
+        switch=True,
+    )
+    start: str = setting(
+        FROM_IMAGE,
+        "image = from the latent of the source image, noised by strength; noise = from text alone, "
+        "which is strength 1: the source then gives its class and its caption",
+        choices=(FROM_IMAGE, FROM_NOISE),
+        switch=True,
+    )
+    prompt_class: str = setting(
+        "own",
+        "class that the prompt names: own = that of the source image; other = another one, drawn "
+        "for each image by its seed",
+        source="other in Diff-Mix [C]",
+        choices=("own", "other"),
+        switch=True,
+    )
+    soft_label_gamma: float = setting(
+        0.0,
+        "with prompt_class other: share of the prompt's class in the label = strength to this "
+        "power, the source's class has the rest; 0 = the prompt's class alone",
+        source="0.5 in UniDiffDA [R], 0.8 in Diff-Mix's example [C]",
+        at_least=0,
+        at_most=10,
         switch=True,
     )
     guidance_scale: float | str = setting(
@@ -329,6 +354,8 @@ class GenerationConfig:
     @property
     def drawn_strengths(self) -> tuple[float, ...]:
         """The strengths that images get, each equally likely."""
+        if self.start == FROM_NOISE:
+            return (1.0,)
         return self.strengths or (self.strength,)
 
     @property

@@ -8,6 +8,13 @@ from gendataagent.config.strategy import REAL_FAKE, Strategy, over
 
 # All images once, before training, from every real one; prompts have only the class name.
 _CLASS_PROMPTS = over(REAL_FAKE, {"prompting": {"captioner": "none"}})
+_FROM_TEXT = over(
+    _CLASS_PROMPTS,
+    {
+        "selection": {"per_class": True},
+        "generation": {"start": "noise", "feedback": "entropy", "feedback_scale": "auto"},
+    },
+)
 
 
 def peers() -> Iterator[Strategy]:
@@ -20,7 +27,58 @@ def peers() -> Iterator[Strategy]:
             _CLASS_PROMPTS,
             {
                 "generation": {"strengths": [0.25, 0.5, 0.75, 1.0]},
-                "training": {"sibling_replacement": 0.5},
+                "training": {"sibling_replacement": 0.5, "synthetic_share": 0.0},
             },
         ),
+    )
+    yield Strategy(
+        name="diff-mix",
+        about="each image redrawn as another class, soft labels; in place of the real one at times",
+        source="Wang et al. 2024, its few-shot scripts [C]; without its adapted generator",
+        settings=over(
+            _CLASS_PROMPTS,
+            {
+                "generation": {
+                    "strengths": [0.3, 0.5, 0.7, 0.9], "prompt_class": "other",
+                    "soft_label_gamma": 0.5,
+                },
+                "training": {"sibling_replacement": 0.3, "synthetic_share": 0.0},
+            },
+        ),
+    )  # fmt: skip
+    yield Strategy(
+        name="tada",
+        about="images made once, early, from the third of each class that is not learned yet",
+        source="Nguyen et al. 2025 [R]; a fixed share instead of clusters",
+        settings=over(
+            _CLASS_PROMPTS,
+            {
+                "agent": {"first_round_epoch": -1, "rounds_within": 0.25},
+                "selection": {"by": "marginal", "share": 0.35, "per_class": True},
+                "generation": {"strength": 0.5},
+            },
+        ),
+    )
+    yield from _from_text()
+
+
+def _from_text() -> Iterator[Strategy]:
+    """Yield text-to-image strategies, steered by the classifier."""
+    yield Strategy(
+        name="deliberate-practice",
+        about="text to image in four early rounds, steered by the classifier's entropy",
+        source="Askari-Hemmat et al. 2025 [R]; beside the real images",
+        settings=over(
+            _FROM_TEXT,
+            {
+                "agent": {"rounds": 4, "rounds_within": 0.5, "pool": "accumulate"},
+                "selection": {"share": 0.5, "fresh": True},
+            },
+        ),
+    )
+    yield Strategy(
+        name="feedback-guided",
+        about="text to image once, after a quarter of the training, steered by entropy",
+        source="Hemmat et al. 2023 [R]; its image conditioning is not here",
+        settings=over(_FROM_TEXT, {"agent": {"first_round_epoch": -1, "rounds_within": 0.5}}),
     )

@@ -17,6 +17,7 @@ from gendataagent.config.peers import peers
 from gendataagent.config.settings import merged, read_settings
 from gendataagent.config.strategy import (
     NO_AGENT,
+    OWN_IMAGE,
     PAPER,
     PLAIN_AGENT,
     PLAIN_SELECTION,
@@ -39,9 +40,9 @@ _PLUS = {
     "prompting": {"rewrites": 1},
     "filter": {"by": "none"},
     "adaptive": {"enabled": False},
-    "generation": {"feedback": "none"},
+    "generation": {"feedback": "none", **OWN_IMAGE},
 }  # fmt: skip
-_FEEDBACK = {"generation": {"feedback": "entropy", "feedback_scale": "auto"}}
+_FEEDBACK = {"generation": {"feedback": "entropy", "feedback_scale": "auto", **OWN_IMAGE}}
 # Four early rounds that together use every source twice; the first is before any training.
 _GUIDED = {
     "agent": {**PLAIN_AGENT, "first_round_epoch": 0, "rounds": 4, "rounds_within": 0.5,

@@ -54,6 +54,8 @@ PLAIN_SELECTION = {
     "per_class": False, "budget_by": "size", "skip_hardest": 0.0, "fresh": False,
 }  # fmt: skip
 
+OWN_IMAGE = {"start": "image", "prompt_class": "own"}
+
 PAPER = {
     "agent": PLAIN_AGENT,  # the base sets when the rounds are
     "training": PLAIN_TRAINING,
@@ -61,7 +63,7 @@ PAPER = {
     "prompting": {"rewrites": 5},
     "filter": {"by": "vog", "keep": "high"},
     "adaptive": {"enabled": False},
-    "generation": {"feedback": "none"},
+    "generation": {"feedback": "none", **OWN_IMAGE},
 }
 REAL_FAKE = {
     "agent": {**PLAIN_AGENT, "first_round_epoch": 0, "rounds": 1},
@@ -70,5 +72,5 @@ REAL_FAKE = {
     "prompting": {"rewriter": "none", "rewrites": 1},
     "filter": {"by": "none"},
     "adaptive": {"enabled": False},
-    "generation": {"feedback": "none"},
+    "generation": {"feedback": "none", **OWN_IMAGE},
 }

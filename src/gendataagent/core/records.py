@@ -25,6 +25,9 @@ SEED_BITS = 63  # torch.Generator.manual_seed takes a signed 64-bit integer
 # How a round's note begins that says how much of its work was missing, dropped or replaced.
 SHORTFALL = "More than a quarter of"
 
+# What an image is made from: the latent of its source, or noise, by text alone.
+FROM_IMAGE, FROM_NOISE = "image", "noise"
+
 HELD_OUT = ("test", "validation")  # splits that nothing may be trained on
 
 
@@ -98,6 +101,11 @@ class Candidate:
     rewriter, `generator` by the render stage, `vog` and `rejected_by` by the filter. `rejected_by`
     is None for a kept image, otherwise the reason in short ("vog", "black-image", ...).
 
+    `label` and `class_name` are of the class that its prompt names. Where its source is of another
+    class, `source_class` is the name of that one and `label_share` the part of `label` in a soft
+    label, of which the source's class has the rest; else None and 1. `start` is "image" where it
+    was made from the source's latent, "noise" where from text alone.
+
     `feedback`, `feedback_scale` and `guide` say how the classifier steered it: criterion, length of
     a step and SHA-256 of the classifier's weights; None = it did not.
     """
@@ -113,6 +121,9 @@ class Candidate:
     guidance_scale: float
     num_inference_steps: int
     negative_prompt: str
+    source_class: str | None = None
+    label_share: float = 1.0
+    start: str = FROM_IMAGE
     marginal_score: float | None = None
     source_caption: str | None = None
     caption: str | None = None
@@ -125,6 +136,11 @@ class Candidate:
     guide: str | None = None
     vog: float | None = None
     rejected_by: str | None = None
+
+    @property
+    def class_of_source(self) -> str:
+        """Name of the class of its source."""
+        return self.source_class or self.class_name
 
     @property
     def kept(self) -> bool:

@@ -88,14 +88,16 @@ class CachingExecutor:
 
     def _key(self, request: RenderRequest) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        source = request.source.convert("RGB")
+        source = None if request.from_text else request.source.convert("RGB")
         for part in (
-            self._stamp, source.size, request.prompt, request.negative_prompt, request.seed,
-            request.strength, request.guidance_scale, request.num_inference_steps,
+            self._stamp, source.size if source else None, request.prompt,
+            request.negative_prompt, request.seed, request.strength, request.guidance_scale,
+            request.num_inference_steps,
             request.feedback.identity if request.feedback else None,
         ):  # fmt: skip
             digest.update(repr(part).encode() + b"\0")
-        digest.update(source.tobytes())
+        if source is not None:
+            digest.update(source.tobytes())
         return digest.hexdigest()
 
     def _record(self, key: str) -> Path:

@@ -30,6 +30,7 @@ from gendataagent.core.protocols import (
     RewriteRequest,
 )
 from gendataagent.core.records import (
+    FROM_NOISE,
     Candidate,
     RenderedCandidate,
     Scored,
@@ -83,8 +84,32 @@ def plan(
                 guidance_scale=settings.guidance,
                 num_inference_steps=settings.steps,
                 negative_prompt=settings.negative_prompt,
+                start=settings.start,
                 marginal_score=scored.score,
             )
+
+
+def with_prompt_classes(
+    planned: Iterable[Candidate], class_names: Sequence[str], settings: GenerationConfig
+) -> Iterator[Candidate]:
+    """Yield the candidates, each with the class that its prompt names and its soft label.
+
+    Wang et al., CVPR 2024 (Diff-Mix): the prompt names another class than the source's, each
+    equally likely, by the candidate's seed.
+    """
+    if settings.prompt_class == "own":
+        yield from planned
+        return
+    for candidate in planned:
+        drawn = derive_seed(candidate.seed, "prompt class") % (len(class_names) - 1)
+        label = drawn + (drawn >= candidate.label)
+        yield replace(
+            candidate,
+            label=label,
+            class_name=class_names[label],
+            source_class=candidate.class_name,
+            label_share=candidate.strength**settings.soft_label_gamma,
+        )
 
 
 def _drawn(strengths: Sequence[float], seed: int) -> float:
@@ -108,7 +133,7 @@ def caption(
     Args:
         known: source id -> caption, from earlier rounds.
     """
-    class_of = {c.source_id: c.class_name for c in candidates}
+    class_of = {c.source_id: c.class_of_source for c in candidates}
     captions = {source: known[source] for source in class_of if source in known}
     missing = [source for source in class_of if source not in captions]
     with (progress or SilentProgress()).stage("caption", len(missing), "images") as stage:
@@ -146,7 +171,7 @@ def rewrite(
     by the class name alone, so that no prompt asks for the wrong class.
 
     Args:
-        candidates: those of one source follow each other, and are asked for together.
+        candidates: those of one source and class that follow each other are asked for together.
         class_words: class name -> the generator's word for it, where it has its own.
         known: candidate id -> rewrite, from an interrupted attempt.
         on_batch: called with each batch's new rewrites, to save them.
@@ -157,7 +182,7 @@ def rewrite(
     with (progress or SilentProgress()).stage(
         "rewrite", len(candidates), "captions", done
     ) as stage:
-        groups = (list(group) for _, group in itertools.groupby(candidates, _source_of))
+        groups = (list(group) for _, group in itertools.groupby(candidates, _source_and_class))
         for batch in _batches(groups, batch_size):
             missing = [group for group in batch if any(c.id not in known for c in group)]
             new = _ask(rewriter, missing, class_names)
@@ -169,8 +194,8 @@ def rewrite(
                 yield _with_prompt(c, answer, class_names, class_words or {})
 
 
-def _source_of(candidate: Candidate) -> str:
-    return candidate.source_id
+def _source_and_class(candidate: Candidate) -> tuple[str, str]:
+    return candidate.source_id, candidate.class_name
 
 
 def _ask(
@@ -264,6 +289,7 @@ def _render_requests(
             guidance_scale=candidate.guidance_scale,
             num_inference_steps=candidate.num_inference_steps,
             feedback=feedback_of(candidate) if feedback_of else None,
+            from_text=candidate.start == FROM_NOISE,
         )
         for candidate in candidates
     ]

@@ -122,6 +122,11 @@ class RunView:
         names = self.manifest.class_names
         return names[label] if 0 <= label < len(names) else f"class {label}"
 
+    def label_of(self, class_name: str) -> int:
+        """Return the index of a class by its name, -1 if the manifest has none of it."""
+        names = self.manifest.class_names
+        return names.index(class_name) if class_name in names else -1
+
     @property
     def agent_enabled(self) -> bool:
         """Whether the run used the agent."""

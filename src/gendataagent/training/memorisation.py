@@ -73,7 +73,7 @@ def memorisation(
     """Return how much nearer `synthetic` is to `train` than to `held_out`.
 
     Args:
-        sources: id, in `train`, of the image each synthetic one was made from.
+        sources: id, in `train`, of the image each synthetic one was made from; "" = from none.
         held_out: images not used in training or generation (validation).
         control: further such images, not among `held_out` (test).
 

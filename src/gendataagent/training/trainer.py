@@ -125,8 +125,8 @@ class Trainer:
         training.sibling_replacement on as many images as there are real ones.
 
         Args:
-            candidates: the record of each synthetic image; only training.sibling_replacement and
-                training.synthetic_label_smoothing need it.
+            candidates: the record of each synthetic image, for soft labels and
+                training.sibling_replacement; () = hard labels, and each image is as any other.
             steps: optimiser steps, where training.steps_per_epoch leaves them open; 0 = one pass.
 
         Raises:
@@ -335,7 +335,7 @@ class Trainer:
     def _check_records(self, images: int, candidates: Sequence[Candidate]) -> None:
         config = self.config
         needed = config.sibling_replacement > 0 or config.synthetic_label_smoothing > 0
-        if images and needed and len(candidates) != images:
+        if len(candidates) != images and (candidates or (images and needed)):
             raise DataError(
                 f"{len(candidates)} records but {images} synthetic images; "
                 "training.sibling_replacement and training.synthetic_label_smoothing need to know "
@@ -353,6 +353,11 @@ class Trainer:
         """
         targets_NC = functional.one_hot(pixels.labels, len(self.classifier.class_names)).float()
         made_MC = targets_NC[reals:]  # a view
+        index_of = {name: index for index, name in enumerate(self.classifier.class_names)}
+        for row, candidate in enumerate(candidates):
+            if candidate.source_class is not None:
+                made_MC[row] *= candidate.label_share
+                made_MC[row, index_of[candidate.source_class]] += 1 - candidate.label_share
         smoothing = self.config.synthetic_label_smoothing
         if smoothing > 0 and len(made_MC):
             strength_M1 = torch.tensor([c.strength for c in candidates])[:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from gendataagent.core.protocols import Guide
 from gendataagent.generation.diffusion.spec import DiffusionSpec
@@ -21,6 +21,8 @@ class DiffusionFactory(DiffusionSpec):
     """
 
     guide: Guide | None = field(default=None, compare=False, repr=False)
+
+    makes_from_text: ClassVar[bool] = True
 
     def with_guide(self, guide: Guide) -> Self:
         """Return the factory of a generator that accepts requests with feedback."""

@@ -16,6 +16,7 @@ from gendataagent.core.protocols import RenderRequest
 from gendataagent.core.steps import executed_steps
 from gendataagent.data.images import centre_square
 
+_GREY = (128, 128, 128)
 _REQUIRED = ("prompt", "image", "strength", "num_inference_steps", "generator")
 
 
@@ -74,7 +75,9 @@ class CallSignature:
         steps, strength = self._steps(first.num_inference_steps, first.strength)
         arguments: dict[str, Any] = {
             "prompt": [request.prompt for request in requests],
-            "image": self._squares([request.source for request in requests]),
+            "image": self._squares(
+                [None if request.from_text else request.source for request in requests]
+            ),
             "strength": strength,
             "num_inference_steps": steps,
             "generator": [torch.Generator("cpu").manual_seed(r.seed) for r in requests],
@@ -106,10 +109,16 @@ class CallSignature:
         half = -0.5 if self.rounds_up else 0.5  # far from where rounding changes
         return steps, min(1.0, (executed + half) / steps)
 
-    def _squares(self, sources: Sequence[Image.Image]) -> list[Image.Image]:
-        """Return the centre squares; a source that several requests share is resized once."""
+    def _squares(self, sources: Sequence[Image.Image | None]) -> list[Image.Image]:
+        """Return the centre squares; a source that several requests share is resized once.
+
+        Without a source it is a grey image: at strength 1 the noise covers its latent, which is
+        near zero, as where text-to-image pipelines start.
+        """
         squares = {
-            key: centre_square(source, self.size_px, on_pixel_grid=True)
+            key: Image.new("RGB", (self.size_px, self.size_px), _GREY)
+            if source is None
+            else centre_square(source, self.size_px, on_pixel_grid=True)
             for key, source in {id(source): source for source in sources}.items()
         }
         return [squares[id(source)] for source in sources]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 from gendataagent.agent.selection.words import selected_noun
-from gendataagent.core.records import Candidate, Scored
+from gendataagent.core.records import FROM_NOISE, Candidate, Scored
 from gendataagent.report.charts import bar
 from gendataagent.report.markup import (
     count,
@@ -16,6 +16,7 @@ from gendataagent.report.markup import (
     duration,
     esc,
     name,
+    percent,
     plural,
     section,
     small,
@@ -109,14 +110,19 @@ def gallery(run: RunView, thumbnails: Thumbnails) -> str:
         parts.append(details(_round_line(round_), _round(run, round_, thumbnails, most),
                              is_open=is_open))  # fmt: skip
     noun = selected_noun(run.value("selection.by"))
+    made = "a new image from both"
+    if run.value("generation.start") == FROM_NOISE:
+        made = "a new image from text alone: of its class, not from its pixels"
+    other = run.value("generation.prompt_class") != "own"
+    mixed = " The prompt names another class, and the label is shared." if other else ""
     return section(
         "gallery",
         f"From {noun} to new images",
         _choices(run) + "".join(parts),
         lead=f"Each of the {noun} gets a caption, the rewriter varies it, and the generator makes "
-        "a new image from both; <mark>marked</mark> words are not in the original caption. The "
-        f"filter then decides which new images are used for training.{_vog_explained(run)} Newest "
-        "round first.",
+        f"{made}; <mark>marked</mark> words are not in the original caption.{mixed} The "
+        "filter then decides which new images are used for training."
+        f"{_vog_explained(run)} Newest round first.",
     )
 
 
@@ -199,7 +205,7 @@ def _by_source(round_: RoundView) -> list[tuple[int, list[Candidate]]]:
         key=lambda g: g[0].marginal_score if g[0].marginal_score is not None else 1.0,
     )
     placed = list(enumerate(hardest_first))
-    return _class_by_class(placed, lambda pair: pair[1][0].label)
+    return _class_by_class(placed, lambda pair: pair[1][0].class_of_source)
 
 
 def _source_with_variants(
@@ -216,17 +222,20 @@ def _source_with_variants(
     """
     first = candidates[0]
     source = thumbnails.image(
-        round_.source_image(first.source_id), f"real image of class {first.class_name}"
+        round_.source_image(first.source_id), f"real image of class {first.class_of_source}"
     )
+    label = first.label
+    if first.source_class is not None:
+        label = run.label_of(first.source_class)
     variants = "".join(
         _variant(round_, candidate, thumbnails) for candidate in candidates[:VARIANTS_SHOWN]
     )
     hidden = len(candidates) - VARIANTS_SHOWN
     more = f'<li class="quiet">and {count(hidden)} more</li>' if hidden > 0 else ""
     return (
-        f'<article class="story of-class c{first.label}" style="--place: {place}">'
+        f'<article class="story of-class c{label}" style="--place: {place}">'
         f'<figure class="real source">{source}<figcaption>'
-        f'<span class="badge real">real</span> <b>{name(first.class_name)}</b>'
+        f'<span class="badge real">real</span> <b>{name(first.class_of_source)}</b>'
         f"{_score(run, first.marginal_score)}"
         f"<q>{esc(first.source_caption or '')}</q></figcaption></figure>"
         f'<ul class="variants">{variants}{more}</ul></article>'
@@ -235,7 +244,10 @@ def _source_with_variants(
 
 def _variant(round_: RoundView, candidate: Candidate, thumbnails: Thumbnails) -> str:
     caption = marked_changes(candidate.source_caption or "", candidate.caption or "")
-    return f"<li>{_made_figure(round_, candidate, thumbnails, f'<q>{caption}</q>')}</li>"
+    words = f"<q>{caption}</q>" if caption else ""
+    if candidate.source_class is not None:
+        words = f"<b>{percent(candidate.label_share)} {name(candidate.class_name)}</b>{words}"
+    return f"<li>{_made_figure(round_, candidate, thumbnails, words)}</li>"
 
 
 def _made_figure(
@@ -302,9 +314,9 @@ def _label(candidate: Candidate) -> int:
     return candidate.label
 
 
-def _class_by_class(ranked: Sequence[Item], label_of: Callable[[Item], int]) -> list[Item]:
+def _class_by_class(ranked: Sequence[Item], label_of: Callable[[Item], Hashable]) -> list[Item]:
     """Return the first of each class, then the second of each, in their order otherwise."""
-    seen: Counter[int] = Counter()
+    seen: Counter[Hashable] = Counter()
     turns = []
     for place, item in enumerate(ranked):
         label = label_of(item)

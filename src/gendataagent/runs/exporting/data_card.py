@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.rejections import REJECTIONS
-from gendataagent.core.records import RoundRecord
+from gendataagent.core.records import FROM_NOISE, RoundRecord
 from gendataagent.data.index import SPLITS
 from gendataagent.runs.exporting.data_formats import DataFormat
 from gendataagent.runs.exporting.markdown import bullets, card, table, text
@@ -20,7 +20,10 @@ _COLUMNS = (
     "`label` (or `class_name`): the class by name",
     "`source`: `real` or `synthetic`; `id`: of the image in the original data or in the run",
     "for synthetic images: `source_id` (the real image it was made from), `source_caption`, "
-    "`prompt`, `generator`, `seed`, `strength`, `guidance_scale` and what else it was made with",
+    "`prompt`, `generator`, `seed`, `strength`, `guidance_scale` and what else it was made with; "
+    "`start` is `noise` where it was made from text alone, and its source gave class and caption",
+    "`source_class`: class of the source where that is not `label`; the label is then soft: "
+    "`label_share` of it is `label`, the rest `source_class`",
 )
 
 
@@ -97,13 +100,24 @@ def _counts(rows: Sequence[Row], class_names: Sequence[str], splits: Sequence[st
     return f"{found}\n\nand {more} more classes" if more > 0 else found
 
 
+def _made_from(facts: RunFacts) -> str:
+    settings = facts.config
+    source = "training image"
+    if settings.selection.by != "uniform":
+        source = "training image that the classifier found hard at that moment"
+    if settings.generation.start == FROM_NOISE:
+        return f"from text alone, of the class of a {source}"
+    other = settings.generation.prompt_class != "own"
+    return f"by image-to-image from a {source}" + (", by the name of another class" * other)
+
+
 def _making(facts: RunFacts, rounds: Sequence[RoundRecord], by_hand: HandCounts) -> str:
     rejected: Counter[str] = Counter()
     for record in rounds:
         rejected.update(record.rejected)
     lines = [
-        f"{sum(record.made for record in rounds):,} images in {len(rounds)} rounds, each made by "
-        f"image-to-image from a training image that the classifier found hard at that moment; "
+        f"{sum(record.made for record in rounds):,} images in {len(rounds)} rounds, each made "
+        f"{_made_from(facts)}; "
         f"{sum(record.kept for record in rounds):,} kept.",
     ]
     if rejected:
