@@ -20,9 +20,13 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photos(tmp_path_factory.mktemp("photos"))
 
 
-def write_photos(root: Path) -> Path:
-    """Write the photographs as root/split/class/*.png; return `root`."""
-    for split, count in PER_CLASS.items():
+def write_photos(root: Path, **per_class: int) -> Path:
+    """Write the photographs as root/split/class/*.png; return `root`.
+
+    Args:
+        per_class: split -> photographs of each class, where not as in `PER_CLASS`.
+    """
+    for split, count in {**PER_CLASS, **per_class}.items():
         taken = dict.fromkeys(CLASSES, 0)
         for row in pq.read_table(cifar10_parquet(split)).to_pylist():
             label = row["label"]

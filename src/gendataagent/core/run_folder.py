@@ -15,6 +15,7 @@
     RUN/classifier/            the trained classifier, in transformers' format
     RUN/evaluation.json        written once, at the end
     RUN/test_predictions.jsonl class and prediction of each test image, written with it
+    RUN/coverage.json          class -> how its synthetic images lie among its real ones
     RUN/mistakes/              some test images, see `runs.mistakes`
     RUN/guard/                 comparisons with the baseline, see `runs.baseline_guard`
     RUN/second_opinion.json    the baseline's classifier on guided images, see `runs.second_opinion`
@@ -189,6 +190,11 @@ class RunFolder:
     def second_opinion_file(self) -> Path:
         """What the baseline's classifier says of guided images."""
         return self.path / "second_opinion.json"
+
+    @property
+    def coverage_file(self) -> Path:
+        """Class name -> `Coverage` of its synthetic images at the end of training."""
+        return self.path / "coverage.json"
 
     @property
     def decisions_file(self) -> Path:

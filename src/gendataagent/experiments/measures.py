@@ -17,6 +17,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.config.settings import result_settings
 from gendataagent.core import files
+from gendataagent.core.coverage import Coverage, mean_coverage
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.records import RunManifest, derive_seed
 from gendataagent.core.rows import read_mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CORRUPTIONS = ("gaussian_blur", "speckle_noise")
 SEVERITIES = (1, 3)
+COVERAGE = ("precision", "recall", "density", "coverage", "source_distance")
 EXTRAS_FILE = "measures.json"
 EXTRA_IMAGES = 2000  # of the test set; more would take longer than the smallest runs themselves
 Row = Mapping[str, Any]
@@ -71,12 +73,22 @@ def row_of(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
         "device": manifest.environment.get("device"),
         "torch": manifest.environment.get("torch"),
         "settings": json.dumps(_settings(read_run_config(RunFolder(folder)))),
+        **_coverage(RunFolder(folder)),
         **{name: extras.get(name) for name in _extra_names()},
     }
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     return {row.key: row.value for row in result_settings(config) if row.key != "seed"}
+
+
+def _coverage(folder: RunFolder) -> dict[str, float | None]:
+    """Return the means over classes, None where the run has not measured them."""
+    path = folder.coverage_file
+    if path.exists() and (damage := folder.damage(path)):
+        raise RunFolderError(f"{damage}; the run must be made again")
+    mean = mean_coverage(read_mapping(path, Coverage)) if path.exists() else None
+    return {name: getattr(mean, name, None) for name in COVERAGE}
 
 
 def _read_extras(folder: RunFolder) -> dict[str, Any]:

@@ -36,6 +36,11 @@ SECONDS_ALONE = (
     "`seconds alone` is the cost of a run on its own: median time of a step, an image and a "
     "caption over these runs, times their numbers."
 )
+COVERAGE = (
+    "Precision, recall, density and coverage compare synthetic with validation images in the "
+    "features of each run's own classifier, class by class (5 neighbours); so do the cosine "
+    "distances to the source. They say little across classifiers of different accuracy."
+)
 MAIN_RIVALS = ("only-real", "randaugment", "real-fake", "internet-explorer", "random-drop")
 Rows = Sequence[Mapping[str, Any]]
 
@@ -139,6 +144,8 @@ def _report(
     how_to_read = [*HOW_TO_READ]
     if values_by_arm(rows, "seconds_alone"):
         how_to_read.insert(2, SECONDS_ALONE)
+    if values_by_arm(rows, "coverage"):
+        how_to_read.append(COVERAGE)
     if not can_plot():
         how_to_read.append(NO_PLOTS)
     return Report(

@@ -12,6 +12,7 @@ from gendataagent.report.markup import esc, name
 from gendataagent.report.run_reader import RunView, read_run
 from gendataagent.report.sections import (
     confusions,
+    coverage,
     details,
     feedback,
     filtering,
@@ -83,6 +84,7 @@ def render(run: RunView, page_folder: Path) -> tuple[str, list[str]]:
             feedback.feedback(run, thumbnails),
             gallery.gallery(run, thumbnails),
             filtering.filtering(run),
+            coverage.coverage(run),
             metrics.per_class(run),
             mistakes.mistakes(run, thumbnails),
             confusions.confusions(run),

@@ -19,6 +19,7 @@ from gendataagent.agent.feedback.record import FeedbackRecord
 from gendataagent.config import RunConfig
 from gendataagent.config.paths import settings_hash
 from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
+from gendataagent.core.coverage import Coverage
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.files import parse_journal, read_bytes, read_json
 from gendataagent.core.inside import refuse_ways_out
@@ -80,6 +81,7 @@ class RunView:
         evaluations: split -> evaluation of the final classifier.
         guard: which classifier the baseline guard chose, if it was on.
         second_opinion: of the baseline's classifier on guided images, if there are both.
+        coverage: class name -> how its synthetic images lie among its real ones.
         adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
         predictions: id of each test image -> its class and the predicted one, as indices.
         mistakes: some test images that it gets wrong, or cured.
@@ -100,6 +102,7 @@ class RunView:
     timing: Mapping[str, float]
     guard: GuardRecord | None
     second_opinion: SecondOpinion | None
+    coverage: Mapping[str, Coverage]
     adaptation_distances: tuple[tuple[str, float, float], ...]
     finished: bool
     baseline: RunView | None
@@ -246,6 +249,11 @@ def read_run(folder: Path) -> RunView:
         timing={k: float(v) for k, v in timing.items() if isinstance(v, int | float)},
         guard=reader.optional(GuardRecord, folder / "guard" / "outcome.json"),
         second_opinion=reader.optional(SecondOpinion, folder / "second_opinion.json"),
+        coverage={
+            name: one
+            for name, row in reader.mapping(folder / "coverage.json").items()
+            if (one := reader.record(Coverage, row, folder / "coverage.json"))
+        },
         adaptation_distances=_distances(reader.mapping(folder / "adaptation" / "adaptation.json")),
         finished=(folder / "DONE").exists(),
         baseline=_baseline(reader, folder / "baseline"),

@@ -50,6 +50,7 @@ from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
 from gendataagent.runs.time_left import TimeLeft
 from gendataagent.runs.tracking import Tracking, tracking
+from gendataagent.training.coverage import coverage_by_class
 from gendataagent.training.evaluation import evaluate
 from gendataagent.training.saving import save_classifier
 
@@ -378,10 +379,34 @@ def _evaluate(session: Session) -> dict[str, Any]:
                 device=str(session.classifier.device),
                 trust_remote_code=session.config.trust_remote_code,
             )
+            _measure_coverage(session)
         write_mistakes(folder, session.splits.test)
     files.write_json(folder.timing_file, session.watch.seconds)
     files.write_json(folder.evaluation_file, evaluations)
     return evaluations
+
+
+def _measure_coverage(session: Session) -> None:
+    """Write how the synthetic images of the last epoch lie among the validation images."""
+    last = session.config.training.epochs - 1
+    if session.agent is None or not len(session.validation):
+        return
+    if session.guard is not None and session.guard.gave_up(last):
+        return
+    images = session.agent.ask(session.classifier, epoch=last)  # again: its rounds are finished
+    pixels = _synthetic_pixels(session, images)
+    if pixels is None:
+        return
+    measured = coverage_by_class(
+        session.classifier,
+        pixels,
+        [candidate.source_id for candidate in images.candidates],
+        train=session.real,
+        real=session.validation,
+    )
+    rows = {name: one.to_json() for name, one in measured.items()}
+    if rows:
+        session.folder.write_json(session.folder.coverage_file, rows)
 
 
 def _evaluate_splits(session: Session) -> dict[str, Any]:
