@@ -1,4 +1,4 @@
-"""`import gendataagent`: ten names, quick, without torch."""
+"""`import gendataagent`: eleven names, quick, without torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import gendataagent
 
 NAMES = {
-    "Agent", "Backends", "Classifier", "RunConfig", "load_classifier", "load_data", "read_result",
-    "resume", "run", "write_report",
+    "Agent", "Backends", "Classifier", "RealAndSynthetic", "RunConfig", "load_classifier",
+    "load_data", "read_result", "resume", "run", "write_report",
 }  # fmt: skip
 MAX_SECONDS = 1.0  # on a busy machine; about 0.02 s on an idle one
 
@@ -21,7 +21,7 @@ def _python(code: str) -> str:
     return done.stdout
 
 
-def test_ten_names_are_exported() -> None:
+def test_eleven_names_are_exported() -> None:
     assert set(gendataagent.__all__) == NAMES
     assert set(dir(gendataagent)) >= NAMES
     for name in NAMES:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gendataagent.agent.agent import Agent
+    from gendataagent.agent.real_and_synthetic import RealAndSynthetic
     from gendataagent.config import RunConfig
     from gendataagent.data import load_data
     from gendataagent.generation.backends import Backends
@@ -24,6 +25,7 @@ __all__ = [
     "Agent",
     "Backends",
     "Classifier",
+    "RealAndSynthetic",
     "RunConfig",
     "load_classifier",
     "load_data",
@@ -38,6 +40,7 @@ _HOME = {
     "Agent": "agent.agent",
     "Backends": "generation.backends",
     "Classifier": "training.classifier",
+    "RealAndSynthetic": "agent.real_and_synthetic",
     "RunConfig": "config",
     "load_classifier": "runs.reload",
     "load_data": "data",

@@ -31,7 +31,7 @@ from gendataagent.core.records import ModelDescription
 from gendataagent.data import load_data
 from gendataagent.generation.executors import SerialExecutor
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "key-types.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own-loop.md"
 SIZE_PX = 16
 CLASSES = ["cat", "dog", "ship"]
 

@@ -57,7 +57,7 @@ from gendataagent.core import files, memory
 from gendataagent.core.checkpoints import save_weights
 from gendataagent.core.costs import StageCosts
 from gendataagent.core.devices import resolve_device
-from gendataagent.core.errors import ConfigError
+from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
@@ -293,6 +293,38 @@ class Agent:
         if epoch in self.schedule.snapshot_epochs:
             weights = self._inputs.classifier(model).module.state_dict()
             save_weights(self._folder.snapshots, epoch, weights, self._folder.write)
+
+    def catch_up(self, model: nn.Module | Classifier, *, epoch: int) -> None:
+        """Check that the folder holds what this training made before `epoch`, and `tell` if needed.
+
+        For a training that another library resumes from a checkpoint of its own.
+
+        Raises:
+            RunFolderError: a round or snapshot of an earlier epoch is missing or has changed.
+        """
+        done = [self._folder.round_is_done(i) for i in range(len(self.schedule.enter_epochs))]
+        missing = [
+            f"the round due after {at} epochs has not finished"
+            for at, is_done in zip(self.schedule.enter_epochs, done, strict=True)
+            if at < epoch and not is_done
+        ]
+        begins = self._active is None or epoch in self.schedule.snapshot_epochs
+        lost = self.lost_snapshots() if begins else {}
+        if epoch in lost:
+            self.tell(model, epoch=epoch)
+        missing += [str(damage) for at, damage in lost.items() if at < epoch]
+        if missing:
+            raise RunFolderError(
+                f"training continues after {epoch} epochs, but in {self._folder.path} {missing[0]}."
+                " Open the agent in the folder with which this training began, or train from the "
+                "beginning with a new one"
+            )
+        if epoch == 0 and any(done):
+            warnings.warn(
+                f"training begins, and {self._folder.path} holds {sum(done)} finished rounds: "
+                "their images are used again. For new ones name another folder",
+                stacklevel=3,
+            )
 
     def lost_snapshots(self) -> dict[int, Damage]:
         """Return epoch -> damage of each lost snapshot that the filter of a later round reads."""

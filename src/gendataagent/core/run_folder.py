@@ -65,7 +65,7 @@ class RunFolder:
         self.path = path
         self._seals = Seals(path)
         # Raises `RunFolderError` once a folder that is held was removed or replaced.
-        self.check_still_there: Callable[[], None] = lambda: None
+        self.check_still_there: Callable[[], None] = _not_held
         self._whole_rounds: set[int] = set()  # checked, or finished by this object
 
     @classmethod
@@ -377,6 +377,10 @@ def check_folder_done(folder: Path, *paths: Path) -> None:
     """Raise `RunFolderError` if one of these files of a finished folder is not what was written."""
     if (folder / DONE).is_file():
         _refuse_damaged(f"the result in {folder}", folder, folder / DONE, paths)
+
+
+def _not_held() -> None:
+    """Do nothing: a folder that is not held is not watched."""
 
 
 def _files_in(*folders: Path) -> list[Path]:
