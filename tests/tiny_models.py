@@ -324,6 +324,26 @@ def _safety_checker(flags: float) -> Any:
     return checker
 
 
+def save_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
+    """Save an image-text encoder with random weights and its processor; return its folder."""
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor
+
+    tokenizer = _tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "projection_dim": 8}  # fmt: skip
+    config = CLIPConfig(
+        vision_config={**sizes, "image_size": SIZE_PX, "patch_size": 16},
+        text_config={**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 77,
+                     "eos_token_id": tokenizer.eos_token_id},
+        projection_dim=8,
+    )  # fmt: skip
+    with seeded(seed):
+        model = CLIPModel(config)
+    model.save_pretrained(folder)
+    CLIPProcessor(image_processor=_image_processor(), tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
 def _image_processor() -> Any:
     from transformers import CLIPImageProcessor
 

@@ -74,6 +74,19 @@ def test_the_share_of_each_class_goes_rounded_down(
     assert refused(LABELS, SCORES, share, keep) == gone
 
 
+@pytest.mark.parametrize(
+    ("keep", "limit", "gone"),
+    [("high", 0.4, [2, 3, 5, 7]), ("low", 0.4, [0, 1, 4]), ("high", 0.0, []), ("low", -1.0, None)],
+)
+def test_a_limit_drops_by_value_however_many_of_a_class_that_are(
+    keep: str, limit: float, gone: list[int] | None
+) -> None:
+    config = FilterConfig(drop_share=0.75, keep=keep, drop_below=limit)
+    judged = drop(candidates_of(LABELS), FilterScores(np.array(SCORES)), config)
+    found = [i for i, c in enumerate(judged) if not c.kept]
+    assert found == (list(range(len(LABELS))) if gone is None else gone)
+
+
 def test_a_share_that_floating_point_makes_a_hair_too_small_is_whole() -> None:
     assert 0.29 * 100 < 29
     assert len(refused((0,) * 100, tuple(float(i) for i in range(100)), 0.29)) == 29

@@ -64,6 +64,7 @@ def another_value(row: SettingRow) -> Any:
         "generation.guidance_scale": 2.0,
         "generation.strengths": [0.5, 0.9],
         "generation.soft_label_gamma": 0.5,
+        "filter.drop_below": 0.5,
         "generation.num_inference_steps": 12,
         "generation.few_step_lora": "someone/lcm-lora",
     }  # or one word; a LoRA that is recognised

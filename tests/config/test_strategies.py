@@ -22,7 +22,7 @@ NAMES = (
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
     "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
-    "da-fusion", "diff-mix", "tada", "deliberate-practice", "feedback-guided",
+    "da-fusion", "real-guidance", "diff-mix", "tada", "deliberate-practice", "feedback-guided",
 )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from gendataagent.agent.pool import Pool
 from gendataagent.config import RunConfig
 from gendataagent.config.strategies import apply
 from gendataagent.core import files
+from gendataagent.core.errors import RunFolderError
+from gendataagent.core.hub import content_hash
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, Scored
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
@@ -21,6 +23,7 @@ from gendataagent.report.markup import percent
 from gendataagent.runs.exporting.datasets import export_data
 from gendataagent.runs.run import resume, run
 from tests.runs.test_resume import Interrupting, outcome
+from tests.tiny_models import save_tiny_clip
 
 pytestmark = pytest.mark.integration
 
@@ -63,6 +66,31 @@ def test_da_fusion(small_config: RunConfig, tmp_path: Path) -> None:
     for row in metrics_of(tmp_path / "run"):
         assert (row["real_images"], row["synthetic_images"]) == (PHOTOGRAPHS, PHOTOGRAPHS)
         assert row["optimizer_steps"] == PHOTOGRAPHS // config.training.batch_size
+
+
+def test_real_guidance(small_config: RunConfig, tmp_path: Path) -> None:
+    clip = save_tiny_clip(tmp_path / "clip")
+    config = prepared(small_config, "real-guidance")
+    config = replace(config, filter=replace(config.filter, text_model=str(clip)))
+    progress = Interrupting()
+    run(config, tmp_path / "run", progress=progress)
+    folder = RunFolder.open(tmp_path / "run")
+    made = candidates_of(folder.path)
+    assert {c.strength for c in made} <= {0.15, 0.2, 0.35, 0.4, 0.5}
+    assert Counter(c.rejected_by for c in made) == {None: 18, "text-agreement": 6}
+    model = folder.read_manifest().text_model
+    assert model is not None
+    assert (model.name, model.revision) == ("clip", content_hash(clip))
+    page = write_report(folder.path).read_text(encoding="utf-8")
+    assert "dropped by the text-agreement filter" in page
+    again = stopped_and_resumed(config, tmp_path / "again", progress.events)
+    assert outcome(again) == outcome(folder.path)
+    begun = tmp_path / "begun"
+    with pytest.raises(KeyboardInterrupt):
+        run(config, begun, progress=Interrupting(progress.events // 2))
+    save_tiny_clip(clip, seed=1)
+    with pytest.raises(RunFolderError, match=r"filter\.text_model: the model clip is not the one"):
+        resume(begun)
 
 
 def test_diff_mix(small_config: RunConfig, tmp_path: Path) -> None:

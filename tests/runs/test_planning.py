@@ -30,6 +30,7 @@ from gendataagent.runs.planning.devices import (
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
 from gendataagent.runs.planning.facts import BACKBONES, DECODERS, GENERATORS, GIB, at, find_gpu
 from gendataagent.runs.run import run
+from tests.tiny_models import save_tiny_clip
 
 SD15 = GENERATORS["stable-diffusion-v1-5/stable-diffusion-v1-5"]
 TINY_SD = GENERATORS["tiny-sd"]
@@ -487,3 +488,32 @@ def test_a_plan_says_what_overlap_saves() -> None:
     assert f"At most {saved:.0f} s of the total above are saved" in note
     plain = make_plan(settings(training=training, agent={"rounds": 2}), gpu="RTX 4090", images=1000)
     assert not any("overlap" in note for note in plain.notes)
+
+
+def test_an_image_text_filter_is_a_model_of_the_plan_and_costs_a_pass_an_image(
+    tmp_path: Path,
+) -> None:
+    folder = save_tiny_clip(tmp_path / "clip")
+    plain, filtered = (
+        settings(filter={"by": "none"}),
+        settings(filter={"by": "text-agreement", "text_model": str(folder)}),
+    )
+    assert "filter.text_model" not in {model.setting for model in models_needed(plain)}
+    plans = [make_plan(config) for config in (plain, filtered)]
+    stages = [next(s for s in p.stages if s.name == "score, filter") for p in plans]
+    (model,) = [m for m in plans[1].models if m.setting == "filter.text_model"]
+    assert model.parameters
+    assert f"{plans[1].counts.images:,} through" in stages[1].amount
+    flops = [stage.flops for stage in stages]
+    assert flops[0] is not None
+    assert flops[1] == pytest.approx(flops[0] + 100 * model.parameters * plans[1].counts.images)
+
+
+def test_steps_of_several_strengths_are_their_mean_and_from_text_all_of_them() -> None:
+    def steps(**generation: Any) -> int:
+        chosen = settings(generation={"num_inference_steps": 20, **generation})
+        return count_work(chosen, count_real(chosen, images=100)).steps_per_image
+
+    assert steps(strength=0.5) == 10
+    assert steps(strengths=[0.25, 0.5, 0.75]) == 10
+    assert steps(strength=0.5, start="noise") == 20

@@ -158,6 +158,7 @@ class Acceptance:
             seed=derive_seed(self._config.seed, "filter", number),
             real=real,
             batch_size=memory.scoring_batch(classifier.size_px),
+            image_of=self._pool.image,
         )
         return FILTERS[self._config.filter.by](context)
 

@@ -33,6 +33,7 @@ from gendataagent.agent.class_record import check_class_names
 from gendataagent.agent.decisions import with_machine_decided
 from gendataagent.agent.decoding import TrainingPixels
 from gendataagent.agent.feedback.rounds import FeedbackRounds
+from gendataagent.agent.filtering import check_text_agreement
 from gendataagent.agent.image_making import Drawing, ImageMaking
 from gendataagent.agent.model_inputs import ModelInputs
 from gendataagent.agent.names import method_problems
@@ -239,6 +240,7 @@ class Agent:
         check_class_names(folder, opened.images.class_names)
         check_train_images(folder, opened.images)
         backends = backends or checked(build_backends(config))
+        check_text_agreement(config.filter)
         known = known_classes(backends.generator.describe().name, opened.images.class_names)
         if known is not None and known.unknown:
             warnings.warn(known.warning, stacklevel=2)

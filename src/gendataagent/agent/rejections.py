@@ -9,6 +9,7 @@ REJECTIONS: Mapping[str, str] = {
     "vog": "dropped by the VoG filter",
     "knn": "dropped by the nearest-neighbour filter",
     "agreement": "dropped by the agreement filter",
+    "text-agreement": "dropped by the text-agreement filter",
     "random": "dropped at random",
     "black-image": "black image",
     "no-image": "no image generated",

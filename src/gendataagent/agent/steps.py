@@ -34,11 +34,12 @@ def rounds_filtered(config: RunConfig) -> tuple[bool, ...]:
 def expected_kept(config: RunConfig, images_per_class: Sequence[int]) -> tuple[int, ...]:
     """Return how many synthetic images each round is expected to keep.
 
-    What [adaptive] and checks of single images drop is not known beforehand.
+    What [adaptive], filter.drop_below and checks of single images drop is not known beforehand.
     """
     filtered = rounds_filtered(config)
     made = images_of_a_round(config, images_per_class) if filtered else 0
-    drops = 0.0 if config.adaptive.enabled else config.filter.drop_share
+    by_share = isinstance(config.filter.drop_below, str) and not config.adaptive.enabled
+    drops = config.filter.drop_share if by_share else 0.0
     return tuple(made - (math.floor(drops * made) if act else 0) for act in filtered)
 
 

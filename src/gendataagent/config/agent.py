@@ -127,7 +127,8 @@ class FilterConfig:
         "vog",
         "vog: variance of gradients; knn: mean cosine similarity to the nearest real images in the "
         "classifier's feature space; agreement: the classifier's probability of the intended "
-        "class; random: at random; none: keep all",
+        "class; text-agreement: the same by an image-text encoder, such as CLIP, among the names "
+        "of all classes; random: at random; none: keep all",
         source="vog [S]; knn as the paper compares it [R]",
     )
     drop_share: float = setting(
@@ -136,6 +137,24 @@ class FilterConfig:
         source="25 / 50 / 75 % swept [S]",
         at_least=0,
         at_most=0.99,
+    )
+    drop_below: float | str = setting(
+        "off",
+        "instead of a share: drop every image with a score below this (above, with keep = low); "
+        "off = drop_share",
+        choices=("off",),
+        switch=True,
+    )
+    text_model: str = setting(
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "for text-agreement: hub id or path of an image-text encoder of transformers (CLIP, "
+        "SigLIP, ALIGN...)",
+        source="CLIP RN50 in He et al. [C]",
+        path=True,
+        switch=True,
+    )
+    text_model_revision: str = setting(
+        "", "hub revision of text_model; empty = the newest", switch=True
     )
     keep: str = setting(
         "high", "which end of the scores is kept", source="high [R]; see docs/method.md",

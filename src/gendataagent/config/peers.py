@@ -32,6 +32,18 @@ def peers() -> Iterator[Strategy]:
         ),
     )
     yield Strategy(
+        name="real-guidance",
+        about="close images at five low strengths; CLIP drops the quarter least like their class",
+        source="He et al. 2023 [R]; a share instead of a threshold",
+        settings=over(
+            _CLASS_PROMPTS,
+            {
+                "generation": {"strengths": [0.15, 0.2, 0.35, 0.4, 0.5]},
+                "filter": {"by": "text-agreement", "drop_share": 0.25},
+            },
+        ),
+    )
+    yield Strategy(
         name="diff-mix",
         about="each image redrawn as another class, soft labels; in place of the real one at times",
         source="Wang et al. 2024, its few-shot scripts [C]; without its adapted generator",

@@ -349,6 +349,7 @@ class RunManifest:
         data_fingerprint: hash of the ids, labels, splits and contents of the data.
         generator: with its LoRA once the run has adapted it; before that, the generator it adapts.
         classifier: what training starts from, if it is a folder.
+        text_model: of the filter, if that is text-agreement.
         environment: python, torch, platform, device, package versions.
     """
 
@@ -365,6 +366,7 @@ class RunManifest:
     environment: Mapping[str, str]
     notes: tuple[str, ...] = ()
     classifier: ModelDescription | None = None
+    text_model: ModelDescription | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from gendataagent.agent.filtering.text_agreement import TEXT_AGREEMENT, source_of
 from gendataagent.config import RunConfig
 from gendataagent.config.paths import is_place
 from gendataagent.config.run_config_file import (
@@ -34,6 +35,15 @@ def classifier_description(config: RunConfig) -> ModelDescription | None:
     return ModelDescription(name=place.resolve().name, revision=hub.content_hash(place))
 
 
+def text_model_description(config: RunConfig) -> ModelDescription | None:
+    """Return the image-text encoder of the filter, if the filter has one."""
+    if not config.agent.enabled or config.filter.by != TEXT_AGREEMENT:
+        return None
+    source = source_of(config.filter)
+    name = source.name if source.folder is None else source.folder.resolve().name
+    return ModelDescription(name=name, revision=hub.revision_of(source))
+
+
 def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends | None) -> None:
     """Raise `RunFolderError` if settings or models are not those of the manifest, by content.
 
@@ -41,7 +51,10 @@ def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends |
     """
     manifest = folder.read_manifest()
     check_unchanged(folder, config, manifest.config_hash)
-    pairs = {"classifier.model": (manifest.classifier, classifier_description(config))}
+    pairs = {
+        "classifier.model": (manifest.classifier, classifier_description(config)),
+        "filter.text_model": (manifest.text_model, text_model_description(config)),
+    }
     if backends is not None:
         pairs |= {
             "prompting.captioner": (manifest.captioner, backends.captioner.description),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from gendataagent.agent.decisions import with_machine_decided
+from gendataagent.agent.filtering.text_agreement import TEXT_AGREEMENT, check_text_agreement
 from gendataagent.agent.names import method_problems
 from gendataagent.config import AUTO, GenerationConfig, RunConfig
 from gendataagent.config.tracking import NO_TRACKER
@@ -28,6 +29,8 @@ def problems(config: RunConfig) -> Iterator[str]:
     """Yield a sentence for each unknown name in the settings; loads nothing."""
     yield from method_problems(config)
     yield from name_problems(config)
+    if config.filter.by == TEXT_AGREEMENT:
+        yield from path_problems("filter.text_model", config.filter.text_model)
     if not config.classifier.model.startswith(TIMM_PREFIX):
         yield from path_problems("classifier.model", config.classifier.model)
 
@@ -56,6 +59,8 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
             "adaptation.enabled adapts the generator that the settings name, but your own backends "
             "were given; adapt your generator yourself and set adaptation.enabled=false"
         )
+    if config.agent.enabled:
+        check_text_agreement(config.filter)
     if own is not None or not config.agent.enabled:
         return own
     return checked(build_backends(config))

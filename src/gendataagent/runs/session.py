@@ -33,7 +33,11 @@ from gendataagent.generation.backends import (
     with_lora,
 )
 from gendataagent.runs.baseline_guard import BaselineGuard
-from gendataagent.runs.identity import check_same_models, classifier_description
+from gendataagent.runs.identity import (
+    check_same_models,
+    classifier_description,
+    text_model_description,
+)
 from gendataagent.runs.preflight import resolve_auto
 from gendataagent.training.backbones import build_classifier
 from gendataagent.training.classifier import Classifier
@@ -259,6 +263,7 @@ def _begin_or_check(
         environment=environment(device),
         notes=tuple(notes),
         classifier=classifier_description(config),
+        text_model=text_model_description(config),
     )
     folder.write_json(folder.manifest_file, manifest.to_json())
     return config, backends

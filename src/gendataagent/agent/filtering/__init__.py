@@ -12,6 +12,11 @@ from collections.abc import Mapping
 from gendataagent.agent.filtering.agreement import agreement_scores
 from gendataagent.agent.filtering.controls import no_scores, random_scores
 from gendataagent.agent.filtering.nearest_neighbours import nearest_neighbour_scores
+from gendataagent.agent.filtering.text_agreement import (
+    TEXT_AGREEMENT,
+    check_text_agreement,
+    text_agreement_scores,
+)
 from gendataagent.agent.filtering.verdicts import Filter, FilterContext, FilterScores, drop
 from gendataagent.agent.filtering.vog import vog_scores
 from gendataagent.core.plugins import Parts
@@ -22,6 +27,7 @@ FILTERS: Mapping[str, Filter] = Parts(
         "vog": vog_scores,
         "knn": nearest_neighbour_scores,
         "agreement": agreement_scores,
+        TEXT_AGREEMENT: text_agreement_scores,
         "random": random_scores,
         "none": no_scores,
     },
@@ -29,7 +35,15 @@ FILTERS: Mapping[str, Filter] = Parts(
 
 READS_SNAPSHOTS = frozenset({"vog"})
 
-__all__ = ["FILTERS", "Filter", "FilterContext", "FilterScores", "drop", "reads_snapshots"]
+__all__ = [
+    "FILTERS",
+    "Filter",
+    "FilterContext",
+    "FilterScores",
+    "check_text_agreement",
+    "drop",
+    "reads_snapshots",
+]
 
 
 def reads_snapshots(name: str) -> bool:

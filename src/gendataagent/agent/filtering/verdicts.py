@@ -15,6 +15,8 @@ from gendataagent.core.errors import ScoreError
 from gendataagent.core.records import Candidate
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from gendataagent.config import FilterConfig
     from gendataagent.data.pixels import Pixels
     from gendataagent.training.classifier import Classifier
@@ -31,6 +33,7 @@ class FilterContext:
         seed: seed of this round's filter, for filters that draw.
         batch_size: images a pass.
         real: the real training images, for filters that compare with them.
+        image_of: returns the image of a candidate as it was made, RGB.
     """
 
     candidates: Sequence[Candidate]
@@ -41,6 +44,7 @@ class FilterContext:
     seed: int
     batch_size: int
     real: Pixels | None = None
+    image_of: Callable[[Candidate], Image.Image] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ Filter = Callable[[FilterContext], FilterScores]
 def drop(
     candidates: Sequence[Candidate], scores: FilterScores, config: FilterConfig
 ) -> list[Candidate]:
-    """Return the candidates; floor(drop_share * n) of each class get `rejected_by`.
+    """Return the candidates; floor(drop_share * n) of each class get `rejected_by`, or with
+    drop_below those whose score is lower, with keep = "low" higher.
 
     With keep = "high" the lowest scores of a class are dropped, with "low" the highest; ties are
     broken by id.
@@ -87,11 +92,15 @@ def drop(
         )
     sign = 1.0 if config.keep == "high" else -1.0
     refused: set[int] = set()
-    for label in {candidate.label for candidate in candidates}:
-        members = [i for i, candidate in enumerate(candidates) if candidate.label == label]
-        members.sort(key=lambda i: (sign * values[i], candidates[i].id))
-        # The small amount keeps 0.29 * 100 = 28.999... from dropping 28.
-        refused.update(members[: math.floor(config.drop_share * len(members) + 1e-9)])
+    if isinstance(config.drop_below, str):
+        for label in {candidate.label for candidate in candidates}:
+            members = [i for i, candidate in enumerate(candidates) if candidate.label == label]
+            members.sort(key=lambda i: (sign * values[i], candidates[i].id))
+            # The small amount keeps 0.29 * 100 = 28.999... from dropping 28.
+            refused.update(members[: math.floor(config.drop_share * len(members) + 1e-9)])
+    else:
+        limit = sign * config.drop_below
+        refused.update(i for i, value in enumerate(values) if sign * value < limit)
     return [
         replace(
             candidate,

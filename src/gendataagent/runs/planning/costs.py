@@ -33,6 +33,7 @@ from gendataagent.runs.planning.facts import (
 # Assumed, and printed with the plan
 CAPTION_TOKENS = 15  # of prompting.caption_tokens allowed
 REWRITE_PROMPT_TOKENS = 300
+TOKENS_OF_AN_IMAGE = 50  # of a ViT-B/32, for filter.text_model
 REWRITE_TOKENS = 25  # a reply's tokens for each rewrite
 PNG_BYTES_PER_PX = {"small": 2.2, "large": 1.7}  # bundled CIFAR-10 measured; photographs assumed
 SMALL_PX = 64
@@ -291,6 +292,9 @@ class Costs:
             return self._unknown("score, filter", amount, self._config.classifier.model)
         # an input gradient costs as much as two forward passes
         flops = self._forward_flops() * (counts.scored_images + 2 * counts.vog_passes)
+        if (encoder := self._models.get("filter.text_model")) is not None:
+            amount += f", {counts.images:,} through {encoder.name}"
+            flops += 2.0 * (encoder.parameters or 0) * TOKENS_OF_AN_IMAGE * counts.images
         batch = min(scoring_batch(size_px), counts.images_per_round) if counts.vog_passes else 0
         memory_bytes = batch * facts.vog_bytes * size_px**2 + 12 * facts.parameters
         note = f"batches of {scoring_batch(size_px)}, float32"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gendataagent.agent.filtering.text_agreement import TEXT_AGREEMENT
 from gendataagent.config import RunConfig
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.files import expand
@@ -65,6 +66,9 @@ def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
             yield ModelNeeded(setting="prompting.rewriter", name=name, where=SERVER)
         else:
             yield _model("prompting.rewriter", prompting.rewriter, prompting.rewriter_revision)
+        if config.filter.by == TEXT_AGREEMENT:
+            settings = config.filter
+            yield _model("filter.text_model", settings.text_model, settings.text_model_revision)
     needed = _model("classifier.model", classifier.model, classifier.revision)
     if not classifier.pretrained and needed.where == HUB:
         needed = replace(needed, weight_bytes=0)  # only its config is fetched
