@@ -109,8 +109,8 @@ def test_tests_stand_in_the_same_rooms() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["", ".cli", ".report", ".report.audit_page", ".runs.preflight", ".runs.doctor",
-     ".generation.backends", ".agent.filtering", ".agent.selection"],
+    ["", ".cli", ".report", ".report.audit_page", ".report.review", ".runs.preflight",
+     ".runs.doctor", ".generation.backends", ".agent.filtering", ".agent.selection"],
 )  # fmt: skip
 def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
     code = f"import sys, gendataagent{module}; print(*sys.modules)"

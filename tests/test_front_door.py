@@ -11,7 +11,7 @@ import gendataagent
 
 NAMES = {
     "Agent", "Backends", "Classifier", "RealAndSynthetic", "RunConfig", "load_classifier",
-    "load_data", "read_result", "resume", "run", "write_report",
+    "load_data", "read_result", "resume", "review", "run", "write_report",
 }  # fmt: skip
 MAX_SECONDS = 1.0  # on a busy machine; about 0.02 s on an idle one
 

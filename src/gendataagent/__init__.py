@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gendataagent.data import load_data
     from gendataagent.generation.backends import Backends
     from gendataagent.report import write_report
+    from gendataagent.report.review import review
     from gendataagent.runs.reload import load_classifier
     from gendataagent.runs.results import read_result
     from gendataagent.runs.run import resume, run
@@ -31,6 +32,7 @@ __all__ = [
     "load_data",
     "read_result",
     "resume",
+    "review",
     "run",
     "write_report",
 ]
@@ -46,6 +48,7 @@ _HOME = {
     "load_data": "data",
     "read_result": "runs.results",
     "resume": "runs.run",
+    "review": "report.review",
     "run": "runs.run",
     "write_report": "report",
 }

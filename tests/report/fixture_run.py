@@ -259,6 +259,8 @@ def _write_round(
         for candidate in candidates
     ]
     pq.write_table(pa.Table.from_pylist(rows), pool / "metadata.parquet")
+    with (round_folder / "judged.parquet").open("wb") as stream:
+        RecordTable.of(Candidate, candidates).write(stream)
     rejected = _counted(c.rejected_by for c in candidates if c.rejected_by)
     record = RoundRecord(
         round=number,

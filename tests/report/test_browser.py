@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,15 +12,9 @@ import pytest
 from PIL import Image
 
 from gendataagent.report import write_report
+from tests.browser import FLAGS, browser_or_skip
 
 from .fixture_run import NASTY_NAMES, build_run
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage",
-)  # fmt: skip
 
 # A headless window cannot be made narrower than about 500 px, a frame can. The page's own policy
 # forbids scripts, so the script is outside the frame: it opens every folded part, measures,
@@ -45,16 +38,9 @@ srcdoc="{page}"></iframe><pre id="probe"></pre><script>addEventListener("load", 
 pytestmark = pytest.mark.browser
 
 
-def _browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser here ({', '.join(BROWSERS)}); see scripts/install_chromium.sh")
-    return found
-
-
 def _browse(page: Path, profile: Path, *flags: str) -> str:
     result = subprocess.run(
-        [_browser(), *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()],
+        [browser_or_skip(), *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return result.stdout

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from gendataagent.report import write_report
+from gendataagent.report.review.candidates import Query
+from gendataagent.report.review.serving import open_review
 from gendataagent.report.sections.gallery import CLASSES_TO_CHOOSE
 
 from .fixture_run import PLAIN_NAMES, build_run
@@ -33,6 +36,21 @@ def test_kept_and_made_of_each_class_are_those_of_the_pool(run: Path) -> None:
         cut_off = f"{min(newest):.3g}"[:6]
         assert f"{len(kept)} of {len(of_class)}, " in text
         assert f"cut-off {cut_off}" in text
+
+
+def test_decisions_by_hand_are_one_line(run: Path, tmp_path: Path) -> None:
+    decided = Path(shutil.copytree(run, tmp_path / "decided"))
+    assert "By hand" not in write_report(decided).read_text(encoding="utf-8")
+    with open_review(decided) as server:
+        entries = server.candidates.page(Query(verdict="in"))["items"]
+        server.candidates.drop_matching(Query(source="train-3", verdict="in"), 15)
+        server.candidates.decide(
+            server.candidates.page(Query(verdict="reason:vog"))["items"][0]["id"], "keep"
+        )
+        server.candidates.decide(entries[0]["id"], "keep")  # as it was
+    page = checked(write_report(decided)).text
+    assert "15 dropped that the run had kept, 1 kept that it had dropped" in page
+    assert "--only kept" in page
 
 
 def test_one_class_can_be_chosen_without_a_script(run: Path) -> None:

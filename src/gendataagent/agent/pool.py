@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gendataagent.agent.by_hand.decisions import HandDecisions
+from gendataagent.agent.by_hand.decisions import HandDecisions, refuse_unkeepable
 from gendataagent.agent.by_hand.in_effect import current_decisions
-from gendataagent.agent.by_hand.rules import KEEP, decided, why_not_keepable
+from gendataagent.agent.by_hand.rules import KEEP, decided
 from gendataagent.agent.columns import pool_schema
 from gendataagent.agent.provenance import with_provenance
 from gendataagent.agent.synthetic import SyntheticImages, read_png
@@ -195,15 +195,10 @@ class Pool:
         if not of_id:
             return candidates
         filter_name = read_run_config(self._folder).filter.by
-        return [self._decided(c, of_id.get(c.id), filter_name) for c in candidates]
-
-    def _decided(self, candidate: Candidate, decision: str | None, filter_name: str) -> Candidate:
-        if decision == KEEP and (why := why_not_keepable(candidate.rejected_by, filter_name)):
-            raise RunFolderError(
-                f"{self._folder.decisions_file} keeps {candidate.id}, which no one can keep by "
-                f"hand: {why}. Remove this line"
-            )
-        return decided(candidate, decision)
+        for candidate in candidates:
+            if of_id.get(candidate.id) == KEEP:
+                refuse_unkeepable(self._folder, candidate.id, candidate.rejected_by, filter_name)
+        return [decided(candidate, of_id.get(candidate.id)) for candidate in candidates]
 
     def kept(
         self, rounds: Iterable[int], decisions: HandDecisions | None = None

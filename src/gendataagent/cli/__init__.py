@@ -23,6 +23,7 @@ from gendataagent.cli import (
     inspect,
     plan,
     predict,
+    review,
     rows,
     run,
     verify,
@@ -47,6 +48,7 @@ __all__ = [
     "main",
     "plan",
     "predict",
+    "review",
     "rows",
     "run",
     "verify",
@@ -54,8 +56,8 @@ __all__ = [
 
 # --help lists the commands in this order
 _ORDER = (
-    "run", "predict", "export", "export-data", "report", "evaluate", "plan", "presets", "config",
-    "doctor", "verify", "rows", "adapt", "audit", "experiment", "compare", "bench",
+    "run", "predict", "export", "export-data", "report", "review", "evaluate", "plan", "presets",
+    "config", "doctor", "verify", "rows", "adapt", "audit", "experiment", "compare", "bench",
 )  # fmt: skip
 app.registered_commands.sort(
     key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gendataagent.agent.by_hand.in_effect import current_decisions
+from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.feedback.opinion import SecondOpinion
 from gendataagent.agent.feedback.record import FeedbackRecord
 from gendataagent.config import RunConfig
@@ -85,6 +87,7 @@ class RunView:
         adaptation_distances: name, MMD^2 and standard error, if the generator was adapted.
         predictions: id of each test image -> its class and the predicted one, as indices.
         mistakes: some test images that it gets wrong, or cured.
+        decisions: candidate id -> "keep" or "drop", decided by hand.
         problems: one sentence for each file that could not be read or has changed.
         hashes: those recorded when the files of the run were written.
     """
@@ -108,6 +111,7 @@ class RunView:
     baseline: RunView | None
     predictions: Mapping[str, tuple[int, int]]
     mistakes: tuple[Mistake, ...]
+    decisions: Mapping[str, str]
     problems: tuple[str, ...]
     hashes: RecordedHashes
 
@@ -189,6 +193,12 @@ class RunView:
         return peaks
 
     @property
+    def by_hand(self) -> HandCounts:
+        """What decisions by hand changed in the finished rounds."""
+        judged = (candidate for round_ in self.rounds for candidate in round_.candidates)
+        return HandCounts.of(judged, self.decisions) if self.decisions else HandCounts()
+
+    @property
     def seconds(self) -> dict[str, float]:
         """Stage -> seconds: train, the stages of the rounds, evaluate, then other timings."""
         train = sum(epoch.seconds for epoch in self.metrics)
@@ -222,6 +232,7 @@ def read_run(folder: Path) -> RunView:
     metrics = {row.epoch: row for row in reader.records(EpochMetrics, folder / "metrics.jsonl")}
     evaluations = reader.mapping(folder / "evaluation.json")
     timing = reader.mapping(folder / "timing.json")
+    decisions = _decisions(reader, folder)
     predictions = {
         str(row.get("id")): (label, predicted)
         for row in reader.rows(folder / "test_predictions.jsonl")
@@ -259,6 +270,7 @@ def read_run(folder: Path) -> RunView:
         baseline=_baseline(reader, folder / "baseline"),
         predictions=predictions,
         mistakes=tuple(reader.records(Mistake, folder / "mistakes" / MISTAKES_FILE)),
+        decisions=decisions,
         problems=tuple(dict.fromkeys(reader.problems)),
         hashes=hashes,
     )
@@ -394,6 +406,14 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
             )
         )
     return tuple(finished), tuple(unfinished)
+
+
+def _decisions(reader: _Reader, folder: Path) -> Mapping[str, str]:
+    try:
+        return current_decisions(RunFolder(folder)).of_id
+    except (ConfigError, RunFolderError) as error:
+        reader.problems.append(f"decisions by hand are left out: {error}")
+        return {}
 
 
 def _distances(adaptation: Mapping[str, Any]) -> tuple[tuple[str, float, float], ...]:

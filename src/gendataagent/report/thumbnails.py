@@ -6,7 +6,9 @@ import base64
 import io
 import urllib.parse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
@@ -82,16 +84,35 @@ def _placeholder(description: str, words: str) -> str:
 
 
 def _encode(path: Path) -> tuple[str, int, int] | None:
-    """Return (data URI, width, height) of an image file, or None if it cannot be read.
+    """Return (data URI, width, height) of an image file, or None if it cannot be read."""
+    found = thumbnail(path)
+    if found is None:
+        return None
+    text = base64.b64encode(found.content).decode()
+    return f"data:{found.kind};base64,{text}", found.width, found.height
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small image as a file: its content, its type ("image/png") and its size in px."""
+
+    content: bytes
+    kind: str
+    width: int
+    height: int
+
+
+def thumbnail(source: Path | BinaryIO, side_px: int = SIDE_PX) -> Thumbnail | None:
+    """Return an image scaled down to `side_px`, or None if it cannot be read.
 
     Small images are stored as PNG, lossless; others as JPEG.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     if max(image.size) <= PIXEL_ART_PX:
         kind = "png"
@@ -99,5 +120,4 @@ def _encode(path: Path) -> tuple[str, int, int] | None:
     else:
         kind = "jpeg"
         image.save(buffer, "JPEG", quality=80, optimize=True)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/{kind};base64,{text}", image.width, image.height
+    return Thumbnail(buffer.getvalue(), f"image/{kind}", image.width, image.height)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from gendataagent.agent.by_hand.rules import DROP, KEEP, UNDECIDED
+from gendataagent.agent.by_hand.rules import DROP, KEEP, UNDECIDED, why_not_keepable
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError, StorageError
@@ -125,6 +125,17 @@ def _check_known(folder: RunFolder, found: Sequence[HandDecision]) -> None:
                 f"{folder.decisions_file} decides about {what}: {row.id[:80]!r} of round "
                 f"{row.round + 1}. The file is of another run; remove it, or these lines"
             )
+
+
+def refuse_unkeepable(
+    folder: RunFolder, id_: str, rejected_by: str | None, filter_name: str
+) -> None:
+    """Raise `RunFolderError` if a file of decisions keeps an image that may not be kept."""
+    if why := why_not_keepable(rejected_by, filter_name):
+        raise RunFolderError(
+            f"{folder.decisions_file} keeps {id_}, which no one can keep by hand: {why}. Remove "
+            "this line"
+        )
 
 
 def append_decisions(folder: RunFolder, rows: Sequence[HandDecision]) -> None:

@@ -136,7 +136,13 @@ def next_steps(run: RunView) -> str:
     """Return how to load the kept images, and how to resume or evaluate the run."""
     folder = run.folder.as_posix()
     parts = []
-    if run.kept:
+    if run.by_hand:
+        parts.append(
+            "<h3>Export the kept images, decisions by hand included</h3><pre tabindex='0'><code>"
+            f"gendataagent export-data {esc(shlex.quote(folder))} --to parquet --only kept --out kept"
+            "</code></pre>"
+        )
+    elif run.kept:
         load = (
             'load_dataset("imagefolder", '
             f'data_dir={folder + "/pool"!r}, split="train").filter(lambda row: row["kept"])'

@@ -9,7 +9,7 @@ from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.report.charts import stacked_bar
 from gendataagent.report.histograms import Sample, histograms
-from gendataagent.report.markup import count, name, percent, section, small
+from gendataagent.report.markup import count, esc, name, percent, section, small
 from gendataagent.report.run_reader import RoundView, RunView
 from gendataagent.report.wording import rejection
 
@@ -27,8 +27,17 @@ def filtering(run: RunView) -> str:
         "The filter compares images of one class with each other, so each class has its own "
         f"cut-off: the {end} score kept."
     )
-    body = scores + _by_class(run)
+    body = scores + _by_class(run) + _by_hand(run)
     return section("filter", "What was kept", body, lead=lead if scores else "") if body else ""
+
+
+def _by_hand(run: RunView) -> str:
+    """Return what was decided by hand, which the figures above leave out."""
+    if not run.by_hand:
+        return ""
+    return (
+        f"<p>By hand, after that: {esc(run.by_hand.words)} (<code>gendataagent review</code>).</p>"
+    )
 
 
 def _columns(round_: RoundView, *names: str) -> list[tuple[object, ...]]:
