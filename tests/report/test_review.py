@@ -194,7 +194,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_shows_hostile_names_as_text(
 
 
 def test_all_candidates_page_by_page(server: ReviewServer, run: Path) -> None:
-    page, ids = found(server), []
+    page = found(server)
+    ids: list[str] = []
     while page["items"]:
         assert page["start"] == len(ids)
         assert len(page["items"]) <= PAGE
@@ -292,7 +293,8 @@ def test_all_that_match_are_dropped_at_once_and_taken_back(server: ReviewServer,
 
 def test_dropping_while_paging_skips_nothing(server: ReviewServer, run: Path) -> None:
     expected = [candidate.id for candidate in judged(run) if candidate.kept]
-    page, seen = found(server, verdict="in"), []
+    page = found(server, verdict="in")
+    seen: list[str] = []
     while page["items"] and (not seen or page["items"][0]["id"] not in seen):
         seen += [item["id"] for item in page["items"]]
         for item in page["items"][:10]:

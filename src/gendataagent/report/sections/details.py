@@ -139,8 +139,8 @@ def next_steps(run: RunView) -> str:
     if run.by_hand:
         parts.append(
             "<h3>Export the kept images, decisions by hand included</h3><pre tabindex='0'><code>"
-            f"gendataagent export-data {esc(shlex.quote(folder))} --to parquet --only kept --out kept"
-            "</code></pre>"
+            f"gendataagent export-data {esc(shlex.quote(folder))} --to parquet --only kept "
+            "--out kept</code></pre>"
         )
     elif run.kept:
         load = (
