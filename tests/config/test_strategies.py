@@ -22,7 +22,8 @@ NAMES = (
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
     "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
-    "da-fusion", "real-guidance", "diff-mix", "tada", "deliberate-practice", "feedback-guided",
+    "da-fusion", "real-guidance", "diff-mix", "tada", "retrieval", "deliberate-practice",
+    "feedback-guided",
 )  # fmt: skip
 
 
@@ -51,13 +52,15 @@ def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
     shared = {"classifier", "data", "adaptation", "seed", "device", "generation"}
     for base in (demo, RunConfig()):
         changed = changes(base, apply(base, name))
+        if name == "retrieval":  # which has no generator to adapt
+            changed.pop("adaptation.enabled", None)
         assert {key.split(".")[0] for key in changed} & shared <= {"generation"}
         generation = [key for key in changed if key.startswith("generation")]
         if name in PEERS:
             assert set(generation) <= {
                 f"generation.{key}"
                 for key in ("strength", "strengths", "prompt_class", "soft_label_gamma", "start",
-                            "feedback")
+                            "feedback", "generator")
             }  # fmt: skip
         elif name in ("gendataagent-guided", "gendataagent-feedback"):
             assert generation == ["generation.feedback"]

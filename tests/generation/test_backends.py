@@ -49,7 +49,10 @@ def test_all_unknown_names_are_reported_at_once_with_what_is_allowed() -> None:
     found = list(problems(config))
     assert len(found) == 6
     assert "selection.by must be one of marginal, uniform, entropy, margin; got 'loss'" in found
-    assert "filter.by must be one of vog, knn, agreement, random, none; got 'VOG'" in found
+    assert (
+        "filter.by must be one of vog, knn, agreement, text-agreement, random, none; got 'VOG'"
+        in found
+    )
     assert (
         "prompting.captioner must be auto, visible-attributes, none, an existing folder, or a hub "
         "id such as Salesforce/blip2-opt-2.7b; got 'blip'" in found
@@ -57,7 +60,8 @@ def test_all_unknown_names_are_reported_at_once_with_what_is_allowed() -> None:
     assert "prompting.rewriter must not be empty; use auto" in found
     assert "classifier.model: there is no folder ./nowhere" in found
     assert any(
-        p.startswith("generation.generator must be auto, tiny-sd, an existing") for p in found
+        p.startswith("generation.generator must be auto, tiny-sd, retrieval, an existing")
+        for p in found
     )
     with pytest.raises(ConfigError) as caught:
         build_backends(config)

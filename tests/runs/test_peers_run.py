@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from gendataagent.agent.pool import Pool
+from gendataagent.agent.provenance import read_provenance
 from gendataagent.config import RunConfig
 from gendataagent.config.strategies import apply
 from gendataagent.core import files
@@ -18,6 +22,7 @@ from gendataagent.core.hub import content_hash
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, Scored
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
+from gendataagent.data.bundled import cifar10_parquet
 from gendataagent.report import write_report
 from gendataagent.report.markup import percent
 from gendataagent.runs.exporting.datasets import export_data
@@ -91,6 +96,47 @@ def test_real_guidance(small_config: RunConfig, tmp_path: Path) -> None:
     save_tiny_clip(clip, seed=1)
     with pytest.raises(RunFolderError, match=r"filter\.text_model: the model clip is not the one"):
         resume(begun)
+
+
+def test_retrieval(
+    small_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of held-out images in the folder are found and rejected."""
+    monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
+    own, photos = tmp_path / "own", Path(small_config.data.path)
+    for number, path in enumerate(sorted(photos.glob("*/*/*.png"))):
+        (own / "all").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, own / "all" / f"{number}.png")
+    rows = pq.read_table(cifar10_parquet("test")).slice(2000, 30).to_pylist()
+    for number, row in enumerate(rows):
+        (own / f"other {number}.png").write_bytes(row["image"]["bytes"])
+    config = prepared(small_config, "retrieval")
+    settings = replace(
+        config.generation,
+        retrieval_folder=str(own),
+        retrieval_model=str(save_tiny_clip(tmp_path / "clip")),
+    )
+    prompting = replace(config.prompting, rewrites=4)
+    config = replace(config, generation=settings, prompting=prompting)
+    progress = Interrupting()
+    run(config, tmp_path / "run", progress=progress)
+    made = candidates_of(tmp_path / "run")
+    pool = Pool(RunFolder.open(tmp_path / "run"), ("a", "b", "c"))
+    reasons = Counter(c.rejected_by for c in made)
+    assert len(made) == 4 * PHOTOGRAPHS
+    assert reasons[None]
+    assert reasons["repeats-test-image"] + reasons["repeats-validation-image"] > 0
+    for c in made:
+        with Image.open(pool.image_path(c)) as image:
+            about = read_provenance(image)
+        assert (about["synthetic"], about["generator"].split("@")[0]) == ("false", "retrieval")
+        assert (own / about["original"]).is_file()
+    by_source: dict[str, set[bytes]] = {}
+    for c in made:
+        by_source.setdefault(c.source_id, set()).add(pool.image(c).tobytes())
+    assert {len(images) for images in by_source.values()} == {4}
+    again = stopped_and_resumed(config, tmp_path / "again", progress.events)
+    assert outcome(again) == outcome(tmp_path / "run")
 
 
 def test_diff_mix(small_config: RunConfig, tmp_path: Path) -> None:

@@ -517,3 +517,19 @@ def test_steps_of_several_strengths_are_their_mean_and_from_text_all_of_them() -
     assert steps(strength=0.5) == 10
     assert steps(strengths=[0.25, 0.5, 0.75]) == 10
     assert steps(strength=0.5, start="noise") == 20
+
+
+def test_images_that_are_found_cost_a_pass_of_the_encoder_and_no_generator(tmp_path: Path) -> None:
+    clip = save_tiny_clip(tmp_path / "clip")
+    config = settings(
+        generation={"generator": "retrieval", "retrieval_folder": str(tmp_path),
+                    "retrieval_model": str(clip)}
+    )  # fmt: skip
+    plan = make_plan(config)
+    (render,) = [stage for stage in plan.stages if stage.name == "render"]
+    assert render.amount == f"{plan.counts.images:,} images found"
+    named = {model.setting: model for model in plan.models}
+    assert named["generation.generator"].download_bytes == 0
+    assert render.flops == pytest.approx(
+        100 * (named["generation.retrieval_model"].parameters or 0) * plan.counts.images
+    )

@@ -1,8 +1,9 @@
 """What a synthetic image says of itself: text chunks inside its PNG, for whoever meets it alone.
 
-    synthetic   "true"
+    synthetic   "true"; "false" for a real image that was found in a folder
     generator   name and revision of the model that made it
     prompt      what the model was asked for
+    original    the file in that folder
     run         hash of the run's settings, as `config_hash` in its manifest.json
 
 The bytes of an image are part of a run's outcome. So the chunks hold nothing that differs between
@@ -18,10 +19,11 @@ from collections.abc import Mapping
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from gendataagent.core.records import Candidate
+from gendataagent.core.records import RETRIEVAL, Candidate
 
 SYNTHETIC, GENERATOR, PROMPT, RUN = "synthetic", "generator", "prompt", "run"
-_KEYS = (SYNTHETIC, GENERATOR, PROMPT, RUN)
+ORIGINAL = "original"  # written by the generator that found it
+_KEYS = (SYNTHETIC, GENERATOR, PROMPT, RUN, ORIGINAL)
 
 
 _HEADER_BYTES = 8 + 25  # signature and IHDR, which is the first chunk of every PNG
@@ -36,7 +38,7 @@ def with_provenance(png: bytes, candidate: Candidate, run: str) -> bytes:
     """
     revision = f"@{candidate.generator_revision}" if candidate.generator_revision else ""
     facts = {
-        SYNTHETIC: "true",
+        SYNTHETIC: "false" if candidate.generator == RETRIEVAL else "true",
         GENERATOR: f"{candidate.generator}{revision}" if candidate.generator else "",
         PROMPT: candidate.prompt or "",
         RUN: run,

@@ -12,6 +12,7 @@ REJECTIONS: Mapping[str, str] = {
     "text-agreement": "dropped by the text-agreement filter",
     "random": "dropped at random",
     "black-image": "black image",
+    "no-more-images": "no further like image in the folder",
     "no-image": "no image generated",
     "class-cut-off": "class name cut off from the prompt",
     "flagged-by-safety-checker": "flagged by the safety checker",

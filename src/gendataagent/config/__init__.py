@@ -39,7 +39,7 @@ from gendataagent.config.tracking import TrackingConfig
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
 from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
-from gendataagent.core.records import FROM_NOISE
+from gendataagent.core.records import FROM_NOISE, RETRIEVAL
 from gendataagent.core.steps import executed_steps
 
 __all__ = [
@@ -177,6 +177,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         yield (
             f"training.synthetic_share sets how many of the images of a step are synthetic, and so "
             f"does training.{other}; use one of the two"
+        )
+    if config.adaptation.enabled and config.generation.generator == RETRIEVAL:
+        yield (
+            "adaptation.enabled adapts a generator, but generation.generator = retrieval only "
+            "finds images; set adaptation.enabled=false"
         )
     prompting = config.prompting
     if prompting.rewriter == "endpoint":

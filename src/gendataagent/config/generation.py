@@ -14,7 +14,7 @@ from gendataagent.config.few_steps import (
 )
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
-from gendataagent.core.records import FROM_IMAGE, FROM_NOISE
+from gendataagent.core.records import FROM_IMAGE, FROM_NOISE, RETRIEVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +101,29 @@ class GenerationConfig:
 
     generator: str = setting(
         AUTO,
-        "tiny-sd (bundled, 32 px, for trying out), or a hub id or path of an image-to-image "
-        "pipeline of diffusers; auto = SD 1.5 if there is a GPU and its weights are on this "
-        "machine, else tiny-sd",
+        "tiny-sd (bundled, 32 px, for trying out), retrieval (no generator: finds like images in "
+        "retrieval_folder), or a hub id or path of an image-to-image pipeline of diffusers; auto = "
+        "SD 1.5 if there is a GPU and its weights are on this machine, else tiny-sd",
         source="Stable Diffusion 1.5 [S]",
         path=True,
-        names=(AUTO, "tiny-sd"),
+        names=(AUTO, "tiny-sd", RETRIEVAL),
     )
     revision: str = setting("", "hub revision; empty = for SD 1.5 a pinned commit, else the newest")
+    retrieval_folder: str = setting(
+        "",
+        "with generator retrieval: folder of your own images, or parquet files with images; labels "
+        "are not read",
+        path=True,
+        switch=True,
+    )
+    retrieval_model: str = setting(
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "with generator retrieval: hub id or path of the image-text encoder of transformers that "
+        "says which images are alike",
+        source="CLIP in Geng et al. [R]",
+        path=True,
+        switch=True,
+    )
     variant: str = setting("", "file variant on the hub, such as fp16; empty = the plain files")
     lora: str = setting(
         "",

@@ -71,6 +71,15 @@ def peers() -> Iterator[Strategy]:
             },
         ),
     )
+    yield Strategy(
+        name="retrieval",
+        about="no generator: the nearest images of your own unlabelled folder, found once",
+        source="Geng et al. 2024 [R]; by image instead of by text",
+        settings=over(
+            _CLASS_PROMPTS,
+            {"generation": {"generator": "retrieval"}, "adaptation": {"enabled": False}},
+        ),
+    )
     yield from _from_text()
 
 

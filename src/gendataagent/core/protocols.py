@@ -109,6 +109,8 @@ class RenderRequest:
         strength: share of the noise schedule put on the source latent, in (0, 1]; a scheduler
             executes floor(num_inference_steps * strength) steps, at least 1.
         feedback: how a classifier steers it; None = not at all.
+        variant: how many images of the same source in the same round come before it; only a
+            generator that finds images needs it, for others the seed says enough.
         from_text: whether it is made from text alone, at strength 1; then it must not depend on
             `source`. Only asked of a generator whose factory has `makes_from_text = True`.
     """
@@ -121,6 +123,7 @@ class RenderRequest:
     guidance_scale: float
     num_inference_steps: int
     feedback: Feedback | None = None
+    variant: int = 0
     from_text: bool = False
 
 

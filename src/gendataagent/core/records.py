@@ -27,6 +27,8 @@ SHORTFALL = "More than a quarter of"
 
 # What an image is made from: the latent of its source, or noise, by text alone.
 FROM_IMAGE, FROM_NOISE = "image", "noise"
+# The generator that makes none: it finds real images, see `generation.retrieval`.
+RETRIEVAL = "retrieval"
 
 HELD_OUT = ("test", "validation")  # splits that nothing may be trained on
 

@@ -32,7 +32,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.plugins import Parts
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
-from gendataagent.core.records import ModelDescription
+from gendataagent.core.records import RETRIEVAL, ModelDescription
 from gendataagent.generation.caption_cache import (
     CacheableCaptioner,
     CachedCaptioner,
@@ -138,6 +138,12 @@ def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
     )
 
 
+def _retrieval(config: RunConfig, device: str) -> GeneratorFactory:
+    from gendataagent.generation.retrieval import RetrievalFactory
+
+    return RetrievalFactory.from_config(config, device)
+
+
 def _image_to_text(config: RunConfig, device: str, executor: SharedExecutor) -> Captioner:
     from gendataagent.generation.captioning import ImageToTextCaptioner
 
@@ -174,7 +180,7 @@ REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = Parts(
     "rewriters", {VISIBLE_ATTRIBUTES: _visible_attributes_rewriter, "none": _same_caption}
 )
 GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = Parts(
-    "generators", {TINY_SD: _diffusion}
+    "generators", {TINY_SD: _diffusion, RETRIEVAL: _retrieval}
 )
 
 
@@ -194,6 +200,12 @@ def name_problems(config: RunConfig) -> Iterator[str]:
         STABLE_DIFFUSION_15,
         index_file="model_index.json",
     )
+    if generation.generator == RETRIEVAL:
+        if not generation.retrieval_folder:
+            yield "generation.retrieval_folder is required with generation.generator = retrieval"
+        else:
+            yield from path_problems("generation.retrieval_folder", generation.retrieval_folder)
+        yield from path_problems("generation.retrieval_model", generation.retrieval_model)
 
 
 def path_problems(key: str, name: str) -> Iterator[str]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from gendataagent.core import files
 from gendataagent.core.errors import StorageError
 from gendataagent.core.png import png_bytes
@@ -141,5 +139,5 @@ class CachingExecutor:
             )
         if facts["sha256"] is None:
             return Rendered(image=None, rejected_by=facts["rejected_by"])
-        with Image.open(self._record(key).with_suffix(".png")) as image:
-            return Rendered(image=image.convert("RGB"), rejected_by=facts["rejected_by"])
+        png = files.read_bytes(self._record(key).with_suffix(".png"))
+        return Rendered.of_png(png, facts["rejected_by"])

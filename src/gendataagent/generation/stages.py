@@ -289,6 +289,7 @@ def _render_requests(
             guidance_scale=candidate.guidance_scale,
             num_inference_steps=candidate.num_inference_steps,
             feedback=feedback_of(candidate) if feedback_of else None,
+            variant=candidate.variant,
             from_text=candidate.start == FROM_NOISE,
         )
         for candidate in candidates

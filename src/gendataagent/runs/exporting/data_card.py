@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.rejections import REJECTIONS
-from gendataagent.core.records import FROM_NOISE, RoundRecord
+from gendataagent.core.records import FROM_NOISE, RETRIEVAL, RoundRecord
 from gendataagent.data.index import SPLITS
 from gendataagent.runs.exporting.data_formats import DataFormat
 from gendataagent.runs.exporting.markdown import bullets, card, table, text
@@ -56,7 +56,12 @@ def data_card(
         f"{len(class_names)} classes; format: {to}; data: {text(facts.data)}.",
         "Real images have their original pixels, without EXIF data, comments or previews.",
     ]
-    if sources[SYNTHETIC]:
+    if sources[SYNTHETIC] and facts.config.generation.generator == RETRIEVAL:
+        about.append(
+            "Images with source `synthetic` are real ones that were found in a folder without "
+            "labels; their label is that of the image they are like. Each PNG names its file."
+        )
+    elif sources[SYNTHETIC]:
         about.append(
             "Synthetic images are in the train split alone. Each PNG says inside that it is "
             "synthetic, by which generator, prompt and run. Do not test on them."
@@ -105,6 +110,8 @@ def _made_from(facts: RunFacts) -> str:
     source = "training image"
     if settings.selection.by != "uniform":
         source = "training image that the classifier found hard at that moment"
+    if settings.generation.generator == RETRIEVAL:
+        return f"of one of the images most like a {source}"
     if settings.generation.start == FROM_NOISE:
         return f"from text alone, of the class of a {source}"
     other = settings.generation.prompt_class != "own"

@@ -33,7 +33,7 @@ from gendataagent.runs.planning.facts import (
 # Assumed, and printed with the plan
 CAPTION_TOKENS = 15  # of prompting.caption_tokens allowed
 REWRITE_PROMPT_TOKENS = 300
-TOKENS_OF_AN_IMAGE = 50  # of a ViT-B/32, for filter.text_model
+TOKENS_OF_AN_IMAGE = 50  # of a ViT-B/32, for image-text encoders
 REWRITE_TOKENS = 25  # a reply's tokens for each rewrite
 PNG_BYTES_PER_PX = {"small": 2.2, "large": 1.7}  # bundled CIFAR-10 measured; photographs assumed
 SMALL_PX = 64
@@ -234,6 +234,12 @@ class Costs:
 
     def _render(self) -> StageCost:
         counts, facts, size_px = self._counts, self._generator, self._generator_px
+        if (encoder := self._models.get("generation.retrieval_model")) is not None:
+            flops = 2.0 * (encoder.parameters or 0) * TOKENS_OF_AN_IMAGE * counts.images
+            return self._stage(
+                "render", f"{counts.images:,} images found", flops, 4.0 * (encoder.parameters or 0),
+                f"and each image of the folder once through {encoder.name}",
+            )  # fmt: skip
         amount = f"{counts.images:,} images, {counts.steps_per_image} steps each"
         if facts is None:
             return self._unknown("render", amount, self._config.generation.generator)

@@ -12,12 +12,13 @@ from gendataagent.config import RunConfig
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource, cached_file, looks_like_path
+from gendataagent.core.records import RETRIEVAL
 from gendataagent.core.weight_files import stored_in, weight_files
 from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.runs.planning.facts import MODELS
 
 BUNDLED, HERE, HUB, SERVER, MISSING = "bundled", "on this machine", "hub", "server", "missing"
-_OURS = frozenset({"tiny-sd", "tiny-resnet", "visible-attributes", "none"})
+_OURS = frozenset({RETRIEVAL, "tiny-sd", "tiny-resnet", "visible-attributes", "none"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
             "generation.generator", generation.generator, generation.revision,
             index_file="model_index.json", variant=generation.variant,
         )  # fmt: skip
+        if generation.generator == RETRIEVAL:
+            yield _model(
+                "generation.retrieval_model", generation.retrieval_model, generation.revision
+            )
         for setting in ("few_step_lora", "lora"):
             if lora := getattr(generation, setting):
                 yield _lora(f"generation.{setting}", lora)
