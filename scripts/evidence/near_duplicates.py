@@ -26,7 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 import cifar10
 
-from gendataagent.data.near_duplicates import SKETCH, Sketches, find_near_duplicates, sketch
+from gendataagent.data.duplicates.near_duplicates import (
+    SKETCH,
+    Sketches,
+    find_near_duplicates,
+    sketch,
+)
 
 Uint8Array = npt.NDArray[np.uint8]
 ACROSS = 12

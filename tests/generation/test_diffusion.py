@@ -19,7 +19,7 @@ from gendataagent.config import GenerationConfig
 from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 from gendataagent.core.hub import content_hash
 from gendataagent.core.protocols import Rendered, RenderRequest
-from gendataagent.data.images import centre_square
+from gendataagent.data.decoding.images import centre_square
 from gendataagent.generation.diffusion import DiffusionFactory, signature
 from gendataagent.generation.diffusion.generator import DiffusionGenerator
 from gendataagent.generation.executors import ProcessExecutor, SerialExecutor

@@ -25,7 +25,7 @@ from gendataagent.core.progress import Progress
 from gendataagent.core.records import Candidate, Scored, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.seals import Damage
-from gendataagent.data.leakage import LeakageCheck
+from gendataagent.data.duplicates.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.classifier import Classifier
 

@@ -65,8 +65,8 @@ from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_see
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
+from gendataagent.data.duplicates.leakage import LeakageCheck
 from gendataagent.data.identity import check_train_images
-from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
 from gendataagent.generation import stages

@@ -80,7 +80,7 @@ def audit(
 
 
 def _table(audit: Audit) -> Table:
-    from gendataagent.data.near_duplicates import DUPLICATE_CORRELATION
+    from gendataagent.data.duplicates.near_duplicates import DUPLICATE_CORRELATION
 
     table = Table(
         box=None,

@@ -102,8 +102,8 @@ def _is_folder(path: Path) -> bool:
 
 def _images_below(folder: Path) -> list[Path]:
     """Return the images below a folder, as training reads it: no thumbnails, each folder once."""
-    from gendataagent.data.images import SUFFIXES
-    from gendataagent.data.walk import find_files
+    from gendataagent.data.decoding.images import SUFFIXES
+    from gendataagent.data.formats.walk import find_files
 
     found = find_files(folder)
     unreadable = [bad.name for bad in found.quarantined]  # reported when they are opened
@@ -112,7 +112,7 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _images_in(paths: Iterable[Path]) -> list[Path]:
-    from gendataagent.data.images import SUFFIXES
+    from gendataagent.data.decoding.images import SUFFIXES
 
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
 

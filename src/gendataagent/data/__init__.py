@@ -1,7 +1,7 @@
 """Labelled images with stable ids, from folders, parquet and Hugging Face data sets on disk."""
 
-from gendataagent.data.deduplication import NearDuplicate
-from gendataagent.data.images import open_image, to_rgb
+from gendataagent.data.decoding.images import open_image, to_rgb
+from gendataagent.data.duplicates.deduplication import NearDuplicate
 from gendataagent.data.index import Quarantined
 from gendataagent.data.indexing import check_path
 from gendataagent.data.loading import load_data

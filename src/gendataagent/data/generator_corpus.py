@@ -9,15 +9,15 @@ from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.folder import FolderStore
-from gendataagent.data.image_paths import ImagePaths
+from gendataagent.data.duplicates.near_duplicates import Sketches
+from gendataagent.data.formats.folder import FolderStore
+from gendataagent.data.formats.image_paths import ImagePaths
+from gendataagent.data.formats.table_index import image_column
+from gendataagent.data.formats.tables import TableFile, TableStore
+from gendataagent.data.formats.walk import TABLE_SUFFIX, find_files, posix_path
 from gendataagent.data.index import TRAIN, Item
-from gendataagent.data.near_duplicates import Sketches
 from gendataagent.data.scan import scan_images
 from gendataagent.data.sets import ImageStore, LabelledImages
-from gendataagent.data.table_index import image_column
-from gendataagent.data.tables import TableFile, TableStore
-from gendataagent.data.walk import TABLE_SUFFIX, find_files, posix_path
 
 _CLASS = "image"
 

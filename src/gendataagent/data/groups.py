@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.text import counted
+from gendataagent.data.duplicates.likeness import Likeness, joined
 from gendataagent.data.index import SPLITS, DatasetIndex, Item, first_few
-from gendataagent.data.likeness import Likeness, joined
 
 # "IMG_12_jpg.rf.0a1b2c.jpg": Roboflow exports several augmented copies of IMG_12.jpg.
 ROBOFLOW = r"((?:[^/]+/)?[^/]+)\.rf\.[^/]+$"

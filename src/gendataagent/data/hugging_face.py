@@ -12,10 +12,10 @@ from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import open_regular
 from gendataagent.core.text import counted
+from gendataagent.data.formats.table_index import ID_NAME, LABEL_NAMES
 from gendataagent.data.items import RowItems
 from gendataagent.data.labels import is_unlabelled, unsigned_minus_one
 from gendataagent.data.sets import LabelledImages, shared_bits
-from gendataagent.data.table_index import ID_NAME, LABEL_NAMES
 
 _HASH_BYTES = 6
 

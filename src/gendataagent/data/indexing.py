@@ -11,36 +11,36 @@ from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand, open_regular
 from gendataagent.core.suggestions import closest
-from gendataagent.data.boxes import Annotations, index_boxes
 from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
-from gendataagent.data.coco import COCO, coco_files, read_coco
-from gendataagent.data.folder import FOLDER, index_folder
-from gendataagent.data.hub import HUB_PREFIX, index_hub
-from gendataagent.data.image_paths import ImagePaths
+from gendataagent.data.formats.boxes import Annotations, index_boxes
+from gendataagent.data.formats.coco import COCO, coco_files, read_coco
+from gendataagent.data.formats.folder import FOLDER, index_folder
+from gendataagent.data.formats.hub import HUB_PREFIX, index_hub
+from gendataagent.data.formats.image_paths import ImagePaths
+from gendataagent.data.formats.list_folder import index_listed_folder
+from gendataagent.data.formats.list_index import index_lists
+from gendataagent.data.formats.table_index import index_tables
+from gendataagent.data.formats.tables import TableFile, parquet_files, saved_files
+from gendataagent.data.formats.text_tables import TEXT_SUFFIXES
+from gendataagent.data.formats.unpacking import is_archive, unpacked
+from gendataagent.data.formats.voc import VOC, photos_of, read_voc, voc_files
+from gendataagent.data.formats.walk import TABLE_SUFFIX, Found, find_files
+from gendataagent.data.formats.webdataset import (
+    SHARD_SUFFIX,
+    WEBDATASET,
+    index_webdataset,
+    is_webdataset,
+)
 from gendataagent.data.index import (
     TRAIN,
     DatasetIndex,
 )
-from gendataagent.data.list_folder import index_listed_folder
-from gendataagent.data.list_index import index_lists
 from gendataagent.data.official import (
     ARCHIVES,
     find_archive,
     index_archive,
     missing_files_error,
-)
-from gendataagent.data.table_index import index_tables
-from gendataagent.data.tables import TableFile, parquet_files, saved_files
-from gendataagent.data.text_tables import TEXT_SUFFIXES
-from gendataagent.data.unpacking import is_archive, unpacked
-from gendataagent.data.voc import VOC, photos_of, read_voc, voc_files
-from gendataagent.data.walk import TABLE_SUFFIX, Found, find_files
-from gendataagent.data.webdataset import (
-    SHARD_SUFFIX,
-    WEBDATASET,
-    index_webdataset,
-    is_webdataset,
 )
 
 BUNDLED_PREFIX = "bundled:"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
-from gendataagent.data.bit_depth import is_deep
+from gendataagent.data.decoding.bit_depth import is_deep
 
 if TYPE_CHECKING:
     import torch

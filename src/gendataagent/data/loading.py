@@ -9,7 +9,8 @@ from pathlib import Path
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.deduplication import deduplicate
+from gendataagent.data.duplicates.deduplication import deduplicate
+from gendataagent.data.duplicates.likeness import Likeness, measure_likeness
 from gendataagent.data.groups import group_images, groups_across_splits
 from gendataagent.data.index import (
     SPLITS,
@@ -24,7 +25,6 @@ from gendataagent.data.index import (
 )
 from gendataagent.data.indexing import index_data
 from gendataagent.data.labels import name_notes
-from gendataagent.data.likeness import Likeness, measure_likeness
 from gendataagent.data.scan import ScanResult, scan_images
 from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.images import centre_square
+from gendataagent.data.decoding.images import centre_square
 
 GIB = 1 << 30
 _DECODE_THREADS = min(8, os.cpu_count() or 1)

@@ -16,10 +16,10 @@ import numpy as np
 from gendataagent.core.errors import ImageUnreadableError
 from gendataagent.core.progress import OnProgress
 from gendataagent.core.text import counted
-from gendataagent.data.damage import check_whole
-from gendataagent.data.images import decode, open_image
+from gendataagent.data.decoding.damage import check_whole
+from gendataagent.data.decoding.images import decode, open_image
+from gendataagent.data.duplicates.near_duplicates import DECODED_PX, SKETCH, Sketches, sketch
 from gendataagent.data.index import Item, Quarantined
-from gendataagent.data.near_duplicates import DECODED_PX, SKETCH, Sketches, sketch
 from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore, content_hash
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 from PIL import Image
 
 from gendataagent.core.errors import DataError, ImageUnreadableError
-from gendataagent.data.bit_depth import has_deep_samples
+from gendataagent.data.decoding.bit_depth import has_deep_samples
+from gendataagent.data.decoding.images import decode, open_image, to_rgb
 from gendataagent.data.exporting import image_dataset
-from gendataagent.data.images import decode, open_image, to_rgb
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import open_regular
-from gendataagent.data.bit_depth import is_deep
-from gendataagent.data.images import decode, to_rgb
+from gendataagent.data.decoding.bit_depth import is_deep
+from gendataagent.data.decoding.images import decode, to_rgb
 from gendataagent.data.index import first_few, normalise_name
 from gendataagent.data.items import TensorForm, TupleItems
 from gendataagent.data.labels import (

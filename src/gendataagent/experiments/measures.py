@@ -194,7 +194,7 @@ def _copying(
 ) -> dict[str, Any]:
     """Return the memorisation ratios and the counts of near-duplicates of test images."""
     from gendataagent.agent.pool import Pool
-    from gendataagent.data.leakage import near_duplicates
+    from gendataagent.data.duplicates.leakage import near_duplicates
     from gendataagent.data.pixels import Pixels
     from gendataagent.training.memorisation import memorisation
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.records import HELD_OUT
-from gendataagent.data.near_duplicates import DUPLICATE_CORRELATION
+from gendataagent.data.duplicates.near_duplicates import DUPLICATE_CORRELATION
 from gendataagent.report.html_document import document
 from gendataagent.report.markup import count, esc, name, section, table
 from gendataagent.report.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    from gendataagent.data.leakage import DuplicatePair
+    from gendataagent.data.duplicates.leakage import DuplicatePair
     from gendataagent.runs.audit import Audit, AuditedSet
 
 PAIRS_SHOWN = 120

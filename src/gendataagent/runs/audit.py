@@ -16,15 +16,15 @@ from gendataagent.core.progress import Progress, SilentProgress, counting
 from gendataagent.core.records import HELD_OUT
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits, load_data
-from gendataagent.data.deduplication import ALL_ALIKE
-from gendataagent.data.generator_corpus import load_generator_corpus
-from gendataagent.data.leakage import (
+from gendataagent.data.duplicates.deduplication import ALL_ALIKE
+from gendataagent.data.duplicates.leakage import (
     DuplicatePair,
     LeakageReport,
     compare_sketches,
     sketches_of,
 )
-from gendataagent.data.near_duplicates import Sketches
+from gendataagent.data.duplicates.near_duplicates import Sketches
+from gendataagent.data.generator_corpus import load_generator_corpus
 from gendataagent.data.pixels import ImageSet
 
 

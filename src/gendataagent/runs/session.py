@@ -22,8 +22,8 @@ from gendataagent.core.records import EpochMetrics, RunManifest, derive_seed
 from gendataagent.core.rows import fit
 from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.data import ImageSplits, load_data, median_side_px
+from gendataagent.data.duplicates.leakage import LeakageCheck
 from gendataagent.data.identity import as_recorded
-from gendataagent.data.leakage import LeakageCheck
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation.adaptation import adapt
 from gendataagent.generation.backends import (

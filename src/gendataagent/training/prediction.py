@@ -14,8 +14,8 @@ from torch import Tensor
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import open_regular
-from gendataagent.data.damage import check_whole
-from gendataagent.data.images import open_image, to_rgb
+from gendataagent.data.decoding.damage import check_whole
+from gendataagent.data.decoding.images import open_image, to_rgb
 from gendataagent.data.pixels import Pixels, square_tensor
 from gendataagent.training.classifier import BATCH_SIZE, Classifier
 

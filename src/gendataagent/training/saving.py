@@ -27,7 +27,7 @@ from gendataagent.core.errors import (
 )
 from gendataagent.core.rows import read_mapping
 from gendataagent.core.text import reason_of
-from gendataagent.data.bit_depth import DEPTHS
+from gendataagent.data.decoding.bit_depth import DEPTHS
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
 from gendataagent.training.backbones.timm_models import as_timm_wrapper

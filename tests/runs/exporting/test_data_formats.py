@@ -22,7 +22,7 @@ from gendataagent.runs.exporting.data_formats import DATA_FORMATS, parquet, webd
 from gendataagent.runs.exporting.data_formats.image_folder import folder_names
 from gendataagent.runs.exporting.rows import COLUMNS, Row, encoded, real_rows, synthetic_rows
 from tests.agent.test_pool import candidate
-from tests.data.test_shareable import drawn, exif_of
+from tests.data.decoding.test_shareable import drawn, exif_of
 
 CLASSES = ("zebra", "test [train]", "..", "Cat", "cat", "null", "猫 :smile:")
 PER_SPLIT = {"train": 3, "validation": 1, "test": 1}

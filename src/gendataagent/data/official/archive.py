@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.text import counted
-from gendataagent.data.folder import FolderStore
+from gendataagent.data.formats.folder import FolderStore
 from gendataagent.data.index import (
     TEST,
     TRAIN,

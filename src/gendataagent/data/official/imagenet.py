@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 from gendataagent.core.errors import DataError
+from gendataagent.data.decoding.images import SUFFIXES
 from gendataagent.data.imagenet_classes import imagenet100_ids, imagenet_names
-from gendataagent.data.images import SUFFIXES
 from gendataagent.data.index import TEST, TRAIN
 from gendataagent.data.official.archive import Contents, Entry
 from gendataagent.data.official.lists import Line, read_lines

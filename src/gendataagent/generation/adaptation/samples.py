@@ -12,7 +12,7 @@ from torch import Tensor
 from gendataagent.config import GenerationConfig
 from gendataagent.core.devices import BatchSize
 from gendataagent.core.progress import Progress
-from gendataagent.data.images import centre_square
+from gendataagent.data.decoding.images import centre_square
 
 BATCH_SIZE = 8  # where the settings leave the generator's open
 _GAP_PX = 2

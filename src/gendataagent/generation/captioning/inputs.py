@@ -67,7 +67,7 @@ def layout_of(inputs: Inputs) -> Layout:
 def prepare(image: Image.Image) -> Image.Image:
     """Return the image in RGB; a very narrow one is cropped, a tiny one enlarged."""
     if image.mode != "RGB":  # not from this package's data sets
-        from gendataagent.data.images import to_rgb
+        from gendataagent.data.decoding.images import to_rgb
 
         image = to_rgb(image)
     width, height = image.size

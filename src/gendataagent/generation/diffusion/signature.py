@@ -14,7 +14,7 @@ from PIL import Image
 from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 from gendataagent.core.protocols import RenderRequest
 from gendataagent.core.steps import executed_steps
-from gendataagent.data.images import centre_square
+from gendataagent.data.decoding.images import centre_square
 
 _GREY = (128, 128, 128)
 _REQUIRED = ("prompt", "image", "strength", "num_inference_steps", "generator")

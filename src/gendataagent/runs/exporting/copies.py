@@ -11,7 +11,7 @@ from gendataagent.core.progress import Progress, counting
 from gendataagent.core.records import FROM_NOISE, HELD_OUT, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits
-from gendataagent.data.leakage import compare_sketches, sketches_of
+from gendataagent.data.duplicates.leakage import compare_sketches, sketches_of
 from gendataagent.data.pixels import ImageSet, Pixels
 from gendataagent.runs.reload import load_classifier
 from gendataagent.training.memorisation import memorisation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gendataagent.data.images import MOST_ELONGATED
+from gendataagent.data.decoding.images import MOST_ELONGATED
 from gendataagent.training.classifier import Classifier
 
 PREPROCESSING_FILE = "preprocessing.json"

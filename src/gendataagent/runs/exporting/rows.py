@@ -13,8 +13,8 @@ from gendataagent.agent.columns import HISTORY_TYPES
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.core.errors import RunFolderError
 from gendataagent.data import ImageSplits, LabelledImages
+from gendataagent.data.decoding.shareable import PNG, ImageFile, is_jpeg, shareable
 from gendataagent.data.index import TRAIN
-from gendataagent.data.shareable import PNG, ImageFile, is_jpeg, shareable
 
 REAL, SYNTHETIC = "real", "synthetic"
 _NOT_EXPORTED = ("id", "class_name", "rejected_by")  # every image that is exported was kept

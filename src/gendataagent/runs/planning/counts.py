@@ -23,7 +23,7 @@ from gendataagent.agent.steps import (
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.steps import executed_steps
-from gendataagent.data.hub import HUB_PREFIX
+from gendataagent.data.formats.hub import HUB_PREFIX
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.indexing import index_data
 from gendataagent.data.official import ARCHIVES, PAPER

@@ -19,7 +19,7 @@ from PIL import Image
 
 from gendataagent.agent.provenance import read_provenance
 from gendataagent.core import files
-from gendataagent.data.shareable import JPEG, PNG, ImageFile, as_jpeg
+from gendataagent.data.decoding.shareable import JPEG, PNG, ImageFile, as_jpeg
 from gendataagent.runs.exporting.rows import HISTORY, Row, by_split, encoded
 
 CLASSES_FILE = "classes.json"

@@ -1,0 +1,1 @@
+"""From an image file to 8-bit RGB pixels, and what tells that a file is damaged."""

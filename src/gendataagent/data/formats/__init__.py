@@ -1,0 +1,1 @@
+"""Ways to store labelled images, each read where it lies: folders, tables, archives, boxes."""

@@ -1,0 +1,273 @@
+"""WebDataset: tar files in which the files of one name, `0017.jpg` and `0017.cls`, are one sample.
+
+Shards are read where they are: a tar file holds its images unchanged, one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gendataagent.config import DataConfig
+from gendataagent.core.errors import DataError, ImageUnreadableError
+from gendataagent.core.files import file_state, open_regular, parse_others_json, read_bytes
+from gendataagent.core.text import as_name, counted, reason_of
+from gendataagent.data.decoding.images import SUFFIXES
+from gendataagent.data.formats.list_columns import labels_of, other_columns, splits_of
+from gendataagent.data.formats.table_index import without_missing_columns
+from gendataagent.data.formats.tables import with_splits
+from gendataagent.data.formats.text_tables import ListFile
+from gendataagent.data.formats.unpacking import BROKEN, Forward, decompressed
+from gendataagent.data.index import (
+    DatasetIndex,
+    Item,
+    first_few,
+    normalise_name,
+    split_of_file,
+)
+from gendataagent.data.labels import class_name_of, name_labels, unlabelled_notes
+
+WEBDATASET = "webdataset"  # as data.layout
+SHARD_SUFFIX = ".tar"
+_CLASS_LISTS = ("classes.json", "classnames.txt", "classes.txt")
+_LABEL_FILES = (".cls", ".json", ".txt")
+_LOOK_AT = 50  # members
+_MOST_TEXT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TarStore:
+    """Images in tar files.
+
+    Args:
+        shards: paths of the files.
+        places: of each image: number of its shard, offset and size in bytes.
+        names: of each image, after that of its shard.
+    """
+
+    shards: tuple[str, ...]
+    places: tuple[tuple[int, int, int], ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+
+    def open(self, row: int) -> BinaryIO:
+        shard, offset, size = self.places[row]
+        with open_regular(self.shards[shard]) as stream:
+            stream.seek(offset)
+            content = stream.read(size)
+        if len(content) < size:
+            raise ImageUnreadableError(f"{self.shards[shard]} was cut off")
+        return io.BytesIO(content)
+
+    def name(self, row: int) -> str:
+        return self.names[row]
+
+    @property
+    def location(self) -> str:
+        """The absolute paths of the shards."""
+        return json.dumps([os.path.realpath(shard) for shard in self.shards])
+
+    def state(self, row: int) -> str:
+        """Return size and times of the shard with an image."""
+        return file_state(self.shards[self.places[row][0]])
+
+
+@dataclass(slots=True)
+class _Sample:
+    """The files of one name; `images` has the place of each by suffix, `values` what they say."""
+
+    shard: int
+    key: str
+    images: dict[str, tuple[int, int]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def is_webdataset(path: Path) -> bool:
+    """Return whether a tar file begins with samples: an image, and a label file of its name.
+
+    Raises:
+        DataError: it does, but is compressed.
+    """
+    names: list[str] = []
+    compressed = False
+    # what is damaged is reported where it is read
+    with contextlib.suppress(OSError, DataError, *BROKEN), open_regular(path) as stream:
+        content = decompressed(stream)
+        compressed = content is not stream
+        for member in itertools.islice(_members(Forward(content, path, 1 << 30)), _LOOK_AT):
+            names.append(member.name)
+    parts = [_split_name(name) for name in names]
+    keys = {key for key, suffix in parts if suffix in SUFFIXES}
+    if not any(key in keys for key, suffix in parts if suffix in _LABEL_FILES):
+        return False
+    if compressed:
+        raise DataError(
+            f"{path} is a compressed WebDataset; shards are read in place, so decompress it to a "
+            "plain .tar (gunzip), or set data.layout=folder to unpack it as a folder"
+        )
+    return True
+
+
+def index_webdataset(
+    root: Path, names: Sequence[str], config: DataConfig, *, need_train: bool = True
+) -> DatasetIndex:
+    """Return the images of shards, in their order; ids are shard and name.
+
+    Splits are those of the shards' names (train-000000.tar), else of their folders. The label is
+    that in `.cls` or a key of `.json`; the class names of numbers are in classes.json,
+    classnames.txt or classes.txt beside the shards.
+
+    Raises:
+        DataError: a shard is damaged or holds a name twice, or no label could be chosen.
+    """
+    shards, notes = with_splits(
+        root,
+        [(name, str(root / name), split_of_file(name)) for name in names],
+        need_train=need_train,
+    )
+    samples = [s for n, file in enumerate(shards) for s in _samples(n, file.path, file.name)]
+    whole = [sample for sample in samples if sample.images]
+    if len(whole) < len(samples):
+        notes.append(
+            f"Left out {counted(len(samples) - len(whole), 'sample', 'samples')} without an image."
+        )
+    if not whole:
+        raise DataError(f"no images in {first_few([file.path for file in shards])}")
+    if not need_train:
+        known = dict.fromkeys(name for s in whole for name in (*s.images, *s.values))
+        config, column_notes = without_missing_columns(list(known), config)
+        notes += column_notes
+    suffix_of = [_image_of(sample, shards[sample.shard].name, config) for sample in whole]
+    columns = dict.fromkeys(name for sample in whole for name in sample.values)
+    table = ListFile(
+        str(root),
+        shards[0].name,
+        {name: [sample.values.get(name) for sample in whole] for name in columns},
+        [f"{shards[sample.shard].name}/{sample.key}" for sample in whole],
+        _class_names(root, shards[0].path, notes),
+    )
+    chosen = other_columns(table, "", config)
+    labels = name_labels([labels_of(table, chosen.label)])
+    (class_of,) = labels.labels
+    splits = splits_of(table, chosen.split) or [shards[s.shard].split for s in whole]
+    ids = [f"{p}{suffix}" for p, suffix in zip(table.places, suffix_of, strict=True)]
+    notes += labels.notes
+    notes += unlabelled_notes(class_of, splits, ids.__getitem__, need_train=need_train)
+    groups = table.columns.get(config.group_by, [])
+    return DatasetIndex(
+        store=TarStore(
+            tuple(file.path for file in shards),
+            tuple((s.shard, *s.images[suffix]) for s, suffix in zip(whole, suffix_of, strict=True)),
+            tuple(ids),
+        ),
+        items=tuple(
+            Item(row, ids[row], name, splits[row])
+            for row, name in enumerate(class_of)
+            if name is not None
+        ),
+        class_names=labels.class_names,
+        notes=tuple(notes),
+        groups={ids[row]: str(group) for row, group in enumerate(groups) if group is not None},
+        group_column=config.group_by if config.group_by in table.columns else "",
+    )
+
+
+def _samples(number: int, path: str, name: str) -> list[_Sample]:
+    found: dict[str, _Sample] = {}
+    try:
+        with open_regular(path) as stream:
+            forward = Forward(stream, Path(path), os.path.getsize(path), skips=True)
+            for member in _members(forward):
+                key, suffix = _split_name(member.name)
+                if not suffix or os.path.basename(key).startswith(("__", ".")):
+                    continue
+                sample = found.setdefault(key, _Sample(number, normalise_name(key)))
+                if suffix in sample.images or suffix[1:] in sample.values:
+                    raise DataError(f"{name} holds {as_name(member.name)} twice; make it again")
+                if suffix in SUFFIXES:
+                    sample.images[suffix] = (member.offset_data, member.size)
+                elif suffix in _LABEL_FILES:
+                    sample.values |= _values(suffix, forward, member)
+    except (OSError, *BROKEN) as error:
+        raise DataError(f"cannot read {path}: {reason_of(error)}. Download it again") from error
+    return list(found.values())
+
+
+def _members(forward: Forward) -> Iterator[tarfile.TarInfo]:
+    """Yield the regular files of a tar file; raise `tarfile.ReadError` if it is cut off."""
+    with tarfile.open(fileobj=forward, mode="r:") as archive:  # type: ignore[call-overload]
+        while (member := archive.next()) is not None:
+            archive.members = []  # else it keeps them all in memory
+            if member.isreg() and not member.issparse():
+                yield member
+    forward.require_end()
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Return the key of a sample, and the suffix in lower case: from the first dot on."""
+    folder, base = os.path.split(name.removeprefix("./"))
+    stem, dot, suffix = base.partition(".")
+    return os.path.join(folder, stem), (dot + suffix).lower()
+
+
+def _values(suffix: str, forward: Forward, member: tarfile.TarInfo) -> dict[str, Any]:
+    if member.size > _MOST_TEXT:
+        raise ValueError(f"{member.name} has {member.size:,} bytes, which is no label")
+    forward.seek(member.offset_data)
+    content = forward.read(member.size)
+    if suffix == ".json":
+        value = parse_others_json(content)
+        if not isinstance(value, dict):
+            return {"json": value}
+        return {str(key): one for key, one in value.items()}
+    return {suffix[1:]: content.decode().strip()}
+
+
+def _image_of(sample: _Sample, shard: str, config: DataConfig) -> str:
+    suffixes = list(sample.images)
+    wanted = "." + config.image_column.removeprefix(".").lower()
+    if wanted in suffixes:
+        return wanted
+    if len(suffixes) == 1:
+        return suffixes[0]
+    raise DataError(
+        f"{shard}/{sample.key} has several images: {', '.join(suffixes)}. Set data.image_column to "
+        f"one of them, as in data.image_column={suffixes[0][1:]}"
+    )
+
+
+def _class_names(root: Path, shard: str, notes: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the numbers in `.cls`, from a list beside the shards or in `root`."""
+    for folder in dict.fromkeys((root, Path(shard).parent, Path(shard).parent.parent)):
+        for name in _CLASS_LISTS:
+            path = folder / name
+            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+                continue
+            names = _read_names(path)
+            notes.append(f"Read the names of {counted(len(names), 'class', 'classes')} in {name}.")
+            return {"cls": names}
+    return {}
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+        if path.suffix == ".txt":
+            return tuple(class_name_of(line) for line in text.splitlines() if line.strip())
+        value = parse_others_json(text)
+        if isinstance(value, dict):
+            value = [value[str(number)] for number in range(len(value))]
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            return tuple(map(class_name_of, value))
+        raise ValueError("it is no list of names")
+    except (OSError, ValueError, LookupError) as error:
+        raise DataError(
+            f"cannot read the class names in {path}: {reason_of(error)}. Correct or remove it"
+        ) from error
