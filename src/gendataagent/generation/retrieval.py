@@ -27,10 +27,10 @@ from gendataagent.core.errors import ConfigError, DataError, StorageError
 from gendataagent.core.files import expand
 from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.core.records import RETRIEVAL, ModelDescription
+from gendataagent.data.decoding.images import centre_square
+from gendataagent.data.duplicates.near_duplicates import find_near_duplicates, sketch
+from gendataagent.data.formats.walk import find_files
 from gendataagent.data.generator_corpus import GeneratorCorpus, load_generator_corpus
-from gendataagent.data.images import centre_square
-from gendataagent.data.near_duplicates import find_near_duplicates, sketch
-from gendataagent.data.walk import find_files
 from gendataagent.generation.image_text import (
     ImageTextEncoder,
     check_text_model,
