@@ -43,8 +43,8 @@ _NAVIGATION = (
 
 
 def write_report(
-    run_folder: Path,
-    out: Path | None = None,
+    run_folder: str | Path,
+    out: str | Path | None = None,
     *,
     on_problem: Callable[[str], None] = lambda _: None,
 ) -> Path:
@@ -61,7 +61,8 @@ def write_report(
         RunFolderError: not a run folder.
         StorageError: the page cannot be written; an existing one is unchanged.
     """
-    page = out if out is not None else run_folder / "report.html"
+    run_folder = Path(run_folder)
+    page = Path(out) if out is not None else run_folder / "report.html"
     html, problems = render(read_run(run_folder), page.parent)
     write_bytes(page, html.encode())
     for problem in problems:
