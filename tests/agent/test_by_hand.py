@@ -175,7 +175,7 @@ def test_a_changed_line_is_refused_and_a_line_being_written_is_left_out(asked: A
         read_decisions(folder)
 
 
-def test_opening_cuts_off_half_a_line(asked: Asked) -> None:
+def test_half_a_line_is_cut_off_before_the_next(asked: Asked) -> None:
     agent, folder, _ = asked
     first, second = of_round(agent, 0, kept=True)[:2]
     decide(folder, DROP, first)

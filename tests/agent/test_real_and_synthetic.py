@@ -23,7 +23,10 @@ from transformers import (
 
 from gendataagent import RealAndSynthetic
 from gendataagent.agent import real_and_synthetic
+from gendataagent.agent.by_hand.rules import DROP
 from gendataagent.core.errors import ConfigError, DataError, RunFolderError
+from gendataagent.core.run_folder import RunFolder
+from tests.agent.test_by_hand import decide
 from tests.agent.test_own_loop import InMemory, network, opened, rows, to_tensor
 
 EPOCHS = 4  # `opened` runs rounds before the epochs 1 and 2
@@ -104,6 +107,21 @@ def test_what_a_worker_gets_has_no_model_and_follows(tmp_path: Path) -> None:
     assert drawn(copy) == drawn(both)
     with pytest.raises(ConfigError, match="not for its workers"):
         copy.begin_epoch(network(), 2)
+
+
+def test_a_worker_has_the_decisions_by_hand_of_its_epoch(tmp_path: Path) -> None:
+    both = both_of(tmp_path / "run", epoch_images=24)
+    both.begin_epoch(network(), 1)
+    drawn(both)
+    synthetic = both.begin_epoch(network(), 2)
+    worker: RealAndSynthetic = pickle.loads(ForkingPickler.dumps(both))
+    first, second = synthetic.ids[:2]
+    decide(RunFolder(tmp_path / "run"), DROP, first)
+    assert drawn(worker) == drawn(both)
+    both.begin_epoch(network(), 3)
+    decide(RunFolder(tmp_path / "run"), DROP, second)
+    assert drawn(worker) == drawn(both)
+    assert worker.synthetic.ids == both.synthetic.ids == synthetic.ids[1:]
 
 
 def test_a_loop_without_begin_epoch_is_refused(

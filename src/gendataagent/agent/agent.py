@@ -283,9 +283,13 @@ class Agent:
             self._active = (rounds, by_hand, self.pool.kept(rounds, by_hand))
         return self._active[2]
 
+    @property
+    def by_hand(self) -> HandDecisions:
+        """The decisions by hand under which the images of the last `ask` are kept."""
+        return self._active[1] if self._active else HandDecisions()
+
     def _say_by_hand(self, rounds: list[int], by_hand: HandDecisions, epoch: int) -> None:
-        before = self._active[1] if self._active else HandDecisions()
-        if by_hand != before:
+        if by_hand != self.by_hand:
             candidates = (c for number in rounds for c in self.pool.candidates(number))
             counts = HandCounts.of(candidates, by_hand.of_id)
             self._progress.say(f"by hand, from epoch {epoch + 1} on: {counts.words}")

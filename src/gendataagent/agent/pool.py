@@ -22,7 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gendataagent.agent.by_hand.decisions import HandDecisions, refuse_unkeepable
+from gendataagent.agent.by_hand.decisions import (
+    HandDecisions,
+    read_decisions,
+    refuse_unkeepable,
+)
 from gendataagent.agent.by_hand.in_effect import current_decisions
 from gendataagent.agent.by_hand.rules import KEEP, decided
 from gendataagent.agent.columns import pool_schema
@@ -179,6 +183,10 @@ class Pool:
 
     def _judged(self, number: int) -> Path:
         return self._folder.round(number) / "judged.parquet"
+
+    def by_hand(self, size: int) -> HandDecisions:
+        """Return an earlier version of the decisions by hand, see `HandDecisions`."""
+        return read_decisions(self._folder, size)
 
     def decided(self, number: int, decisions: HandDecisions | None = None) -> Sequence[Candidate]:
         """Return all candidates of a closed round as they are after decisions by hand.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gendataagent.agent.transformers_callback import TransformersCallback
 
 # Positions in the memory that this process shares with the workers of its data loaders.
-_STATUS, _EPOCH, _READ, _ROUNDS = 0, 1, 2, 3
+_STATUS, _EPOCH, _READ, _BY_HAND, _ROUNDS = 0, 1, 2, 3, 4
 _NOT_BEGUN, _BEGINNING, _BEGUN = 0, 1, 2
 FIRST_EPOCH_WITHIN_S = 60
 _POLL_S = 0.02
@@ -124,7 +124,7 @@ class RealAndSynthetic(Dataset[Any]):
             raise
         rounds = sorted({candidate.round for candidate in synthetic.candidates})
         self._shared[_EPOCH], self._shared[_READ] = epoch, 0
-        self._shared[_ROUNDS] = len(rounds)
+        self._shared[_BY_HAND], self._shared[_ROUNDS] = self._agent.by_hand.size, len(rounds)
         self._shared[_ROUNDS + 1 : _ROUNDS + 1 + len(rounds)] = torch.tensor(rounds)
         self._draw(epoch, synthetic)
         self._shared[_STATUS] = _BEGUN
@@ -224,7 +224,8 @@ class RealAndSynthetic(Dataset[Any]):
         if (epoch := int(self._shared[_EPOCH])) != self._epoch:
             first = _ROUNDS + 1
             rounds = self._shared[first : first + int(self._shared[_ROUNDS])].tolist()
-            self._draw(epoch, self._pool.kept(rounds))
+            by_hand = self._pool.by_hand(int(self._shared[_BY_HAND]))
+            self._draw(epoch, self._pool.kept(rounds, by_hand))
 
     def _wait(self) -> None:
         # Lightning starts workers before it announces the first epoch; a round may then take hours.

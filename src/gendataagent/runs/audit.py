@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gendataagent.agent.by_hand.in_effect import current_decisions
 from gendataagent.agent.pool import Pool
 from gendataagent.config import DataConfig
 from gendataagent.core.progress import Progress, SilentProgress, counting
@@ -170,11 +171,12 @@ def _of_run(folder: RunFolder, splits: ImageSplits, progress: Progress) -> list[
     if folder.is_done:
         folder.rounds_at_the_end()  # none is missing
     rounds = len(list((folder.path / "rounds").glob("*")))
+    by_hand = current_decisions(folder)
     candidates = [
         candidate
         for number in range(rounds)
         if folder.round_is_done(number)
-        for candidate in pool.decided(number)
+        for candidate in pool.decided(number, by_hand)
         if pool.image_path(candidate).exists()
     ]
     sets = []

@@ -148,11 +148,12 @@ def _by_hand(folder: RunFolder) -> Iterator[Verified]:
     paths = [path for path in own if path.exists() or path in sealed]
     if not paths:
         return
-    damaged: list[Damage] = []
-    try:
-        current_decisions(folder)
-    except (ConfigError, RunFolderError) as error:
-        damaged.append(Damage(folder.decisions_file, f"cannot be used: {error}"))
+    damaged = [damage for path in paths if path in sealed and (damage := folder.damage(path))]
+    if not damaged:
+        try:
+            current_decisions(folder)
+        except (ConfigError, RunFolderError) as error:
+            damaged.append(Damage(folder.decisions_file, f"cannot be used: {error}"))
     yield Verified(part="decisions by hand", files=len(paths), damaged=tuple(damaged))
 
 

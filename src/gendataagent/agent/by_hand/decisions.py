@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from gendataagent.agent.by_hand.rules import DROP, KEEP, UNDECIDED, why_not_keepable
 from gendataagent.config.run_config_file import read_run_config
@@ -139,13 +140,28 @@ def refuse_unkeepable(
 
 
 def append_decisions(folder: RunFolder, rows: Sequence[HandDecision]) -> None:
-    """Add decisions to the file, durably; raise `StorageError` if that fails."""
+    """Add decisions to the file, durably; raise `StorageError` if that fails.
+
+    What a write that failed left of a last line is cut off first: such a line, completed by the
+    next one, would be a changed one.
+    """
+    _cut_off_half_a_line(folder.decisions_file)
     files.append_rows(folder.decisions_file, [asdict(row) for row in rows])
+
+
+def _cut_off_half_a_line(path: Path) -> None:
+    try:
+        if path.is_file() and not path.is_symlink():
+            content = files.read_bytes(path)
+            if not content.endswith(b"\n"):
+                os.truncate(path, content.rfind(b"\n") + 1)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def hold_decisions(folder: RunFolder) -> Iterator[None]:
-    """Hold the file of decisions for writing; what a killed writer left of a last line is cut off.
+    """Hold the file of decisions for writing.
 
     Raises:
         RunFolderError: another review of this run is open.
@@ -153,19 +169,10 @@ def hold_decisions(folder: RunFolder) -> Iterator[None]:
     """
     from filelock import Timeout
 
-    path = folder.decisions_file
     try:
-        with hold_file(path.parent / files.LOCK_FILE, timeout_s=0.0):
-            if path.is_file() and not path.is_symlink():
-                content = files.read_bytes(path)
-                if not content.endswith(b"\n"):
-                    os.truncate(path, content.rfind(b"\n") + 1)
+        with hold_file(folder.decisions_file.parent / files.LOCK_FILE, timeout_s=0.0):
             yield
     except Timeout as error:
         raise RunFolderError(
             f"another review of {folder.path} is open; end it with Ctrl-C, then try again"
         ) from error
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from gendataagent.agent.by_hand.decisions import (
@@ -68,7 +67,7 @@ class Query:
     """Which candidates, in which order.
 
     Args:
-        class_name, round, source, verdict: "" = all; `source` is part of an id.
+        class_name, round, source, verdict: "" = all; `source` is an id or a part of one.
         score: which score `low`, `high` and `sort` mean.
     """
 
@@ -135,6 +134,8 @@ class Candidates:
         self._tables: dict[int, RecordTable[Candidate]] = {}
         self._sums: dict[int, Mapping[str, str]] = {}
         self._sorted: dict[tuple[str, str], tuple[list[Entry], dict[str, int]]] = {}
+        self._kept_by_run = 0
+        self._sources: set[str] = set()
         self._undo: list[list[tuple[str, str]]] = []
         self._seen: set[int] = set()
         if not self.config.agent.enabled:
@@ -181,11 +182,23 @@ class Candidates:
         names = ("id", "class_name", "source_id", "vog", "marginal_score", "rejected_by")
         columns = zip(*(table.column(name) for name in names), strict=True)
         added = [
-            Entry(len(self._entries) + row, number, row, *values)
-            for row, values in enumerate(columns)
+            Entry(
+                len(self._entries) + row,
+                number,
+                row,
+                id_,
+                class_,
+                source,
+                _finite(vog),
+                _finite(score),
+                rejected_by,
+            )
+            for row, (id_, class_, source, vog, score, rejected_by) in enumerate(columns)
         ]
         self._tables[number], self._sums[number] = table, sums
         self._entries += added
+        self._kept_by_run += sum(entry.rejected_by is None for entry in added)
+        self._sources.update(entry.source_id.casefold() for entry in added)
         self._of_id.update((entry.id, entry) for entry in added)
         self._sorted.clear()
 
@@ -219,16 +232,16 @@ class Candidates:
     def counts(self) -> dict[str, int]:
         """Return how many candidates there are, are in the pool, and were decided by hand."""
         with self._lock:
-            of = [(entry, self._decisions.get(entry.id)) for entry in self._entries]
+            of = [(self._of_id[id_], decision) for id_, decision in self._decisions.items()
+                  if id_ in self._of_id]  # fmt: skip
             dropped = sum(d == DROP and e.rejected_by is None for e, d in of)
             kept = sum(d == KEEP and e.rejected_by is not None for e, d in of)
-            by_run = sum(e.rejected_by is None for e in self._entries)
             return {
-                "total": len(of),
-                "in_pool": by_run - dropped + kept,
+                "total": len(self._entries),
+                "in_pool": self._kept_by_run - dropped + kept,
                 "dropped": dropped,
                 "kept": kept,
-                "decided": sum(d is not None for _, d in of),
+                "decided": len(of),
                 "undoable": len(self._undo),
             }
 
@@ -285,12 +298,15 @@ class Candidates:
             raise RequestError(f"there is no verdict {query.verdict[:40]!r}")
         has_verdict = verdicts[query.verdict]
 
+        exact = query.source in self._sources  # not train-10 beside train-1
+
         def matches(entry: Entry) -> bool:
+            source = entry.source_id.casefold()
             score = entry.score(query.score)
             return (
                 (not query.class_name or entry.class_name == query.class_name)
                 and (not query.round or str(entry.round) == query.round)
-                and query.source in entry.source_id.casefold()
+                and (query.source == source if exact else query.source in source)
                 and (not bounded or (score is not None and query.low <= score <= query.high))
                 and has_verdict(entry)
             )
@@ -341,7 +357,7 @@ class Candidates:
     def _whole(self, entry: Entry, name: str) -> bytes:
         """Return a file that the mark of a round lists, if it is what was written."""
         digest, path = self._sums[entry.round].get(name), self._folder.path / name
-        if digest is None or Path(name).name != path.name:
+        if digest is None:
             raise RequestError("there is no image")
         try:
             content = files.read_bytes(path)
@@ -427,6 +443,11 @@ class Candidates:
             number = self._of_id[id_].round
             digest = self._sums[number][pool_name(number, id_)]
             yield HandDecision(id=id_, round=number, decision=decision, sha256=digest, at=now)
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold and that can be sorted; None for another."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _is_rejected_for(reason: str, entry: Entry) -> bool:

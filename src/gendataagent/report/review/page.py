@@ -72,8 +72,8 @@ def _filters(candidates: Candidates) -> str:
     rounds = [(str(number), f"round {number + 1}") for number in candidates.rounds]
     verdicts = [
         ("", "all"),
-        (IN_POOL, "in training and exports"),
-        (NOT_IN_POOL, "not in training"),
+        (IN_POOL, "kept now"),
+        (NOT_IN_POOL, "not kept now"),
         (BY_HAND, "decided by hand"),
         (UNDECIDED_YET, "not decided by hand"),
         (KEPT_BY_RUN, "kept by the filter"),

@@ -64,7 +64,7 @@ const number = (value) => value.toLocaleString("en");
 function showCounts(counts) {
   const by = (what, key) => make("span", {}, make("b", {textContent: number(counts[key])}), " " + what);
   $("counts").replaceChildren(
-    by("images", "total"), by("in training and exports", "in_pool"),
+    by("images", "total"), by("kept now", "in_pool"),
     by("dropped by hand", "dropped"), by("kept by hand", "kept"));
   $("undo").disabled = !counts.undoable;
   $("found").textContent = matching === counts.total
@@ -207,7 +207,7 @@ async function undo() {
 
 async function dropAll() {
   const expected = droppable;
-  $("sure-words").textContent = `Drop ${number(expected)} images that match these filters and are in training now? Undo takes it back.`;
+  $("sure-words").textContent = `Drop ${number(expected)} images that match these filters and are kept now? Undo takes it back.`;
   sure.returnValue = "no";
   sure.showModal();
   await new Promise((done) => sure.addEventListener("close", done, {once: true}));
