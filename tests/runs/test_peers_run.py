@@ -202,3 +202,33 @@ def test_tada(small_config: RunConfig, tmp_path: Path) -> None:
     assert Counter(scored.label for scored in selected) == {0: 3, 1: 3, 2: 3}
     assert [row["synthetic_images"] > 0 for row in metrics_of(folder.path)] == [False] + [True] * 7
     assert {c.strength for c in candidates_of(folder.path)} == {0.5}
+
+
+@pytest.mark.slow
+def test_bob(small_config: RunConfig, tmp_path: Path) -> None:
+    config = prepared(small_config, "bob")
+    quick = replace(config.adaptation, epochs=1, rank=2, measure_images=0, sample_every_epochs=0)
+    config = replace(config, adaptation=quick)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    progress = Interrupting()
+    run(config, whole, progress=progress)
+    made = candidates_of(whole)
+    assert len(made) == PHOTOGRAPHS
+    captions = {c.source_id: c.source_caption for c in made}
+    assert {c.caption for c in made} <= {*captions.values()}
+    assert any(c.caption != c.source_caption for c in made)  # of another image
+    assert {c.rewritten_by for c in made} == {None}
+    trained_with = files.read_jsonl(whole / "adaptation" / "prompts.jsonl")
+    assert {row["id"]: row["caption"] for row in trained_with} == captions  # its own context
+    stopped_and_resumed(config, stopped, progress.events)
+    assert outcome(stopped) == outcome(whole)
+
+
+@pytest.mark.parametrize("name", ["datadream", "bob"])
+def test_an_adapted_generator_starts_from_text(small_config: RunConfig, name: str) -> None:
+    config = apply(small_config, name)
+    assert config.adaptation.enabled
+    assert (config.adaptation.rank, config.adaptation.epochs) == (16, 200)
+    assert config.adaptation.snr_gamma == config.adaptation.mmd_weight == 0.0
+    assert (config.generation.start, config.generation.lora_scale) == ("noise", 1.0)
+    assert config.prompting.captioner == ("none" if name == "datadream" else "auto")

@@ -28,6 +28,7 @@ from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, GeneratorFactory, Noted
 from gendataagent.generation.caption_cache import CachedCaptioner
+from gendataagent.generation.contexts import NAME as CONTEXTS
 from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.rewrite_journal import RewriteJournal
@@ -114,6 +115,7 @@ class ImageMaking:
                 backends.rewriter,
                 class_names=self._images.class_names,
                 class_words=words_for(made_by.name, self._images.class_names),
+                contexts=_contexts(captioned) if settings.rewriter == CONTEXTS else (),
                 known=dict(journal.rewrites()),
                 on_batch=journal.add,
                 batch_size=2
@@ -283,3 +285,10 @@ def _by_strength(planned: RecordTable[Candidate], done: Collection[str]) -> Iter
         for candidate in planned:
             if candidate.strength == strength and candidate.id not in done:
                 yield candidate
+
+
+def _contexts(captioned: RecordTable[Candidate]) -> tuple[str, ...]:
+    """Return the caption of each source, once, in order of the sources' ids."""
+    columns = (captioned.column("source_id"), captioned.column("source_caption"))
+    of_source = {str(id_): str(text or "") for id_, text in zip(*columns, strict=True)}
+    return tuple(of_source[id_] for id_ in sorted(of_source))

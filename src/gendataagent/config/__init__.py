@@ -184,6 +184,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             "finds images; set adaptation.enabled=false"
         )
     prompting = config.prompting
+    if prompting.rewriter == "contexts" and prompting.captioner == "none":
+        yield (
+            "prompting.rewriter = contexts gives an image the caption of another one, but "
+            "prompting.captioner = none writes no captions; name a captioner"
+        )
     if prompting.rewriter == "endpoint":
         for key in ("endpoint_url", "endpoint_model"):
             if not getattr(prompting, key):

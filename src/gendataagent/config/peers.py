@@ -81,6 +81,33 @@ def peers() -> Iterator[Strategy]:
         ),
     )
     yield from _from_text()
+    yield from _adapted()
+
+
+def _adapted() -> Iterator[Strategy]:
+    """Yield strategies whose generator is adapted to the real images first, and starts from text.
+
+    The LoRA has no weights by signal-to-noise ratio and no distribution matching, which are
+    Real-Fake's.
+    """
+    lora = {
+        "adaptation": {
+            "enabled": True, "rank": 16, "epochs": 200, "snr_gamma": 0.0, "mmd_weight": 0.0,
+        },
+        "generation": {"start": "noise", "lora_scale": 1.0},
+    }  # fmt: skip
+    yield Strategy(
+        name="datadream",
+        about="the generator adapted to the real images of all classes, then text to image",
+        source="Kim et al. 2024, its scripts [C], rank [R]; one LoRA for all classes",
+        settings=over(_CLASS_PROMPTS, lora),
+    )
+    yield Strategy(
+        name="bob",
+        about="as datadream, trained with captions; each image then gets the caption of any other",
+        source="Yang et al. 2025 [R]; the LoRA of datadream",
+        settings=over(over(REAL_FAKE, lora), {"prompting": {"rewriter": "contexts"}}),
+    )
 
 
 def _from_text() -> Iterator[Strategy]:

@@ -35,12 +35,14 @@ class RewriteRequest:
 
     Args:
         class_names: every class of the data; a rewrite must not name another one.
+        contexts: captions of all images of the round, for the rewriter that draws from them.
     """
 
     caption: str
     class_name: str
     seeds: tuple[int, ...]
     class_names: tuple[str, ...] = ()
+    contexts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,10 @@ def find_benchmark(name: str) -> Benchmark:
     return benchmarks[name]
 
 
+# A folder of the user's is needed, or a LoRA that takes longer than all other arms.
+_ONLY_NAMED = ("retrieval", "datadream", "bob")
+
+
 def _peers() -> Benchmark:
     """Return the comparison with the mechanisms of other papers, see docs/peers.md."""
     own = ("real-fake", "gendataagent", "gendataagent-plus", "gendataagent-guided")
@@ -61,8 +65,7 @@ def _peers() -> Benchmark:
         name="peers",
         about="the mechanisms of other papers against uniform synthesis and this project's own",
         base=FEWSHOT, baseline="real-fake", budget=2.0,
-        # retrieval needs a folder of the user's
-        arms=tuple(Arm(name=name, strategy=name) for name in (*own, *PEERS) if name != "retrieval"),
+        arms=tuple(Arm(name=n, strategy=n) for n in (*own, *PEERS) if n not in _ONLY_NAMED),
     )  # fmt: skip
 
 

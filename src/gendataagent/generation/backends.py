@@ -124,6 +124,12 @@ def _same_caption() -> PromptRewriter:
     return SameCaption()
 
 
+def _other_contexts() -> PromptRewriter:
+    from gendataagent.generation.contexts import OtherContexts
+
+    return OtherContexts()
+
+
 def _diffusion(config: RunConfig, device: str) -> DiffusionFactory:
     from gendataagent.generation.diffusion import DiffusionFactory
     from gendataagent.generation.tiny.model import model_folder
@@ -177,7 +183,12 @@ CAPTIONERS: Mapping[str, Callable[[], Captioner]] = Parts(
     "captioners", {VISIBLE_ATTRIBUTES: _visible_attributes_captioner, "none": _no_caption}
 )
 REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = Parts(
-    "rewriters", {VISIBLE_ATTRIBUTES: _visible_attributes_rewriter, "none": _same_caption}
+    "rewriters",
+    {
+        VISIBLE_ATTRIBUTES: _visible_attributes_rewriter,
+        "contexts": _other_contexts,
+        "none": _same_caption,
+    },
 )
 GENERATORS: Mapping[str, Callable[[RunConfig, str], GeneratorFactory]] = Parts(
     "generators", {TINY_SD: _diffusion, RETRIEVAL: _retrieval}

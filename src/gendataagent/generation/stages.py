@@ -160,6 +160,7 @@ def rewrite(
     *,
     class_names: Sequence[str],
     class_words: Mapping[str, str] | None = None,
+    contexts: Sequence[str] = (),
     known: Mapping[str, Rewrite] | None = None,
     on_batch: Callable[[Mapping[str, Rewrite]], None] | None = None,
     batch_size: int = REWRITE_BATCH,
@@ -173,6 +174,7 @@ def rewrite(
     Args:
         candidates: those of one source and class that follow each other are asked for together.
         class_words: class name -> the generator's word for it, where it has its own.
+        contexts: captions of all images of the round, where the rewriter draws from them.
         known: candidate id -> rewrite, from an interrupted attempt.
         on_batch: called with each batch's new rewrites, to save them.
         batch_size: sources per batch; an interruption loses at most one batch.
@@ -185,7 +187,7 @@ def rewrite(
         groups = (list(group) for _, group in itertools.groupby(candidates, _source_and_class))
         for batch in _batches(groups, batch_size):
             missing = [group for group in batch if any(c.id not in known for c in group)]
-            new = _ask(rewriter, missing, class_names)
+            new = _ask(rewriter, missing, class_names, contexts)
             if new and on_batch is not None:
                 on_batch(new)
             stage.advance(len(new))
@@ -199,12 +201,15 @@ def _source_and_class(candidate: Candidate) -> tuple[str, str]:
 
 
 def _ask(
-    rewriter: PromptRewriter, groups: Sequence[Sequence[Candidate]], class_names: Sequence[str]
+    rewriter: PromptRewriter,
+    groups: Sequence[Sequence[Candidate]],
+    class_names: Sequence[str],
+    contexts: Sequence[str],
 ) -> dict[str, Rewrite]:
     """Return candidate id -> rewrite of the candidates of several sources."""
     if not groups:
         return {}
-    answers = rewriter.rewrite([_rewrite_request(group, class_names) for group in groups])
+    answers = rewriter.rewrite([_rewrite_request(group, class_names, contexts) for group in groups])
     _check_count("rewriter", len(answers), len(groups))
     new: dict[str, Rewrite] = {}
     for group, answer in zip(groups, answers, strict=True):
@@ -213,12 +218,15 @@ def _ask(
     return new
 
 
-def _rewrite_request(group: Sequence[Candidate], class_names: Sequence[str]) -> RewriteRequest:
+def _rewrite_request(
+    group: Sequence[Candidate], class_names: Sequence[str], contexts: Sequence[str]
+) -> RewriteRequest:
     return RewriteRequest(
         caption=group[0].source_caption or "",
         class_name=group[0].class_name,
         seeds=tuple(derive_seed(candidate.seed, "rewrite") for candidate in group),
         class_names=tuple(class_names),
+        contexts=contexts,
     )
 
 

@@ -18,7 +18,7 @@ from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.runs.planning.facts import MODELS
 
 BUNDLED, HERE, HUB, SERVER, MISSING = "bundled", "on this machine", "hub", "server", "missing"
-_OURS = frozenset({RETRIEVAL, "tiny-sd", "tiny-resnet", "visible-attributes", "none"})
+_OURS = frozenset({RETRIEVAL, "tiny-sd", "tiny-resnet", "visible-attributes", "contexts", "none"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
