@@ -23,10 +23,13 @@ from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.report.review.candidates import PAGE, Candidates, RequestError
+from gendataagent.report.review.candidates import PAGE, Candidates, Query, RequestError
 from gendataagent.report.review.serving import TOKEN_HEADER, ReviewServer, open_review
+from tests.agent.test_by_hand import Asked, asked, model
 
 from .fixture_run import NASTY_NAMES, build_run
+
+__all__ = ["asked", "model"]  # fixtures
 
 Headers = Mapping[str, str]
 
@@ -179,6 +182,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_shows_hostile_names_as_text(
         thread.start()
         status, body = get(server.address)
         script = get(server.address + "review.js")[1].decode()
+        items = found(server)["items"]
+        of_class = found(server, **{"class": "2"})
         server.shutdown()
         thread.join()
     html = body.decode()
@@ -187,6 +192,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_shows_hostile_names_as_text(
     assert html.count("<script") == 1
     assert "script-src &#x27;self&#x27;" in html
     assert "innerHTML" not in script
+    assert not any("\u202e" in str(item) for item in items)
+    assert {item["class"] for item in of_class["items"]} == {"a\ufffdb"}  # NASTY_NAMES[2]
     assert "http" not in html.split("<style>")[0].replace("http-equiv", "")
 
 
@@ -212,15 +219,17 @@ def test_all_candidates_page_by_page(server: ReviewServer, run: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ({"class": "cat"}, lambda c: c.class_name == "cat"),
+        ({"class": "3"}, lambda c: c.class_name == "cat"),
         ({"round": "1"}, lambda c: c.round == 1),
         ({"source": "TRAIN-11"}, lambda c: c.source_id == "train-11"),
+        ({"source": "train-1"}, lambda c: c.source_id == "train-1"),  # and not 10, 11
+        ({"source": "rain"}, lambda _: True),
         ({"verdict": "in"}, lambda c: c.kept),
         ({"verdict": "out"}, lambda c: not c.kept),
         ({"verdict": "reason:vog"}, lambda c: c.rejected_by == "vog"),
         ({"verdict": "by-hand"}, lambda _: False),
         ({"low": "0.5"}, lambda c: c.vog is not None and c.vog >= 0.5),
-        ({"low": "0.2", "high": "0.5", "class": "dog"},
+        ({"low": "0.2", "high": "0.5", "class": "5"},
          lambda c: c.vog is not None and 0.2 <= c.vog <= 0.5 and c.class_name == "dog"),
         ({"score": "source", "high": "0.01"}, lambda c: c.marginal_score <= 0.01),
     ],
@@ -277,7 +286,7 @@ def test_decisions_are_on_disk_and_counted(server: ReviewServer, run: Path) -> N
 
 
 def test_all_that_match_are_dropped_at_once_and_taken_back(server: ReviewServer, run: Path) -> None:
-    query = {"class": "cat", "round": "1"}
+    query = {"class": "3", "round": "1"}
     wanted = {c.id for c in judged(run) if c.class_name == "cat" and c.round == 1 and c.kept}
     assert found(server, **query)["droppable"] == len(wanted) > 1
     status, answer = post(server, "drop", {"query": query, "expected": len(wanted) + 1})
@@ -372,6 +381,16 @@ def test_a_run_that_writes_does_not_keep_a_review_out(run: Path) -> None:
     with RunFolder(run).lock(), open_review(run) as server:
         server.candidates.decide(judged(run)[0].id, "drop")
     assert len(read_decisions(RunFolder(run)).of_id) == 1
+
+
+def test_the_folder_of_a_loop_of_your_own(asked: Asked) -> None:
+    agent, folder, model = asked
+    with open_review(folder.path) as server:
+        candidates = server.candidates
+        item = candidates.page(Query(verdict="in"))["items"][0]
+        assert item["has_source"]
+        candidates.decide(item["id"], "drop")
+    assert item["id"] not in agent.ask(model, epoch=2).ids
 
 
 def test_folders_with_nothing_to_review(finished: Path, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_the_arrow_past_the_last_image_turns_the_page(page: Page) -> None:
 def test_filtered_then_all_dropped_and_taken_back(page: Page, run: Path) -> None:
     page.value(
         "const chosen = document.getElementById('filters').elements.verdict;"
-        "chosen.value = 'in'; document.getElementById('filters').elements.class.value = 'dog';"
+        "chosen.value = 'in'; document.getElementById('filters').elements.class.value = '4';"
         "chosen.dispatchEvent(new Event('input', {bubbles: true}))"
     )
     page.until("document.getElementById('drop-all').textContent.startsWith('Drop these')")

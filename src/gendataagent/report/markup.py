@@ -21,7 +21,12 @@ def esc(value: object) -> str:
     Control characters, lone surrogates (file names that are not UTF-8) and characters that reverse
     the text direction become a replacement character.
     """
-    return html.escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=True)
+    return html.escape(printable(value), quote=True)
+
+
+def printable(value: object) -> str:
+    """Return text with a replacement character for each that cannot be shown, see `esc`."""
+    return _UNPRINTABLE.sub("\ufffd", str(value))
 
 
 def name(value: object) -> str:

@@ -29,6 +29,7 @@ from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, candidate_id
 from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.core.seals import read_mark
+from gendataagent.report.markup import printable
 from gendataagent.report.wording import rejection
 
 JUDGED_FILE = "judged.parquet"
@@ -51,6 +52,7 @@ class Entry:
     round: int
     row: int
     id: str
+    label: int
     class_name: str
     source_id: str
     vog: float | None
@@ -67,11 +69,11 @@ class Query:
     """Which candidates, in which order.
 
     Args:
-        class_name, round, source, verdict: "" = all; `source` is an id or a part of one.
+        label, round, source, verdict: "" = all; `source` is an id or a part of one, as shown.
         score: which score `low`, `high` and `sort` mean.
     """
 
-    class_name: str = ""
+    label: str = ""
     round: str = ""
     source: str = ""
     verdict: str = ""
@@ -89,7 +91,7 @@ class Query:
                 f"score is one of {', '.join(SCORES)}; sort one of {', '.join(SORTS)}"
             )
         return cls(
-            class_name=values.get("class", ""),
+            label=values.get("class", ""),
             round=values.get("round", ""),
             source=values.get("source", "").casefold(),
             verdict=values.get("verdict", ""),
@@ -179,26 +181,19 @@ class Candidates:
         self._folder.check_in_round(number, JUDGED_FILE)
         sums = read_mark(self._folder.round(number) / DONE)
         table = RecordTable.read(Candidate, self._folder.round(number) / JUDGED_FILE)
-        names = ("id", "class_name", "source_id", "vog", "marginal_score", "rejected_by")
+        names = ("id", "label", "class_name", "source_id", "vog", "marginal_score", "rejected_by")
         columns = zip(*(table.column(name) for name in names), strict=True)
+        before = len(self._entries)
         added = [
             Entry(
-                len(self._entries) + row,
-                number,
-                row,
-                id_,
-                class_,
-                source,
-                _finite(vog),
-                _finite(score),
-                rejected_by,
+                before + row, number, row, id_, label, name, src, _finite(vog), _finite(score), why
             )
-            for row, (id_, class_, source, vog, score, rejected_by) in enumerate(columns)
+            for row, (id_, label, name, src, vog, score, why) in enumerate(columns)
         ]
         self._tables[number], self._sums[number] = table, sums
         self._entries += added
         self._kept_by_run += sum(entry.rejected_by is None for entry in added)
-        self._sources.update(entry.source_id.casefold() for entry in added)
+        self._sources.update(printable(entry.source_id).casefold() for entry in added)
         self._of_id.update((entry.id, entry) for entry in added)
         self._sorted.clear()
 
@@ -210,9 +205,9 @@ class Candidates:
         return sorted(self._tables)
 
     @property
-    def class_names(self) -> list[str]:
-        """The names of the classes with candidates, in order."""
-        return sorted({entry.class_name for entry in self._entries})
+    def classes(self) -> list[tuple[int, str]]:
+        """Label and name of each class with candidates, by name."""
+        return sorted({(e.label, e.class_name) for e in self._entries}, key=lambda pair: pair[1])
 
     @property
     def reasons(self) -> list[str]:
@@ -301,10 +296,10 @@ class Candidates:
         exact = query.source in self._sources  # not train-10 beside train-1
 
         def matches(entry: Entry) -> bool:
-            source = entry.source_id.casefold()
+            source = printable(entry.source_id).casefold()
             score = entry.score(query.score)
             return (
-                (not query.class_name or entry.class_name == query.class_name)
+                (not query.label or str(entry.label) == query.label)
                 and (not query.round or str(entry.round) == query.round)
                 and (query.source == source if exact else query.source in source)
                 and (not bounded or (score is not None and query.low <= score <= query.high))
@@ -324,15 +319,15 @@ class Candidates:
         return {
             "id": entry.id,
             "round": entry.round,
-            "class": entry.class_name,
-            "source": entry.source_id,
+            "class": printable(entry.class_name),
+            "source": printable(entry.source_id),
             "verdict": rejection(entry.rejected_by) if entry.rejected_by else "kept by the filter",
             "in_pool": self.in_pool(entry),
             "decision": self._decisions.get(entry.id, UNDECIDED),
             "vog": entry.vog,
             "source_score": entry.source_score,
-            "source_caption": candidate.source_caption or "",
-            "prompt": candidate.prompt or "",
+            "source_caption": printable(candidate.source_caption or ""),
+            "prompt": printable(candidate.prompt or ""),
             "has_image": pool_name(entry.round, entry.id) in self._sums[entry.round],
             "has_source": self._source_name(entry) in self._sums[entry.round],
             "why_not": why or "",

@@ -85,7 +85,7 @@ def _filters(candidates: Candidates) -> str:
         ("high", "highest score first"),
         ("class", "by class"),
     ]
-    classes = [("", "all"), *((class_, class_) for class_ in candidates.class_names)]
+    classes = [("", "all"), *((str(label), class_) for label, class_ in candidates.classes)]
     scores = [*vog, ("source", f"{symbol} of the source")]
     return (
         _select("class", "Class", classes)

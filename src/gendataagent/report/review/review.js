@@ -79,7 +79,7 @@ function showCounts(counts) {
   $("next").disabled = end >= matching;
 }
 
-const score = (value) => value === null ? "–" : Number(value).toPrecision(3);
+const score = (value) => value && Math.abs(value) < 0.001 ? value.toExponential(2) : value.toPrecision(3);
 
 function picture(path, alt, caption, css, there) {
   const shown = there ? make("img", {src: path, alt, loading: "lazy", decoding: "async"})
