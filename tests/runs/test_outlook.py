@@ -105,3 +105,27 @@ def test_uneven_classes_are_said_until_they_are_balanced() -> None:
     assert sentence.startswith("Classes are uneven: 59 to 300 training images.")
     balanced = settings(training={**ENOUGH["training"], "class_balance": "weights"})
     assert not outlook(balanced, real, None).sentences
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, True),
+        ({"training": {"steps_per_epoch": 0}}, False),
+        ({"training": {"synthetic_share": 0.25}}, False),
+        ({"training": {"sibling_replacement": 0.5}}, False),
+        ({"classifier": {"model": "tiny-resnet"}}, False),
+        ({"classifier": {"pretrained": False}}, False),
+        ({"agent": {"enabled": False}}, False),
+    ],
+)
+def test_fixed_steps_of_a_pretrained_classifier_are_said(
+    changes: dict[str, Any], said: bool
+) -> None:
+    fixed: dict[str, Any] = {
+        "classifier": {"model": "microsoft/resnet-18"},
+        "training": {"steps_per_epoch": 40},
+        "agent": {"guard": False},
+    }
+    found = outlook(settings(**merged(fixed, changes)), counted(), SD)
+    assert any("take the place of real ones" in told for told in found.sentences) == said

@@ -79,6 +79,12 @@ def _size_warnings(config: RunConfig, real: RealImageCounts) -> Iterator[str]:
             f"a difference. Try --epochs {enough_epochs(training.epochs, steps)}, or "
             f"--set training.batch_size={smaller}."
         )
+    if _crowds_out_photographs(config):
+        yield (
+            f"training.steps_per_epoch = {config.training.steps_per_epoch} fixes the number of "
+            "steps, so synthetic images take the place of real ones, which harmed a pretrained "
+            "classifier (docs/evidence.md). Set it to 0, or training.synthetic_share=0.25."
+        )
     sizes = [size for size in real.train_per_class if size]
     if config.training.class_balance == "none" and sizes and max(sizes) >= UNEVEN * min(sizes):
         yield (
@@ -87,3 +93,11 @@ def _size_warnings(config: RunConfig, real: RealImageCounts) -> Iterator[str]:
         )
     if 0 < real.test < FEW_TEST_IMAGES:
         yield f"Only {real.test} test images: each is {100 / real.test:.1f} points of accuracy."
+
+
+def _crowds_out_photographs(config: RunConfig) -> bool:
+    """Return whether a pretrained classifier sees its real images less often with the agent."""
+    training, classifier = config.training, config.classifier
+    pretrained = classifier.pretrained and classifier.model not in (AUTO, "tiny-resnet")
+    adds = training.real_images and not (training.synthetic_share or training.sibling_replacement)
+    return config.agent.enabled and pretrained and adds and training.steps_per_epoch > 0
