@@ -65,7 +65,7 @@ $(VENV)/bin/pip:
 
 .venv-docs/.installed: Makefile
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==0.1.3 mkdocstrings-python==2.0.11
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==0.0.70 mkdocstrings-python==2.0.11
 	touch $@
 
 .venv-release/.installed: Makefile

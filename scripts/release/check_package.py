@@ -42,7 +42,7 @@ NEEDED_IN_SDIST = (
 NOT_SHIPPED = re.compile(
     r"^(runs|site|dist|\.git|\.ci)/|(^|/)(__pycache__|\.venv[^/]*)/|\.pyc$|\.pt$"
 )
-FEW = ("--epochs", "4", "--rounds", "1", "--set", "selection.share=0.01")
+FEW = ("--epochs", "6", "--rounds", "1", "--set", "selection.share=0.01")
 
 
 def commands(run: str) -> list[list[str]]:
@@ -125,6 +125,14 @@ def use(wheel: Path, python: str, constraints: Sequence[str]) -> None:
             )
 
 
+def works(python: str) -> bool:
+    """Return whether a Python is here and starts; a name alone may be that of a version manager."""
+    found = shutil.which(python)
+    return (
+        found is not None and not subprocess.run([found, "-c", ""], capture_output=True).returncode
+    )
+
+
 def run(command: Sequence[str], folder: Path) -> None:
     """Run a command that does not see this source tree; end with its output if it fails."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -141,9 +149,11 @@ def main() -> None:
     parser.add_argument("--constraints", action="append", default=[], help="a file for pip's -c")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="for sdist and wheel")
     options = parser.parse_args()
-    pythons = options.python or [name for name in PYTHONS if shutil.which(name)]
-    if missing := [name for name in pythons if shutil.which(name) is None]:
-        sys.exit(f"there is no {', '.join(missing)} here")
+    pythons = options.python or [name for name in PYTHONS if works(name)]
+    if missing := [name for name in pythons if not works(name)]:
+        sys.exit(f"{', '.join(missing)} is not here, or does not start")
+    if not pythons:
+        sys.exit(f"none of {', '.join(PYTHONS)} starts here; name one with --python")
     shutil.rmtree(options.out, ignore_errors=True)
     wheel = build(options.out)
     for python in pythons:
