@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 
 import tomli_w
 
+from gendataagent.config.adaptation import AdaptationConfig
 from gendataagent.config.agent import (
     AdaptiveConfig,
     AgentConfig,
@@ -25,7 +26,8 @@ from gendataagent.config.agent import (
 )
 from gendataagent.config.data import DataConfig
 from gendataagent.config.few_steps import recognise_lora
-from gendataagent.config.generation import AdaptationConfig, GenerationConfig, PromptingConfig
+from gendataagent.config.generation import GenerationConfig
+from gendataagent.config.prompting import PromptingConfig
 from gendataagent.config.settings import (
     PERMISSION,
     apply_overrides,

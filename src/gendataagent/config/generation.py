@@ -1,4 +1,4 @@
-"""[prompting], [generation] and [adaptation]: from a selected image to new ones."""
+"""[generation]: the diffusion model and how to run it."""
 
 from __future__ import annotations
 
@@ -15,84 +15,6 @@ from gendataagent.config.few_steps import (
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
 from gendataagent.core.records import FROM_IMAGE, FROM_NOISE, RETRIEVAL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptingConfig:
-    """Captions, rewrites and the models that write them."""
-
-    captioner: str = setting(
-        AUTO,
-        "visible-attributes (bundled, no model), none (only the class name), or hub id or path of "
-        "an image-to-text model of transformers; auto = visible-attributes",
-        source="BLIP-2 [S]; which one is open [?]",
-        path=True,
-        names=(AUTO, "visible-attributes", "none"),
-    )
-    captioner_revision: str = setting("", "hub revision of the captioner; empty = the newest")
-    caption_prompt: str = setting(
-        "", "text for the captioner to continue or answer; empty = none, as BLIP-2 expects"
-    )
-    caption_tokens: int = setting(
-        40, "maximum length of a caption", unit="token", source="[?]", at_least=1, at_most=200
-    )
-    caption_cache: str = setting(
-        AUTO,
-        "folder that keeps captions by image and captioner, for all runs; off = none; auto = "
-        "$GENDATAAGENT_CACHE, else the user's cache folder",
-        affects_results=False,
-        path=True,
-        names=(AUTO, "off"),
-    )
-    rewriter: str = setting(
-        AUTO,
-        "visible-attributes (bundled, no model), none (keep the caption), contexts (the caption of "
-        "any image of the round), hub id or path of a causal language model of transformers, or "
-        "endpoint: an OpenAI-compatible server; auto = visible-attributes",
-        source="Llama-2 [R]; size open [?]",
-        path=True,
-        names=(AUTO, "visible-attributes", "contexts", "none", "endpoint"),
-    )
-    rewriter_revision: str = setting("", "hub revision of the rewriter; empty = the newest")
-    rewrites: int = setting(
-        5,
-        "rewrites, and so synthetic images, of each selected image (m)",
-        source="5 at share 1/5 makes 1x the training set [I]",
-        at_least=1,
-    )
-    rewrite_temperature: float = setting(
-        0.7, "sampling temperature of the language model; 0 = greedy", source="[?]",
-        at_least=0, at_most=2,
-    )  # fmt: skip
-    rewrite_top_p: float = setting(
-        0.9, "nucleus sampling: probability mass to draw from", source="[?]", above=0, at_most=1
-    )
-    batch_size: int = setting(
-        8, "images or conversations per batch of captioner or language model", at_least=1
-    )
-    dtype: str = setting(
-        AUTO,
-        "dtype of captioner and language model; auto = float16 on a GPU, float32 on a CPU, fixed "
-        "when the run is made",
-        choices=(AUTO, "float16", "bfloat16", "float32"),
-    )
-    endpoint_url: str = setting(
-        "", "base URL of the OpenAI-compatible server, such as http://localhost:8000/v1"
-    )
-    endpoint_model: str = setting("", "the server's name of the model")
-    endpoint_key_variable: str = setting(
-        "OPENAI_API_KEY", "environment variable with the server's key, if it needs one"
-    )
-    endpoint_timeout_s: float = setting(
-        60.0, "timeout of one request", unit="s", above=0, affects_results=False
-    )
-    endpoint_concurrency: int = setting(
-        4, "requests in progress at once", at_least=1, at_most=256, affects_results=False
-    )
-    endpoint_retries: int = setting(
-        4, "retries of a failed request, with growing waits", at_least=0,
-        at_most=20, affects_results=False,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,60 +343,3 @@ class GenerationConfig:
         """Images per render task: `chunk_size`, rounded up to whole batches."""
         batch = self.batch_size if isinstance(self.batch_size, int) else 1
         return -(-self.chunk_size // batch) * batch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptationConfig:
-    """Adapting the generator to the real training images by LoRA, before training begins.
-
-    Recipe: the released code of Real-Fake (Yuan et al., ICLR 2024).
-    """
-
-    enabled: bool = setting(False, "adapt the generator before training", source="true [S]")
-    rank: int = setting(4, "rank of the LoRA matrices", source="4 [C]", at_least=1)
-    epochs: int = setting(100, "passes over the training images", source="100 [C]", at_least=1)
-    batch_size: int = setting(8, "images per step", source="8 [C]", at_least=1)
-    learning_rate: float = setting(1e-4, "of AdamW, constant", source="1e-4 [C]", above=0)
-    weight_decay: float = setting(1e-2, "of AdamW", source="1e-2 [C]", at_least=0)
-    gradient_clip: float = setting(1.0, "maximum gradient norm", source="1.0 [C]", above=0)
-    snr_gamma: float = setting(
-        5.0, "min-SNR loss weight: min(SNR, this) / SNR; 0 = weight 1 for every timestep",
-        source="5 [C]", at_least=0,
-    )  # fmt: skip
-    mmd_weight: float = setting(
-        0.003,
-        "weight of the distribution-matching term: the squared error of the batch's weighted sums",
-        source="0.003 [C]",
-        at_least=0,
-    )
-    size_px: int = setting(
-        0, "side of the training images; 0 = the generator's own", unit="px", source="512 [C]",
-        at_least=0,
-    )  # fmt: skip
-    random_crop: bool = setting(True, "crop at random, else at the centre", source="[C]")
-    flip: bool = setting(True, "flip half of the images left to right", source="[C]")
-    gradient_checkpointing: str = setting(
-        AUTO,
-        "recompute activations to save memory; auto = on for a GPU of at most 16 GB",
-        choices=(AUTO, "on", "off"),
-        affects_results=False,
-    )
-    mixed_precision: str = setting(
-        AUTO,
-        "auto = fp16 on a CUDA GPU, bf16 on a CPU with AMX or AVX512-BF16, else no; fixed when the "
-        "run is made",
-        source="fp16 [C]",
-        choices=(AUTO, "no", "fp16", "bf16"),
-    )
-    sample_every_epochs: int = setting(
-        10, "epochs between sample images; 0 = none", at_least=0, affects_results=False
-    )
-    checkpoint_every_steps: int = setting(
-        200, "steps between checkpoints to resume from", at_least=1, affects_results=False
-    )
-    measure_images: int = setting(
-        200,
-        "images generated before and after, to measure the distance to real ones; 0 = none",
-        at_least=0,
-        affects_results=False,
-    )
