@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gendataagent.config import GenerationConfig
-from gendataagent.core.errors import GenerationError
+from gendataagent.core.errors import ConfigError, GenerationError
 from gendataagent.core.protocols import (
     CaptionRequest,
     ImageGenerator,
@@ -136,6 +136,12 @@ def test_a_prompt_names_another_class_each_equally_likely_and_the_label_is_share
     assert {c.label_share for c in mixed(sources)} == {1.0}  # gamma 0: the prompt's class alone
     few = {c.id: c for c in mixed([scored("7", 1)], strengths=(0.25, 0.64), soft_label_gamma=0.5)}
     assert few.items() <= {c.id: c for c in made}.items()
+
+
+def test_another_class_needs_a_second_one() -> None:
+    config = GenerationConfig(prompt_class="other")
+    with pytest.raises(ConfigError, match=r"prompt_class = other needs a second class"):
+        list(stages.with_prompt_classes(plan([scored("a")]), ("cat",), config))
 
 
 def test_by_default_the_prompt_names_the_class_of_the_source() -> None:

@@ -71,6 +71,9 @@ def test_da_fusion(small_config: RunConfig, tmp_path: Path) -> None:
     for row in metrics_of(tmp_path / "run"):
         assert (row["real_images"], row["synthetic_images"]) == (PHOTOGRAPHS, PHOTOGRAPHS)
         assert row["optimizer_steps"] == PHOTOGRAPHS // config.training.batch_size
+    other = replace(config, generation=replace(config.generation, chunk_size=11))
+    run(other, tmp_path / "other")
+    assert outcome(tmp_path / "other")["images"] == outcome(tmp_path / "run")["images"]
 
 
 def test_real_guidance(small_config: RunConfig, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from PIL import Image
 
 from gendataagent.config import GenerationConfig
-from gendataagent.core.errors import GenerationError
+from gendataagent.core.errors import ConfigError, GenerationError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.protocols import (
     Captioner,
@@ -96,10 +96,18 @@ def with_prompt_classes(
 
     Wang et al., CVPR 2024 (Diff-Mix): the prompt names another class than the source's, each
     equally likely, by the candidate's seed.
+
+    Raises:
+        ConfigError: there is no other class.
     """
     if settings.prompt_class == "own":
         yield from planned
         return
+    if len(class_names) < 2:
+        raise ConfigError(
+            "generation.prompt_class = other needs a second class, and the data has one; set it to "
+            "own"
+        )
     for candidate in planned:
         drawn = derive_seed(candidate.seed, "prompt class") % (len(class_names) - 1)
         label = drawn + (drawn >= candidate.label)
