@@ -181,6 +181,7 @@ def test_deliberate_practice(small_config: RunConfig, tmp_path: Path) -> None:
     assert not first & second
     for c in [*rounds[0], *rounds[1]]:
         assert (c.start, c.strength, c.prompt) == ("noise", 1.0, f"A photo of {c.class_name}")
+        assert c.made_from == ""
     assert {c.feedback for c in rounds[0]} == {None}  # nothing is trained yet
     assert {c.feedback for c in rounds[1]} <= {"entropy", None}
     again = stopped_and_resumed(config, tmp_path / "again", progress.events)

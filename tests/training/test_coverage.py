@@ -86,6 +86,15 @@ def test_classes_are_measured_by_themselves() -> None:
     assert mean is not None
     assert mean.coverage == pytest.approx((found["a"].coverage + found["b"].coverage) / 2)
     assert mean.images == 24
+    of_none = ["" if label == 0 else id_ for id_, label in zip(train.ids, labels, strict=True)]
+    from_text = coverage_by_class(classifier, made, of_none, train=train, real=real)
+    assert from_text["a"].source_distance is None
+    mean = mean_coverage(from_text)
+    assert mean is not None
+    assert mean.source_distance == from_text["b"].source_distance
+    only = mean_coverage({"a": from_text["a"]})
+    assert only is not None
+    assert only.source_distance is None
     assert mean_coverage({}) is None
 
 

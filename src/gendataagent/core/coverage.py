@@ -18,7 +18,8 @@ class Coverage:
         density: within the reach of how many real images a synthetic one lies, over the number
             of neighbours that sets the reach; 1 where both are spread alike, not bounded.
         coverage: share of real images with a synthetic one within their reach.
-        source_distance: mean cosine distance of a synthetic image to its source.
+        source_distance: mean cosine distance of a synthetic image to the one it was made from;
+            None where all were made from text alone.
         images: synthetic images; references: real ones they are compared with.
     """
 
@@ -26,7 +27,7 @@ class Coverage:
     recall: float
     density: float
     coverage: float
-    source_distance: float
+    source_distance: float | None
     images: int
     references: int
 
@@ -39,11 +40,11 @@ def mean_coverage(of_class: Mapping[str, Coverage]) -> Coverage | None:
     """Return the means over classes, every class alike, and all images; None without classes."""
     if not of_class:
         return None
-    counts = ("images", "references")
-    values: dict[str, Any] = {
-        field.name: (sum if field.name in counts else fmean)(
-            getattr(one, field.name) for one in of_class.values()
-        )
-        for field in fields(Coverage)
-    }
+    values: dict[str, Any] = {}
+    for field in fields(Coverage):
+        known = [v for one in of_class.values() if (v := getattr(one, field.name)) is not None]
+        if field.name in ("images", "references"):
+            values[field.name] = sum(known)
+        else:
+            values[field.name] = fmean(known) if known else None
     return Coverage(**values)

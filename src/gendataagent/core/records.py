@@ -145,6 +145,11 @@ class Candidate:
         return self.source_class or self.class_name
 
     @property
+    def made_from(self) -> str:
+        """Id of the image whose pixels it was made from; "" where it was from text alone."""
+        return "" if self.start == FROM_NOISE else self.source_id
+
+    @property
     def kept(self) -> bool:
         """Whether this image goes into training."""
         return self.rejected_by is None

@@ -400,7 +400,7 @@ def _measure_coverage(session: Session) -> None:
     measured = coverage_by_class(
         session.classifier,
         pixels,
-        [candidate.source_id for candidate in images.candidates],
+        [candidate.made_from for candidate in images.candidates],
         train=session.real,
         real=session.validation,
     )

@@ -39,7 +39,7 @@ def coverage_by_class(
     """Return class name -> measures; without classes that have too few images of either kind.
 
     Args:
-        sources: id, in `train`, of the image each synthetic one was made from.
+        sources: id, in `train`, of the image each synthetic one was made from; "" = from none.
         real: images that the classifier was not trained on.
 
     Raises:
@@ -60,7 +60,7 @@ def coverage_by_class(
         apart = apart_M[of_made & known_M]
         found[name] = Coverage(
             **_measures(made_MD[of_made], real_ND[of_real], neighbours),
-            source_distance=float(apart.mean()) if len(apart) else 0.0,
+            source_distance=float(apart.mean()) if len(apart) else None,
             images=int(of_made.sum()),
             references=int(of_real.sum()),
         )

@@ -34,8 +34,8 @@ def coverage(run: RunView) -> str:
 
 def _row(label: str, one: Coverage) -> str:
     bar = stacked_bar([("kept", one.coverage)], 1.0, f"{label}: {percent(one.coverage)} covered")
+    apart = "" if one.source_distance is None else f", {one.source_distance:.2f} apart"
     return (
         f'<li><span class="label">{label}</span>{bar}<span class="figure">'
-        f"{percent(one.coverage)} covered, {percent(one.precision)} plausible, "
-        f"{one.source_distance:.2f} apart</span></li>"
+        f"{percent(one.coverage)} covered, {percent(one.precision)} plausible{apart}</span></li>"
     )

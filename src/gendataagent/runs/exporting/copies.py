@@ -8,7 +8,7 @@ from pathlib import Path
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.progress import Progress, counting
-from gendataagent.core.records import FROM_NOISE, HELD_OUT, derive_seed
+from gendataagent.core.records import HELD_OUT, derive_seed
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import ImageSplits
 from gendataagent.data.duplicates.leakage import compare_sketches, sketches_of
@@ -63,7 +63,7 @@ def _memorisation(
         found = memorisation(
             classifier,
             synthetic,
-            ["" if c.start == FROM_NOISE else c.source_id for c in made.candidates],
+            [candidate.made_from for candidate in made.candidates],
             train=train,
             held_out=held_out,
             control=control if len(control) else None,
