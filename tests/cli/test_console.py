@@ -195,14 +195,18 @@ def test_a_time_left_that_is_foretold_replaces_the_rate(clock: list[float]) -> N
     progress, stream = progress_on(terminal=False)
     with progress.stage("train", 20, "epochs") as stage:
         assert isinstance(stage, Foretelling)
+        stage.expect(None)
         clock[0] += 20
+        stage.advance(0.1)  # most of the time went into a round
         stage.expect(7200, at_least=True)
-        stage.advance()
+        clock[0] += 20
+        stage.advance(0.9)
         clock[0] += 30
         stage.expect(400)
         clock[0] += 100
         stage.advance()
     assert stream.getvalue().splitlines() == [
+        "train: 0/20 epochs, time left known after an epoch",
         "train: 1/20 epochs, at least 2 h 00 min left in all",
         "train: 2/20 epochs, about 5 min left in all",
     ]

@@ -11,13 +11,13 @@ class Heard:
     """A stage that records each time left."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[float, bool]] = []
+        self.told: list[tuple[float | None, bool]] = []
 
     def advance(self, amount: float = 1) -> None:
         pass
 
-    def expect(self, seconds: float, *, at_least: bool = False) -> None:
-        self.told.append((round(seconds, 6), at_least))
+    def expect(self, seconds: float | None, *, at_least: bool = False) -> None:
+        self.told.append((None if seconds is None else round(seconds, 6), at_least))
 
 
 def test_rounds_are_counted_at_the_cost_of_those_measured() -> None:
@@ -37,6 +37,7 @@ def test_rounds_are_counted_at_the_cost_of_those_measured() -> None:
         left.epoch_done(10.0, 10)
     left.tell(heard)
     assert heard.told == [
+        (None, False),
         (25.0, True),  # five epochs, and two rounds of unknown cost
         (25.0 + 60.0, False),
         (4 * 10.0 + 60.0, False),

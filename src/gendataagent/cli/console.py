@@ -159,12 +159,20 @@ class _Left(TimeRemainingColumn):
 class _Expected:
     """A time left that was foretold, from now on."""
 
-    def __init__(self, seconds: float, at_least: bool) -> None:
-        self._until, self._at_least = time.monotonic() + seconds, at_least
+    def __init__(self, seconds: float | None, at_least: bool) -> None:
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self._at_least = at_least
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is a time."""
+        return self._until is not None
 
     @property
     def text(self) -> str:
         """What is left of it, in words."""
+        if self._until is None:
+            return "known after an epoch"
         left = max(0.0, self._until - time.monotonic())
         return f"{'at least' if self._at_least else 'about'} {_duration(left)}"
 
@@ -180,7 +188,7 @@ class _BarStage:
     def __init__(self, bars: Progress, bar: TaskID) -> None:
         self._bars, self._bar = bars, bar
 
-    def expect(self, seconds: float, *, at_least: bool = False) -> None:
+    def expect(self, seconds: float | None, *, at_least: bool = False) -> None:
         self._bars.update(self._bar, expected=_Expected(seconds, at_least))
 
     def advance(self, amount: float = 1) -> None:
@@ -198,7 +206,7 @@ class _PlainStage:
         self._start = self._last = time.monotonic()
         self._expected: _Expected | None = None
 
-    def expect(self, seconds: float, *, at_least: bool = False) -> None:
+    def expect(self, seconds: float | None, *, at_least: bool = False) -> None:
         self._expected = _Expected(seconds, at_least)
 
     def advance(self, amount: float = 1) -> None:
@@ -211,7 +219,8 @@ class _PlainStage:
         of = f"/{self._total}" if self._total is not None else ""
         said = [f"{self._name}: {self._done:.0f}{of} {self._unit}"]
         if self._expected is not None:  # the rate would count what was done inside the stage too
-            said.append(f"{self._expected.text} left in all")
+            text = self._expected.text
+            said.append(f"{text} left in all" if self._expected.is_known else f"time left {text}")
         else:
             said.append(_rate(speed))
             if self._total is not None and speed > 0:

@@ -23,8 +23,11 @@ class Stage(Protocol):
 class Foretelling(Protocol):
     """A `Stage` that shows how long everything takes that is still to come, beyond the stage."""
 
-    def expect(self, seconds: float, *, at_least: bool = False) -> None:
-        """Show this as the time left from now on; `at_least` = something is not known yet."""
+    def expect(self, seconds: float | None, *, at_least: bool = False) -> None:
+        """Show this as the time left from now on; `at_least` = something is not known yet.
+
+        None: nothing is known yet, and the rate of the items so far says nothing either.
+        """
         ...
 
 

@@ -260,6 +260,7 @@ def _train(
         contextlib.closing(agent) if agent else contextlib.nullcontext(),
         session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage,
     ):
+        left.tell(stage)
         while trainer.epochs_done < epochs:
             asked = time.perf_counter()
             synthetic = _ask(session, agent) if agent else None

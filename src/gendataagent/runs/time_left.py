@@ -48,12 +48,15 @@ class TimeLeft:
         self._rounds.append(seconds)
 
     def tell(self, stage: Stage, *, asked: bool = False) -> None:
-        """Tell a display how long the rest takes, if it wants to know and an epoch was measured.
+        """Tell a display how long the rest takes, or that no epoch was measured yet.
 
         Args:
             asked: whether the round before the next epoch is over.
         """
-        if not self._a_step or not isinstance(stage, Foretelling):
+        if not isinstance(stage, Foretelling):
+            return
+        if not self._a_step:
+            stage.expect(None)
             return
         a_step = fmean(self._a_step[-_RECENT:])
         steps = sum(self._steps[self._epochs_done :])
