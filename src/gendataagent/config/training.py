@@ -149,6 +149,7 @@ class TrainingConfig:
         source="plain concatenation [S]; 0.25: docs/evidence.md",
         at_least=0,
         at_most=0.9,
+        switch=True,
     )
     synthetic_weight: float = setting(
         1.0, "loss weight of a synthetic image; 1 = plain concatenation", source="1 [I]", above=0

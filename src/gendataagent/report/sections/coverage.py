@@ -37,5 +37,6 @@ def _row(label: str, one: Coverage) -> str:
     apart = "" if one.source_distance is None else f", {one.source_distance:.2f} apart"
     return (
         f'<li><span class="label">{label}</span>{bar}<span class="figure">'
-        f"{percent(one.coverage)} covered, {percent(one.precision)} plausible{apart}</span></li>"
+        f"{100 * one.coverage:.0f} % covered, {100 * one.precision:.0f} % plausible{apart}"
+        "</span></li>"
     )
