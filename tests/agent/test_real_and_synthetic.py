@@ -84,10 +84,19 @@ def test_a_resumed_epoch_has_the_same_images(tmp_path: Path) -> None:
     assert [key(again[i]) for i in range(12)] == epochs[3]
 
 
-@pytest.mark.parametrize("persistent", [False, True])
-def test_workers_follow_each_epoch(persistent: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("persistent", "start"),
+    [
+        *((False, None), (True, None)),
+        pytest.param(True, "spawn", marks=pytest.mark.slow),
+        pytest.param(True, "forkserver", marks=pytest.mark.slow),
+    ],
+)
+def test_workers_follow_each_epoch(persistent: bool, start: str | None, tmp_path: Path) -> None:
     both = both_of(tmp_path / "run")
-    loader = DataLoader(both, 3, num_workers=1, persistent_workers=persistent)
+    loader = DataLoader(
+        both, 3, num_workers=1, persistent_workers=persistent, multiprocessing_context=start
+    )
     read = iter(loader)  # Lightning starts the workers before the first epoch
     both.begin_epoch(network(), 0)
     for epoch in range(3):
