@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from gendataagent.agent.pool import Pool
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.progress import SilentProgress, Stage
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.exporting.datasets import export_data
 from gendataagent.runs.run import resume, run_until
@@ -88,6 +91,50 @@ def test_stopped_again_it_ends_the_same(
     resume(path)
     assert outcome(path) == outcome(finished)
     assert all(part.whole for part in verify(path))
+
+
+class Deciding(SilentProgress):
+    """Drops an image in the middle of the first epoch it sees, and may be interrupted then."""
+
+    def __init__(self, folder: RunFolder, *, then_stopped: bool) -> None:
+        self._folder, self._stops, self._training = folder, then_stopped, False
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
+    ) -> Iterator[Stage]:
+        with super().stage(name, total, unit, done) as silent:
+            yield self if name == "train" else silent
+
+    def advance(self, amount: float = 1) -> None:
+        """One optimiser step is done."""
+        if not self._training:
+            self._training = True
+            kept = Pool(self._folder, ()).kept([0])
+            decide(self._folder, DROP, kept.ids[0])
+            if self._stops:
+                raise KeyboardInterrupt
+
+
+def test_decided_while_it_trains_stopped_or_not(
+    decided: Path, finished: Path, tmp_path: Path
+) -> None:
+    whole, stopped = (
+        Path(shutil.copytree(decided, tmp_path / name)) for name in ("whole", "stopped")
+    )
+    resume(whole, progress=Deciding(RunFolder(whole), then_stopped=False))
+    with pytest.raises(KeyboardInterrupt):
+        resume(stopped, progress=Deciding(RunFolder(stopped), then_stopped=True))
+    resume(stopped)
+    assert outcome(stopped) == outcome(whole)
+    for path in (whole, stopped):
+        sizes = [row["size"] for row in files.read_jsonl(RunFolder(path).decisions_in_effect_file)]
+        assert 0 < sizes[0] < sizes[1]
+    before, after = (
+        [row["synthetic_images"] for row in files.read_jsonl(path / "metrics.jsonl")]
+        for path in (finished, whole)
+    )
+    assert [b - a for b, a in zip(before, after, strict=True)] == [0, 0, 0, 1]
 
 
 def test_decisions_after_the_end_change_exports_and_not_the_run(

@@ -13,7 +13,6 @@ import hmac
 import io
 import os
 import secrets
-import socket
 import sys
 import threading
 import urllib.parse
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, NamedTuple
 
 from gendataagent.agent.by_hand.decisions import hold_decisions
@@ -91,8 +91,9 @@ class ReviewServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_port}/{self.token}/"
 
     def server_bind(self) -> None:
-        """Bind without asking a name server for the name of this machine."""
-        socket_server_bind(self)
+        """Bind as `HTTPServer` does, without its slow look-up of this machine's name."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
 
     def server_close(self) -> None:
         """Answer no connection any more, an open one neither: decisions are no longer held."""
@@ -108,15 +109,6 @@ class ReviewServer(ThreadingHTTPServer):
         if found is None:
             raise RequestError("the image cannot be decoded")
         return Answer(found.content, found.kind, cached=True)
-
-
-def socket_server_bind(server: ThreadingHTTPServer) -> None:
-    """Do what `TCPServer.server_bind` does; `HTTPServer` adds a slow look-up of a name."""
-    if server.allow_reuse_address:
-        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    server.socket.bind(server.server_address)
-    server.server_address = server.socket.getsockname()
-    server.server_name, server.server_port = LOOPBACK, server.server_address[1]
 
 
 class _Handler(BaseHTTPRequestHandler):
