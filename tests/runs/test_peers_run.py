@@ -101,6 +101,7 @@ def test_real_guidance(small_config: RunConfig, tmp_path: Path) -> None:
         resume(begun)
 
 
+@pytest.mark.slow
 def test_retrieval(
     small_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def test_diff_mix(small_config: RunConfig, tmp_path: Path) -> None:
     assert "by the name of another class" in (out / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_deliberate_practice(small_config: RunConfig, tmp_path: Path) -> None:
     config = prepared(small_config, "deliberate-practice", epochs=8)
     config = replace(config, agent=replace(config.agent, rounds=2))
@@ -188,6 +190,7 @@ def test_deliberate_practice(small_config: RunConfig, tmp_path: Path) -> None:
     assert outcome(again) == outcome(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_feedback_guided(small_config: RunConfig, tmp_path: Path) -> None:
     config = prepared(small_config, "feedback-guided")
     run(config, tmp_path / "run")
