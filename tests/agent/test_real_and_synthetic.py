@@ -177,6 +177,18 @@ def test_other_sets_lengths_and_launchers_are_refused(
         RealAndSynthetic(agent, InMemory())
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
+def test_a_second_process_of_a_launcher_makes_no_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigError, match="this is process 2 of a launcher; a loop of your own"):
+        opened(InMemory(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv(name, "0")
+    opened(InMemory(), tmp_path / "run")
+
+
 def test_a_transform_is_for_both_kinds_of_images(tmp_path: Path) -> None:
     plain = both_of(tmp_path / "run", InMemory(transform=None), size_px=16)
     plain.transform = to_tensor

@@ -59,6 +59,7 @@ from gendataagent.core.checkpoints import save_weights
 from gendataagent.core.costs import StageCosts
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.launch import check_first_process
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
@@ -203,9 +204,10 @@ class Agent:
         Raises:
             RunFolderError: `out` holds a run with other settings, of other classes or images.
             ConfigError: unknown, ambiguous or wrong settings; agent.guard, which needs a complete
-                run; or as the class.
+                run; another process of a launcher than the first; or as the class.
             DataError: `train_set` cannot be used; or as the class.
         """
+        check_first_process()
         config = with_keywords(
             config or RunConfig(),
             settings,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.launch import check_own_loop
 
 try:
     from lightning.pytorch import Callback
@@ -45,7 +46,7 @@ class LightningCallback(Callback):  # type: ignore[misc] # Lightning is optional
         Raises:
             ConfigError: several processes train, or other epochs than the agent has planned.
         """
-        self._both.check_processes(trainer.world_size)
+        check_own_loop(trainer.world_size)
         if not trainer.fast_dev_run:
             self._both.check_epochs(trainer.max_epochs, "Lightning's Trainer (max_epochs)")
         self.on_train_epoch_start(trainer, pl_module)

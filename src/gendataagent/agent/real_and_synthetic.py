@@ -10,7 +10,6 @@ the learning rates are known before the training, and a loader made once stays r
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing import parent_process
@@ -23,6 +22,7 @@ from torch.utils.data import Dataset, get_worker_info
 from gendataagent.agent.agent import Agent
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.core.errors import ConfigError, DataError
+from gendataagent.core.launch import check_own_loop
 from gendataagent.core.records import derive_seed
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RealAndSynthetic(Dataset[Any]):
         epoch_images: int | None = None,
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.check_processes(int(os.environ.get("WORLD_SIZE") or 1))
+        check_own_loop()
         if len(train_set) != len(agent.images):
             raise DataError(
                 f"train_set has {len(train_set)} images, the agent was opened with "
@@ -106,7 +106,7 @@ class RealAndSynthetic(Dataset[Any]):
         if self._agent is None:
             raise ConfigError("begin_epoch is for the process that trains, not for its workers")
         if distributed.is_available() and distributed.is_initialized():
-            self.check_processes(distributed.get_world_size())
+            check_own_loop(distributed.get_world_size())
         if epoch == self._epoch:
             return self._synthetic
         if 0 <= self._epoch < epoch and not self._shared[_READ]:
@@ -139,17 +139,6 @@ class RealAndSynthetic(Dataset[Any]):
                 if epochs is not None and epochs > 0
                 else f"{trainer} has no number of epochs, which the agent needs to plan its "
                 f"rounds: set it to {planned}"
-            )
-
-    @staticmethod
-    def check_processes(count: int) -> None:
-        """Raise `ConfigError` if several processes train together."""
-        if count > 1:
-            raise ConfigError(
-                f"{count} processes train together; a loop of your own with the agent is one "
-                "process, as each would run the rounds again, in one folder. Start it with python, "
-                "not with torchrun or accelerate launch, on one GPU; gendataagent run can train on "
-                "several"
             )
 
     def transformers_callback(self) -> TransformersCallback:

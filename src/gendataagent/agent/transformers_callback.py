@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from gendataagent.core.launch import check_own_loop
+
 if TYPE_CHECKING:
     from gendataagent.agent.real_and_synthetic import RealAndSynthetic
 
@@ -23,7 +25,7 @@ class TransformersCallback(TrainerCallback):  # type: ignore[misc] # transformer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check that the Trainer's plan is the agent's; raise `ConfigError` otherwise."""
-        self._both.check_processes(args.world_size)
+        check_own_loop(args.world_size)
         self._both.check_epochs(state.num_train_epochs, "the Trainer (num_train_epochs, max_steps)")
 
     def on_epoch_begin(

@@ -20,6 +20,11 @@ _OF_LAUNCHERS = (
     _RANK, _WORLD, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "TORCHELASTIC_USE_AGENT_STORE",
 )  # fmt: skip
+_OWN_LOOP = (
+    "a loop of your own with the agent is one process, as each would run the rounds again, in one "
+    "folder. Start it with python, not with torchrun or accelerate launch, on one GPU; "
+    "gendataagent run can train on several"
+)
 
 
 def take_over_launch(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -69,6 +74,24 @@ def check_started_once() -> None:
             "run starts the processes that it needs itself; start the script with python, and set "
             f"training.processes={world}"
         )
+
+
+def check_own_loop(processes: int | None = None) -> None:
+    """Raise `ConfigError` if several processes train in a loop of the user's own.
+
+    Args:
+        processes: that train; None = as a launcher says.
+    """
+    count = processes if processes is not None else _number(os.environ.get(_WORLD))
+    if count is not None and count > 1:
+        raise ConfigError(f"{count} processes train together; {_OWN_LOOP}")
+
+
+def check_first_process() -> None:
+    """Raise `ConfigError` in all processes of a launcher but the first."""
+    rank = _number(os.environ.get(_RANK)) or _number(os.environ.get("LOCAL_RANK")) or 0
+    if rank > 0:
+        raise ConfigError(f"this is process {rank + 1} of a launcher; {_OWN_LOOP}")
 
 
 def _has_backend(name: str) -> bool:
