@@ -109,7 +109,7 @@ def test_without_a_baseline_there_is_a_way_to_get_one() -> None:
     run, _ = pair(2, 1)
     verdict = judge(run, None)
     assert verdict.sentence == (
-        "No verdict: there is no baseline to compare with. Next: gendataagent run --resume "
+        "None, because there is no baseline to compare with. Next: gendataagent run --resume "
         "runs/001 --baseline trains one."
     )
 

@@ -72,7 +72,7 @@ def judge(run: Finished, baseline: Finished | None) -> Verdict:
         return Verdict(outcome=OPEN, finding=_alone(run))
     if baseline is None:
         resume = f"gendataagent run --resume {run.folder} --baseline trains one"
-        finding = "No verdict: there is no baseline to compare with."
+        finding = "None, because there is no baseline to compare with."
         return Verdict(outcome=OPEN, finding=finding, advice=(resume,))
     if run.guard is not None and run.guard.chosen == "baseline":
         return Verdict(
@@ -84,7 +84,7 @@ def judge(run: Finished, baseline: Finished | None) -> Verdict:
     test = compare_right(run.right, baseline.right)
     if test is None:
         finding = (
-            "No verdict: which test images each classifier gets right is not recorded for the same "
+            "None, because which test images each classifier gets right is not recorded for the same "
             "images in the run and its baseline (test_predictions.jsonl)."
         )
         return Verdict(outcome=OPEN, finding=finding)
