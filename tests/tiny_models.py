@@ -10,6 +10,7 @@ coloured noise of 32 px in a few milliseconds per image.
     save_tiny_sd3              Stable Diffusion 3: a transformer, flow matching
     save_tiny_flux             Flux: a guidance-distilled transformer, flow matching
     save_tiny_lora             LoRA weights for the first, in diffusers' format
+    save_tiny_controlnet       a ControlNet for the first, or for Stable Diffusion XL
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ import torch
 SIZE_PX = 32  # latents of 8 px, enlarged four times by the autoencoder
 _TEXT_WIDTH = 16
 _START, _END = "<|startoftext|>", "<|endoftext|>"
+_XL: dict[str, Any] = {
+    "cross_attention_dim": 2 * _TEXT_WIDTH,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    # six numbers on sizes and crops, and the pooled text
+    "projection_class_embeddings_input_dim": 6 * 4 + _TEXT_WIDTH,
+}
 
 
 def save_tiny_pipeline(folder: Path, *, seed: int = 0) -> Path:
@@ -77,13 +85,7 @@ def save_tiny_sdxl(folder: Path, *, seed: int = 0) -> Path:
     with seeded(seed):
         pipeline = StableDiffusionXLPipeline(
             vae=_kl_autoencoder(),
-            unet=_unet(
-                cross_attention_dim=2 * _TEXT_WIDTH,
-                addition_embed_type="text_time",
-                addition_time_embed_dim=4,
-                # six numbers on sizes and crops, and the pooled text
-                projection_class_embeddings_input_dim=6 * 4 + _TEXT_WIDTH,
-            ),
+            unet=_unet(**_XL),
             text_encoder=_text_encoder(),
             text_encoder_2=_text_encoder(projected=True),
             tokenizer=_tokenizer(),
@@ -201,6 +203,25 @@ def save_tiny_lora(folder: Path, *, seed: int = 0, width: int = _TEXT_WIDTH) -> 
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
     return folder / "pytorch_lora_weights.safetensors"
+
+
+def save_tiny_controlnet(folder: Path, *, seed: int = 0, xl: bool = False) -> Path:
+    """Save a ControlNet for the UNet of `save_tiny_pipeline`, or of `save_tiny_sdxl`."""
+    from diffusers import ControlNetModel
+
+    with seeded(seed):
+        unet = _unet(**(_XL if xl else {}))
+        controlnet = ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=(8, 8, 8), load_weights_from_unet=False
+        )
+        last = [
+            *controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block,
+            controlnet.controlnet_cond_embedding.conv_out,
+        ]  # fmt: skip
+        for layer in last:  # these start at zero, where a ControlNet changes nothing
+            torch.nn.init.normal_(layer.weight, std=0.3)
+    controlnet.save_pretrained(folder)
+    return folder
 
 
 @contextmanager

@@ -256,6 +256,26 @@ def decoder(model: Any) -> dict[str, Any]:
     return {"parameters": weights(model), "decode_flops": polynomial(decode, (256, 384, 512, 768))}
 
 
+def controlnet(model: Any) -> dict[str, Any]:
+    """Return the facts of a ControlNet."""
+    model.eval()
+    width, added = model.config.cross_attention_dim, None
+    if model.config.addition_embed_type == "text_time":
+        added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
+
+    def control(side: int) -> Any:
+        noisy, shown = torch.empty(1, 4, side, side), torch.empty(1, 3, 8 * side, 8 * side)
+        text = torch.empty(1, 77, width)
+        return model(noisy, torch.empty(1), text, shown, added_cond_kwargs=added)
+
+    return {
+        "parameters": weights(model),
+        "block_out_channels": list(model.config.block_out_channels),
+        "cross_attention_dim": width,
+        "flops": polynomial(control, (32, 48, 64, 96)),
+    }
+
+
 def _tiny_resnet() -> dict[str, Any]:
     from gendataagent.config import ClassifierConfig
     from gendataagent.training.backbones import build_classifier
@@ -298,6 +318,8 @@ def count(section: str, name: str) -> dict[str, Any]:
         model = build(COUNTED[name])
         if section == "decoders":
             return decoder(model)
+        if section == "controlnets":
+            return controlnet(model)
         return backbone(model, 224) if section == "backbones" else {"parameters": weights(model)}
 
 
@@ -311,7 +333,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     facts = tomllib.loads(FILE.read_text(encoding="utf-8"))
     differ = False
-    for section in ("generators", "decoders", "captioners", "language_models", "backbones"):
+    for section in (
+        "generators",
+        "decoders",
+        "controlnets",
+        "captioners",
+        "language_models",
+        "backbones",
+    ):
         for name, known in facts[section].items():
             if "same_as" in known or (options.models and name not in options.models):
                 continue

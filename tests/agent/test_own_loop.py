@@ -494,3 +494,10 @@ def test_with_overlap_images_come_a_round_later(tmp_path: Path) -> None:
 def test_a_generator_that_needs_a_source_is_not_asked_for_images_from_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Darker has no makes_from_text = True\. Set generation"):
         Agent.open(InMemory(), out=tmp_path, backends=darker(), rounds=1, epochs=2, start="noise")
+
+
+def test_a_generator_without_a_controlnet_is_not_asked_to_follow_edges(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Darker has no follows_edges = True\. Set generation"):
+        Agent.open(
+            InMemory(), out=tmp_path, backends=darker(), rounds=1, epochs=2, condition="edges"
+        )

@@ -22,7 +22,7 @@ NAMES = (
     "internet-explorer", "gendataagent", "marginal-only", "rewrite-only", "vog-only", "vog-low",
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
     "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
-    "da-fusion", "real-guidance", "diff-mix", "tada", "retrieval", "deliberate-practice",
+    "da-fusion", "real-guidance", "diff-mix", "saspa", "tada", "retrieval", "deliberate-practice",
     "feedback-guided", "datadream", "bob",
 )  # fmt: skip
 
@@ -60,7 +60,7 @@ def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
             assert set(generation) <= {
                 f"generation.{key}"
                 for key in ("strength", "strengths", "prompt_class", "soft_label_gamma", "start",
-                            "feedback", "generator", "lora_scale")
+                            "feedback", "generator", "condition", "lora_scale")
             }  # fmt: skip
         elif name in ("gendataagent-guided", "gendataagent-feedback"):
             assert generation == ["generation.feedback"]
@@ -141,6 +141,7 @@ def test_what_another_papers_mechanism_changes_is_undone_by_ours(
         after = apply(replace(apply(demo, name), prompting=demo.prompting), own)
         assert after.training.sibling_replacement == 0
         assert (after.generation.start, after.generation.prompt_class) == ("image", "own")
+        assert after.generation.condition == "none"
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -17,6 +17,7 @@ from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.run_folder import RunFolder
+from gendataagent.runs.identity import _different_part
 from gendataagent.runs.run import resume, run
 from gendataagent.runs.verify import verify
 from tests.runs.test_resume import Interrupting, outcome
@@ -142,3 +143,25 @@ def test_a_finished_run_takes_the_new_place_of_its_images(
     stored = read_run_config(RunFolder(folder))
     with pytest.raises(RunFolderError, match="missing: test/"):
         resume(folder, config=replace(stored, data=replace(stored.data, path=str(elsewhere))))
+
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "part"),
+    [
+        ("ab12", "ab12", None),
+        ("ab12", "ab13", ""),
+        ("", "ab13", None),
+        (COMMIT, "ab13", None),  # a commit and a hash
+        (COMMIT, COMMIT[:-1] + "8", ""),
+        ("ab12+controlnet:cd@0.75/120-200", "ab12+controlnet:ce@0.75/120-200", "controlnet"),
+        (f"+controlnet:{COMMIT}@1/120-200", f"ab12+controlnet:{COMMIT}@1/120-200", None),
+        ("ab12+controlnet:@1/120-200", f"ab12+controlnet:{COMMIT}@1/120-200", None),
+        ("ab12+controlnet:cd@1/1-2+lora:ef@0.5", "ab12+controlnet:cd@1/1-2+lora:e0@0.5", "lora"),
+        ("ab12+lora:a/b@0.5", "ab12+lora:a/b@0.7", "lora"),
+    ],
+)
+def test_which_part_of_a_model_is_another_one(then: str, now: str, part: str | None) -> None:
+    assert _different_part(then, now) == part

@@ -23,12 +23,13 @@ from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, Scored
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.data.bundled import cifar10_parquet
+from gendataagent.generation.scenes import PLACES
 from gendataagent.report import write_report
 from gendataagent.report.markup import percent
 from gendataagent.runs.exporting.datasets import export_data
 from gendataagent.runs.run import resume, run
 from tests.runs.test_resume import Interrupting, outcome
-from tests.tiny_models import save_tiny_clip
+from tests.tiny_models import save_tiny_clip, save_tiny_controlnet
 
 pytestmark = pytest.mark.integration
 
@@ -239,3 +240,51 @@ def test_an_adapted_generator_starts_from_text(small_config: RunConfig, name: st
     assert config.adaptation.snr_gamma == config.adaptation.mmd_weight == 0.0
     assert (config.generation.start, config.generation.lora_scale) == ("noise", 1.0)
     assert config.prompting.captioner == ("none" if name == "datadream" else "auto")
+
+
+def test_saspa(small_config: RunConfig, tmp_path: Path) -> None:
+    control = save_tiny_controlnet(tmp_path / "control")
+    config = prepared(small_config, "saspa")
+    generation = replace(
+        config.generation, controlnet=str(control), image_cache=str(tmp_path / "cache")
+    )
+    config = replace(config, generation=generation)
+    progress = Interrupting()
+    run(config, tmp_path / "run", progress=progress)
+    folder = RunFolder.open(tmp_path / "run")
+    made = candidates_of(folder.path)
+    assert len(made) == PHOTOGRAPHS
+    assert {(c.start, c.strength, c.rewritten_by) for c in made} == {("noise", 1.0, None)}
+    for c in made:
+        assert c.prompt == f"A photo of {c.class_name}, which is {c.caption}"
+        assert (c.caption or "").split(", ")[0] in PLACES
+    described = folder.read_manifest().generator
+    assert described is not None
+    assert f"+controlnet:{content_hash(control)}@0.75/120-200" in described.revision
+    page = write_report(folder.path).read_text(encoding="utf-8")
+    assert "a new image from the text, along the edges of the image" in page
+    card = export_data(folder.path, "csv", tmp_path / "csv").path / "README.md"
+    assert "by a text and the edges of a training image" in card.read_text(encoding="utf-8")
+    without_cache = replace(config, generation=replace(generation, image_cache=""))
+    again = tmp_path / "again"
+    with pytest.raises(KeyboardInterrupt):
+        run(without_cache, again, progress=Interrupting(progress.events // 2))
+    save_tiny_controlnet(control, seed=1)
+    with pytest.raises(RunFolderError, match=r"generation\.controlnet: .*its files have changed"):
+        resume(again)
+    save_tiny_controlnet(control)
+    resume(again)
+    assert outcome(again) == outcome(folder.path)
+
+
+def test_edges_with_feedback_and_image_to_image(small_config: RunConfig, tmp_path: Path) -> None:
+    control = save_tiny_controlnet(tmp_path / "control")
+    config = prepared(small_config, "feedback-guided")
+    generation = replace(
+        config.generation, controlnet=str(control), condition="edges", start="image",
+        feedback_images=4,
+    )  # fmt: skip
+    run(replace(config, generation=generation), tmp_path / "run")
+    made = candidates_of(tmp_path / "run")
+    assert {(c.start, c.strength) for c in made} == {("image", 0.75)}
+    assert "entropy" in {c.feedback for c in made}

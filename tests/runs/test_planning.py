@@ -19,7 +19,7 @@ from gendataagent.config.presets import preset_settings
 from gendataagent.core.errors import ConfigError, DataError, GenDataAgentError
 from gendataagent.data import load_data
 from gendataagent.runs import planning
-from gendataagent.runs.planning import costs, find_device, make_plan
+from gendataagent.runs.planning import Plan, costs, find_device, make_plan
 from gendataagent.runs.planning.costs import StageCost, generator_facts, image_flops
 from gendataagent.runs.planning.counts import count_real, count_work
 from gendataagent.runs.planning.devices import (
@@ -28,9 +28,17 @@ from gendataagent.runs.planning.devices import (
     WORKER_EFFICIENCY,
 )
 from gendataagent.runs.planning.downloads import models_needed, weights_on_disk
-from gendataagent.runs.planning.facts import BACKBONES, DECODERS, GENERATORS, GIB, at, find_gpu
+from gendataagent.runs.planning.facts import (
+    BACKBONES,
+    CONTROLNETS,
+    DECODERS,
+    GENERATORS,
+    GIB,
+    at,
+    find_gpu,
+)
 from gendataagent.runs.run import run
-from tests.tiny_models import save_tiny_clip
+from tests.tiny_models import save_tiny_clip, save_tiny_controlnet
 
 SD15 = GENERATORS["stable-diffusion-v1-5/stable-diffusion-v1-5"]
 TINY_SD = GENERATORS["tiny-sd"]
@@ -533,3 +541,31 @@ def test_images_that_are_found_cost_a_pass_of_the_encoder_and_no_generator(tmp_p
     assert render.flops == pytest.approx(
         100 * (named["generation.retrieval_model"].parameters or 0) * plan.counts.images
     )
+
+
+def test_a_controlnet_counts_as_a_download_in_memory_and_in_each_step(tmp_path: Path) -> None:
+    def planned(**generation: Any) -> Plan:
+        chosen = {"generator": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+                  "num_inference_steps": 20, "guidance_scale": 7.5}  # fmt: skip
+        return make_plan(settings(generation={**chosen, **generation}))
+
+    def render(plan: Plan) -> StageCost:
+        (stage,) = [stage for stage in plan.stages if stage.name == "render"]
+        return stage
+
+    plain, edges = planned(), planned(condition="edges")
+    named = {model.setting: model for model in edges.models}
+    controlnet = named["generation.controlnet"]
+    assert controlnet.download_bytes == 4 * 361_279_120
+    assert "generation.controlnet" not in {model.setting for model in plain.models}
+    before, after = render(plain), render(edges)
+    assert before.flops is not None
+    assert after.flops is not None
+    assert before.memory_bytes is not None
+    passes = 2 * plain.counts.steps_per_image * plain.counts.images
+    one = at(CONTROLNETS[controlnet.name].flops, 64**2)
+    assert after.flops - before.flops == pytest.approx(passes * one)
+    assert after.memory_bytes == before.memory_bytes + 4 * 361_279_120  # float32 on the CPU
+    own = save_tiny_controlnet(tmp_path / "own")
+    stage = render(planned(condition="edges", controlnet=str(own)))
+    assert (stage.flops, stage.note) == (None, f"{own}: not known here")

@@ -20,7 +20,7 @@ from gendataagent.core.costs import StageCosts
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress
 from gendataagent.core.record_table import RecordTable
-from gendataagent.core.records import FROM_NOISE, Candidate
+from gendataagent.core.records import FROM_NOISE, WITH_EDGES, Candidate
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
@@ -55,7 +55,8 @@ class ImageMaking:
         feedback: steers the rendering; None = there is none.
 
     Raises:
-        ConfigError: generation.start = noise, and the generator needs a source image.
+        ConfigError: generation.start = noise, and the generator needs a source image; or
+            generation.condition = edges, and it takes no ControlNet.
     """
 
     def __init__(
@@ -76,6 +77,14 @@ class ImageMaking:
                 f"generation.start = noise needs a generator that works from text alone; "
                 f"{type(backends.generator).__name__} has no makes_from_text = True. Set "
                 "generation.start = image, or name a diffusion generator"
+            )
+        if config.generation.condition == WITH_EDGES and not getattr(
+            backends.generator, "follows_edges", False
+        ):
+            raise ConfigError(
+                "generation.condition = edges needs a diffusion generator with a ControlNet; "
+                f"{type(backends.generator).__name__} has no follows_edges = True. Set "
+                "generation.condition = none, or name a diffusion generator"
             )
         self._config, self._images, self._folder = config, images, folder
         self._pool, self._backends, self._progress = pool, backends, progress

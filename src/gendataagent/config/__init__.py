@@ -41,7 +41,7 @@ from gendataagent.config.tracking import TrackingConfig
 from gendataagent.config.training import ClassifierConfig, TrainingConfig
 from gendataagent.core.devices import AUTO
 from gendataagent.core.errors import ConfigError
-from gendataagent.core.records import FROM_NOISE, RETRIEVAL
+from gendataagent.core.records import FROM_NOISE, RETRIEVAL, WITH_EDGES
 from gendataagent.core.steps import executed_steps
 
 __all__ = [
@@ -203,10 +203,19 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"generation.num_inference_steps * {key} must be at least 1 executed step, got "
             f"{generation.steps} * {least:g}; raise one of the two"
         )
-    if generation.start == FROM_NOISE and generation.prompt_class != "own":
+    has_edges = generation.condition == WITH_EDGES
+    if generation.start == FROM_NOISE and generation.prompt_class != "own" and not has_edges:
         yield (
             "generation.prompt_class = other mixes the source image with another class, but "
             "generation.start = noise takes nothing from the source; change one of the two"
+        )
+    marks = generation.edge_thresholds
+    if len(marks) != 2 or marks[0] > marks[1]:
+        yield f"generation.edge_thresholds must be a low and a high threshold, got {list(marks)}"
+    if has_edges and generation.generator == RETRIEVAL:
+        yield (
+            "generation.condition = edges needs a diffusion generator, but generation.generator = "
+            "retrieval only finds images; change one of the two"
         )
     yield from _few_step_problems(generation)
     for key, marks in (

@@ -14,7 +14,7 @@ from gendataagent.config.few_steps import (
 )
 from gendataagent.config.settings import setting
 from gendataagent.core.devices import AUTO
-from gendataagent.core.records import FROM_IMAGE, FROM_NOISE, RETRIEVAL
+from gendataagent.core.records import FROM_IMAGE, FROM_NOISE, RETRIEVAL, WITH_EDGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,51 @@ class GenerationConfig:
         "image = from the latent of the source image, noised by strength; noise = from text alone, "
         "which is strength 1: the source then gives its class and its caption",
         choices=(FROM_IMAGE, FROM_NOISE),
+        switch=True,
+    )
+    condition: str = setting(
+        "none",
+        "edges = the image follows the edges of the source image, by generation.controlnet, from "
+        "whatever generation.start says; none = no ControlNet",
+        choices=("none", WITH_EDGES),
+        switch=True,
+    )
+    controlnet: str = setting(
+        "lllyasviel/control_v11p_sd15_canny",
+        "with condition edges: hub id or path of a ControlNet of diffusers for edges (Canny) and "
+        "the generator's model; the default is for SD 1.5, and for SDXL there is "
+        "diffusers/controlnet-canny-sdxl-1.0",
+        source="SaSPA's code [C]",
+        path=True,
+        switch=True,
+    )
+    controlnet_revision: str = setting(
+        "", "hub revision of the ControlNet; empty = the newest", switch=True
+    )
+    controlnet_scale: float = setting(
+        0.75,
+        "with condition edges: strength of the ControlNet; 1 = as trained",
+        source="SaSPA's code [C]",
+        at_least=0,
+        at_most=2,
+        switch=True,
+    )
+    edge_thresholds: tuple[float, ...] = setting(
+        (120.0, 200.0),
+        "with condition edges: gradients that continue and that start an edge (Canny's low and "
+        "high threshold, as in OpenCV); lower ones find more edges",
+        source="SaSPA's code [C]",
+        above=0,
+        at_most=4000,
+        switch=True,
+    )
+    edge_blur_px: float = setting(
+        0.0,
+        "with condition edges: deviation of a Gaussian blur before edges are found, for grainy "
+        "images; 0 = none, as in OpenCV, on whose edges ControlNets are trained",
+        unit="px",
+        at_least=0,
+        at_most=20,
         switch=True,
     )
     prompt_class: str = setting(

@@ -59,6 +59,19 @@ def peers() -> Iterator[Strategy]:
         ),
     )  # fmt: skip
     yield Strategy(
+        name="saspa",
+        about="along the edges of each image, by a ControlNet, in other scenes; replaces at times",
+        source="Michaeli and Fried 2024, its script for aircraft [C]; without its filters",
+        settings=over(
+            _CLASS_PROMPTS,
+            {
+                "prompting": {"rewriter": "scenes"},
+                "generation": {"start": "noise", "condition": "edges"},
+                "training": {"sibling_replacement": 0.4, "synthetic_share": 0.0},
+            },
+        ),
+    )
+    yield Strategy(
         name="tada",
         about="images made once, early, from the third of each class that is not learned yet",
         source="Nguyen et al. 2025 [R]; a fixed share instead of clusters",

@@ -38,11 +38,12 @@ class PromptingConfig:
     rewriter: str = setting(
         AUTO,
         "visible-attributes (bundled, no model), none (keep the caption), contexts (the caption of "
-        "any image of the round), hub id or path of a causal language model of transformers, or "
-        "endpoint: an OpenAI-compatible server; auto = visible-attributes",
+        "any image of the round), scenes (a place and a light instead of the caption), hub id or "
+        "path of a causal language model of transformers, or endpoint: an OpenAI-compatible "
+        "server; auto = visible-attributes",
         source="Llama-2 [R]; size open [?]",
         path=True,
-        names=(AUTO, "visible-attributes", "contexts", "none", "endpoint"),
+        names=(AUTO, "visible-attributes", "contexts", "scenes", "none", "endpoint"),
     )
     rewriter_revision: str = setting("", "hub revision of the rewriter; empty = the newest")
     rewrites: int = setting(

@@ -54,7 +54,7 @@ PLAIN_SELECTION = {
     "per_class": False, "budget_by": "size", "skip_hardest": 0.0, "fresh": False,
 }  # fmt: skip
 
-OWN_IMAGE = {"start": "image", "prompt_class": "own"}
+OWN_IMAGE = {"start": "image", "prompt_class": "own", "condition": "none"}
 
 PAPER = {
     "agent": PLAIN_AGENT,  # the base sets when the rounds are

@@ -114,7 +114,8 @@ class RenderRequest:
         variant: how many images of the same source in the same round come before it; only a
             generator that finds images needs it, for others the seed says enough.
         from_text: whether it is made from text alone, at strength 1; then it must not depend on
-            `source`. Only asked of a generator whose factory has `makes_from_text = True`.
+            `source`, but for its edges where there is a ControlNet. Only asked of a generator whose
+            factory has `makes_from_text = True`.
     """
 
     source: Image.Image

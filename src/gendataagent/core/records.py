@@ -27,6 +27,8 @@ SHORTFALL = "More than a quarter of"
 
 # What an image is made from: the latent of its source, or noise, by text alone.
 FROM_IMAGE, FROM_NOISE = "image", "noise"
+# What else steers it: the edges of its source, by a ControlNet.
+WITH_EDGES = "edges"
 # The generator that makes none: it finds real images, see `generation.retrieval`.
 RETRIEVAL = "retrieval"
 

@@ -54,8 +54,8 @@ def find_benchmark(name: str) -> Benchmark:
     return benchmarks[name]
 
 
-# A folder of the user's is needed, or a LoRA that takes longer than all other arms.
-_ONLY_NAMED = ("retrieval", "datadream", "bob")
+# A folder or a generator of the user's is needed, or a LoRA that takes longer than all other arms.
+_ONLY_NAMED = ("retrieval", "saspa", "datadream", "bob")
 
 
 def _peers() -> Benchmark:

@@ -32,7 +32,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.plugins import Parts
 from gendataagent.core.protocols import Captioner, Executor, ImageGenerator, PromptRewriter
-from gendataagent.core.records import RETRIEVAL, ModelDescription
+from gendataagent.core.records import RETRIEVAL, WITH_EDGES, ModelDescription
 from gendataagent.generation.caption_cache import (
     CacheableCaptioner,
     CachedCaptioner,
@@ -124,6 +124,12 @@ def _same_caption() -> PromptRewriter:
     return SameCaption()
 
 
+def _scenes() -> PromptRewriter:
+    from gendataagent.generation.scenes import SceneRewriter
+
+    return SceneRewriter()
+
+
 def _other_contexts() -> PromptRewriter:
     from gendataagent.generation.contexts import OtherContexts
 
@@ -187,6 +193,7 @@ REWRITERS: Mapping[str, Callable[[], PromptRewriter]] = Parts(
     {
         VISIBLE_ATTRIBUTES: _visible_attributes_rewriter,
         "contexts": _other_contexts,
+        "scenes": _scenes,
         "none": _same_caption,
     },
 )
@@ -217,6 +224,8 @@ def name_problems(config: RunConfig) -> Iterator[str]:
         else:
             yield from path_problems("generation.retrieval_folder", generation.retrieval_folder)
         yield from path_problems("generation.retrieval_model", generation.retrieval_model)
+    if generation.condition == WITH_EDGES:
+        yield from path_problems("generation.controlnet", generation.controlnet)
 
 
 def path_problems(key: str, name: str) -> Iterator[str]:
@@ -386,7 +395,8 @@ def _cached(
         settings.decoder, settings.merge_tokens, environment(device),
     )  # fmt: skip
     folder = expand(settings.image_cache)
-    return CachingExecutor(executor, folder, stamp=repr(depends_on))
+    has_edges = settings.condition == WITH_EDGES
+    return CachingExecutor(executor, folder, stamp=repr(depends_on), reads_source=has_edges)
 
 
 def stable_diffusion_is_here() -> bool:

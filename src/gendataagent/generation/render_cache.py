@@ -33,6 +33,8 @@ class CachingExecutor:
     Args:
         stamp: text that identifies the generator: name, revision, and every setting that changes
             its images.
+        reads_source: whether an image made from text alone depends on its source all the same,
+            as by a ControlNet.
 
     Attributes:
         inner: as given.
@@ -40,8 +42,11 @@ class CachingExecutor:
         misses: requests rendered by `inner`.
     """
 
-    def __init__(self, inner: Executor, folder: Path, *, stamp: str) -> None:
+    def __init__(
+        self, inner: Executor, folder: Path, *, stamp: str, reads_source: bool = False
+    ) -> None:
         self.inner, self._folder, self._stamp = inner, folder, stamp
+        self._reads_source = reads_source
         self.hits = self.misses = 0
 
     def map(
@@ -86,12 +91,14 @@ class CachingExecutor:
 
     def _key(self, request: RenderRequest) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        source = None if request.from_text else request.source.convert("RGB")
+        is_read = self._reads_source or not request.from_text
+        source = request.source.convert("RGB") if is_read else None
         for part in (
             self._stamp, source.size if source else None, request.prompt,
             request.negative_prompt, request.seed, request.strength, request.guidance_scale,
             request.num_inference_steps,
             request.feedback.identity if request.feedback else None,
+            *(["from text"] if source and request.from_text else []),
         ):  # fmt: skip
             digest.update(repr(part).encode() + b"\0")
         if source is not None:

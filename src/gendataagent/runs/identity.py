@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from gendataagent.agent.filtering.text_agreement import TEXT_AGREEMENT, source_of
@@ -66,7 +67,8 @@ def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends |
             continue
         if config.adaptation.enabled:  # the manifest names it with its LoRA, once there is one
             then = replace(then, revision=then.revision.partition("+lora:")[0])
-        if _differ(then.revision, now.revision):
+        if (part := _different_part(then.revision, now.revision)) is not None:
+            key = "generation.controlnet" if part == "controlnet" else key
             raise RunFolderError(
                 f"{key}: the model {now.name} is not the one that the run in {folder.path} was "
                 f"started with: its files have changed (revision {then.revision} then, "
@@ -86,9 +88,15 @@ def move_finished(folder: RunFolder, config: RunConfig, progress: Progress) -> N
     write_run_config(folder, config)
 
 
-def _differ(then: str, now: str) -> bool:
-    """Return whether two revisions are known, of one kind, and not the same."""
-    if not then or not now:
-        return False
-    kinds = [_COMMIT.fullmatch(revision.partition("+lora:")[0]) for revision in (then, now)]
-    return then != now and (kinds[0] is None) == (kinds[1] is None)
+def _different_part(then: str, now: str) -> str | None:
+    """Return what is another one of two revisions: "" = the model, else controlnet or lora.
+
+    None where nothing is, or where one is not known or of another kind, a hash and a commit.
+    """
+    for one, other in zip_longest(then.split("+"), now.split("+"), fillvalue=""):
+        name, revisions = one.rpartition(":")[0], [r.rpartition(":")[2] for r in (one, other)]
+        known = [revision.partition("@")[0] for revision in revisions]
+        kinds = [_COMMIT.fullmatch(revision) is None for revision in known]
+        if all(known) and kinds[0] == kinds[1] and revisions[0] != revisions[1]:
+            return name
+    return None

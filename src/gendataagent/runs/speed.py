@@ -169,7 +169,9 @@ class PlainLoop:
         from gendataagent.generation.diffusion.signature import CallSignature
 
         self._pipeline = load_pipeline(factory, torch_dtype(dtype))
-        self._signature = CallSignature.of(self._pipeline, factory.model, factory.size_px)
+        self._signature = CallSignature.of(
+            self._pipeline, factory.model, factory.size_px, factory.control
+        )
         move_to_device(self._pipeline, factory)
 
     def render(self, requests: Sequence[RenderRequest]) -> list[Any]:

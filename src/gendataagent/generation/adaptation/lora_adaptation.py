@@ -95,7 +95,8 @@ def adapt(
     refuse_ways_out(out)
     device = device or resolve_device(config.device)
     # LoRA layers are trained on the plain generator, whose steps and guidance are others.
-    config = replace(config, generation=config.generation.without_few_steps())
+    plain = replace(config.generation.without_few_steps(), condition="none")
+    config = replace(config, generation=plain)
     config = with_backends_chosen(with_recorded(config, Path(out)), device)
     on_device = replace(config, device=device)
     if captioner is None:

@@ -23,6 +23,7 @@ class DiffusionFactory(DiffusionSpec):
     guide: Guide | None = field(default=None, compare=False, repr=False)
 
     makes_from_text: ClassVar[bool] = True
+    follows_edges: ClassVar[bool] = True
 
     def with_guide(self, guide: Guide) -> Self:
         """Return the factory of a generator that accepts requests with feedback."""

@@ -45,7 +45,8 @@ class DiffusionGenerator:
     images, the last request repeated where there are fewer: an image is then the same to the bit
     whatever it is batched with. Only when the device runs out of memory is the batch made smaller.
 
-    A request with feedback is steered by `guide`, see `generation.feedback`.
+    A request with feedback is steered by `guide`, see `generation.feedback`. With a ControlNet an
+    image follows the edges of its source, found in the square that would be its start.
 
     Sources and texts are encoded once (`encoding_cache`). A prompt whose class name does not fit
     the text encoder is rejected, because its image could show anything.
@@ -54,7 +55,7 @@ class DiffusionGenerator:
     def __init__(self, spec: DiffusionSpec, guide: Guide | None = None) -> None:
         self._dtype = torch_dtype(image_dtype_name(spec.dtype, spec.device))
         self._pipeline = load_pipeline(spec, self._dtype)
-        self._signature = CallSignature.of(self._pipeline, spec.model, spec.size_px)
+        self._signature = CallSignature.of(self._pipeline, spec.model, spec.size_px, spec.control)
         move_to_device(self._pipeline, spec)
         self.description = spec.describe()  # after loading, when the mirror in use is on disk
         self._count_tokens = TokenCounter.of_pipeline(self._pipeline)

@@ -11,6 +11,7 @@ import torch
 from gendataagent.core import hub
 from gendataagent.core.completeness import check_finite
 from gendataagent.core.errors import ModelError
+from gendataagent.generation.diffusion.controlnet import load_controlnet, with_controlnet
 from gendataagent.generation.diffusion.lora import apply_lora
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.diffusion.parts import check_networks
@@ -21,6 +22,8 @@ from gendataagent.generation.diffusion.spec import DiffusionSpec
 
 def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
     """Return the image-to-image pipeline of a spec on the CPU, its LoRAs merged in.
+
+    With a ControlNet it is the pipeline that takes one.
 
     Warns if a mirror was loaded instead of the repository named.
 
@@ -49,6 +52,9 @@ def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             check_finite(f"generation.generator: the {name} of {source.name}", part)
+    if spec.control is not None:
+        controlnet = load_controlnet(spec.control, dtype)
+        pipeline = with_controlnet(pipeline, controlnet, spec.control, spec.model)
     pipeline.scheduler = choose_scheduler(spec.scheduler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -114,14 +114,32 @@ def check_tiny(pipeline: Any, name: str, setting: str) -> None:
         instead="Use vae, or a name such as madebyollin/taesd",
     )
     hub.check(source)
+    tiny = check_network(source, "AutoencoderTiny")
+    if tiny is not None:
+        check_channels(pipeline, tiny, name, setting)
+
+
+def check_network(source: ModelSource, class_name: str) -> Any | None:
+    """Return a network of diffusers that is saved by itself, on the meta device, its files checked.
+
+    Returns:
+        None, with a warning, where it can only be checked by loading it.
+
+    Raises:
+        ModelError: it is incomplete, or of another class.
+    """
     folder = hub.local_folder(source)
     if folder is None:
         warn_not_here(source, "it is not on this machine yet")
-        return
+        return None
     _check_settings(source, folder)
-    tiny = _network(source, folder, import_diffusers_quietly().AutoencoderTiny, "")
-    if tiny is not None:
-        check_channels(pipeline, tiny, name, setting)
+    named = parse_others_json(read_bytes(folder / source.index_file)).get("_class_name")
+    if named != class_name:
+        raise ModelError(
+            f"{source.setting}: {source.name} is a {named}, not {source.kind} of the class "
+            f"{class_name}. {source.instead}".rstrip()
+        )
+    return _network(source, folder, getattr(import_diffusers_quietly(), class_name), "")
 
 
 def _named_parts(source: ModelSource, folder: Path) -> dict[str, tuple[str, str]]:
@@ -139,6 +157,12 @@ def _named_parts(source: ModelSource, folder: Path) -> dict[str, tuple[str, str]
         raise ModelError(
             f"{source.setting}: {INDEX_FILE} of {source.name} names no pipeline of diffusers; name "
             f"{source.kind}"
+        )
+    if "controlnet" in parts:
+        raise ModelError(
+            f"{source.setting}: {source.name} was saved with a ControlNet, which is named by "
+            "itself here; name the plain generator, and for images that follow edges set "
+            f"generation.condition=edges and generation.controlnet={source.name}/controlnet"
         )
     return parts
 

@@ -15,6 +15,7 @@ from gendataagent.core.errors import ConfigError, GenerationError, ModelError
 from gendataagent.core.protocols import RenderRequest
 from gendataagent.core.steps import executed_steps
 from gendataagent.data.decoding.images import centre_square
+from gendataagent.generation.diffusion.control import Control
 
 _GREY = (128, 128, 128)
 _REQUIRED = ("prompt", "image", "strength", "num_inference_steps", "generator")
@@ -30,15 +31,19 @@ class CallSignature:
         size_px: side of the images it makes.
         rounds_up: whether it executes ceil(steps * strength) steps (flow matching: SD 3, Flux)
             instead of floor (Stable Diffusion with a UNet).
+        control: what its ControlNet is shown; None = it has none.
     """
 
     parameters: frozenset[str]
     guidance_name: str
     size_px: int
     rounds_up: bool
+    control: Control | None = None
 
     @classmethod
-    def of(cls, pipeline: Any, name: str, size_px: int) -> CallSignature:
+    def of(
+        cls, pipeline: Any, name: str, size_px: int, control: Control | None = None
+    ) -> CallSignature:
         """Return the signature of a pipeline.
 
         Some families (Flux, Qwen-Image) have models with guidance as an embedding and models with
@@ -49,17 +54,24 @@ class CallSignature:
             size_px: side of the images; 0 = the model's own.
 
         Raises:
-            ModelError: it does not make images from an image, a text and a strength.
+            ModelError: it does not make images from an image, a text and a strength, or needs a
+                further image that the settings do not give it.
             ConfigError: the pipeline cannot make images of this size.
         """
         parameters = frozenset(inspect.signature(type(pipeline).__call__).parameters)
         config = _checked_denoiser(pipeline, parameters, name).config
+        if control is None and "control_image" in parameters:
+            raise ModelError(
+                f"generation.generator: {name!r} is a {type(pipeline).__name__}, which needs an "
+                "image to control it; name a plain generator, such as a Stable Diffusion"
+            )
         by_second_pass = "true_cfg_scale" in parameters and not config.get("guidance_embeds")
         return cls(
             parameters=parameters,
             guidance_name="true_cfg_scale" if by_second_pass else "guidance_scale",
             size_px=_image_size(pipeline, config, size_px),
             rounds_up=_executed_by(pipeline, 2, 0.75) == 2,
+            control=control,
         )
 
     def arguments(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
@@ -88,7 +100,20 @@ class CallSignature:
             "width": self.size_px,
             self.guidance_name: first.guidance_scale,
         }
+        if self.control is not None:
+            optional |= {
+                "control_image": self._edges([request.source for request in requests]),
+                "controlnet_conditioning_scale": self.control.scale,
+            }
         return arguments | {name: v for name, v in optional.items() if name in self.parameters}
+
+    def _edges(self, sources: Sequence[Image.Image]) -> list[Image.Image]:
+        """Return the edges of each source's square; those of a shared source are found once."""
+        assert self.control is not None
+        squares = self._squares(sources)
+        distinct = {id(square): square for square in squares}
+        edges = {key: self.control.image_of(square) for key, square in distinct.items()}
+        return [edges[id(square)] for square in squares]
 
     def _steps(self, steps: int, strength: float) -> tuple[int, float]:
         """Return what to ask the pipeline for, so that it executes `executed_steps`."""

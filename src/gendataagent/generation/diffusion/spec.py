@@ -11,6 +11,7 @@ from gendataagent.core.devices import image_dtype_name
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.diffusion.batching import largest_batch
+from gendataagent.generation.diffusion.control import Control
 from gendataagent.generation.diffusion.lora import Lora, add_lora, find_lora, lora_revision
 from gendataagent.generation.diffusion.mirrors import with_mirrors
 from gendataagent.generation.feedback import OFF
@@ -39,6 +40,7 @@ class DiffusionSpec:
         merge_tokens: share of the tokens to merge, see `token_merging`; 0 = none.
         feedback_decoder: what decodes the clean latent for feedback, see
             `generation.feedback.decoding`; "" = there is no feedback.
+        control: the ControlNet that draws along the edges of the source; None = there is none.
         steps: scheduler steps that requests will ask for, to check; 0 = not known.
     """
 
@@ -60,6 +62,7 @@ class DiffusionSpec:
     decoder: str = "vae"
     merge_tokens: float = 0.0
     feedback_decoder: str = ""
+    control: Control | None = None
     steps: int = field(default=0, compare=False, repr=False)
 
     @classmethod
@@ -85,6 +88,7 @@ class DiffusionSpec:
             decoder=config.decoder,
             merge_tokens=config.merge_tokens,
             feedback_decoder="" if config.feedback == OFF else config.feedback_decoder,
+            control=Control.from_config(config),
             steps=config.steps,
         )
         batch_size = config.batch_size
@@ -128,12 +132,14 @@ class DiffusionSpec:
     def describe(self) -> ModelDescription:
         """Return name and revision without loading the model: a folder's hash or a hub commit.
 
-        For SD 1.5 it is the mirror found on this machine. A LoRA adds its hash and scale to the
-        revision.
+        For SD 1.5 it is the mirror found on this machine. A ControlNet and a LoRA add their hash
+        and scale to the revision.
         """
         sources = with_mirrors(self.source)
         source = next((source for source in sources if hub.is_here(source)), sources[0])
         revision = hub.revision_of(source)
+        if self.control is not None:
+            revision += self.control.revision_part
         for lora in self.loras:
             revision += f"+lora:{lora_revision(lora.name)}@{lora.scale:g}"
         name = source.name if source.folder is None else source.folder.resolve().name
@@ -143,7 +149,8 @@ class DiffusionSpec:
         """Raise for every fault that shows without loading the weights.
 
         Raises:
-            ModelError: the pipeline or its LoRA is missing, incomplete or of the wrong kind.
+            ModelError: the pipeline, its ControlNet or its LoRA is missing, incomplete or of the
+                wrong kind.
             ConfigError: `size_px` does not suit the model.
         """
         sources = with_mirrors(self.source)
@@ -151,6 +158,11 @@ class DiffusionSpec:
         for lora in self.loras:
             find_lora(lora)
         # here, because they import torch
+        from gendataagent.generation.diffusion.controlnet import (
+            check_takes_controlnet,
+            controlnet_without_weights,
+            with_controlnet,
+        )
         from gendataagent.generation.diffusion.fit import check_fit
         from gendataagent.generation.diffusion.parts import check_tiny, pipeline_without_weights
         from gendataagent.generation.diffusion.schedulers import check_steps, choose_scheduler
@@ -160,10 +172,18 @@ class DiffusionSpec:
         from gendataagent.generation.feedback.decoding import HALF, VAE
 
         source = next((source for source in sources if hub.is_here(source)), sources[0])
+        control = self.control
+        controlnet = controlnet_without_weights(control) if control else None
         pipeline = pipeline_without_weights(source, variant=self.variant)
         if pipeline is None:
             return
-        CallSignature.of(pipeline, self.model, self.size_px)
+        if control is not None:
+            check_takes_controlnet(pipeline, self.model)
+            if controlnet is not None:
+                pipeline = with_controlnet(pipeline, controlnet, control, self.model)
+        used = control if controlnet is not None else None
+        if control is None or used is not None:
+            CallSignature.of(pipeline, self.model, self.size_px, used)
         check_fit(pipeline, self.model)
         for setting, name in (
             ("generation.decoder", self.decoder),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 from gendataagent.agent.selection.words import selected_noun
-from gendataagent.core.records import FROM_NOISE, RETRIEVAL, Candidate, Scored
+from gendataagent.core.records import FROM_NOISE, RETRIEVAL, WITH_EDGES, Candidate, Scored
 from gendataagent.report.charts import bar
 from gendataagent.report.markup import (
     count,
@@ -113,6 +113,8 @@ def gallery(run: RunView, thumbnails: Thumbnails) -> str:
     made = "a new image from both"
     if run.value("generation.start") == FROM_NOISE:
         made = "a new image from text alone: of its class, not from its pixels"
+    if run.value("generation.condition") == WITH_EDGES:
+        made = "a new image from the text, along the edges of the image"
     if run.value("generation.generator") == RETRIEVAL:
         made = "no image here: the images most like the source were found in a folder"
     other = run.value("generation.prompt_class") != "own"

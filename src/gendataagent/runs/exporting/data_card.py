@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.rejections import REJECTIONS
-from gendataagent.core.records import FROM_NOISE, RETRIEVAL, RoundRecord
+from gendataagent.core.records import FROM_NOISE, RETRIEVAL, WITH_EDGES, RoundRecord
 from gendataagent.data.index import SPLITS
 from gendataagent.runs.exporting.data_formats import DataFormat
 from gendataagent.runs.exporting.markdown import bullets, card, table, text
@@ -112,10 +112,15 @@ def _made_from(facts: RunFacts) -> str:
         source = "training image that the classifier found hard at that moment"
     if settings.generation.generator == RETRIEVAL:
         return f"of one of the images most like a {source}"
-    if settings.generation.start == FROM_NOISE:
+    has_edges = settings.generation.condition == WITH_EDGES
+    if settings.generation.start == FROM_NOISE and not has_edges:
         return f"from text alone, of the class of a {source}"
+    way = "image-to-image" + " along the edges" * has_edges
+    if settings.generation.start == FROM_NOISE:
+        way = "a text and the edges"
     other = settings.generation.prompt_class != "own"
-    return f"by image-to-image from a {source}" + (", by the name of another class" * other)
+    joint = "of" if has_edges else "from"
+    return f"by {way} {joint} a {source}" + (", by the name of another class" * other)
 
 
 def _making(facts: RunFacts, rounds: Sequence[RoundRecord], by_hand: HandCounts) -> str:

@@ -8,12 +8,15 @@ model stays unknown (None); nothing is guessed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.core.files import expand, parse_others_json, read_bytes
 from gendataagent.core.memory import scoring_batch
+from gendataagent.core.records import WITH_EDGES
 from gendataagent.generation.feedback import RANDOM
 from gendataagent.runs.planning.counts import Counts
 from gendataagent.runs.planning.downloads import BUNDLED, SERVER, ModelNeeded
@@ -21,9 +24,11 @@ from gendataagent.runs.planning.facts import (
     BACKBONES,
     BANDWIDTH_UTILISATION,
     CAPTIONERS,
+    CONTROLNETS,
     DECODERS,
     GENERATORS,
     GIB,
+    ControlNetFacts,
     DecoderFacts,
     Device,
     GeneratorFacts,
@@ -74,24 +79,39 @@ def generator_facts(name: str) -> GeneratorFacts | None:
     """Return the facts of a generator by its name, or by the UNet config of its folder."""
     if name in GENERATORS:
         return GENERATORS[name]
+    return _alike(GENERATORS, expand(name) / "unet")
+
+
+def controlnet_facts(name: str) -> ControlNetFacts | None:
+    """Return the facts of a ControlNet by its name, or by the config of its folder."""
+    return CONTROLNETS.get(name) or _alike(CONTROLNETS, expand(name))
+
+
+def _alike(facts: Mapping[str, Any], folder: Path) -> Any | None:
+    """Return the facts of the same architecture as the config in a folder."""
     try:
-        path = expand(name) / "unet" / "config.json"
-        unet = parse_others_json(read_bytes(path))
+        config = parse_others_json(read_bytes(folder / "config.json"))
     except (OSError, ValueError):
         return None
-    if not isinstance(unet, dict):
+    if not isinstance(config, dict):
         return None
-    traits = (unet.get("block_out_channels"), unet.get("cross_attention_dim"))
-    known = GENERATORS.values()
-    fits = (g for g in known if (g.block_out_channels, g.cross_attention_dim) == traits)
+    traits = (config.get("block_out_channels"), config.get("cross_attention_dim"))
+    fits = (f for f in facts.values() if (f.block_out_channels, f.cross_attention_dim) == traits)
     return next(fits, None)
 
 
 def image_flops(generator: GeneratorFacts, size_px: int, config: RunConfig, steps: int) -> float:
-    """Return the FLOPs of one image: encoding, `steps` denoising steps with guidance, decoding."""
+    """Return the FLOPs of one image: encoding, `steps` denoising steps with guidance, decoding.
+
+    A ControlNet that is not known counts none.
+    """
+    denoising = at(generator.unet_flops, _latent(generator, size_px))
+    if config.generation.condition == WITH_EDGES:
+        controlnet = controlnet_facts(config.generation.controlnet)
+        denoising += at(controlnet.flops, _latent(generator, size_px)) if controlnet else 0.0
     return (
         at(generator.encode_flops, size_px**2)
-        + _batch_of_guidance(config) * steps * at(generator.unet_flops, _latent(generator, size_px))
+        + _batch_of_guidance(config) * steps * denoising
         + at(_decoder(generator, config).decode_flops, size_px**2)
     )
 
@@ -131,6 +151,13 @@ class Costs:
     def image_px(self) -> int:
         """Side of a generated image; 0 = not known."""
         return self._generator_px
+
+    @property
+    def _unknown_controlnet(self) -> str | None:
+        """Name of a ControlNet whose FLOPs are not known; None where there is none such."""
+        name = self._config.generation.controlnet
+        used = "generation.controlnet" in self._models
+        return name if used and controlnet_facts(name) is None else None
 
     def stages(self) -> list[StageCost]:
         """Return the cost of each stage, in the order of a run."""
@@ -198,7 +225,8 @@ class Costs:
         encoded = float(counts.adaptation_images)
         if not settings.random_crop:  # then latents are cached
             encoded *= (2 if settings.flip else 1) / max(1, settings.epochs)
-        plain = replace(self._config, generation=self._config.generation.without_few_steps())
+        generation = replace(self._config.generation.without_few_steps(), condition="none")
+        plain = replace(self._config, generation=generation)
         steps = plain.generation.steps
         flops = (
             counts.adaptation_images * passes * at(facts.unet_flops, _latent(facts, size_px))
@@ -249,6 +277,11 @@ class Costs:
         activations = self._half * batch * max(denoising, facts.decode_bytes * size_px**2)
         memory_bytes = facts.parameters * self._weight_bytes + activations
         note = f"batches of {batch}, halved when memory runs out"
+        if self._unknown_controlnet is not None:
+            return self._unknown("render", amount, self._unknown_controlnet)
+        if (controlnet := self._models.get("generation.controlnet")) is not None:
+            memory_bytes += (controlnet.parameters or 0) * self._weight_bytes
+            note = f"with the ControlNet in each step; {note}"
         if self._config.generation.decoder not in ("vae", *DECODERS):
             note += "; decoding counted with the generator's autoencoder, a tiny one costs less"
         return self._stage("render", amount, flops, memory_bytes, note)
@@ -266,6 +299,8 @@ class Costs:
         )
         if facts is None:
             return self._unknown("feedback", amount, settings.generator)
+        if self._unknown_controlnet is not None:
+            return self._unknown("feedback", amount, self._unknown_controlnet)
         images = counts.feedback_images * image_flops(
             facts, size_px, self._config, counts.steps_per_image
         )

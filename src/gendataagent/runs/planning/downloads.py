@@ -12,13 +12,15 @@ from gendataagent.config import RunConfig
 from gendataagent.config.training import TIMM_PREFIX
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource, cached_file, looks_like_path
-from gendataagent.core.records import RETRIEVAL
+from gendataagent.core.records import RETRIEVAL, WITH_EDGES
 from gendataagent.core.weight_files import stored_in, weight_files
 from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.runs.planning.facts import MODELS
 
 BUNDLED, HERE, HUB, SERVER, MISSING = "bundled", "on this machine", "hub", "server", "missing"
-_OURS = frozenset({RETRIEVAL, "tiny-sd", "tiny-resnet", "visible-attributes", "contexts", "none"})
+_OURS = frozenset(
+    {RETRIEVAL, "tiny-sd", "tiny-resnet", "visible-attributes", "scenes", "contexts", "none"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,10 @@ def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
         if generation.generator == RETRIEVAL:
             yield _model(
                 "generation.retrieval_model", generation.retrieval_model, generation.revision
+            )
+        if generation.condition == WITH_EDGES:
+            yield _model(
+                "generation.controlnet", generation.controlnet, generation.controlnet_revision
             )
         for setting in ("few_step_lora", "lora"):
             if lora := getattr(generation, setting):

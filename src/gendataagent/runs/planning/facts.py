@@ -90,6 +90,19 @@ class DecoderFacts(ModelFacts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControlNetFacts(ModelFacts):
+    """A ControlNet: FLOPs of one forward pass, of the latent pixels.
+
+    Args:
+        block_out_channels, cross_attention_dim: of the UNet that it is for.
+    """
+
+    block_out_channels: list[int]
+    cross_attention_dim: int
+    flops: Polynomial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionerFacts(ModelFacts):
     """A captioner: one pass of its vision tower per image, then its language model per token."""
 
@@ -128,11 +141,12 @@ def _facts(cls: type[Facts], section: Mapping[str, dict[str, Any]]) -> dict[str,
 _TABLES = tomllib.loads(FILE.read_text(encoding="utf-8"))
 GENERATORS = _facts(GeneratorFacts, _TABLES["generators"])
 DECODERS = _facts(DecoderFacts, _TABLES["decoders"])
+CONTROLNETS = _facts(ControlNetFacts, _TABLES["controlnets"])
 CAPTIONERS = _facts(CaptionerFacts, _TABLES["captioners"])
 BACKBONES = _facts(BackboneFacts, _TABLES["backbones"])
 LANGUAGE_MODELS = _facts(ModelFacts, _TABLES["language_models"])
 MODELS: dict[str, ModelFacts] = {
-    **GENERATORS, **DECODERS, **CAPTIONERS, **BACKBONES, **LANGUAGE_MODELS,
+    **GENERATORS, **DECODERS, **CONTROLNETS, **CAPTIONERS, **BACKBONES, **LANGUAGE_MODELS,
 }  # fmt: skip
 
 
