@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from PIL import Image
 
 from gendataagent.config import GenerationConfig, RunConfig
+from gendataagent.core import hub
+from gendataagent.core.completeness import UncheckedModel
 from gendataagent.core.devices import cpu_threads
 from gendataagent.core.errors import ConfigError, ModelError
 from gendataagent.core.protocols import Rendered, RenderRequest
@@ -322,3 +325,29 @@ def test_a_controlnet_is_not_read_where_the_settings_do_not_ask_for_it(tmp_path:
     factory = build_backends(config).generator
     assert isinstance(factory, DiffusionFactory)
     assert factory.control is None
+
+
+def test_of_a_hub_model_without_its_weights_the_settings_are_checked(
+    tiny_pipeline_folder: Path, controlnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the check has fetched config.json, the only small file."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "check_download", lambda source: None)
+    for number, folder in enumerate((controlnet, save_tiny_controlnet(tmp_path / "xl", xl=True))):
+        repository = tmp_path / f"models--some--control{number}"
+        snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+        snapshot.mkdir(parents=True)
+        shutil.copy(folder / "config.json", snapshot)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
+    factory = DiffusionFactory(
+        model=str(tiny_pipeline_folder), control=Control(name="some/control0")
+    )
+    with pytest.warns(UncheckedModel, match=r"generation\.controlnet: whether some/control0 is"):
+        factory.check()
+    other = replace(factory, control=Control(name="some/control1"))
+    with (
+        pytest.warns(UncheckedModel),
+        pytest.raises(ModelError, match="does not fit the generator"),
+    ):
+        other.check()

@@ -16,7 +16,7 @@ import torch
 
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
-from gendataagent.core.errors import ConfigError, DataError, GenDataAgentError
+from gendataagent.core.errors import ConfigError, DataError, GenDataAgentError, ModelError
 from gendataagent.data import load_data
 from gendataagent.runs import planning
 from gendataagent.runs.planning import Plan, costs, find_device, make_plan
@@ -569,3 +569,17 @@ def test_a_controlnet_counts_as_a_download_in_memory_and_in_each_step(tmp_path: 
     own = save_tiny_controlnet(tmp_path / "own")
     stage = render(planned(condition="edges", controlnet=str(own)))
     assert (stage.flops, stage.note) == (None, f"{own}: not known here")
+
+
+def test_a_plan_refuses_a_controlnet_for_another_model_without_asking_the_hub(
+    tmp_path: Path, tiny_pipeline_folder: Path
+) -> None:
+    for name in ("lllyasviel/control_v11p_sd15_canny", "diffusers/controlnet-canny-sdxl-1.0"):
+        with pytest.raises(ConfigError, match="is for another model than the generator tiny-sd"):
+            make_plan(settings(generation={"condition": "edges", "controlnet": name}))
+    own = {"generator": str(tiny_pipeline_folder), "condition": "edges"}
+    control = save_tiny_controlnet(tmp_path / "own")
+    make_plan(settings(generation={**own, "controlnet": str(control)}))
+    other = save_tiny_controlnet(tmp_path / "xl", xl=True)
+    with pytest.raises(ModelError, match="does not fit the generator"):
+        make_plan(settings(generation={**own, "controlnet": str(other)}))

@@ -25,14 +25,25 @@ _SUPPORTED = "name a Stable Diffusion 1, 2 or XL, or set generation.condition=no
 
 
 def controlnet_without_weights(control: Control) -> Any | None:
-    """Return a ControlNet without memory, its files checked; None where it is not here yet.
+    """Return a ControlNet without memory, its files checked as far as they are here.
+
+    Returns:
+        None where not even its settings are here.
 
     Raises:
         ModelError: it is missing, incomplete or of another kind.
     """
     source = control.source
     hub.check(source)
-    return check_network(source, _CLASS)
+    network, folder = check_network(source, _CLASS), hub.local_folder(source)
+    if network is not None or folder is None:
+        return network
+    cls = getattr(import_diffusers_quietly(), _CLASS)
+    try:  # of a hub model whose weights are downloaded later
+        with torch.device("meta"):
+            return cls.from_config(cls.load_config(str(folder)))
+    except Exception as error:  # as when it is loaded
+        raise ModelError(hub.advice(source, error)) from error
 
 
 def load_controlnet(control: Control, dtype: torch.dtype) -> Any:

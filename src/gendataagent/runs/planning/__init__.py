@@ -19,7 +19,7 @@ from gendataagent.core.launch import processes_of
 from gendataagent.core.memory import free_disk
 from gendataagent.generation.backends import with_backends_chosen
 from gendataagent.runs.planning.beside import overlap_notes
-from gendataagent.runs.planning.checks import check_models_here
+from gendataagent.runs.planning.checks import check_known_controlnet, check_models_here
 from gendataagent.runs.planning.costs import (
     CAPTION_TOKENS,
     REWRITE_PROMPT_TOKENS,
@@ -150,6 +150,7 @@ def make_plan(
     check_models_here(config)
     few_steps = few_step_notes(config.generation) if config.agent.enabled else ()
     config = _resolved(config, device, real.train)
+    check_known_controlnet(config)
     processes = training_processes(config, devices, is_gpu=device.is_gpu)
     if gpu is None and processes > 1:
         processes = processes_of(processes, resolve_device(config.device))

@@ -9,8 +9,11 @@ from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import looks_like_path
+from gendataagent.core.records import WITH_EDGES
 from gendataagent.generation.backends import TINY_SD, name_problems
 from gendataagent.generation.diffusion.lora import is_on_hub
+from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
+from gendataagent.runs.planning.costs import controlnet_facts, generator_facts
 from gendataagent.runs.preflight import check_models
 
 
@@ -33,13 +36,21 @@ def check_models_here(config: RunConfig) -> None:
         "" if is_on_hub(name) or (generator == TINY_SD and expand(name).exists()) else name
         for name in (generation.lora, generation.few_step_lora)
     )
+    # Likewise whether a ControlNet fits.
+    stands_in = generator != generation.generator
+    condition = "none" if stands_in or not _is_here(generation.controlnet) else generation.condition
     captioner = prompting.captioner if _is_here(prompting.captioner) else "none"
     rewriter = prompting.rewriter if _is_here(prompting.rewriter) else "none"
     classifier = config.classifier
     if not _is_here(classifier.model):
         classifier = replace(classifier, model="auto")
     with_images = config.agent.enabled and (
-        generator != TINY_SD or lora or few_step_lora or captioner != "none" or rewriter != "none"
+        generator != TINY_SD
+        or lora
+        or few_step_lora
+        or condition != "none"
+        or captioner != "none"
+        or rewriter != "none"
     )
     if not with_images and classifier.model == "auto":
         return  # what follows imports torch
@@ -54,11 +65,31 @@ def check_models_here(config: RunConfig) -> None:
                 generator=generator,
                 lora=lora,
                 few_step_lora=few_step_lora,
+                condition=condition,
                 image_cache="",
             ),
             prompting=replace(prompting, captioner=captioner, rewriter=rewriter),
         )
     )
+
+
+def check_known_controlnet(config: RunConfig) -> None:
+    """Raise `ConfigError` if a ControlNet is for another generator, by what is known of both.
+
+    Args:
+        config: with every "auto" decided.
+    """
+    settings = config.generation
+    if not config.agent.enabled or settings.condition != WITH_EDGES:
+        return
+    known = generator_facts(settings.generator), controlnet_facts(settings.controlnet)
+    traits = {(*f.block_out_channels, f.cross_attention_dim) for f in known if f is not None}
+    if len(traits) > 1:
+        raise ConfigError(
+            f"generation.controlnet: {settings.controlnet} is for another model than the "
+            f"generator {settings.generator}; name one that was made for it, or another generator: "
+            f"the default ControlNet is for {STABLE_DIFFUSION_15}"
+        )
 
 
 def _is_here(name: str) -> bool:
