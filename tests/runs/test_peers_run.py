@@ -254,7 +254,8 @@ def test_saspa(small_config: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder.open(tmp_path / "run")
     made = candidates_of(folder.path)
     assert len(made) == PHOTOGRAPHS
-    assert {(c.start, c.strength, c.rewritten_by) for c in made} == {("noise", 1.0, None)}
+    assert {(c.start, c.strength, c.rewritten_by) for c in made} == {("edges", 1.0, None)}
+    assert {c.made_from for c in made} == {c.source_id for c in made}
     for c in made:
         assert c.prompt == f"A photo of {c.class_name}, which is {c.caption}"
         assert (c.caption or "").split(", ")[0] in PLACES
@@ -264,7 +265,7 @@ def test_saspa(small_config: RunConfig, tmp_path: Path) -> None:
     page = write_report(folder.path).read_text(encoding="utf-8")
     assert "a new image from the text, along the edges of the image" in page
     card = export_data(folder.path, "csv", tmp_path / "csv").path / "README.md"
-    assert "by a text and the edges of a training image" in card.read_text(encoding="utf-8")
+    assert "from text along the edges of a training image" in card.read_text(encoding="utf-8")
     without_cache = replace(config, generation=replace(generation, image_cache=""))
     again = tmp_path / "again"
     with pytest.raises(KeyboardInterrupt):

@@ -334,6 +334,12 @@ class GenerationConfig:
         return recognise_lora(self.few_step_lora) or recognise_model(self.generator)
 
     @property
+    def made_from(self) -> str:
+        """What images are made from: "image", "noise", or noise along "edges"."""
+        has_edges = self.start == FROM_NOISE and self.condition == WITH_EDGES
+        return WITH_EDGES if has_edges else self.start
+
+    @property
     def drawn_strengths(self) -> tuple[float, ...]:
         """The strengths that images get, each equally likely."""
         if self.start == FROM_NOISE:

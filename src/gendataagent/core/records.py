@@ -108,7 +108,8 @@ class Candidate:
     `label` and `class_name` are of the class that its prompt names. Where its source is of another
     class, `source_class` is the name of that one and `label_share` the part of `label` in a soft
     label, of which the source's class has the rest; else None and 1. `start` is "image" where it
-    was made from the source's latent, "noise" where from text alone.
+    was made from the source's latent, "noise" where from text alone, "edges" where from text along
+    the source's edges.
 
     `feedback`, `feedback_scale` and `guide` say how the classifier steered it: criterion, length of
     a step and SHA-256 of the classifier's weights; None = it did not.
@@ -148,7 +149,7 @@ class Candidate:
 
     @property
     def made_from(self) -> str:
-        """Id of the image whose pixels it was made from; "" where it was from text alone."""
+        """Id of the image it was made from; "" where it was from text alone."""
         return "" if self.start == FROM_NOISE else self.source_id
 
     @property

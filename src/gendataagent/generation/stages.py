@@ -30,7 +30,7 @@ from gendataagent.core.protocols import (
     RewriteRequest,
 )
 from gendataagent.core.records import (
-    FROM_NOISE,
+    FROM_IMAGE,
     Candidate,
     RenderedCandidate,
     Scored,
@@ -84,7 +84,7 @@ def plan(
                 guidance_scale=settings.guidance,
                 num_inference_steps=settings.steps,
                 negative_prompt=settings.negative_prompt,
-                start=settings.start,
+                start=settings.made_from,
                 marginal_score=scored.score,
             )
 
@@ -306,7 +306,7 @@ def _render_requests(
             num_inference_steps=candidate.num_inference_steps,
             feedback=feedback_of(candidate) if feedback_of else None,
             variant=candidate.variant,
-            from_text=candidate.start == FROM_NOISE,
+            from_text=candidate.start != FROM_IMAGE,
         )
         for candidate in candidates
     ]

@@ -112,15 +112,14 @@ def _made_from(facts: RunFacts) -> str:
         source = "training image that the classifier found hard at that moment"
     if settings.generation.generator == RETRIEVAL:
         return f"of one of the images most like a {source}"
-    has_edges = settings.generation.condition == WITH_EDGES
-    if settings.generation.start == FROM_NOISE and not has_edges:
+    made_from = settings.generation.made_from
+    if made_from == FROM_NOISE:
         return f"from text alone, of the class of a {source}"
-    way = "image-to-image" + " along the edges" * has_edges
-    if settings.generation.start == FROM_NOISE:
-        way = "a text and the edges"
-    other = settings.generation.prompt_class != "own"
-    joint = "of" if has_edges else "from"
-    return f"by {way} {joint} a {source}" + (", by the name of another class" * other)
+    other = ", by the name of another class" * (settings.generation.prompt_class != "own")
+    if made_from == WITH_EDGES:
+        return f"from text along the edges of a {source}{other}"
+    edges = " along the edges" * (settings.generation.condition == WITH_EDGES)
+    return f"by image-to-image{edges} from a {source}{other}"
 
 
 def _making(facts: RunFacts, rounds: Sequence[RoundRecord], by_hand: HandCounts) -> str:
