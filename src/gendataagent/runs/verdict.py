@@ -84,8 +84,8 @@ def judge(run: Finished, baseline: Finished | None) -> Verdict:
     test = compare_right(run.right, baseline.right)
     if test is None:
         finding = (
-            "None, because which test images each classifier gets right is not recorded for the same "
-            "images in the run and its baseline (test_predictions.jsonl)."
+            "None, because which test images each classifier gets right is not recorded for the "
+            "same images in the run and its baseline (test_predictions.jsonl)."
         )
         return Verdict(outcome=OPEN, finding=finding)
     return Verdict(
