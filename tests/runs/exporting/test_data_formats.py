@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.provenance import read_provenance, with_provenance
 from gendataagent.agent.synthetic import SyntheticImages
+from gendataagent.config import RunConfig
 from gendataagent.core.png import png_bytes
 from gendataagent.data import load_data
 from gendataagent.runs.exporting.data_card import data_card
@@ -85,7 +86,7 @@ def exported(to: str, rows: list[Row], out: Path) -> Path:
 class _NoFacts:
     """Of a run that says nothing about itself."""
 
-    run, data, result = "", "photos", None
+    run, data, result, config = "", "photos", None, RunConfig()
 
     def terms(self) -> str:
         return "none known"
