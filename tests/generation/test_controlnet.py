@@ -25,6 +25,7 @@ from gendataagent.generation.backends import build_backends, name_problems
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.generation.diffusion.control import Control
 from gendataagent.generation.diffusion.generator import DiffusionGenerator
+from gendataagent.generation.executors import ProcessExecutor
 from gendataagent.generation.render_cache import CachingExecutor
 from tests.generation.conformance import (
     check_generator,
@@ -105,6 +106,17 @@ def test_in_any_batch_an_image_is_the_same_to_the_bit(generator: DiffusionGenera
         images_of(generator.render(shared))
         == images_of([generator.render([one])[0] for one in shared[::-1]])[::-1]
     )
+
+
+@pytest.mark.slow
+def test_in_a_worker_an_image_is_the_same_to_the_bit(
+    factory: DiffusionFactory, generator: DiffusionGenerator
+) -> None:
+    requests = [from_text(number) for number in range(3)]
+    executor = ProcessExecutor(1)
+    (results,) = executor.map(factory, [requests])
+    executor.release()
+    assert images_of(results) == images_of(generator.render(requests))
 
 
 @pytest.mark.parametrize(
