@@ -206,10 +206,11 @@ def test_a_compressed_answer_is_unpacked(encoding: str, pack: Callable[[bytes], 
 @pytest.mark.parametrize(
     ("encoding", "body", "words"),
     [
-        ("gzip", gzip.compress(b" " * (64 << 20)), "more than 4 MiB"),
+        ("gzip", gzip.compress(b" " * (64 << 20), mtime=0), "more than 4 MiB"),
         ("gzip", b"not packed", "cannot be unpacked"),
         ("br", b"x", "cannot be unpacked .Content-Encoding: br"),
     ],
+    ids=["too much", "not packed", "another encoding"],
 )
 def test_an_answer_that_unpacks_to_too_much_or_not_at_all_is_refused(
     encoding: str, body: bytes, words: str

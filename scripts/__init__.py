@@ -1,0 +1,1 @@
+"""Scripts of the repository. A package, so that no other `scripts` on the path is found first."""
