@@ -2,14 +2,16 @@
 
     python feedback_results.py FOLDER OUT... --to FOLDER     # FOLDER: docs/results/feedback/PART
 
-Each folder has a results.parquet, as `gendataagent experiment feedback` and this script write it. A
-run of the same arm and seed counts once, the first. Only seeds that every arm has are kept, so that
-all differences are paired; the others are named.
+Each folder has a results.parquet, as `gendataagent experiment feedback` and this script write it;
+FOLDER:ARM,ARM takes these arms alone from it. A run of the same arm and seed counts once, the first.
+Only seeds that every arm has are kept, so that all differences are paired; the others are named. Of
+paths the last name is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER[:ARM,ARM]")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--arms", help="comma-separated; all that occur if left out")
     arguments = parser.parse_args()
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for folder in arguments.folders:
-        for row in read_rows(folder / "results.parquet"):
-            rows.setdefault((row["arm"], row["seed"]), row)
+    for given in arguments.folders:
+        folder, _, names = given.partition(":")
+        for row in read_rows(Path(folder) / "results.parquet"):
+            if not names or row["arm"] in names.split(","):
+                rows.setdefault((row["arm"], row["seed"]), _without_paths(row))
     found = seeds_by_arm(rows.values())
     arms = arguments.arms.split(",") if arguments.arms else list(found)
     complete = set.intersection(*(found.get(arm, set()) for arm in arms))
@@ -44,6 +48,17 @@ def main() -> None:
     write_rows(kept, arguments.to / "results.parquet")
     write_results(kept, arguments.to, benchmark=find_benchmark("feedback").with_arms(arms))
     (arguments.to / "results.html").unlink()  # the plots stand beside the page in docs
+
+
+def _without_paths(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose absolute paths, of the machine that it was made on, are names."""
+    settings = json.loads(row.get("settings") or "{}")
+    short = {key: _name(value) for key, value in settings.items()}
+    return row | {"data": _name(row.get("data")), "settings": json.dumps(short)}
+
+
+def _name(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 if __name__ == "__main__":
