@@ -3,9 +3,9 @@
     python feedback_results.py FOLDER OUT... --to FOLDER     # FOLDER: docs/results/feedback/PART
 
 Each folder has a results.parquet, as `gendataagent experiment feedback` and this script write it;
-FOLDER:ARM,ARM takes these arms alone from it. A run of the same arm and seed counts once, the first.
-Only seeds that every arm has are kept, so that all differences are paired; the others are named. Of
-paths the last name is kept.
+FOLDER:ARM,ARM takes these arms alone from it. A run of the same arm and seed counts once, the
+first. Only seeds that every arm has are kept, so that all differences are paired; the others are
+named. Of paths the last name is kept.
 """
 
 from __future__ import annotations
