@@ -85,9 +85,9 @@ def test_without_the_agent_nothing_is_made() -> None:
 def test_every_arm_meets_the_budgets_of_the_curve(name: str, generated: int) -> None:
     matched = match_budget(apply(base(), name), FIFTY_EACH, generated)
     # Taken per class, 125 a round are 12 or 13 of each of ten classes; all else comes out even.
-    four = ("gendataagent-guided", "gendataagent-unguided")
+    four = ("gendataagent-guided", "gendataagent-unguided", "deliberate-practice")
     uneven = {(name, 500): 20 for name in four} | {(name, 250): 10 for name in four}
-    uneven["gendataagent-plus", 250] = 10
+    uneven |= {("gendataagent-plus", 250): 10, ("tada", 250): 10, ("tada", 500): 10}
     assert abs(matched.difference) == uneven.get((name, generated), 0)
     made = generated + matched.difference
     assert matched.generated == generated_images(matched.config, FIFTY_EACH) == made
