@@ -182,6 +182,7 @@ def test_a_failing_arm_is_reported_and_does_not_stop_the_others(
     assert [row["arm"] for row in read_rows(tmp_path / "results.parquet")] == ["only-real"]
 
 
+@pytest.mark.slow
 def test_a_killed_experiment_resumes_inside_the_run(
     benchmark: Benchmark, finished: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_killed_experiment_resumes_inside_the_run(
         assert outcome(folder_of(task, out)) == outcome(folder_of(task, finished))
 
 
+@pytest.mark.slow
 def test_the_generator_is_adapted_once_for_all_arms_of_a_seed(
     benchmark: Benchmark, tmp_path: Path
 ) -> None:

@@ -164,7 +164,7 @@ def test_the_page_forbids_every_request(run_folder: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("side_px", [32, 256])
+@pytest.mark.parametrize("side_px", [32, pytest.param(256, marks=pytest.mark.slow)])
 def test_many_images_stay_within_the_size(tmp_path: Path, side_px: int) -> None:
     many = {32: (20, 20), 256: (12, 6)}
     rounds, sources = many[side_px]

@@ -50,6 +50,7 @@ def test_interrupted_anywhere_then_resumed(
     assert records(tmp_path / "run") == records(path)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_guided_round(
     reference: tuple[Path, int], config: RunConfig, tmp_path: Path
 ) -> None:

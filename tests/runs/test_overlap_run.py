@@ -119,14 +119,9 @@ def in_flight(config: RunConfig, path: Path) -> RunFolder:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "lost",
-    [
-        "guide.safetensors",
-        pytest.param("candidates.parquet", marks=pytest.mark.slow),
-        pytest.param("selected.parquet", marks=pytest.mark.slow),
-        pytest.param("feedback.json", marks=pytest.mark.slow),
-    ],
+    "lost", ["guide.safetensors", "candidates.parquet", "selected.parquet", "feedback.json"]
 )
 def test_lost_inputs_of_a_round_in_flight_are_made_again_by_training_again(
     lost: str, config: RunConfig, reference: Path, tmp_path: Path

@@ -127,6 +127,7 @@ def long_run(small_config: RunConfig, tmp_path: Path) -> list[str]:
     return ["-m", "gendataagent", "run", "--config", str(tmp_path / "config.toml")]
 
 
+@pytest.mark.slow
 def test_a_killed_helper_ends_the_run_with_one_message(long_run: list[str], tmp_path: Path) -> None:
     with training([sys.executable, *long_run], tmp_path / "run") as process:
         said = ""
