@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.progress import SilentProgress
 from gendataagent.experiments.catalogue import find_benchmark
 from gendataagent.experiments.compare import check_same_data
+from gendataagent.experiments.experiment import warn_of_unknown_classes
 from gendataagent.experiments.page import page
 from gendataagent.experiments.report import benchmark_report, comparison_report
 from gendataagent.experiments.writing import markdown
@@ -78,3 +81,18 @@ def test_other_training_images_are_said() -> None:
     facts = " ".join(comparison_report(found).facts)
     assert "**Arms of one seed were trained on different images** (seeds 1)" in facts
     assert "different images" not in " ".join(comparison_report(rows()).facts)
+
+
+@pytest.mark.parametrize("generator", ["auto", "tiny-sd"])
+def test_classes_that_the_generator_cannot_draw_are_said(
+    generator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    progress = SilentProgress()
+    monkeypatch.setattr(progress, "say", said.append)
+    config = RunConfig.from_dict({"device": "cpu", "generation": {"generator": generator}})
+    warn_of_unknown_classes(config, ("cat", "papaya"), progress)
+    assert len(said) == 1
+    assert "papaya" in said[0]
+    warn_of_unknown_classes(config, ("cat", "dog"), progress)
+    assert len(said) == 1

@@ -24,6 +24,7 @@ from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.core.launch import check_own_loop
 from gendataagent.core.records import derive_seed
+from gendataagent.training.batches import endless
 
 if TYPE_CHECKING:
     from gendataagent.agent.lightning_callback import LightningCallback
@@ -195,10 +196,8 @@ class RealAndSynthetic(Dataset[Any]):
     def _draw(self, epoch: int, synthetic: SyntheticImages) -> None:
         """Choose the images of an epoch: each as often as any other, give or take one."""
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "own-epoch", epoch))
-        total = len(self._train_set) + len(synthetic)
-        passes = -(-self._length // total)
-        drawn = [torch.randperm(total, generator=generator) for _ in range(passes)]
-        self._order_L = torch.cat(drawn)[: self._length]
+        images = torch.arange(len(self._train_set) + len(synthetic))
+        self._order_L = endless(images, self._length, generator)
         self._epoch, self._synthetic = epoch, synthetic
 
     def _follow(self) -> None:

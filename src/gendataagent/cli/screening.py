@@ -37,9 +37,9 @@ def screen_images(
     """
     from gendataagent.data import load_data
     from gendataagent.experiments.benchmarks import parse_seeds
+    from gendataagent.experiments.experiment import warn_of_unknown_classes
     from gendataagent.experiments.screening import FIRST_SEED, screen, screening_benchmark
     from gendataagent.experiments.writing import write_results
-    from gendataagent.generation.known_classes import known_classes
 
     if not config.data.path:
         raise ConfigError("name your images with --data FOLDER")
@@ -54,16 +54,15 @@ def screen_images(
     folder = out or Path("runs") / benchmark.folder_name
     splits = load_data(config.data, seed=config.seed)
     say(f"{benchmark.title}: {', '.join(arm.name for arm in benchmark.arms)}")
-    known = known_classes(config.generation.generator, splits.class_names)
-    if known is not None and known.unknown:
-        say(known.warning, to_error=True)
+    progress = ConsoleProgress()
+    warn_of_unknown_classes(config, splits.class_names, progress)
     if dry_run:
         _say_rungs([arm.name for arm in benchmark.arms[1:]], len(benchmark.seeds))
         return
     try:
         outcome = screen(
             benchmark, folder, images_per_class=splits.train.images_per_class(),
-            hours=hours, jobs=jobs, progress=ConsoleProgress(),
+            hours=hours, jobs=jobs, progress=progress,
         )  # fmt: skip
     except KeyboardInterrupt:
         say(f"interrupted; to resume, run the same command with --out {folder}", to_error=True)

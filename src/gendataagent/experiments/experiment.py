@@ -8,6 +8,7 @@ from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.progress import Progress, SilentProgress
@@ -38,15 +39,26 @@ def plan_experiment(
         progress: told if the generator cannot draw the classes.
     """
     from gendataagent.data import load_data
-    from gendataagent.generation.known_classes import known_classes
 
     settings = settings or {}
     base = RunConfig.from_dict(merged(benchmark.base, settings))
     train = load_data(base.data, seed=base.seed).train
-    known = known_classes(base.generation.generator, train.class_names)
-    if known is not None and known.unknown and progress is not None:
-        progress.say(known.warning)
+    if progress is not None:
+        warn_of_unknown_classes(base, train.class_names, progress)
     return tasks_of(benchmark, images_per_class=train.images_per_class(), settings=settings)
+
+
+def warn_of_unknown_classes(
+    config: RunConfig, class_names: Sequence[str], progress: Progress
+) -> None:
+    """Say which classes the generator, the one that auto stands for too, cannot draw."""
+    from gendataagent.generation.backends import with_backends_chosen
+    from gendataagent.generation.known_classes import known_classes
+
+    chosen = with_backends_chosen(config, resolve_device(config.device))
+    known = known_classes(chosen.generation.generator, class_names)
+    if known is not None and known.unknown:
+        progress.say(known.warning)
 
 
 def run_experiment(
