@@ -48,9 +48,11 @@ def test_two_benchmarks_compare_every_strategy() -> None:
     own = {arm.name for arm in find_benchmark("fewshot-cifar10").arms}
     assert own == set(STRATEGIES) - set(PEERS)
     peers = [arm.name for arm in find_benchmark("peers").arms]
-    assert peers[:2] == ["real-fake", "gendataagent"]
+    assert peers[:2] == ["only-real", "real-fake"]
     named = {"retrieval", "datadream", "bob", "saspa"}  # arms only by name
-    assert set(peers) - own == set(PEERS) - named
+    plain = {arm for arm in peers if not arm.endswith("-feedback")}
+    assert plain - own == set(PEERS) - named
+    assert {arm.removesuffix("-feedback") for arm in set(peers) - plain} <= set(PEERS)
 
 
 @pytest.mark.parametrize("units", [True, False])

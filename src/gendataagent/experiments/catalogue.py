@@ -58,14 +58,27 @@ def find_benchmark(name: str) -> Benchmark:
 _ONLY_NAMED = ("retrieval", "saspa", "datadream", "bob")
 
 
+# A mechanism that makes its images before training, in the rounds of gendataagent-guided instead.
+_STEERED: Mapping[str, Any] = {
+    "agent": {"first_round_epoch": 0, "rounds": 4, "rounds_within": 0.5, "pool": "accumulate"},
+    "selection": {"share": 0.5, "per_class": True, "fresh": True},
+    "generation": {"feedback": "entropy", "feedback_scale": "auto"},
+}
+
+
 def _peers() -> Benchmark:
     """Return the comparison with the mechanisms of other papers, see docs/peers.md."""
-    own = ("real-fake", "gendataagent", "gendataagent-plus", "gendataagent-guided")
+    own = ("only-real", "real-fake", "gendataagent", "gendataagent-plus", "gendataagent-guided")
     return Benchmark(
         name="peers",
         about="the mechanisms of other papers against uniform synthesis and this project's own",
         base=FEWSHOT, baseline="real-fake", budget=2.0,
-        arms=tuple(Arm(name=n, strategy=n) for n in (*own, *PEERS) if n not in _ONLY_NAMED),
+        arms=(
+            *(Arm(name=n, strategy=n) for n in (*own, *PEERS) if n not in _ONLY_NAMED),
+            *(Arm(name=f"{n}-feedback", strategy=n, settings=_STEERED)
+              for n in ("da-fusion", "diff-mix", "real-guidance")),
+            Arm(name="tada-feedback", strategy="tada", settings=_generation(feedback="entropy")),
+        ),
     )  # fmt: skip
 
 
