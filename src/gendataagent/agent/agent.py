@@ -14,12 +14,11 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -40,9 +39,8 @@ from gendataagent.agent.names import method_problems
 from gendataagent.agent.overlap import InFlight, gain_here
 from gendataagent.agent.pool import Pool
 from gendataagent.agent.schedule import Schedule
-from gendataagent.agent.selection import SelectionContext, class_errors, select
-from gendataagent.agent.selection.ranking import FloatArray, Labels
 from gendataagent.agent.selection.words import selected_noun
+from gendataagent.agent.source_choice import SourceChoice
 from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.agent.validation import ValidationImages
 from gendataagent.config import RunConfig
@@ -54,7 +52,7 @@ from gendataagent.config.run_config_file import (
     create_run_folder,
     read_run_config,
 )
-from gendataagent.core import files, memory
+from gendataagent.core import files
 from gendataagent.core.checkpoints import save_weights
 from gendataagent.core.costs import StageCosts
 from gendataagent.core.devices import resolve_device
@@ -62,15 +60,14 @@ from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.launch import check_first_process
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.record_table import RecordTable
-from gendataagent.core.records import Candidate, RoundRecord, Scored, derive_seed
-from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
+from gendataagent.core.records import Candidate, RoundRecord, Scored
+from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
 from gendataagent.data.duplicates.leakage import LeakageCheck
 from gendataagent.data.identity import check_train_images
 from gendataagent.data.pixels import Pixels
 from gendataagent.data.train_set import TrainSet, open_train_set
-from gendataagent.generation import stages
 from gendataagent.generation.backends import Backends, build_backends, checked, name_problems
 from gendataagent.generation.known_classes import known_classes
 from gendataagent.training.classifier import Classifier
@@ -130,13 +127,20 @@ class Agent:
         self.pool = Pool(folder, self.images.class_names, train_set.form, run=settings_hash(config))
         self._folder = folder
         self._inputs = inputs or ModelInputs.of(train_set, None, None, None)
-        self._pixels = pixels
         if not isinstance(validation, ValidationImages):
             validation = ValidationImages(validation)
-        self._validation = validation
-        self._adaptive: AdaptiveRounds | None = None
+        adaptive: AdaptiveRounds | None = None
         if config.adaptive.enabled:
-            self._adaptive = AdaptiveRounds(config, folder, trainer, validation.pixels)
+            adaptive = AdaptiveRounds(config, folder, trainer, validation.pixels)
+        self._source_choice = SourceChoice(
+            config,
+            self.images,
+            folder,
+            self.schedule,
+            pixels=pixels,
+            validation=validation,
+            adaptive=adaptive,
+        )
         self._progress = progress or SilentProgress()
         self._training_pixels = TrainingPixels(trainer.augmenter.stored_px if trainer else None)
         self._in_effect = DecisionsInEffect(folder)
@@ -145,7 +149,7 @@ class Agent:
             folder,
             self.pool,
             self._training_pixels,
-            adaptive=self._adaptive,
+            adaptive=adaptive,
             held_out=held_out,
             in_effect=self._in_effect,
             progress=self._progress,
@@ -352,7 +356,7 @@ class Agent:
             self._start(number, classifier)
         started = self._started
         assert started is not None
-        costs, real = started.drawing.costs, self._real_pixels(classifier)
+        costs, real = started.drawing.costs, self._source_choice.real_pixels(classifier)
         with costs.measure("wait") if started.images.is_beside else contextlib.nullcontext():
             rendered = started.images.wait()
         self._started = None
@@ -372,9 +376,9 @@ class Agent:
         self.close()
         costs = StageCosts(str(classifier.device))
         with costs.measure("select"):
-            selected = self._select(number, classifier)
-        prompted = self._making.prompt(number, self._plan(number, selected), costs)
-        real = self._real_pixels(classifier)
+            selected = self._source_choice.select(number, classifier)
+        prompted = self._making.prompt(number, self._source_choice.plan(number, selected), costs)
+        real = self._source_choice.real_pixels(classifier)
         drawing = self._making.prepare(number, prompted, classifier, real, costs)
         self._started = _Started(selected, drawing, self._making.start(drawing))
 
@@ -390,50 +394,6 @@ class Agent:
     def lost_inputs(self, number: int) -> Damage | None:
         """Return what is lost of all that a started round needs to make its images."""
         return self._making.damage(number)
-
-    def _select(self, number: int, classifier: Classifier) -> RecordTable[Scored]:
-        """Score every real training image with the classifier and take the hardest."""
-        path = self._folder.round(number) / SELECTED_FILE
-        if self._folder.is_whole(path):
-            return RecordTable.read(Scored, path)
-        probabilities_NC = classifier.predict_probabilities(
-            self._real_pixels(classifier), memory.scoring_batch(classifier.size_px)
-        ).numpy()
-        context = SelectionContext(
-            source_ids=tuple(self.images.ids),
-            labels_N=np.asarray(self.images.labels),
-            probabilities_NC=probabilities_NC,
-            seed=derive_seed(self.config.seed, "select", number),
-            validation_error_C=self._validation_error(classifier),
-            untrained=self.schedule.round_epochs[number] == 0,
-            times_used_N=self._times_used(number) if self.config.selection.fresh else None,
-        )
-        if self._adaptive is not None:
-            selected = RecordTable.of(Scored, self._adaptive.select(context))
-        else:
-            selected = RecordTable.of(Scored, select(context, self.config.selection))
-        with self._folder.writer(path) as stream:
-            selected.write(stream)
-        return selected
-
-    def _plan(self, number: int, selected: Sequence[Scored]) -> RecordTable[Candidate]:
-        """Return the candidates of a round, not yet captioned."""
-        class_names = self.images.class_names
-        planned: Iterable[Candidate]
-        if self._adaptive is not None:
-            per_class = list(Counter(self.images.labels).values())
-            planned = self._adaptive.plan(number, list(selected), class_names, per_class)
-        else:
-            planned = stages.plan(
-                selected,
-                round_number=number,
-                rewrites=self.config.prompting.rewrites,
-                class_names=class_names,
-                settings=self.config.generation,
-                run_seed=self.config.seed,
-            )
-        planned = stages.with_prompt_classes(planned, class_names, self.config.generation)
-        return RecordTable.of(Candidate, planned)
 
     def _write_record(
         self,
@@ -467,34 +427,3 @@ class Agent:
         sentences = [f"round {number + 1} of {len(epochs)}: {counted}", *record.notes]
         self._progress.say(". ".join(sentences))
         return record
-
-    def _validation_error(self, classifier: Classifier) -> FloatArray | None:
-        """Return the error of each class on the validation images, where selection uses it."""
-        if self.config.selection.budget_by != "validation-error":
-            return None
-        validation = self._validation.at(classifier.resize_px)
-        if validation is None:
-            return None
-        probabilities_NC = classifier.predict_probabilities(
-            validation, memory.scoring_batch(classifier.size_px)
-        ).numpy()
-        return class_errors(validation.labels.numpy(), probabilities_NC)
-
-    def _times_used(self, number: int) -> Labels:
-        """Return in how many earlier rounds each training image was a source, [N]."""
-        used = Counter(
-            source_id
-            for earlier in range(number)
-            for source_id in RecordTable.read(
-                Scored, self._folder.round(earlier) / SELECTED_FILE
-            ).column("source_id")
-        )
-        return np.array([used[id_] for id_ in self.images.ids])
-
-    def _real_pixels(self, classifier: Classifier) -> Pixels:
-        size_px = classifier.size_px
-        if self._adaptive is not None:
-            size_px = self._adaptive.stored_px
-        if self._pixels is None or self._pixels.size_px < size_px:
-            self._pixels = Pixels.from_images(self.images, size_px)
-        return self._pixels
