@@ -1,18 +1,20 @@
 """Kill a command, or fill its disk, before every durable write; resume; compare to the bit.
 
-    python scripts/reliability/kill_at_every_write.py                 # run, adapt and experiment
+    python scripts/reliability/kill_at_every_write.py                 # all commands
     python scripts/reliability/kill_at_every_write.py run --kinds     # first and last of each kind
     python scripts/reliability/kill_at_every_write.py run --every 7   # a sample
     python scripts/reliability/kill_at_every_write.py adapt --fault full-disk --work /tmp/adapt
 
-Each command works on 48 small photographs with a generator of random weights. It first runs to its
+Each command works on a few small photographs with a generator of random weights; `reviewed` resumes
+a run that was stopped after its first round, its images then decided by hand. It first runs to its
 end and its durable writes are counted. Then, for each of them: run in a new folder, end just before
 that write, check that no traceback was printed, resume as the command says, and compare every file
 that must not depend on interruptions, to the bit. Outcomes are appended to WORK/attempts.jsonl;
 started again with the same WORK, only the missing ones are made. Ends with 1 if one failed.
 
 Needs a checkout with the development packages (make test installs them). An attempt is a fork of
-this process, which has loaded everything, so that it takes as long as the command itself.
+this process, which has loaded everything, so that it takes as long as the command itself; the
+workers of an experiment are forks too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -37,12 +40,13 @@ sys.path.insert(0, str(ROOT))
 
 from tests.fault_injection import FULL_DISK, KILL, FaultInjector, counted  # noqa: E402
 
-COMMANDS = ("run", "adapt", "experiment")
+COMMANDS = ("run", "adapt", "experiment", "reviewed")
 VOLATILE = ("seconds", "created", "peak_memory_mib")  # keys whose values no two runs share
 NOT_COMPARED = (
     "DONE", "sha256.jsonl", ".lock", "timing.json", "report.html", "rendered.jsonl",
     "results.parquet", "results.md", "results.html",
 )  # fmt: skip
+ADAPTED = 'like = "real-fake"\n[adaptation]\nenabled = true\n'  # a strategy
 _SEAL = re.compile(rb"\A[0-9a-f]{64}\n")  # the hash of the rest, in files of a cache
 FOLDERS_NOT_COMPARED = ("checkpoints", "plots", "captions")
 
@@ -84,7 +88,7 @@ class Campaign:
         """Return the undisturbed outcome and the file of each durable write, made once."""
         path = self.work / f"{self.command}.json"
         if not path.exists():
-            arguments = self.world.arguments(self.command, self.out)
+            arguments = self.begin()
             if self.start(arguments, self.injector()):
                 raise SystemExit(f"the undisturbed {self.command} failed; see {self.log}")
             found = {"writes": counted(self._counter), "outcome": outcome(self.out)}
@@ -95,8 +99,7 @@ class Campaign:
     def attempt(self, at: int, fault: str, expected: dict[str, str]) -> Attempt:
         """Fail before write number `at`, resume, and compare."""
         started = time.monotonic()
-        first = self.world.arguments(self.command, self.out)
-        code = self.start(first, self.injector(at, fault))
+        code = self.start(self.begin(), self.injector(at, fault))
         text = self.log.read_text(encoding="utf-8", errors="replace")
         problem = ""
         if "Traceback" in text:
@@ -109,7 +112,7 @@ class Campaign:
     def resumed(self, expected: dict[str, str]) -> str:
         """Resume what is in `out`; return what is not as expected, "" if all is."""
         arguments = self.world.resuming(self.command, self.out)
-        if code := self.start(arguments, self.injector(), clean=False):
+        if code := self.start(arguments, self.injector()):
             text = self.log.read_text(encoding="utf-8", errors="replace").strip()
             return f"resume ended with {code}: {' '.join(text.splitlines()[-3:])[:600]}"
         found = outcome(self.out)
@@ -125,14 +128,33 @@ class Campaign:
         self._counter.unlink(missing_ok=True)
         return FaultInjector(root=self.out, counter=self._counter, at=at, kind=fault)
 
-    def start(self, arguments: Sequence[str], watcher: Watcher, *, clean: bool = True) -> int:
-        """Run the command in a fork, watched; return its exit code.
+    def begin(self) -> list[str]:
+        """Remove what earlier attempts left; return the command line that starts the command."""
+        self.clean()
+        if self.command == "reviewed":
+            shutil.copytree(self._reviewed_run(), self.out)
+            return self.world.resuming("run", self.out)
+        return self.world.arguments(self.command, self.out)
 
-        Args:
-            clean: whether to remove what earlier attempts left.
+    def _reviewed_run(self) -> Path:
+        """Return a run that was killed in its second round, its images decided by hand; made once.
+
+        It is made in the folder of the attempts, since settings name its path.
         """
-        if clean:
+        ready = self.work / "reviewed-run"
+        if not ready.exists():
+            arguments = self.world.arguments("reviewed", self.out)
+            self.start(arguments, self.injector())
+            second = [name.startswith("rounds/001/") for name in counted(self._counter)].index(True)
             self.clean()
+            self.start(arguments, self.injector(second + 1))
+            decide_by_hand(self.out)
+            shutil.copytree(self.out, ready)
+            self.clean()
+        return ready
+
+    def start(self, arguments: Sequence[str], watcher: Watcher) -> int:
+        """Run the command in a fork, watched; return its exit code."""
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
@@ -155,6 +177,8 @@ def _become(arguments: Sequence[str], watcher: Watcher, log: Path) -> None:
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         watcher.install()
+        forks = multiprocessing.get_context("fork")
+        multiprocessing.get_context = lambda method=None: forks  # type: ignore[assignment]
         sys.argv = ["gendataagent", *arguments]
         from gendataagent.cli import main
 
@@ -181,12 +205,16 @@ class _World:
         from tests.tiny_models import save_tiny_pipeline
 
         photos, generator = folder / "photos", folder / "tiny-random-sd"
+        self._reviewed_photos = folder / "more-photos"  # coverage needs six validation images
         if not (folder / "COMPLETE").exists():
             shutil.rmtree(folder, ignore_errors=True)
             write_photos(photos)
+            write_photos(self._reviewed_photos, validation=6)
             save_tiny_pipeline(generator)
             (folder / "COMPLETE").touch()
         self._config = folder / "config.toml"
+        self._adapted = folder / "adapted.toml"
+        self._adapted.write_text(ADAPTED, encoding="utf-8")
         tree = settings_for(photos, generator).to_dict()
         tree["adaptation"] |= {
             "epochs": 2, "batch_size": 8, "measure_images": 4, "checkpoint_every_steps": 2,
@@ -200,32 +228,53 @@ class _World:
         from gendataagent.config import RunConfig
 
         if command == "experiment":
-            tree = self._tree
             chosen = {
-                "data.path": str(self._photos),
-                "generation.generator": str(self._generator),
-                **{f"training.{key}": tree["training"][key]
-                   for key in ("epochs", "steps_per_epoch", "batch_size", "learning_rate")},
-                **{f"generation.{key}": tree["generation"][key]
-                   for key in ("num_inference_steps", "chunk_size")},
+                "data.train_per_class": 2, "device": "cpu",
+                "generation.generator": self._generator, "generation.num_inference_steps": 2,
+                "generation.chunk_size": 4,
+                "training.epochs": 2, "training.steps_per_epoch": 1, "training.batch_size": 8,
+                "training.warmup_epochs": 0, "training.checkpoint_every_epochs": 1,
+                "training.evaluate_every_epochs": 1,
                 "agent.rounds": 1, "agent.first_round_epoch": 1, "agent.rounds_within": 1.0,
-                "device": "cpu",
+                "adaptation.epochs": 1, "adaptation.batch_size": 4, "adaptation.measure_images": 2,
+                "adaptation.checkpoint_every_steps": 1, "adaptation.sample_every_epochs": 1,
             }  # fmt: skip
             sets = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
-            return ["experiment", "fewshot-cifar10", "--arms", "only-real,real-fake", "--seeds",
-                    "7,8", "--jobs", "1", "--out", str(out), *sets]  # fmt: skip
+            return ["experiment", "fewshot-cifar10", "--data", str(self._photos), "--arms",
+                    f"gendataagent,{self._adapted}", "--seeds", "7-7", "--jobs", "1",
+                    "--out", str(out), *sets]  # fmt: skip
         tree = json.loads(json.dumps(self._tree))
         if command == "run":
             tree["adaptation"]["enabled"] = True
             tree["agent"]["guard"] = True
+        if command == "reviewed":
+            tree["data"]["path"] = str(self._reviewed_photos)
+            tree["agent"] |= {"pool": "accumulate", "guard": False}
+            tree["selection"] |= {"share": 0.5, "per_class": True}
+            tree["prompting"]["rewrites"] = 1
+            tree["filter"] |= {"by": "random", "drop_share": 0.25}
+            command = "run"
         self._config.write_text(RunConfig.from_dict(tree).to_toml(), encoding="utf-8")
         return [command, "--config", str(self._config), "--out", str(out)]
 
     def resuming(self, command: str, out: Path) -> list[str]:
         """Return the command line that a user would give after the failure."""
         if command != "experiment" and (out / "config.toml").is_file():
-            return [command, "--resume", str(out)]
+            return ["run" if command == "reviewed" else command, "--resume", str(out)]
         return self.arguments(command, out)
+
+
+def decide_by_hand(run: Path) -> None:
+    """Drop an image of the first round that was kept, and keep one that was not."""
+    from gendataagent.agent.by_hand.rules import DROP, KEEP
+    from gendataagent.agent.pool import Pool
+    from gendataagent.core.run_folder import RunFolder
+    from tests.agent.test_by_hand import decide
+
+    folder = RunFolder(run)
+    candidates = Pool(folder, ()).candidates(0)
+    decide(folder, DROP, next(candidate.id for candidate in candidates if candidate.kept))
+    decide(folder, KEEP, next(candidate.id for candidate in candidates if not candidate.kept))
 
 
 def one_of_each_kind(written: Sequence[str]) -> list[int]:

@@ -250,7 +250,7 @@ def recorded(campaign: campaigns.Campaign) -> list[dict[str, Any]]:
     if not done.exists():
         journal.unlink(missing_ok=True)
         recorder = Recorder(campaign.out, journal, campaign.work / "contents")
-        if campaign.start(campaign.world.arguments(campaign.command, campaign.out), recorder):
+        if campaign.start(campaign.begin(), recorder):
             raise SystemExit(f"the undisturbed {campaign.command} failed; see {campaign.log}")
         done.touch()
     return [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
