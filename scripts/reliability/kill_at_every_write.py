@@ -266,10 +266,11 @@ class _World:
 
 def decide_by_hand(run: Path) -> None:
     """Drop an image of the first round that was kept, and keep one that was not."""
+    from tests.agent.test_by_hand import decide
+
     from gendataagent.agent.by_hand.rules import DROP, KEEP
     from gendataagent.agent.pool import Pool
     from gendataagent.core.run_folder import RunFolder
-    from tests.agent.test_by_hand import decide
 
     folder = RunFolder(run)
     candidates = Pool(folder, ()).candidates(0)

@@ -285,6 +285,30 @@ def test_decisions_are_on_disk_and_counted(server: ReviewServer, run: Path) -> N
     )  # fmt: skip
 
 
+def test_what_the_disk_has_no_room_for_is_not_decided(server: ReviewServer, run: Path) -> None:
+    """However much of the lines fits: the page, the file and the next decision agree."""
+    resource = pytest.importorskip("resource")
+    first, second = (found(server, verdict="in")["items"][place]["id"] for place in (0, 1))
+    query = {"class": "3", "round": "1"}
+    count = found(server, **query)["droppable"]
+    post(server, "decide", {"id": first, "decision": "drop"})
+    decisions = RunFolder(run).decisions_file
+    before, counts = decisions.read_bytes(), found(server)["counts"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 1, len(before) - 1, len(before), int(1.5 * len(before))):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
+        try:
+            status, answer = post(server, "drop", {"query": query, "expected": count})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert status == 500
+        assert str(decisions) in answer["error"]
+        assert decisions.read_bytes() == before
+        assert found(server)["counts"] == counts
+    assert post(server, "decide", {"id": second, "decision": "drop"})[0] == 200
+    assert read_decisions(RunFolder(run)).of_id == {first: "drop", second: "drop"}
+
+
 def test_all_that_match_are_dropped_at_once_and_taken_back(server: ReviewServer, run: Path) -> None:
     query = {"class": "3", "round": "1"}
     wanted = {c.id for c in judged(run) if c.class_name == "cat" and c.round == 1 and c.kept}

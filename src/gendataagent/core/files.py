@@ -415,19 +415,25 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append JSON objects as `append_row` does, all at once."""
+    """Append JSON objects as `append_row` does, all at once; none if that fails."""
     place = place_of(path)
     lines = b"".join(checked_line(row, place) + b"\n" for row in rows)
+    before: int | None = None
     try:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
         make_folder(path.parent)
-        torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
+        size = path.stat().st_size if path.exists() else 0
+        torn = size > 0 and not _ends_with_newline(path)
         with open(path, "ab") as stream:
+            before = size
             stream.write((b"\n" if torn else b"") + lines)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
+        if before is not None:  # the first of these lines may be on disk
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
         raise _cannot_write(path, error) from error
 
 
