@@ -9,7 +9,8 @@ from gendataagent.core.files import write_bytes
 from gendataagent.core.seals import CHANGED
 from gendataagent.report.html_document import document
 from gendataagent.report.markup import esc, name
-from gendataagent.report.run_reader import RunView, read_run
+from gendataagent.report.run_reader import read_run
+from gendataagent.report.run_view import RunView
 from gendataagent.report.sections import (
     confusions,
     coverage,

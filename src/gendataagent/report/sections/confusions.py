@@ -5,7 +5,7 @@ from __future__ import annotations
 from gendataagent.core.records import Evaluation
 from gendataagent.report.charts import bar
 from gendataagent.report.markup import count, details, esc, name, percent, section, signed, table
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 
 CONFUSIONS_SHOWN = 10
 MATRIX_CLASSES = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gendataagent.core.coverage import Coverage, mean_coverage
 from gendataagent.report.charts import stacked_bar
 from gendataagent.report.markup import count, name, percent, section
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 
 CLASSES_SHOWN = 60
 

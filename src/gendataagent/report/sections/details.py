@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gendataagent.report.markup import count, details, esc, name, plural, section, table
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 
 FILES_SHOWN = 200
 SPLIT_ORDER = ("train", "validation", "test")

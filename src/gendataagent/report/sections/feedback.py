@@ -22,7 +22,7 @@ from gendataagent.report.markup import (
     section,
     table,
 )
-from gendataagent.report.run_reader import RoundView, RunView
+from gendataagent.report.run_view import RoundView, RunView
 from gendataagent.report.thumbnails import Thumbnails
 from gendataagent.report.wording import feedback_aim, feedback_reason
 

@@ -10,7 +10,7 @@ from gendataagent.core.records import Candidate
 from gendataagent.report.charts import stacked_bar
 from gendataagent.report.histograms import Sample, histograms
 from gendataagent.report.markup import count, esc, name, percent, section, small
-from gendataagent.report.run_reader import RoundView, RunView
+from gendataagent.report.run_view import RoundView, RunView
 from gendataagent.report.wording import rejection
 
 CLASSES_SHOWN = 60

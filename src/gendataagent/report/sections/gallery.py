@@ -21,7 +21,7 @@ from gendataagent.report.markup import (
     section,
     small,
 )
-from gendataagent.report.run_reader import RoundView, RunView
+from gendataagent.report.run_view import RoundView, RunView
 from gendataagent.report.thumbnails import Thumbnails
 from gendataagent.report.wording import VOG, rejection, selection_score
 

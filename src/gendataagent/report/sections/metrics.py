@@ -16,7 +16,7 @@ from gendataagent.report.markup import (
     points,
     section,
 )
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 from gendataagent.runs.paired import PairedTest, compare_right
 
 CLASSES_SHOWN = 60

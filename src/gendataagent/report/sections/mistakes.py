@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gendataagent.report.markup import count, esc, name, section
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 from gendataagent.report.thumbnails import Thumbnails
 from gendataagent.runs.mistakes import Mistake
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gendataagent.report.markup import count, name, number, percent, section, table
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 from gendataagent.report.wording import rewriter_outcome
 
 

@@ -21,7 +21,7 @@ from gendataagent.report.markup import (
     signed,
     table,
 )
-from gendataagent.report.run_reader import RunView
+from gendataagent.report.run_view import RunView
 from gendataagent.report.wording import DISPARITY, VOG, rejection
 from gendataagent.runs.verdict import Finished, judge
 
