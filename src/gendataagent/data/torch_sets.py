@@ -8,7 +8,7 @@ import hashlib
 import io
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,23 +22,14 @@ from gendataagent.core.errors import DataError
 from gendataagent.core.files import open_regular
 from gendataagent.data.decoding.bit_depth import is_deep
 from gendataagent.data.decoding.images import decode, to_rgb
-from gendataagent.data.index import first_few, normalise_name
-from gendataagent.data.items import TensorForm, TupleItems
-from gendataagent.data.labels import (
-    both_lists,
-    is_unlabelled,
-    list_classes,
-    unsigned_minus_one,
-)
+from gendataagent.data.index import normalise_name
+from gendataagent.data.items import TupleItems
 from gendataagent.data.sets import LabelledImages
+from gendataagent.data.torch_items import pair_of, range_of, tensor_form, to_label, to_pil
+from gendataagent.data.torch_names import class_names_of, leaves_of
 
 _HASH_BYTES = 6
-_MOST_NUMBERED = 99_999
 _TRANSFORMS = ("transform", "target_transform", "transforms")  # torchvision's names
-_WHAT_IS_ALLOWED = (
-    "allowed are (image, label) with a PIL image, or a tensor [1 or 3, H, W] of uint8 or of floats "
-    "in [0, 1], and a whole number as the label"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +59,12 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
     """
     if not len(data_set):
         raise DataError("the train set is empty; give at least one image of each class")
-    leaves = [(leaf, list(dict.fromkeys(rows))) for leaf, rows in _leaves(data_set)]
+    leaves = [(leaf, list(dict.fromkeys(rows))) for leaf, rows in leaves_of(data_set)]
     form = _form(*leaves[0])
     mean, std = _normalisation(form)
     shown, shown_label = _shown(data_set)
     size_px = min(shown.shape[1:]) if isinstance(shown, Tensor) and shown.ndim == 3 else None
-    if mean is None and isinstance(shown, Tensor) and _range_of(shown) is not None:
+    if mean is None and isinstance(shown, Tensor) and range_of(shown) is not None:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # the classifier is fed these very values
     store = ItemStore(
         tuple(_without_transforms(leaf) for leaf, _ in leaves),
@@ -90,7 +81,7 @@ def open_torch_set(data_set: Any, class_names: Sequence[str] | None) -> OpenedSe
             _require_unchanged(label, transform(label))
     return OpenedSet(
         images=LabelledImages(
-            class_names=_class_names(class_names, [leaf for leaf, _ in leaves], labels),
+            class_names=class_names_of(class_names, [leaf for leaf, _ in leaves], labels),
             ids=tuple(ids),
             labels=tuple(labels),
             rows=tuple(range(len(ids))),
@@ -131,8 +122,8 @@ class ItemStore:
         number, index = self._rows[row]
         with self._lock:
             item = self._data_sets[number][index]
-        image, label = _pair(item, f"item {index}")
-        return _to_pil(image, f"item {index}"), _to_label(label, f"item {index}")
+        image, label = pair_of(item, f"item {index}")
+        return to_pil(image, f"item {index}"), to_label(label, f"item {index}")
 
     def open(self, row: int) -> BinaryIO:
         """Return the image as a PPM file, which costs a copy of its pixels."""
@@ -154,22 +145,6 @@ class ItemStore:
     def name(self, row: int) -> str:
         """Return the position in the data set."""
         return f"item {self._rows[row][1]}"
-
-
-def _leaves(data_set: Any, rows: Sequence[int] | None = None) -> list[tuple[Any, Sequence[int]]]:
-    """Return the data sets inside `Subset` and `ConcatDataset`, each with the rows used of it."""
-    rows = range(len(data_set)) if rows is None else rows
-    if hasattr(data_set, "dataset") and hasattr(data_set, "indices"):
-        return _leaves(data_set.dataset, [int(data_set.indices[row]) for row in rows])
-    if not isinstance(data_set, torch.utils.data.ConcatDataset):
-        return [(data_set, rows)]
-    parts: list[Any] = list(data_set.datasets)
-    starts = np.cumsum([0, *map(len, parts)])
-    found: list[tuple[Any, Sequence[int]]] = []
-    for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
-        inside = [int(row - start) for row in rows if start <= row < end]
-        found += _leaves(part, inside) if inside else []
-    return found
 
 
 def _unchanged(*values: Any) -> Any:
@@ -200,13 +175,13 @@ def _form(data_set: Any, rows: Sequence[int]) -> TupleItems:
         return called
 
     item = _without_transforms(data_set, watch)[rows[0]]
-    image, label = _pair(item, f"item {rows[0]}")
-    pil = _to_pil(image, f"item {rows[0]}")
+    image, label = pair_of(item, f"item {rows[0]}")
+    pil = to_pil(image, f"item {rows[0]}")
     joint = next((name for name, values in calls.items() if values == 2), None)
     single = next((n for n in ("transform", "transforms") if calls.get(n) == 1), None)
     return TupleItems(
         mode=pil.mode,
-        tensor=_tensor_form(image) if isinstance(image, Tensor) else None,
+        tensor=tensor_form(image) if isinstance(image, Tensor) else None,
         transform=getattr(data_set, single) if single else None,
         target_transform=(data_set.target_transform if "target_transform" in calls else None),
         joint_transform=getattr(data_set, joint) if joint else None,
@@ -229,70 +204,6 @@ def _deep_form(store: ItemStore, form: TupleItems) -> tuple[int, TupleItems]:
     return bits, replace(form, white=(1 << bits) - 1)
 
 
-def _tensor_form(image: Tensor) -> TensorForm:
-    channels, height, width = image.shape
-    return TensorForm(dtype=image.dtype, channels=channels, height=height, width=width)
-
-
-def _pair(item: Any, what: str) -> tuple[Any, Any]:
-    if not isinstance(item, tuple | list) or len(item) < 2:
-        raise DataError(
-            f"{what} of the train set is a {type(item).__name__}; {_WHAT_IS_ALLOWED}. Wrap the "
-            "data set in one that gives pairs"
-        )
-    return item[0], item[1]
-
-
-def _to_label(label: Any, what: str) -> int:
-    if isinstance(label, Tensor | np.generic | np.ndarray) and label.ndim == 0:
-        label = label.item()
-    if is_unlabelled(label):
-        raise DataError(
-            f"{what} of the train set has no label ({label!r}); leave such images out, for example "
-            "with torch.utils.data.Subset"
-        )
-    if isinstance(label, bool) or not isinstance(label, int) or label < 0:
-        raise DataError(
-            f"{what} of the train set has the label {label!r}; {_WHAT_IS_ALLOWED}, at least 0"
-        )
-    return label
-
-
-def _to_pil(image: Any, what: str) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if not isinstance(image, Tensor):
-        raise DataError(
-            f"{what} of the train set has an image of type {type(image).__name__}; "
-            f"{_WHAT_IS_ALLOWED}"
-        )
-    if image.ndim != 3 or image.shape[0] not in (1, 3) or not min(image.shape):
-        raise DataError(
-            f"{what} of the train set is a tensor of shape {tuple(image.shape)}; {_WHAT_IS_ALLOWED}"
-        )
-    scale = _range_of(image)
-    if scale is None:
-        low, high = image.aminmax()
-        raise DataError(
-            f"{what} of the train set is a {image.dtype} tensor with values from {float(low):g} to "
-            f"{float(high):g}; {_WHAT_IS_ALLOWED}. The agent needs images before normalisation: "
-            "keep the normalisation in the attribute `transform` of the data set, which the agent "
-            "passes by, or give it a data set without"
-        )
-    values = image if scale == 1 else (image.float() * scale).round().to(torch.uint8)
-    array = values.permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(array[..., 0] if image.shape[0] == 1 else array)
-
-
-def _range_of(image: Tensor) -> int | None:
-    """Return what brings the values to 0..255: 1 or 255; None for no image in a known range."""
-    if image.dtype == torch.uint8:
-        return 1
-    if not image.is_floating_point():
-        return None
-    return 255 if bool(((image >= 0) & (image <= 1)).all()) else None
-
-
 def _ids_labels_contents(
     leaves: Sequence[tuple[Any, Sequence[int]]], store: ItemStore
 ) -> tuple[list[str], list[int], tuple[str, ...] | None]:
@@ -305,7 +216,7 @@ def _ids_labels_contents(
         samples = _samples(leaf)
         for row in rows:
             if samples is not None:
-                name, label = samples[row][0], _to_label(samples[row][1], f"item {row}")
+                name, label = samples[row][0], to_label(samples[row][1], f"item {row}")
             else:
                 image, label = store.item(len(ids))
                 pixels = f"{image.mode} {image.size} ".encode() + image.tobytes()
@@ -330,75 +241,6 @@ def _samples(data_set: Any) -> list[tuple[str, int]] | None:
     except (TypeError, ValueError):
         return None
     return found if len({name for name, _ in found}) == len(data_set) else None
-
-
-def _class_names(
-    given: Sequence[str] | None, leaves: Sequence[Any], labels: Sequence[int]
-) -> tuple[str, ...]:
-    """Return the names of the labels, which a training loop sees as numbers.
-
-    The data sets inside one must agree on the name of each number, since the loop cannot tell from
-    which of them an image comes. Names `given` may replace those of a data set, but not move them.
-    """
-    lists = [
-        (f"the {type(leaf).__name__} at place {place}", names)
-        for place, leaf in enumerate(leaves)
-        if (names := _own_names(leaf)) is not None
-    ]
-    if max(labels) > _MOST_NUMBERED and (given is None and not lists):
-        raise DataError(
-            f"the train set has the label {max(labels)}, of classes without names; allowed are 0 "
-            f"to {_MOST_NUMBERED:,}. Number the classes 0, 1, 2..., or give the data set `classes`"
-        )
-    if isinstance(given, str) or len(set(given or ())) < len(given or ()):
-        raise DataError(
-            f"class_names must be a list of different names, one a class; got {given!r:.200}"
-        )
-    if given is None and not lists:
-        if missing := unsigned_minus_one(labels):
-            raise DataError(
-                f"items of the train set have the label {max(missing)}, which is -1 as an unsigned "
-                f"number: no label. Leave them out, for example with torch.utils.data.Subset; if "
-                "it is a class, give the data set `classes`"
-            )
-        return tuple(str(label) for label in range(max(labels) + 1))
-    source, chosen = max(lists, key=lambda one: len(one[1]), default=("", ()))
-    if given is not None:
-        source, chosen = "class_names", tuple(given)
-    for other, names in lists:
-        pairs = [(one, name) for one, name in zip(chosen, names, strict=False) if one != name]
-        if pairs and (given is None or set(chosen) & {name for _, name in pairs}):
-            raise DataError(
-                "the labels of the train set have two meanings: "
-                f"{both_lists(source, chosen, other, names)}. Use one list in one order"
-            )
-    return chosen
-
-
-def names_its_classes(data_set: Any) -> bool:
-    """Return whether a data set, or one inside `Subset` and `ConcatDataset`, has class names."""
-    return any(_own_names(leaf) is not None for leaf, _ in _leaves(data_set))
-
-
-def _own_names(data_set: Any) -> tuple[str, ...] | None:
-    """Return the names of labels 0, 1, 2... by `classes` and `class_to_idx`; None without any."""
-    numbers: Any = getattr(data_set, "class_to_idx", None)
-    # torchvision's ImageNet has several names for each class
-    names = tuple(
-        str(name[0] if isinstance(name, list | tuple) and name else name)
-        for name in getattr(data_set, "classes", None) or ()
-    )
-    if not isinstance(numbers, Mapping) or not numbers:
-        return names or None
-    if names and all(numbers.get(name, label) == label for label, name in enumerate(names)):
-        return names
-    if sorted(numbers.values()) == list(range(len(numbers))):
-        return tuple(str(name) for name in sorted(numbers, key=lambda name: int(numbers[name])))
-    listed = first_few([f"{name}: {label}" for name, label in numbers.items()], at_most=20)
-    raise DataError(
-        f"`classes` of the train set ({list_classes(names)}) does not fit its `class_to_idx` "
-        f"({listed}); correct one of them"
-    )
 
 
 def _normalisation(
@@ -429,7 +271,7 @@ def _shown(data_set: Any) -> tuple[Any, Any]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
-            return _pair(data_set[0], "item 0")
+            return pair_of(data_set[0], "item 0")
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)

@@ -83,7 +83,7 @@ def open_train_set(
 
 def has_class_names(train_set: Any) -> bool:
     """Return whether a set names its classes itself, so that labels are read by name."""
-    from gendataagent.data.torch_sets import names_its_classes
+    from gendataagent.data.torch_names import names_its_classes
 
     return not _is_torch_like(train_set) or names_its_classes(train_set)
 
