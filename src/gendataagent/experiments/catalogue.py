@@ -154,6 +154,18 @@ def _feedback() -> Iterator[Benchmark]:
         ),
     )  # fmt: skip
 
+    yield Benchmark(
+        name="overlap",
+        about="images that enter training one round later, as with agent.overlap",
+        base=FEWSHOT, baseline="gendataagent-guided", budget=2.0,
+        arms=tuple(
+            Arm(name=f"{strategy}{'-overlap' if overlap else ''}", strategy=strategy,
+                settings={"agent": {"overlap": True}} if overlap else {})
+            for strategy in ("gendataagent-guided", "gendataagent-unguided")
+            for overlap in (False, True)
+        ),
+    )  # fmt: skip
+
 
 _CLASS_BUDGETS = {"selection": {"budget_by": "validation-error"}}
 
