@@ -13,7 +13,7 @@ from gendataagent.core.rows import read_mapping
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments.measures import row_of
 from gendataagent.report import write_report
-from gendataagent.runs import run as runs
+from gendataagent.runs import conclusion
 from gendataagent.runs.run import resume, run
 from tests.small_world import CLASSES, settings_for, write_photos
 
@@ -41,7 +41,7 @@ def test_the_last_images_are_measured_and_shown(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as at_the_end:
-        at_the_end.setattr(runs, "coverage_by_class", stop)
+        at_the_end.setattr(conclusion, "coverage_by_class", stop)
         with pytest.raises(KeyboardInterrupt):
             run(settings, folder.path)
     assert measured

@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gendataagent.agent.agent import Agent
 from gendataagent.agent.decisions import with_threads
-from gendataagent.agent.steps import planned_steps, without_agent
-from gendataagent.agent.synthetic import SyntheticImages
+from gendataagent.agent.steps import without_agent
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.decided import as_decided
 from gendataagent.config.paths import with_absolute_paths, with_paths_of
@@ -25,37 +21,27 @@ from gendataagent.config.run_config_file import (
     read_run_config,
     write_run_config,
 )
-from gendataagent.core import files
-from gendataagent.core.checkpoints import save_checkpoint
 from gendataagent.core.completeness import collect_unchecked
 from gendataagent.core.devices import cpu_threads, repeatable_kernels, resolve_device
-from gendataagent.core.errors import GenDataAgentError, RunFolderError, StorageError
+from gendataagent.core.errors import GenDataAgentError, StorageError
 from gendataagent.core.launch import check_started_once
 from gendataagent.core.progress import Progress, SilentProgress
-from gendataagent.core.records import EpochMetrics, RoundRecord
-from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.data import check_path
-from gendataagent.data.pixels import Pixels
 from gendataagent.generation.backends import Backends, with_backends_chosen
-from gendataagent.runs.baseline_guard import BASELINE
+from gendataagent.runs.conclusion import conclude
 from gendataagent.runs.destinations import check_destinations, destinations, remember
 from gendataagent.runs.identity import move_finished
-from gendataagent.runs.mistakes import write_mistakes
+from gendataagent.runs.loop import train
 from gendataagent.runs.planning.counts import count_listed
 from gendataagent.runs.planning.outlook import outlook
 from gendataagent.runs.preflight import check_models, check_tracker
 from gendataagent.runs.results import RunResult, read_result
-from gendataagent.runs.second_opinion import write_second_opinion
 from gendataagent.runs.session import Session, prepare
-from gendataagent.runs.time_left import TimeLeft
-from gendataagent.runs.tracking import Tracking, tracking
-from gendataagent.training.coverage import coverage_by_class
-from gendataagent.training.evaluation import evaluate
-from gendataagent.training.saving import save_classifier
+from gendataagent.runs.tracking import tracking
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 def run(
@@ -158,7 +144,7 @@ def run_until(
         create_run_folder(out, config)
     own = read_run_config(folder, trust_remote_code=config.trust_remote_code)
     with folder.lock(), cpu_threads(own.threads), repeatable_kernels():
-        _train(prepare(folder, own, None, progress or SilentProgress()), epoch)
+        train(prepare(folder, own, None, progress or SilentProgress()), epoch)
 
 
 def _run(
@@ -234,198 +220,6 @@ def _train_and_evaluate(session: Session, *, more_follows: bool) -> None:
     """
     epochs, class_names = session.config.training.epochs, session.splits.train.class_names
     with tracking(session.config, session.folder, class_names, session.progress) as follower:
-        _train(session, epochs, follower, more_follows=more_follows)
-        follower.result(_evaluate(session), epochs)
+        train(session, epochs, follower, more_follows=more_follows)
+        follower.result(conclude(session), epochs)
     session.folder.mark_done()
-
-
-def _train(
-    session: Session,
-    epochs: int,
-    follower: Tracking | None = None,
-    *,
-    more_follows: bool = False,
-) -> None:
-    trainer, agent = session.trainer, session.agent
-    steps = planned_steps(session.config, session.splits.train.images_per_class())
-    left = TimeLeft(
-        steps[:epochs],
-        agent.schedule.round_epochs if agent else (),
-        trainer.epochs_done,
-        rounds_measured=_seconds_of_rounds(session),
-        more_follows=more_follows,
-    )
-    with (
-        contextlib.closing(session.team) if session.team else contextlib.nullcontext(),
-        contextlib.closing(agent) if agent else contextlib.nullcontext(),
-        session.progress.stage("train", epochs, "epochs", trainer.epochs_done) as stage,
-    ):
-        left.tell(stage)
-        while trainer.epochs_done < epochs:
-            asked = time.perf_counter()
-            synthetic = _ask(session, agent) if agent else None
-            if agent and trainer.epochs_done in agent.schedule.round_epochs:
-                left.round_done(time.perf_counter() - asked)
-                left.tell(stage, asked=True)
-            with session.watch.measure("train"):
-                metrics = trainer.fit_epoch(
-                    trainer.epochs_done + 1,
-                    session.real,
-                    _synthetic_pixels(session, synthetic),
-                    candidates=synthetic.candidates if synthetic else (),
-                    steps=steps[trainer.epochs_done],
-                    on_step=lambda _, steps, __: stage.advance(1 / steps),
-                )
-            if agent:
-                agent.tell(session.classifier, epoch=trainer.epochs_done)
-            elif session.guard:
-                session.guard.note(session.classifier, trainer.epochs_done)
-            _record_epoch(session, metrics, keep=trainer.epochs_done == epochs)
-            left.epoch_done(metrics.seconds, metrics.optimizer_steps)
-            left.tell(stage)
-            if follower is not None:
-                follower.epoch(session.metrics[-1])
-
-
-def _seconds_of_rounds(session: Session) -> list[float]:
-    """Return the seconds of each round of earlier attempts, as far as they can be read."""
-    found = []
-    for path in sorted(session.folder.path.glob("rounds/*/record.json")):
-        with contextlib.suppress(RunFolderError):  # the round is made again
-            found.append(sum(read_record(RoundRecord, path).seconds.values()))
-    return found
-
-
-def _ask(session: Session, agent: Agent) -> SyntheticImages | None:
-    """Return the synthetic images of this epoch, after running a round if one is due.
-
-    None once the guard has given up on them.
-    """
-    epoch, guard = session.trainer.epochs_done, session.guard
-    if guard is not None:
-        with session.watch.measure("evaluate"):
-            check = guard.check(session.classifier, epoch)
-        if check is not None and check.worse:
-            session.progress.say(check.sentence)
-        if guard.gave_up(epoch):
-            agent.close()
-            return None
-    return agent.ask(session.classifier, epoch=epoch)
-
-
-def _synthetic_pixels(session: Session, images: SyntheticImages | None) -> Pixels | None:
-    """Return the images as pixels, which are kept until the agent returns other images."""
-    if session.agent is None or images is None or not len(images):
-        return None
-    if session.synthetic is None or session.synthetic[0] is not images:
-        pixels = session.agent.pixels_of(images, session.trainer.augmenter.stored_px)
-        session.synthetic = (images, pixels)
-    return session.synthetic[1]
-
-
-def _record_epoch(session: Session, metrics: EpochMetrics, *, keep: bool) -> None:
-    """Evaluate where that is due; write metrics and a checkpoint where one is due or `keep`."""
-    session.folder.check_still_there()
-    settings = session.config.training
-    last = metrics.epoch == settings.epochs
-    if last or metrics.epoch % settings.evaluate_every_epochs == 0:
-        with session.watch.measure("evaluate"):
-            metrics = replace(
-                metrics,
-                train_accuracy=evaluate(session.classifier, session.real, "train").top1,
-                validation_accuracy=_validation_accuracy(session),
-            )
-    session.metrics.append(metrics)
-    if keep or metrics.epoch % settings.checkpoint_every_epochs == 0:
-        rows = [m.to_json() for m in session.metrics]
-        session.folder.write_jsonl(session.folder.metrics_file, rows)
-        files.write_json(session.folder.timing_file, session.watch.seconds)
-        tensors, state = session.trainer.state()
-        state = {**state, "metrics": rows}
-        save_checkpoint(session.folder.checkpoints, metrics.epoch, tensors, state)
-
-
-def _validation_accuracy(session: Session) -> float | None:
-    if not len(session.validation):
-        return None
-    return evaluate(session.classifier, session.validation, "validation").top1
-
-
-def _evaluate(session: Session) -> dict[str, Any]:
-    """Evaluate the final classifier, or take the baseline's where the guard prefers it.
-
-    Returns:
-        split -> measures, as written.
-    """
-    folder, guard = session.folder, session.guard if session.agent else None
-    if session.config.training.batchnorm_from_real:
-        with session.watch.measure("train"):
-            session.trainer.recompute_batchnorm(session.real)
-    with session.watch.measure("evaluate"):
-        record = guard.conclude(session.classifier) if guard else None
-        if guard and record and record.chosen == BASELINE:
-            guard.take_baseline_classifier()
-            guard.take_baseline_predictions()
-            evaluations = guard.baseline_evaluations()
-        else:
-            resize_px = session.trainer.augmenter.stored_px
-            bits = session.splits.train.bits
-            save_classifier(session.classifier, folder.classifier, resize_px=resize_px, bits=bits)
-            evaluations = _evaluate_splits(session)
-        if session.agent:
-            write_second_opinion(
-                folder,
-                session.splits.train,
-                rounds=range(len(session.agent.schedule.round_epochs)),
-                device=str(session.classifier.device),
-                trust_remote_code=session.config.trust_remote_code,
-            )
-            _measure_coverage(session)
-        write_mistakes(folder, session.splits.test)
-    files.write_json(folder.timing_file, session.watch.seconds)
-    files.write_json(folder.evaluation_file, evaluations)
-    return evaluations
-
-
-def _measure_coverage(session: Session) -> None:
-    """Write how the synthetic images of the last epoch lie among the validation images."""
-    last = session.config.training.epochs - 1
-    if session.agent is None or not len(session.validation):
-        return
-    if session.guard is not None and session.guard.gave_up(last):
-        return
-    images = session.agent.ask(session.classifier, epoch=last)  # again: its rounds are finished
-    pixels = _synthetic_pixels(session, images)
-    if pixels is None:
-        return
-    measured = coverage_by_class(
-        session.classifier,
-        pixels,
-        [candidate.made_from for candidate in images.candidates],
-        train=session.real,
-        real=session.validation,
-    )
-    rows = {name: one.to_json() for name, one in measured.items()}
-    if rows:
-        session.folder.write_json(session.folder.coverage_file, rows)
-
-
-def _evaluate_splits(session: Session) -> dict[str, Any]:
-    """Return the evaluation on each split; the only place that reads the test split."""
-    size_px = session.trainer.augmenter.stored_px
-    test = Pixels.from_images(session.splits.test, size_px)
-
-    def record(predicted_N: Tensor) -> None:
-        columns = zip(test.ids, test.labels.tolist(), predicted_N.tolist(), strict=True)
-        rows = [{"id": id_, "label": label, "predicted": said} for id_, label, said in columns]
-        session.folder.write_jsonl(session.folder.test_predictions_file, rows)
-
-    evaluations = {
-        split: evaluate(session.classifier, pixels, split).to_json()
-        for split, pixels in (("train", session.real), ("validation", session.validation))
-        if len(pixels)
-    }
-    if len(test):
-        evaluated = evaluate(session.classifier, test, "test", on_predicted=record)
-        evaluations["test"] = evaluated.to_json()
-    return evaluations
