@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # What an unfinished run may lose without anything to compare it with: a mark, which makes the round
 # or the run unfinished; the times; a journal as a whole, whose rows are made again; the settings
-# that only change speed; and the hash of one version. Thumbnails of sources, too, which only the
-# page shows, until the round's mark has their hashes.
+# that only change speed; and the hash of one version. Thumbnails of sources, too, which are made
+# again before the round's mark has their hashes.
 UNNOTICED_BY_VERIFY = (
     "DONE", "timing.json", "rendered.jsonl", "rewrites.jsonl", "sha256.jsonl", "config.toml",
 )  # fmt: skip

@@ -229,6 +229,22 @@ def test_what_is_damaged_in_an_unfinished_round_is_made_again(
     assert damaged(stopped) == []
 
 
+def test_thumbnails_that_an_unfinished_round_lost_are_made_again(
+    stopped: Path, finished: Path
+) -> None:
+    """Their images may be rendered already, so that no one reads their sources again."""
+    sources = sorted((stopped / "rounds" / "001" / "sources").glob("*.png"))
+    flip(sources[0])
+    sources[-1].unlink()
+    resume(stopped)
+    for number in ("000", "001"):
+        there, expected = (
+            contents(path / "rounds" / number / "sources") for path in (stopped, finished)
+        )
+        assert [*there.values()] == [*expected.values()]
+    assert damaged(stopped) == []
+
+
 @pytest.mark.parametrize("name", ["rewrites.jsonl", "rendered.jsonl"])
 def test_a_journal_of_another_round_is_found_and_made_again(
     name: str, stopped: Path, finished: Path

@@ -368,7 +368,7 @@ class Agent:
         self.pool.close_round(number, judged)
         if note := started.drawing.feedback.note:
             decision = replace(decision, notes=(*decision.notes, note))
-        self._making.finish(number)
+        self._making.finish(number, judged)
         return self._write_record(number, started.selected, judged, decision, costs)
 
     def _start(self, number: int, classifier: Classifier) -> None:

@@ -188,8 +188,9 @@ class ImageMaking:
         """Free the generator if the settings ask for it or the device's memory is short."""
         self._release(self._backends.executor.release, device)
 
-    def finish(self, number: int) -> None:
-        """Remove what a round needs only while it is made."""
+    def finish(self, number: int, judged: Sequence[Candidate]) -> None:
+        """Complete what the page needs of a round; remove what is needed only while it is made."""
+        self._sources.complete_thumbnails(number, (candidate.source_id for candidate in judged))
         if self._feedback is not None:
             self._feedback.finish(number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -42,17 +42,30 @@ class SourceImages:
 
         def read(source_id: str) -> Image.Image:
             image = self._decode(source_id)
-            name = candidate_id(number, source_id, 0).split("-")[1]
-            path = self._folder.round(number) / "sources" / f"{name}.png"
+            path = self._thumbnail(number, source_id)
             if path not in self._written:  # what an earlier process left may be damaged
-                thumbnail = image.copy()
-                thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-                with files.atomic_writer(path) as stream:
-                    thumbnail.save(stream, "PNG")
-                self._written.add(path)
+                self._write(path, image)
             return image
 
         return read
+
+    def complete_thumbnails(self, number: int, source_ids: Iterable[str]) -> None:
+        """Write those of round `number` again that an earlier process has written, or lost."""
+        for source_id in dict.fromkeys(source_ids):
+            path = self._thumbnail(number, source_id)
+            if path not in self._written:
+                self._write(path, self._decode(source_id))
+
+    def _thumbnail(self, number: int, source_id: str) -> Path:
+        name = candidate_id(number, source_id, 0).split("-")[1]
+        return self._folder.round(number) / "sources" / f"{name}.png"
+
+    def _write(self, path: Path, image: Image.Image) -> None:
+        thumbnail = image.copy()
+        thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        with files.atomic_writer(path) as stream:
+            thumbnail.save(stream, "PNG")
+        self._written.add(path)
 
     def _decode(self, source_id: str) -> Image.Image:
         """Return a copy of the image, which the caller may change."""
