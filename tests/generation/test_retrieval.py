@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,23 @@ def test_another_folder_is_another_model(world: tuple[Path, Path], tmp_path: Pat
     assert one.revision != other.revision
     picture(2).save(tmp_path / "two.png")
     assert build_generator(config_of((tmp_path, world[1]))).describe() != other
+
+
+def test_swapped_images_of_one_size_are_another_folder_and_a_moved_one_is_the_same(
+    world: tuple[Path, Path], tmp_path: Path
+) -> None:
+    one, other = tmp_path / "own" / "1.bmp", tmp_path / "own" / "2.bmp"
+    one.parent.mkdir()
+    for number, path in enumerate((one, other)):
+        picture(number).save(path)
+        os.utime(path, ns=(1, 1))
+    before = build_generator(config_of((one.parent, world[1]))).describe()
+    shutil.copytree(one.parent, tmp_path / "moved")
+    assert build_generator(config_of((tmp_path / "moved", world[1]))).describe() == before
+    one.rename(tmp_path / "aside.bmp")
+    other.rename(one)
+    (tmp_path / "aside.bmp").rename(other)
+    assert build_generator(config_of((one.parent, world[1]))).describe() != before
 
 
 def test_what_is_missing_is_named(world: tuple[Path, Path], tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from gendataagent.generation.scenes import PLACES
 from gendataagent.report import write_report
 from gendataagent.report.markup import percent
 from gendataagent.runs.exporting.datasets import export_data
-from gendataagent.runs.run import resume, run
+from gendataagent.runs.run import resume, run, run_until
 from tests.runs.test_resume import Interrupting, outcome
 from tests.tiny_models import save_tiny_clip, save_tiny_controlnet
 
@@ -112,7 +112,7 @@ def test_retrieval(
     for number, path in enumerate(sorted(photos.glob("*/*/*.png"))):
         (own / "all").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, own / "all" / f"{number}.png")
-    rows = pq.read_table(cifar10_parquet("test")).slice(2000, 30).to_pylist()
+    rows = pq.read_table(cifar10_parquet("test")).slice(1000, 30).to_pylist()
     for number, row in enumerate(rows):
         (own / f"other {number}.png").write_bytes(row["image"]["bytes"])
     config = prepared(small_config, "retrieval")
@@ -142,6 +142,14 @@ def test_retrieval(
     assert {len(images) for images in by_source.values()} == {4}
     again = stopped_and_resumed(config, tmp_path / "again", progress.events)
     assert outcome(again) == outcome(tmp_path / "run")
+    begun = tmp_path / "begun"
+    run_until(config, begun, 0)
+    first, second = own / "other 0.png", own / "other 1.png"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"generation\.retrieval_folder: .* is not the one"):
+        resume(begun)
 
 
 def test_diff_mix(small_config: RunConfig, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -364,14 +364,17 @@ def content_hash(folder: Path) -> str:
     """
     found = find_files(folder, "*")
     files = [path for path in found if path.suffix in _HASHED and path.is_file()]
-    return _hash_of_files(
-        tuple((p.relative_to(folder).as_posix(), p, file_state(p)) for p in files)
-    )
+    return hash_of_files((path.relative_to(folder).as_posix(), path) for path in files)
 
 
 def file_hash(path: Path) -> str:
     """Return a hash of a file's content, whatever its name."""
-    return _hash_of_files((("", path, file_state(path)),))
+    return hash_of_files([("", path)])
+
+
+def hash_of_files(files: Iterable[tuple[str, Path]]) -> str:
+    """Return a hash of names and contents, cached in the process by the files' states."""
+    return _hash_of_files(tuple((name, path, file_state(path)) for name, path in files))
 
 
 @functools.cache

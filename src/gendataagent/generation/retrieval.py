@@ -13,6 +13,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -29,7 +30,7 @@ from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.core.records import RETRIEVAL, ModelDescription
 from gendataagent.data.decoding.images import centre_square
 from gendataagent.data.duplicates.near_duplicates import find_near_duplicates, sketch
-from gendataagent.data.formats.walk import find_files
+from gendataagent.data.formats.walk import find_files, posix_path
 from gendataagent.data.generator_corpus import GeneratorCorpus, load_generator_corpus
 from gendataagent.generation.image_text import (
     ImageTextEncoder,
@@ -98,12 +99,21 @@ class RetrievalFactory:
             )
 
     def describe(self) -> ModelDescription:
-        """Return the encoder, and a hash of the names and sizes of the folder's files."""
-        listed = hashlib.blake2b(digest_size=8)
-        for name, size in self._files():
-            listed.update(f"{name}\0{size}\0".encode())
-        revision = hub.revision_of(self._source)
-        return ModelDescription(name=RETRIEVAL, revision=f"{listed.hexdigest()}+{revision}")
+        """Return the encoder, and a hash of the names and contents of the folder's files.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        try:
+            content = hub.hash_of_files(self._files())
+        except OSError as error:
+            raise DataError(
+                f"generation.retrieval_folder: {error.filename} cannot be read: "
+                f"{error.strerror or error}; remove it or make it readable"
+            ) from error
+        return ModelDescription(
+            name=RETRIEVAL, revision=f"{hub.revision_of(self._source)}+folder:{content}"
+        )
 
     def __call__(self) -> RetrievalGenerator:
         """Load the encoder and list the folder.
@@ -120,16 +130,15 @@ class RetrievalFactory:
     def _source(self) -> hub.ModelSource:
         return text_model_source("generation.retrieval_model", self.model, self.revision)
 
-    def _files(self) -> list[tuple[str, int]]:
+    def _files(self) -> list[tuple[str, Path]]:
+        """Return the files of the folder, by their names in it."""
         root = expand(self.folder)
         if root.is_file():
-            return [(root.name, root.stat().st_size)]
+            return [(root.name, root)]
         if not root.is_dir():
             return []
         found = find_files(root)
-        return [
-            (name, (root / name).stat().st_size) for name in sorted([*found.images, *found.tables])
-        ]
+        return [(posix_path(name), root / name) for name in sorted([*found.images, *found.tables])]
 
 
 class RetrievalGenerator:

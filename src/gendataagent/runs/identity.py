@@ -24,6 +24,9 @@ from gendataagent.core.run_folder import RunFolder
 from gendataagent.generation.backends import Backends, build_backends
 from gendataagent.runs.splits import read_splits
 
+_SETTING_OF_PART = {
+    "controlnet": "generation.controlnet", "folder": "generation.retrieval_folder",
+}  # fmt: skip
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -68,7 +71,7 @@ def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends |
         if config.adaptation.enabled:  # the manifest names it with its LoRA, once there is one
             then = replace(then, revision=then.revision.partition("+lora:")[0])
         if (part := _different_part(then.revision, now.revision)) is not None:
-            key = "generation.controlnet" if part == "controlnet" else key
+            key = _SETTING_OF_PART.get(part, key)
             raise RunFolderError(
                 f"{key}: the model {now.name} is not the one that the run in {folder.path} was "
                 f"started with: its files have changed (revision {then.revision} then, "
@@ -89,7 +92,7 @@ def move_finished(folder: RunFolder, config: RunConfig, progress: Progress) -> N
 
 
 def _different_part(then: str, now: str) -> str | None:
-    """Return what is another one of two revisions: "" = the model, else controlnet or lora.
+    """Return what is another one of two revisions: "" = the model, else controlnet, lora or folder.
 
     None where nothing is, or where one is not known or of another kind, a hash and a commit.
     """
