@@ -200,9 +200,37 @@ def test_lost_decisions_of_a_trained_epoch_are_no_fresh_start(asked: Asked) -> N
     with pytest.raises(RunFolderError, match=r"decisions.jsonl is missing or has lost lines"):
         opened(folder.path).ask(model, epoch=3)
     folder.decisions_file.write_bytes(content)
+    decide(folder, DROP, of_round(agent, 0, kept=True)[1])
+    agent.ask(model, epoch=3)
     folder.decisions_in_effect_file.unlink()
     with pytest.raises(RunFolderError, match=r"in_effect.jsonl is missing"):
         opened(folder.path).ask(model, epoch=3)
+
+
+def test_killed_before_the_first_record_of_decisions_it_goes_on(asked: Asked) -> None:
+    """Its hash is on disk, the record is not; meanwhile more is decided."""
+    agent, folder, model = asked
+    first, second = of_round(agent, 0, kept=True)[:2]
+    decide(folder, DROP, first)
+    wanted = agent.ask(model, epoch=2).ids
+    record = folder.decisions_in_effect_file
+    content = record.read_bytes()
+    record.unlink()
+    decide(folder, DROP, second)
+    assert second not in Pool(folder, CLASSES).kept([0]).ids
+    assert opened(folder.path).ask(model, epoch=2).ids == wanted
+    assert record.read_bytes() == content
+
+
+def test_an_epoch_before_the_first_decision_is_trained_again_without_any(asked: Asked) -> None:
+    """Where checkpoints are rarer than epochs."""
+    agent, folder, model = asked
+    before = agent.ask(model, epoch=1).ids
+    decide(folder, DROP, before[0])
+    after = agent.ask(model, epoch=2).ids
+    again = opened(folder.path)
+    assert again.ask(model, epoch=1).ids == before
+    assert again.ask(model, epoch=2).ids == after == before[1:]
 
 
 @pytest.mark.parametrize(

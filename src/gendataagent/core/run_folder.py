@@ -246,6 +246,10 @@ class RunFolder:
         """Return whether a file that `write` writes is there and unchanged."""
         return self.damage(path) is None
 
+    def recorded_versions(self, path: Path) -> set[str]:
+        """Return the SHA-256 of each version of a file that `write` ever wrote, or was to write."""
+        return self._seals.recorded().get(path.relative_to(self.path).as_posix(), set())
+
     def sealed_files(self) -> list[Path]:
         """Return every file that `write` ever wrote, there or not."""
         return [self.path / name for name in self._seals.recorded()]

@@ -6,9 +6,11 @@ that an epoch that is trained again after a stop is trained under the same decis
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 
 from gendataagent.agent.by_hand.decisions import HandDecisions, read_decisions
+from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.rows import read_records
@@ -35,9 +37,13 @@ def read_in_effect(folder: RunFolder) -> list[EpochDecisions]:
         RunFolderError: the record is missing or has changed, or the decisions that it names are.
     """
     path = folder.decisions_in_effect_file
-    if not path.exists() and path not in folder.sealed_files():
+    recorded = folder.recorded_versions(path)
+    if not path.exists() and not recorded:
         return []
-    if damage := folder.damage(path):
+    damage = folder.damage(path)
+    if damage and len(recorded) == 1 and (first := _first(folder, *recorded)) is not None:
+        return [first]
+    if damage:
         raise RunFolderError(
             f"{damage}; it says which decisions by hand the run was trained under. Put it back "
             "from a copy, or start a new run with --out"
@@ -46,6 +52,28 @@ def read_in_effect(folder: RunFolder) -> list[EpochDecisions]:
     latest = max(rows, key=lambda row: row.size)
     _read(folder, latest)
     return rows
+
+
+def _first(folder: RunFolder, digest: str) -> EpochDecisions | None:
+    """Return the row of a record that had one, by the hash of the record; None if none has it.
+
+    A run that ends just before the record is first written leaves nothing else of it.
+    """
+    try:
+        content = files.read_bytes(folder.decisions_file)
+    except OSError:
+        return None
+    for size in _line_ends(content):
+        sha256 = hashlib.sha256(content[:size]).hexdigest()
+        for epoch in range(read_run_config(folder).training.epochs):
+            row = EpochDecisions(epoch=epoch, size=size, sha256=sha256)
+            if hashlib.sha256(files.jsonl_bytes([asdict(row)])).hexdigest() == digest:
+                return row
+    return None
+
+
+def _line_ends(content: bytes) -> list[int]:
+    return [place + 1 for place, byte in enumerate(content) if byte == ord("\n")]
 
 
 def _read(folder: RunFolder, row: EpochDecisions) -> HandDecisions:
@@ -79,21 +107,28 @@ class DecisionsInEffect:
     def at(self, epoch: int) -> HandDecisions:
         """Return the decisions for the epoch after `epoch` trained ones, and record them.
 
-        An epoch that was trained before has the same ones again.
+        An epoch that was trained before has the same ones again: none, if it was before the first.
 
         Raises:
             RunFolderError: decisions or record are damaged, or of another run.
         """
         if self._rows is None:
             self._rows = {row.epoch: row for row in read_in_effect(self._folder)}
+            if self._rows and self._folder.damage(self._folder.decisions_in_effect_file):
+                self._write()
         if epoch in self._rows:
             return _read(self._folder, self._rows[epoch])
+        if any(later > epoch for later in self._rows):
+            return read_decisions(self._folder, 0)
         found = self._current()
         if (found.size or self._rows) and not self._folder.is_done:
             self._rows[epoch] = EpochDecisions(epoch=epoch, size=found.size, sha256=found.sha256)
-            rows = [asdict(self._rows[number]) for number in sorted(self._rows)]
-            self._folder.write_jsonl(self._folder.decisions_in_effect_file, rows)
+            self._write()
         return found
+
+    def _write(self) -> None:
+        rows = [asdict(row) for _, row in sorted((self._rows or {}).items())]
+        self._folder.write_jsonl(self._folder.decisions_in_effect_file, rows)
 
     def _current(self) -> HandDecisions:
         """Return all decisions; read again only if the file or a round has changed."""
