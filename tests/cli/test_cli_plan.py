@@ -19,6 +19,7 @@ from gendataagent.core.files import read_jsonl
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.planning import make_plan
 from gendataagent.runs.run import run
+from tests.data.formats.test_folder import save
 
 assert _registers_the_commands
 
@@ -67,6 +68,33 @@ def test_a_plan_equals_the_counts_of_the_run(
     assert manifest["images_per_split"] == {
         "train": plan.real.train, "validation": plan.real.validation, "test": plan.real.test
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ((), "! Read the first folders as the 2 classes (animals, vehicles)"),
+        (("--set", "data.class_folder=last"), "! No test split given: drew 4 images"),
+        (("--set", "data.group_by=(frame)"), "error: data.group_by '(frame)' is no column"),
+    ],
+)
+def test_a_plan_says_and_refuses_what_a_run_does_of_its_data(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: tuple[str, ...],
+    said: str,
+) -> None:
+    save(
+        tmp_path,
+        *(f"animals/{kind}/{n}.png" for kind in ("cat", "dog") for n in range(7)),
+        *(f"vehicles/{kind}/{n}.png" for kind in ("car", "bus") for n in range(7)),
+    )
+    monkeypatch.setenv("NO_COLOR", "1")
+    code = _type(monkeypatch, "run", "--dry-run", "--data", str(tmp_path), *settings)
+    assert (code == 0) != said.startswith("error")
+    printed = capsys.readouterr()
+    assert said in (printed.out + printed.err).replace("\n", " ")
 
 
 @pytest.mark.integration

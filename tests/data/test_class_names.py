@@ -19,6 +19,8 @@ from tests.data import official_trees as trees
         (("n99999999", "n0212304", "xn02123045"), ("n99999999", "n0212304", "xn02123045")),
         (("001.Black_footed_Albatross", "012.Crow"), ("Black footed Albatross", "Crow")),
         (("001.Black_footed_Albatross", "Crow"), ("001.Black footed Albatross", "Crow")),
+        (("n02085620-Chihuahua", "n02085782-Japanese_spaniel"), ("Chihuahua", "Japanese spaniel")),
+        (("n02085620-Chihuahua", "cat"), ("n02085620-Chihuahua", "cat")),
         (("1.5", "2.5"), ("1.5", "2.5")),
         (("2023.01", "2024.01"), ("2023.01", "2024.01")),
         (("yorkshire_terrier", "pug"), ("yorkshire terrier", "pug")),

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gendataagent.config import DataConfig
+from gendataagent.config import DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.data import ImageSplits, load_data
+from gendataagent.runs.planning.counts import count_listed
 from tests.data.copies import photo
 
 
@@ -45,6 +46,19 @@ def test_a_pattern_keeps_frames_together(tmp_path: Path, seed: int) -> None:
     assert torn(data, video) == 0
     assert all(len(images) for images in data.by_name().values())
     assert "60 images are in 10 groups" in data.notes[0]
+
+
+def test_groups_of_several_classes_are_said(tmp_path: Path) -> None:
+    for number in range(20):
+        folder = tmp_path / ("cat", "dog")[number % 2]
+        folder.mkdir(exist_ok=True)
+        photo(number, 48).save(folder / f"v{1 + number // 2 % 2}_{number}.png")
+    start = "2 groups under data.group_by: images of several classes (first: 'v1' of cat, dog)"
+    plan = count_listed(RunConfig(data=DataConfig(path=str(tmp_path), group_by="(v[0-9])_")))
+    for notes in (plan.notes, load(tmp_path, group_by="(v[0-9])_").notes):
+        assert any(note.startswith(start) for note in notes)
+    apart = load(tmp_path, group_by="(.*v[0-9])_").notes
+    assert not any("several classes" in note for note in apart)
 
 
 def test_names_by_roboflow_are_recognised(tmp_path: Path) -> None:

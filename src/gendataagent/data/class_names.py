@@ -13,7 +13,7 @@ from gendataagent.data.imagenet_classes import imagenet_names
 from gendataagent.data.index import DatasetIndex
 
 _WORDNET_ID = re.compile(r"n\d{8}")
-_NUMBERED = re.compile(r"\d{2,}\.(?=\D)")
+_NUMBERED = re.compile(r"(\d{2,}\.|n\d{8}[-_ ])(?=\D)")
 
 
 def with_readable_class_names(index: DatasetIndex) -> DatasetIndex:
@@ -40,7 +40,7 @@ def readable_class_names(names: Sequence[str]) -> tuple[str, ...]:
 
     "n02123045" becomes "tabby cat" (the 1,000 classes of ImageNet), "yorkshire_terrier" "yorkshire
     terrier", and "001.Black_footed_Albatross" "Black footed Albatross" if all names are numbered
-    like that.
+    like that, or "n02085620-Chihuahua" "Chihuahua" if all begin with a WordNet id.
     """
     known = imagenet_names()
     numbered = all(_NUMBERED.match(name) for name in names)

@@ -32,6 +32,8 @@ def group_images(
         ConfigError: data.group_by is neither a column nor a pattern that fits any id.
     """
     named, notes = named_groups(items, index, config)
+    if not index.group_column:
+        notes += _mixed(items, named)
     same: dict[object, list[int]] = defaultdict(list)
     for row, item in enumerate(items):
         same[digests[item.id]].append(row)
@@ -85,6 +87,23 @@ def _by_pattern(items: Sequence[Item], pattern: re.Pattern[str]) -> dict[str, st
 def _note(named: Mapping[str, str], how: str) -> str:
     groups = counted(len(set(named.values())), "group", "groups")
     return f"{counted(len(named), 'image is', 'images are')} in {groups} ({how})."
+
+
+def _mixed(items: Sequence[Item], named: Mapping[str, str]) -> list[str]:
+    """Return a note on groups with images of several classes, whose names may be numbered anew."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if item.id in named:
+            classes[named[item.id]].add(item.class_name)
+    mixed = sorted(name for name, found in classes.items() if len(found) > 1)
+    if not mixed:
+        return []
+    return [
+        f"{counted(len(mixed), 'group', 'groups')} under data.group_by: images of several classes "
+        f"(first: {mixed[0]!r} of {first_few(sorted(classes[mixed[0]]), at_most=3)}). If each "
+        "folder numbers its own, let the first bracket of the pattern begin with the folder: "
+        "(.*)_frame"
+    ]
 
 
 def groups_across_splits(

@@ -66,6 +66,45 @@ def test_a_folder_that_holds_all_class_folders_is_no_class(tmp_path: Path) -> No
         load(tmp_path, class_folder="first")
 
 
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["a b/a b/card/1.png", "a b/a b/glass/1.png"], ("card", "glass")),
+        (["x/A/1.png", "x/B/1.png", "x/x/A/1.png", "x/x/B/1.png"], ("A", "B")),
+        (["A/1.png", "B/1.png", "all/A/1.png", "all/B/1.png"], ("A", "B")),
+    ],
+    ids=["twice", "a second copy", "beside"],
+)
+def test_containers_and_second_copies_are_no_classes(
+    tmp_path: Path, names: list[str], classes: tuple[str, ...]
+) -> None:
+    (tmp_path / "x/notes/old").mkdir(parents=True)
+    data = load(make(tmp_path, *names))
+    assert data.class_names == classes
+    assert sum(map(len, data.by_name().values())) == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["fold1/cat/1.png", "fold1/dog/1.png", "fold2/cat/2.png", "fold2/dog/2.png"],
+        ["cam/images/cat/1.png", "cam/images/dog/1.png", "web/images/cat/2.png",
+         "web/images/dog/2.png"],
+    ],
+    ids=["folds", "domains"],
+)  # fmt: skip
+def test_the_same_classes_in_folds_or_domains_are_said_and_put_together(
+    tmp_path: Path, names: list[str]
+) -> None:
+    tops = tuple(sorted({name.split("/")[0] for name in names}))
+    data = load(make(tmp_path, *names))
+    assert data.class_names == tops
+    assert any(NOTE in note for note in data.notes)
+    data = load(tmp_path, class_folder="last")
+    assert data.class_names == ("cat", "dog")
+    assert any(note.startswith("Put together folders of one name") for note in data.notes)
+
+
 def test_splits_below_each_class_are_splits(tmp_path: Path) -> None:
     names = [
         f"{k}/{s}/{n}.png" for k in ("cat", "dog") for s in ("train", "test") for n in range(4)

@@ -96,7 +96,7 @@ class Plan:
         """Return the plan as plain JSON values; the settings are left out."""
         tree = {name: asdict(getattr(self, name)) for name in ("device", "real", "counts", "disk")}
         tree["real"]["train"] = self.real.train
-        del tree["real"]["train_per_class"], tree["real"]["class_names"]
+        del tree["real"]["train_per_class"], tree["real"]["class_names"], tree["real"]["notes"]
         return {
             "estimate": True,
             "devices": self.devices,
@@ -137,8 +137,8 @@ def make_plan(
         folder: where the run would be written.
 
     Raises:
-        ConfigError: an unknown GPU, the number of images is not known, or a tracker that is not
-            installed.
+        ConfigError: an unknown GPU, the number of images is not known, a data.group_by that fits
+            nothing, or a tracker that is not installed.
         DataError: the data cannot be listed, or a run would refuse its classes.
         ModelError: a run would refuse a model that is on this machine.
     """
@@ -165,6 +165,7 @@ def make_plan(
     if device.is_gpu:  # the processes of a CPU share its cores
         stages = [trained_by(s, processes) if s.name == "train" else s for s in stages]
     notes = [
+        *real.notes,
         *ahead.sentences,
         *few_steps,
         *_model_notes(models),

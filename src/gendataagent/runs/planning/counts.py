@@ -23,9 +23,12 @@ from gendataagent.agent.steps import (
 from gendataagent.config import AUTO, DataConfig, RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.steps import executed_steps
+from gendataagent.data.duplicates.likeness import Likeness
 from gendataagent.data.formats.hub import HUB_PREFIX
+from gendataagent.data.groups import group_images
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item
 from gendataagent.data.indexing import index_data
+from gendataagent.data.labels import name_notes
 from gendataagent.data.official import ARCHIVES, PAPER
 from gendataagent.data.splits import check_classes, draw_missing_splits, draw_train_subset
 from gendataagent.generation.feedback import OFF, RANDOM
@@ -39,6 +42,7 @@ class RealImageCounts:
         train_per_class: after validation and test were drawn where the data has none.
         source: where the numbers come from, for the reader.
         class_names: in label order; () = not known.
+        notes: what the data was read as, sentences for the user.
     """
 
     train_per_class: tuple[int, ...]
@@ -46,6 +50,7 @@ class RealImageCounts:
     test: int
     source: str
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> int:
@@ -97,10 +102,14 @@ def count_listed(config: RunConfig) -> RealImageCounts:
     data = config.data
     index = index_data(data)
     items = list(index.items)
-    drawn, _ = draw_missing_splits(items, range(len(items)), data, seed=config.seed)
-    check_classes(drawn, index.class_names)
-    counts = _after_drawing(items, data, config.seed, f"counted in {data.path}, not decoded")
-    return replace(counts, class_names=tuple(index.class_names))
+    undecoded = {item.id: item.id.encode() for item in items}
+    groups, group_notes = group_images(items, undecoded, Likeness(), index, data)
+    drawn, split_notes = draw_missing_splits(items, groups, data, seed=config.seed)
+    names, class_notes = check_classes(drawn, index.class_names)
+    drawn, _ = draw_train_subset(drawn, data.train_per_class, seed=config.seed)
+    notes = (*index.notes, *group_notes, *split_notes, *class_notes, *name_notes(names))
+    counts = _counts_of(drawn, f"counted in {data.path}, not decoded")
+    return replace(counts, class_names=names, notes=notes)
 
 
 def what_data_is_needed(layout: str) -> str:
@@ -125,6 +134,10 @@ def _after_drawing(
     """Draw the missing splits and the subset as a run does, but without decoding."""
     drawn, _ = draw_missing_splits(items, range(len(items)), data, seed=seed)
     drawn, _ = draw_train_subset(drawn, data.train_per_class, seed=seed)
+    return _counts_of(drawn, source)
+
+
+def _counts_of(drawn: Sequence[Item], source: str) -> RealImageCounts:
     sizes = {split: Counter(i.class_name for i in drawn if i.split == split) for split in SPLITS}
     return RealImageCounts(
         train_per_class=tuple(sizes[TRAIN][name] for name in sorted(sizes[TRAIN])),
