@@ -1,8 +1,8 @@
-"""Join the results of several sessions of one part of the proof of feedback, and write its page.
+"""Join the results of several folders of one experiment, and write its page.
 
-    python feedback_results.py FOLDER OUT... --to FOLDER     # FOLDER: docs/results/feedback/PART
+    python join_results.py EXPERIMENT OUT... --to docs/results/FOLDER
 
-Each folder has a results.parquet, as `gendataagent experiment feedback` and this script write it;
+Each folder has a results.parquet, as `gendataagent experiment` and this script write it;
 FOLDER:ARM,ARM takes these arms alone from it. A run of the same arm and seed counts once, the
 first. Only seeds that every arm has are kept, so that all differences are paired; the others are
 named. Of paths the last name is kept.
@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("benchmark", help="a name that `gendataagent experiment` lists")
     parser.add_argument("folders", nargs="+", metavar="FOLDER[:ARM,ARM]")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--arms", help="comma-separated; all that occur if left out")
@@ -46,7 +47,7 @@ def main() -> None:
         shutil.rmtree(arguments.to)
     arguments.to.mkdir(parents=True)
     write_rows(kept, arguments.to / "results.parquet")
-    write_results(kept, arguments.to, benchmark=find_benchmark("feedback").with_arms(arms))
+    write_results(kept, arguments.to, benchmark=find_benchmark(arguments.benchmark).with_arms(arms))
     (arguments.to / "results.html").unlink()  # the plots stand beside the page in docs
 
 
