@@ -188,7 +188,7 @@ def test_on_a_cluster_every_model_is_on_the_same_workers(
     assert isinstance(built.rewriter, LanguageModelRewriter)
     assert isinstance(built.rewriter.chat, PooledChat)
     # Two executors would each hold the GPUs that the other waits for.
-    assert backends.with_lora(built, config, tmp_path).executor is built.executor
+    assert backends.with_adapted(built, config, tmp_path).executor is built.executor
 
 
 def test_a_generator_path_may_start_with_a_tilde(

@@ -11,7 +11,7 @@ from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.generation.adaptation import lora_adaptation
+from gendataagent.generation.adaptation import adapting
 from gendataagent.generation.adaptation.job import AdaptationJob
 from gendataagent.runs.run import resume, run
 from tests.tiny_models import save_tiny_lora
@@ -29,13 +29,13 @@ def test_an_adapted_generator_draws_in_few_steps(
     tree["adaptation"] |= {"enabled": True, "epochs": 1, "measure_images": 0,
                            "sample_every_epochs": 0}  # fmt: skip
     jobs: list[AdaptationJob] = []
-    adapting = lora_adaptation._adapt
+    adapt_job = adapting._adapt
 
     def watching(job: AdaptationJob) -> None:
         jobs.append(job)
-        adapting(job)
+        adapt_job(job)
 
-    monkeypatch.setattr(lora_adaptation, "_adapt", watching)
+    monkeypatch.setattr(adapting, "_adapt", watching)
     run(RunConfig.from_dict(tree), tmp_path / "run")
     (job,) = jobs
     assert [one.setting for one in job.spec.loras] == []

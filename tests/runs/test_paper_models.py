@@ -124,8 +124,8 @@ def test_stopped_anywhere_it_ends_the_same(
     whole = files.read_json(tmp_path / "whole" / "manifest.json")
     assert files.read_json(out / "manifest.json")["generator"] == whole["generator"]
     assert (
-        read_adaptation(out / "adaptation").weights_sha256
-        == read_adaptation(tmp_path / "whole" / "adaptation").weights_sha256
+        read_adaptation(out / "adaptation").files
+        == read_adaptation(tmp_path / "whole" / "adaptation").files
     )
 
 

@@ -127,7 +127,7 @@ def test_adaptation_captions_every_image_and_counts_its_steps() -> None:
     counts = count_work(config, real)
     assert counts.captions_least == counts.captions_most == real.train
     assert counts.adaptation_images == 3 * real.train
-    from gendataagent.generation.adaptation.lora_trainer import epoch_batches
+    from gendataagent.generation.adaptation.batches import epoch_batches
 
     for images in (1, 2, 8, 9, 10, 16, 17):
         sized = replace(real, train_per_class=(images,))
@@ -315,9 +315,9 @@ def test_sdxl_turbo_is_planned_at_its_own_size() -> None:
 
 
 def test_plan_and_adaptation_agree_on_small_gpus() -> None:
-    from gendataagent.generation.adaptation import lora_trainer
+    from gendataagent.generation.adaptation import trainer
 
-    assert costs.SMALL_GPU_BYTES == lora_trainer.SMALL_GPU_BYTES
+    assert costs.SMALL_GPU_BYTES == trainer.SMALL_GPU_BYTES
 
 
 def test_weights_on_disk_are_counted_from_the_headers(tiny_pipeline_folder: Path) -> None:

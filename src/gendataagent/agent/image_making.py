@@ -26,10 +26,9 @@ from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, GeneratorFactory, Noted
+from gendataagent.generation.backends import Backends, GeneratorFactory, Noted, class_words
 from gendataagent.generation.caption_cache import CachedCaptioner
 from gendataagent.generation.contexts import NAME as CONTEXTS
-from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.rewrite_journal import RewriteJournal
 from gendataagent.training.classifier import Classifier
@@ -56,7 +55,8 @@ class ImageMaking:
 
     Raises:
         ConfigError: generation.start = noise, and the generator needs a source image; or
-            generation.condition = edges, and it takes no ControlNet.
+            generation.condition = edges, and it takes no ControlNet; or it was adapted to other
+            classes.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class ImageMaking:
                 f"{type(backends.generator).__name__} has no follows_edges = True. Set "
                 "generation.condition = none, or name a diffusion generator"
             )
+        self._class_words = class_words(backends.generator, images.class_names)
         self._config, self._images, self._folder = config, images, folder
         self._pool, self._backends, self._progress = pool, backends, progress
         self._feedback = feedback
@@ -123,7 +124,7 @@ class ImageMaking:
                 captioned,
                 backends.rewriter,
                 class_names=self._images.class_names,
-                class_words=words_for(made_by.name, self._images.class_names),
+                class_words=self._class_words,
                 contexts=_contexts(captioned) if settings.rewriter == CONTEXTS else (),
                 known=dict(journal.rewrites()),
                 on_batch=journal.add,
@@ -246,7 +247,9 @@ class ImageMaking:
         if ready:
             self._pool.add_batch(number, ready, 0.0)
             done.update((item.candidate.id, item.candidate.rejected_by) for item in ready)
-        todo = _by_strength(planned, set(done))
+        todo = _in_order(
+            planned, set(done), by_class=bool(getattr(drawing.generator, "class_loras", ""))
+        )
         with (
             self._progress.stage("render", len(planned), "images", len(done)) as stage,
             ImageWriter(self._pool, number) as writer,
@@ -289,11 +292,19 @@ class ImageMaking:
         return known
 
 
-def _by_strength(planned: RecordTable[Candidate], done: Collection[str]) -> Iterator[Candidate]:
-    """Yield the candidates that are not done, by strength: one call renders one strength."""
-    for strength in sorted(set(planned.column("strength"))):
-        for candidate in planned:
-            if candidate.strength == strength and candidate.id not in done:
+def _in_order(
+    planned: RecordTable[Candidate], done: Collection[str], *, by_class: bool
+) -> Iterator[Candidate]:
+    """Yield the candidates that are not done, by strength: one call renders one strength.
+
+    Args:
+        by_class: whether by class first, since each class has a LoRA of its own to load.
+    """
+    labels = planned.column("label") if by_class else [0] * len(planned)
+    of_all = list(zip(labels, planned.column("strength"), strict=True))
+    for together in sorted(set(of_all)):
+        for candidate, its in zip(planned, of_all, strict=True):
+            if its == together and candidate.id not in done:
                 yield candidate
 
 

@@ -1,7 +1,8 @@
-"""`gendataagent adapt`: fit the generator to the training images by LoRA."""
+"""`gendataagent adapt`: fit the generator to the training images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,22 +17,26 @@ from gendataagent.cli.shared import (
     PresetOption,
     SeedOption,
     SetOption,
+    StrategyOption,
     TrustOption,
     app,
     settings_from,
 )
 from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.text import counted
 
 if TYPE_CHECKING:
     from gendataagent.core.progress import Progress
     from gendataagent.generation.adaptation import Adaptation, Distances
 
+_SHOWN = 3  # files
+
 
 @app.command()
 def adapt(
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option(help="new folder for the LoRA")] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for what is trained")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="resume the adaptation in this folder")
     ] = None,
@@ -39,11 +44,15 @@ def adapt(
     epochs: Annotated[int | None, typer.Option(help="passes over the training images")] = None,
     seed: SeedOption = None,
     preset: PresetOption = None,
+    strategy: StrategyOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
-    """Adapt the generator to your training images by LoRA, or resume an adaptation."""
+    """Adapt the generator to your training images, or resume an adaptation.
+
+    adaptation.kind says by what: a LoRA, a word of its own for each class, or both.
+    """
     shortcuts: dict[str, Any] = {
         "data.path": data,
         "generation.generator": generator,
@@ -53,23 +62,23 @@ def adapt(
     }
     given = {key: value for key, value in shortcuts.items() if value is not None}
     if resume is not None:
-        if out is not None or config is not None or preset is not None:
+        if any(given is not None for given in (out, config, preset, strategy)):
             raise ConfigError(
-                "--resume reads its settings from the folder; leave out --out, --config and "
-                "--preset"
+                "--resume reads its settings from the folder; leave out --out, --config, --preset "
+                "and --strategy"
             )
         out, config = resume, _config_of(resume)
     elif out is None:
         raise ConfigError(
-            "--out must name the folder for the LoRA (or use --resume to continue one)"
+            "--out must name the folder for what is trained (or use --resume to continue)"
         )
-    settings = settings_from(config, given, set_ or [], preset, of_run=resume is not None)
+    settings = settings_from(config, given, set_ or [], preset, strategy, of_run=resume is not None)
     try:
         adaptation = _adapt(settings, out, ConsoleProgress())
     except KeyboardInterrupt:
         say(f"stopped; resume with: gendataagent adapt --resume {out}", to_error=True)
         raise
-    _print(adaptation)
+    _print(adaptation, settings.adaptation.makes)
 
 
 def _config_of(folder: Path) -> Path:
@@ -96,7 +105,7 @@ def _adapt(settings: RunConfig, out: Path, progress: Progress) -> Adaptation:
     )
 
 
-def _print(adaptation: Adaptation) -> None:
+def _print(adaptation: Adaptation, makes: Sequence[str]) -> None:
     if adaptation.distances is not None:
         show(_distance_table(adaptation.distances))
     minutes = sum(adaptation.seconds.values()) / 60
@@ -104,8 +113,12 @@ def _print(adaptation: Adaptation) -> None:
         f"{adaptation.generator.name} adapted to {adaptation.images} images: {adaptation.steps} "
         f"steps, {minutes:.1f} min, peak memory {adaptation.peak_memory_mib:.0f} MiB"
     )
-    say(f"LoRA: {adaptation.weights}")
-    say(f"generate with it: gendataagent run --set generation.lora={adaptation.folder} ...")
+    for path in adaptation.paths[:_SHOWN]:
+        say(f"written: {path}")
+    if (more := len(adaptation.paths) - _SHOWN) > 0:
+        say(f"and {counted(more, 'file', 'files')} more")
+    named = " ".join(f"--set generation.{name}={adaptation.folder}" for name in makes)
+    say(f"generate with it: gendataagent run {named} ...")
 
 
 def _distance_table(distances: Distances) -> Table:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
 import tomli_w
 
-from gendataagent.config.adaptation import AdaptationConfig
+from gendataagent.config.adaptation import AdaptationConfig, adaptation_problems
 from gendataagent.config.agent import (
     AdaptiveConfig,
     AgentConfig,
@@ -116,6 +116,15 @@ class RunConfig:
         """Return the config of a TOML file with `section.key=value` overrides on top."""
         return cls.from_dict(apply_overrides(read_settings(path), overrides), *checks)
 
+    def with_adaptation(self, folder: str) -> Self:
+        """Return the settings with what the adaptation has made in `folder`, instead of with it."""
+        named: dict[str, Any] = dict.fromkeys(self.adaptation.makes, folder)
+        return replace(
+            self,
+            adaptation=replace(self.adaptation, enabled=False),
+            generation=replace(self.generation, **named),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested plain values (tuples become lists)."""
         return cast(dict[str, Any], plain(self))
@@ -159,11 +168,7 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"training.processes ({training.processes}) must be at most training.batch_size "
             f"({training.batch_size}): each takes its part of the batch"
         )
-    if config.adaptation.enabled and config.generation.lora:
-        yield (
-            "adaptation.enabled trains LoRA weights, but generation.lora names others; use one of "
-            "the two"
-        )
+    yield from adaptation_problems(config.adaptation, config.generation)
     if agent.enabled and agent.is_guarded and not training.real_images:
         yield (
             "agent.guard continues on real images alone where synthetic ones hurt, which "
@@ -179,11 +184,6 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         yield (
             f"training.synthetic_share sets how many of the images of a step are synthetic, and so "
             f"does training.{other}; use one of the two"
-        )
-    if config.adaptation.enabled and config.generation.generator == RETRIEVAL:
-        yield (
-            "adaptation.enabled adapts a generator, but generation.generator = retrieval only "
-            "finds images; set adaptation.enabled=false"
         )
     prompting = config.prompting
     if prompting.rewriter == "contexts" and prompting.captioner == "none":

@@ -56,6 +56,20 @@ class GenerationConfig:
     lora_scale: float = setting(
         0.5, "strength of the LoRA when generating", source="0.5 [C]", at_least=0, at_most=2
     )
+    class_tokens: str = setting(
+        "",
+        "a word of its own for each class, used wherever a prompt names the class: the folder or "
+        "file that gendataagent adapt with adaptation.kind = tokens has written; empty = none",
+        path=True,
+        switch=True,
+    )
+    class_loras: str = setting(
+        "",
+        "a LoRA for each class, used for the images of that class at lora_scale: the folder that "
+        "gendataagent adapt with adaptation.per_class has written; empty = none",
+        path=True,
+        switch=True,
+    )
     few_step_lora: str = setting(
         "",
         "LoRA weights that let the generator work in few steps, named as in lora: LCM, TCD, "

@@ -116,6 +116,7 @@ class RenderRequest:
         from_text: whether it is made from text alone, at strength 1; then it must not depend on
             `source`, but for its edges where there is a ControlNet. Only asked of a generator whose
             factory has `makes_from_text = True`.
+        class_name: class of the image; only a generator with weights for each class needs it.
     """
 
     source: Image.Image
@@ -128,6 +129,7 @@ class RenderRequest:
     feedback: Feedback | None = None
     variant: int = 0
     from_text: bool = False
+    class_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

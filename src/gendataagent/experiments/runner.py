@@ -4,7 +4,7 @@
     OUT/shared/images/          images that several tasks need
     OUT/shared/captions/        captions
     OUT/shared/warm-up/KEY/     training on real images alone, up to the first round
-    OUT/shared/adapted/KEY/     LoRA weights
+    OUT/shared/adapted/KEY/     LoRA weights, words of classes
 
 A finished task is not run again, an interrupted one resumes. Shared files are made by the first
 task that needs them, under a lock, and read by the others.
@@ -82,8 +82,10 @@ def check_generators(tasks: Sequence[Task], out: Path) -> None:
             continue
         config = read_run_config(folder)
         generation = config.generation
-        key = (generation.generator, generation.revision, generation.lora, generation.lora_scale,
-               generation.few_step_lora)  # fmt: skip
+        key = (
+            generation.generator, generation.revision, generation.lora, generation.lora_scale,
+            generation.few_step_lora, generation.class_tokens, generation.class_loras,
+        )  # fmt: skip
         if key not in known:
             known[key] = _generator_of(config)
         now = known[key]
@@ -215,7 +217,7 @@ def run_task(task: Task, out: Path) -> TaskOutcome:
 
 
 def _with_shared(task: Task, out: Path) -> RunConfig:
-    """Return the settings with the shared folders, and with the shared LoRA if one is needed."""
+    """Return the settings with the shared folders, and the shared adaptation if one is needed."""
     shared, config = out / "shared", task.config
     images = str(shared / "images") if task.shares_images else config.generation.image_cache
     config = replace(
@@ -225,16 +227,11 @@ def _with_shared(task: Task, out: Path) -> RunConfig:
     )
     if not (config.agent.enabled and config.adaptation.enabled):
         return config
-    lora = _adapted(config, shared)
-    return replace(
-        config,
-        adaptation=replace(config.adaptation, enabled=False),
-        generation=replace(config.generation, lora=str(lora)),
-    )
+    return config.with_adaptation(str(_adapted(config, shared)))
 
 
 def _adapted(config: RunConfig, shared: Path) -> Path:
-    """Return the folder of the LoRA for these settings, trained now if it is missing."""
+    """Return the folder of the adaptation of these settings, trained now if it is missing."""
     from gendataagent.data import load_data
     from gendataagent.generation.adaptation import adapt
 

@@ -42,6 +42,7 @@ from gendataagent.generation.diffusion.batching import UNKNOWN, tried_batch
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors.choosing import executor_of
 from gendataagent.generation.executors.worker import SharedExecutor
+from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.language.building import ENDPOINT
 from gendataagent.generation.render_cache import CachingExecutor
 
@@ -359,16 +360,29 @@ def _generator(config: RunConfig, device: str) -> GeneratorFactory:
     return GENERATORS.get(config.generation.generator, _diffusion)(config, device)
 
 
-def with_lora(backends: Backends, config: RunConfig, lora: Path) -> Backends:
-    """Return `backends` with LoRA weights in their generator; captioner and rewriter are shared.
+def with_adapted(backends: Backends, config: RunConfig, folder: Path) -> Backends:
+    """Return `backends` with their generator adapted; captioner and rewriter are shared.
 
     Its image cache is another one, which must not find the images of the plain generator; the
     workers are the same, as captioner and rewriter use them too.
+
+    Args:
+        folder: of the adaptation that the settings describe.
     """
     device = resolve_device(config.device)
-    adapted = replace(config, generation=replace(config.generation, lora=str(lora)))
-    adapted = with_backends_chosen(adapted, device)
-    return _with_generator(backends, adapted, device)
+    adapted = replace(config, generation=config.with_adaptation(str(folder)).generation)
+    return _with_generator(backends, with_backends_chosen(adapted, device), device)
+
+
+def class_words(generator: GeneratorFactory, class_names: Sequence[str]) -> Mapping[str, str]:
+    """Return class name -> the generator's word for it in prompts, where it has its own.
+
+    Raises:
+        ConfigError: it was adapted, class by class, and not to one of these classes.
+    """
+    own = getattr(generator, "class_words", None)
+    words = words_for(generator.describe().name, class_names)
+    return {**words, **own(class_names)} if own is not None else words
 
 
 def with_decided_generator(backends: Backends, config: RunConfig) -> Backends:
@@ -396,7 +410,13 @@ def _cached(
     )  # fmt: skip
     folder = expand(settings.image_cache)
     has_edges = settings.condition == WITH_EDGES
-    return CachingExecutor(executor, folder, stamp=repr(depends_on), reads_source=has_edges)
+    return CachingExecutor(
+        executor,
+        folder,
+        stamp=repr(depends_on),
+        reads_source=has_edges,
+        reads_class=bool(settings.class_loras),
+    )
 
 
 def stable_diffusion_is_here() -> bool:

@@ -35,6 +35,7 @@ class CachingExecutor:
             its images.
         reads_source: whether an image made from text alone depends on its source all the same,
             as by a ControlNet.
+        reads_class: whether an image depends on the name of its class beside the prompt.
 
     Attributes:
         inner: as given.
@@ -43,10 +44,11 @@ class CachingExecutor:
     """
 
     def __init__(
-        self, inner: Executor, folder: Path, *, stamp: str, reads_source: bool = False
-    ) -> None:
+        self, inner: Executor, folder: Path, *, stamp: str, reads_source: bool = False,
+        reads_class: bool = False,
+    ) -> None:  # fmt: skip
         self.inner, self._folder, self._stamp = inner, folder, stamp
-        self._reads_source = reads_source
+        self._reads_source, self._reads_class = reads_source, reads_class
         self.hits = self.misses = 0
 
     def map(
@@ -99,6 +101,7 @@ class CachingExecutor:
             request.num_inference_steps,
             request.feedback.identity if request.feedback else None,
             *(["from text"] if source and request.from_text else []),
+            *([request.class_name] if self._reads_class else []),
         ):  # fmt: skip
             digest.update(repr(part).encode() + b"\0")
         if source is not None:

@@ -307,6 +307,7 @@ def _render_requests(
             feedback=feedback_of(candidate) if feedback_of else None,
             variant=candidate.variant,
             from_text=candidate.start != FROM_IMAGE,
+            class_name=candidate.class_name,
         )
         for candidate in candidates
     ]

@@ -26,8 +26,10 @@ from gendataagent.runs.splits import read_splits
 
 _SETTING_OF_PART = {
     "controlnet": "generation.controlnet", "folder": "generation.retrieval_folder",
+    "class_tokens": "generation.class_tokens", "class_loras": "generation.class_loras",
 }  # fmt: skip
 _COMMIT = re.compile("[0-9a-f]{40}")
+_ADAPTED = re.compile(r"\+(?:lora|class_tokens|class_loras):")
 
 
 def classifier_description(config: RunConfig) -> ModelDescription | None:
@@ -68,8 +70,8 @@ def check_same_models(folder: RunFolder, config: RunConfig, backends: Backends |
     for key, (then, now) in pairs.items():
         if then is None or now is None:
             continue
-        if config.adaptation.enabled:  # the manifest names it with its LoRA, once there is one
-            then = replace(then, revision=then.revision.partition("+lora:")[0])
+        if config.adaptation.enabled:  # the manifest names it as adapted, once it is
+            then = replace(then, revision=_ADAPTED.split(then.revision)[0])
         if (part := _different_part(then.revision, now.revision)) is not None:
             key = _SETTING_OF_PART.get(part, key)
             raise RunFolderError(
@@ -92,7 +94,7 @@ def move_finished(folder: RunFolder, config: RunConfig, progress: Progress) -> N
 
 
 def _different_part(then: str, now: str) -> str | None:
-    """Return what is another one of two revisions: "" = the model, else controlnet, lora or folder.
+    """Return what is another one of two revisions: "" = the model, else the name of the part.
 
     None where nothing is, or where one is not known or of another kind, a hash and a commit.
     """

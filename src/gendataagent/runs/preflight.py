@@ -46,8 +46,9 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
     Raises:
         ConfigError: an unknown selector or filter, or a setting that cannot be combined with the
             caller's own backends.
-        ModelError: a model is missing, incomplete or of the wrong kind.
+        ModelError: a model is missing, incomplete or of the wrong kind, or cannot be adapted.
     """
+    from gendataagent.generation.adaptation.checks import checked_spec
     from gendataagent.training.backbones import check_model
 
     unknown = list(method_problems(config))
@@ -63,7 +64,10 @@ def check_models(config: RunConfig, own: Backends | None = None) -> Backends | N
         check_text_agreement(config.filter)
     if own is not None or not config.agent.enabled:
         return own
-    return checked(build_backends(config))
+    backends = checked(build_backends(config))
+    if config.adaptation.enabled:
+        checked_spec(config, backends.generator)
+    return backends
 
 
 def resolve_auto(

@@ -29,8 +29,8 @@ from gendataagent.generation.adaptation import adapt
 from gendataagent.generation.backends import (
     Backends,
     build_backends,
+    with_adapted,
     with_decided_generator,
-    with_lora,
 )
 from gendataagent.runs.baseline_guard import BaselineGuard
 from gendataagent.runs.identity import (
@@ -168,7 +168,7 @@ def _adapt(
         progress=progress,
     )
     watch.seconds["adapt"] = sum(adaptation.seconds.values())
-    adapted = with_lora(backends, config, adaptation.folder)
+    adapted = with_adapted(backends, config, adaptation.folder)
     manifest = replace(folder.read_manifest(), generator=adapted.generator.describe())
     folder.write_json(folder.manifest_file, manifest.to_json())
     return adapted

@@ -68,11 +68,14 @@ def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Ada
 
 
 def assert_same(found: Adaptation, expected: Adaptation) -> None:
-    assert found.weights.read_bytes() == expected.weights.read_bytes()
+    assert found.files == expected.files
     assert found.losses == expected.losses
     assert found.distances == expected.distances
-    for sheet in (expected.folder / "samples").iterdir():
-        assert (found.folder / "samples" / sheet.name).read_bytes() == sheet.read_bytes()
+    sheets = [*expected.folder.rglob("samples/*.png")]
+    assert sheets
+    for sheet in sheets:
+        other = found.folder / sheet.relative_to(expected.folder)
+        assert other.read_bytes() == sheet.read_bytes()
 
 
 def test_the_folder_holds_the_files_of_a_finished_adaptation(finished: Adaptation) -> None:
@@ -84,7 +87,8 @@ def test_the_folder_holds_the_files_of_a_finished_adaptation(finished: Adaptatio
     assert finished.generator.name == "tiny-random-sd"
     assert finished.settings["adaptation.learning_rate"] == 1e-2
     row = json.loads((finished.folder / "adaptation.json").read_text(encoding="utf-8"))
-    assert row["weights_sha256"] == files.file_sha256(finished.weights)
+    (weights,) = finished.paths
+    assert row["files"] == {weights.name: files.file_sha256(weights)}
     assert sorted(p.name for p in (finished.folder / "samples").iterdir()) == [
         "epoch-0000.png", "epoch-0002.png", "epoch-0003.png",
     ]  # fmt: skip
@@ -271,12 +275,12 @@ def test_changed_weights_are_refused(
     found = adapt(brief, make_images(2), tmp_path)
     assert found.distances is None
     assert not (tmp_path / "samples").exists()
-    found.weights.write_bytes(found.weights.read_bytes()[:-1] + b"\0")
+    found.paths[0].write_bytes(found.paths[0].read_bytes()[:-1] + b"\0")
     with pytest.raises(RunFolderError, match="was changed after it was written"):
         read_adaptation(tmp_path)
     (tmp_path / "adaptation.json").unlink()
     again = adapt(brief, make_images(2), tmp_path)
-    assert again.weights_sha256 == found.weights_sha256
+    assert again.files == found.files
     with pytest.raises(RunFolderError, match="holds no finished adaptation"):
         read_adaptation(tmp_path / "checkpoints")
 

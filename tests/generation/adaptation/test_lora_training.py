@@ -15,11 +15,9 @@ from gendataagent.config import AdaptationConfig
 from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.core.protocols import RenderRequest
 from gendataagent.data import LabelledImages
-from gendataagent.generation.adaptation.lora_layers import WEIGHTS_FILE
-from gendataagent.generation.adaptation.lora_trainer import (
-    LoraTrainer,
-    epoch_batches,
-)
+from gendataagent.generation.adaptation.batches import epoch_batches
+from gendataagent.generation.adaptation.lora_layers import WEIGHTS_FILE, LoraLayers
+from gendataagent.generation.adaptation.trainer import AdaptationTrainer
 from tests.generation.adaptation.conftest import CLASSES, load, make_images
 
 pytestmark = pytest.mark.integration
@@ -27,11 +25,13 @@ pytestmark = pytest.mark.integration
 CONFIG = AdaptationConfig(epochs=2, batch_size=3, learning_rate=1e-2)
 
 
-def trainer(pipeline: Any, images: LabelledImages | None = None, **changes: Any) -> LoraTrainer:
+def trainer(
+    pipeline: Any, images: LabelledImages | None = None, **changes: Any
+) -> AdaptationTrainer:
     images = images or make_images(7, size=(40, 32))  # wide: every epoch crops and encodes again
     names = {"seed", "size_px", "device", "precision"} & set(changes)
     options: dict[str, Any] = {"seed": 3, "size_px": 32, **{n: changes.pop(n) for n in names}}
-    return LoraTrainer(
+    return AdaptationTrainer(
         pipeline,
         images,
         [f"A photo of {CLASSES[label]}" for label in images.labels],
@@ -40,7 +40,7 @@ def trainer(pipeline: Any, images: LabelledImages | None = None, **changes: Any)
     )
 
 
-def train(fit: LoraTrainer, until: int | None = None) -> list[float]:
+def train(fit: AdaptationTrainer, until: int | None = None) -> list[float]:
     fit.cache()
     losses = []
     steps = fit.train()
@@ -99,7 +99,7 @@ def test_the_state_holds_all_moments_and_weights(pipeline: Any) -> None:
         train(fit, until=2)
         tensors, state = fit.state()
         assert state["steps_done"] == 2
-        for name in fit.layers.parameters:
+        for name in fit.parts["lora"].parameters:
             assert tensors[f"adamw.step.{name}"] == 2
             assert tensors[f"adamw.exp_avg.{name}"].shape == tensors[f"lora.{name}"].shape
             assert f"adamw.exp_avg_sq.{name}" in tensors
@@ -120,9 +120,11 @@ def test_only_lora_of_the_attention_learns_and_the_model_is_restored(pipeline: A
     with trainer(pipeline, gradient_checkpointing="on") as fit:
         assert unet.is_gradient_checkpointing
         train(fit)
-        assert fit.layers.changed
+        layers = fit.parts["lora"]
+        assert isinstance(layers, LoraLayers)
+        assert layers.changed
         targets = {name.partition(".lora_")[0].rpartition("attn")[2][2:] for name in
-                  fit.layers.parameters}  # fmt: skip
+                  fit.parts["lora"].parameters}  # fmt: skip
         assert targets == {"to_q", "to_k", "to_v", "to_out.0"}
     assert dict(unet.named_modules()).keys() == modules.keys()
     assert all(m is modules[n] for n, m in unet.named_modules())
@@ -186,7 +188,7 @@ def test_the_saved_lora_is_the_trained_one_and_loads_like_any_other(
     with trainer(pipeline, epochs=3, size_px=side * pipeline.vae_scale_factor) as fit:
         train(fit)
         trained = unet_output(pipeline, sample)
-        path = fit.layers.save(tmp_path)
+        path = fit.parts["lora"].save(tmp_path)
     assert path == tmp_path / WEIGHTS_FILE
     assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS_FILE]
     assert torch.equal(unet_output(pipeline, sample), base)
@@ -202,7 +204,7 @@ def test_the_generator_uses_the_lora(tiny_pipeline_folder: Path, tmp_path: Path)
 
     with trainer(load(tiny_pipeline_folder), epochs=3) as fit:
         train(fit)
-        fit.layers.save(tmp_path)
+        fit.parts["lora"].save(tmp_path)
     request = RenderRequest(
         source=make_images(1).image(0), prompt="A photo of cat", negative_prompt="", seed=1,
         strength=1.0, guidance_scale=2.0, num_inference_steps=2,
@@ -251,7 +253,7 @@ def test_cached_prompt_embeddings_equal_freshly_encoded_ones(any_folder: Path) -
 
 def test_steps_lower_the_loss(pipeline: Any) -> None:
     with trainer(pipeline, make_images(4), learning_rate=1e-3) as fit:
-        batch = fit._prepare(1, [0, 1, 2, 3])
+        batch = fit._prepare([(1, index) for index in range(4)])
         losses = [fit._step(batch) for _ in range(6)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] - 1e-3
@@ -344,7 +346,7 @@ def test_one_image_per_step_works_without_the_matching_term(pipeline: Any) -> No
 
 def test_unchanged_weights_are_not_written(pipeline: Any, tmp_path: Path) -> None:
     with trainer(pipeline) as fit, pytest.raises(ModelError, match="did not change"):
-        fit.layers.save(tmp_path)
+        fit.parts["lora"].save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

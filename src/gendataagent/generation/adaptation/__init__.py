@@ -1,7 +1,7 @@
-"""Adapt the generator to the real training images by LoRA, in a folder of its own."""
+"""Adapt the generator to the real training images, in a folder of its own."""
 
+from gendataagent.generation.adaptation.adapting import adapt
 from gendataagent.generation.adaptation.job import CONFIG_FILE
-from gendataagent.generation.adaptation.lora_adaptation import adapt
 from gendataagent.generation.adaptation.result import (
     Adaptation,
     Distances,

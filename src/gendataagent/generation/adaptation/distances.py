@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import safetensors
@@ -19,6 +19,8 @@ from gendataagent.generation.adaptation.latents import LatentEncoder, LatentSour
 from gendataagent.generation.adaptation.mmd import MIN_IMAGES, KernelMMD, latent_features
 from gendataagent.generation.adaptation.result import Distances
 from gendataagent.generation.adaptation.samples import TextToImage
+from gendataagent.generation.adaptation.training_prompts import TrainingPrompts
+from gendataagent.generation.adaptation.written import with_written
 
 REFERENCES_PER_IMAGE = 5  # real images are cheap beside generated ones, and steady the estimate
 
@@ -26,11 +28,13 @@ REFERENCES_PER_IMAGE = 5  # real images are cheap beside generated ones, and ste
 class DistanceMeasurement:
     """Measures the distances; the features from before training are kept on disk."""
 
-    def __init__(self, job: AdaptationJob, pipeline: Any, prompts: list[str], size_px: int) -> None:
+    def __init__(
+        self, job: AdaptationJob, pipeline: Any, prompts: TrainingPrompts, size_px: int
+    ) -> None:
         self._job, self._pipeline, self._size_px = job, pipeline, size_px
         count = job.config.adaptation.measure_images
         self._chosen = shuffled(job.seed, "measure", job.images)[:count]
-        self._prompts = [prompts[i] for i in self._chosen]
+        self._prompts = prompts.at(self._chosen)
         self._seeds = [derive_seed(job.seed, "measure", job.images.ids[i]) for i in self._chosen]
         self._reference_images = job.images if job.reference is None else job.reference
         order = shuffled(job.seed, "reference", self._reference_images)
@@ -49,34 +53,30 @@ class DistanceMeasurement:
         job = self._job
         with job.watch.measure("measure"):
             tensors = {
-                "before": self._generated("generate before"),
+                "before": self._generated(self._prompts.plain, "generate before"),
                 "train": self._real(job.images, self._chosen),
                 "reference": self._real(self._reference_images, self._reference),
             }
         content = safetensors.torch.save(tensors, metadata={"of": self._inputs_hash()})
         job.seals.write(job.folder / BEFORE_FILE, content)
 
-    def after(self, weights: Path) -> Distances | None:
-        """Load the written LoRA as any user would, generate the same images, and compare.
+    def after(self) -> Distances | None:
+        """Load what was written as any user would, generate the same images, and compare.
 
         Raises:
-            ModelError: the written weights do not change the images.
+            ModelError: it does not change the images.
         """
         features = self._read() if self._enabled else None
         if features is None:
             return None
         job, scale = self._job, self._job.config.generation.lora_scale
-        with job.watch.measure("measure"):
-            self._pipeline.load_lora_weights(
-                str(weights.parent), weight_name=weights.name, adapter_name="written"
-            )
-            self._pipeline.set_adapters("written", scale)
-            after_ND = self._generated("generate after")
-            self._pipeline.unload_lora_weights()
-        if scale > 0 and torch.equal(after_ND, features["before"]):
+        adaptation = job.config.adaptation
+        with job.watch.measure("measure"), with_written(self._pipeline, job) as choose:
+            after_ND = self._generated(self._prompts.full, "generate after", choose)
+        if (scale > 0 or adaptation.trains_tokens) and torch.equal(after_ND, features["before"]):
             raise ModelError(
-                f"the LoRA in {weights} has no effect when it is loaded again; raise "
-                "adaptation.learning_rate or adaptation.epochs"
+                f"what was trained in {job.folder} has no effect when it is loaded again; raise "
+                "adaptation.learning_rate, adaptation.token_learning_rate or adaptation.epochs"
             )
         mmd = KernelMMD(features["reference"])
         held_out = job.reference is not None
@@ -90,12 +90,31 @@ class DistanceMeasurement:
             lora_scale=scale,
         )
 
-    def _generated(self, stage: str) -> Tensor:
+    def _generated(
+        self, prompts: list[str], stage: str, choose: Callable[[str], None] | None = None
+    ) -> Tensor:
+        """Return the features of the images of the prompts, [N, D].
+
+        Args:
+            choose: called with a class before its images are generated; None = not needed.
+        """
         self._pipeline.to(self._job.spec.device)
         generator = TextToImage(self._pipeline, self._job.config.generation, size_px=self._size_px)
-        return latent_features(
-            generator.latents(self._prompts, self._seeds, self._job.progress, stage)
-        )
+        images = self._job.images
+        label_of = [images.labels[i] if choose else 0 for i in self._chosen]
+        found: dict[int, Tensor] = {}
+        for label in sorted(set(label_of)):
+            rows = [row for row, its in enumerate(label_of) if its == label]
+            if choose is not None:
+                choose(images.class_names[label])
+            latents_BCSS = generator.latents(
+                [prompts[row] for row in rows],
+                [self._seeds[row] for row in rows],
+                self._job.progress,
+                stage,
+            )
+            found.update(zip(rows, latents_BCSS, strict=True))
+        return latent_features(torch.stack([found[row] for row in range(len(label_of))]))
 
     def _real(self, images: LabelledImages, indices: list[int]) -> Tensor:
         source = LatentSource(
@@ -124,7 +143,8 @@ class DistanceMeasurement:
         """Return a hash of everything the features depend on."""
         generation = self._job.config.generation
         parts = [
-            self._prompts, self._seeds, [self._reference_images.ids[i] for i in self._reference],
+            self._prompts.plain, self._seeds,
+            [self._reference_images.ids[i] for i in self._reference],
             self._reference_images.subset(self._reference).content_hashes(),
             generation.guidance, generation.steps, generation.negative_prompt,
             generation.scheduler, generation.batch_size, self._size_px,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import write_bytes
+from gendataagent.generation.adaptation.learned import Frozen, Learned
 
 ADAPTER = "adaptation"
 TARGETS = (
@@ -23,7 +22,7 @@ TARGETS = (
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers loads
 
 
-class LoraLayers:
+class LoraLayers(Learned):
     """Trainable low-rank matrices beside the attention projections of a UNet.
 
     Initialised on the CPU from `seed`, in single precision, so that every device starts with the
@@ -33,22 +32,21 @@ class LoraLayers:
         ModelError: the UNet has LoRA layers already, or cannot take any.
     """
 
+    what, made_for, size = "the LoRA weights", "UNet", "rank"
+
     def __init__(
         self, pipeline: Any, *, rank: int, seed: int, gradient_checkpointing: bool = False
     ) -> None:
         from peft import LoraConfig
 
+        super().__init__()
         check_adaptable(pipeline)
         self._pipeline = pipeline
         self._unet = pipeline.unet
-        self._required_grad = {n: p.requires_grad for n, p in self._unet.named_parameters()}
-        self._training = [module for module in self._unet.modules() if module.training]
-        self._had_checkpointing = bool(self._unet.is_gradient_checkpointing)
+        self._frozen = Frozen(pipeline, ["unet"], gradient_checkpointing=gradient_checkpointing)
         config = LoraConfig(
             r=rank, lora_alpha=rank, init_lora_weights=True, target_modules=list(TARGETS)
         )
-        self._unet.requires_grad_(False)
-        self._unet.eval()  # no dropout: a step must depend on its batch alone
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -58,42 +56,10 @@ class LoraLayers:
             raise ModelError(
                 f"generation.generator: its UNet takes no LoRA at {', '.join(TARGETS)}: {error}"
             ) from error
-        self.parameters: dict[str, torch.nn.Parameter] = {}
         for name, parameter in self._unet.named_parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
                 self.parameters[name] = parameter
-        if gradient_checkpointing:
-            self._unet.enable_gradient_checkpointing()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return a copy of all matrices, on the CPU."""
-        return {n: p.detach().cpu().clone() for n, p in self.parameters.items()}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load the matrices and verify them.
-
-        Raises:
-            ModelError: they are for other layers or another rank.
-        """
-        if set(tensors) != set(self.parameters):
-            odd = sorted(set(tensors) ^ set(self.parameters))
-            raise ModelError(
-                f"the LoRA weights are of another UNet: {len(odd)} matrices such as {odd[0]} are "
-                "on one side only"
-            )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                if parameter.shape != tensors[name].shape:
-                    raise ModelError(
-                        f"the LoRA weights are of another rank: {name} is "
-                        f"{list(tensors[name].shape)}, expected {list(parameter.shape)}"
-                    )
-                parameter.copy_(tensors[name])
-        now = self.tensors()
-        wrong = [name for name in now if not torch.equal(now[name], tensors[name].float())]
-        if wrong:
-            raise ModelError(f"the LoRA weights could not be restored: {wrong[0]} differs")
 
     @property
     def changed(self) -> bool:
@@ -141,12 +107,7 @@ class LoraLayers:
     def remove(self) -> None:
         """Remove the layers and restore the UNet; calling it twice is harmless."""
         self._unet.unload_lora()
-        for name, parameter in self._unet.named_parameters():
-            parameter.requires_grad_(self._required_grad[name])
-        for module in self._training:
-            module.training = True
-        if not self._had_checkpointing and self._unet.is_gradient_checkpointing:
-            self._unet.disable_gradient_checkpointing()
+        self._frozen.restore()
 
 
 def check_adaptable(pipeline: Any) -> None:

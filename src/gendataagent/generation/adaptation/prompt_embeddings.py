@@ -23,13 +23,17 @@ class PromptEmbeddings:
     `cache` encodes each distinct prompt once, in fixed batches, so that a resumed training sees
     the same embeddings to the bit. If they would take more than `cache_bytes`, the prompts are
     encoded again for every training batch.
+
+    Args:
+        learns: whether gradients pass to the text encoders, where words are learned; nothing is
+            cached then.
     """
 
     def __init__(
         self, pipeline: Any, prompts: Sequence[str], device: torch.device,
-        *, cache_bytes: int = 4 * GIB,
+        *, cache_bytes: int = 4 * GIB, learns: bool = False,
     ) -> None:  # fmt: skip
-        self._pipeline = pipeline
+        self._pipeline, self._learns = pipeline, learns
         self._prompts = tuple(prompts)
         self._device = device
         self._cache_bytes = cache_bytes
@@ -43,6 +47,8 @@ class PromptEmbeddings:
 
     def cache(self, progress: Progress) -> None:
         """Encode every distinct prompt, if all fit into `cache_bytes`."""
+        if self._learns:
+            return
         distinct = list(dict.fromkeys(self._prompts))
         embeddings_BLD, pooled_BD = self._encode(distinct[:1])
         each = embeddings_BLD.nbytes + (0 if pooled_BD is None else pooled_BD.nbytes)
@@ -69,13 +75,13 @@ class PromptEmbeddings:
         pooled = [row[1] for row in rows if row[1] is not None]
         return embeddings_BLD, torch.stack(pooled).to(self._device) if pooled else None
 
-    @torch.no_grad()
     def _encode(self, prompts: list[str]) -> tuple[Tensor, Tensor | None]:
         """Return the embeddings exactly as the pipeline computes them at inference."""
-        encoded = self._pipeline.encode_prompt(
-            prompts,
-            device=self._device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
+        with torch.set_grad_enabled(self._learns):
+            encoded = self._pipeline.encode_prompt(
+                prompts,
+                device=self._device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
         return encoded[0], encoded[2] if self.dual else None

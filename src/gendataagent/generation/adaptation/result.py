@@ -45,7 +45,8 @@ class Adaptation:
     """A finished adaptation.
 
     Args:
-        folder: a valid value of `generation.lora`.
+        folder: a valid value of the settings that it makes, see `AdaptationConfig.makes`.
+        files: file that holds what was trained, relative to the folder -> its SHA-256.
         settings: everything the weights depend on, as written to settings.json.
         losses: mean loss of each epoch.
         seconds: by stage, over all attempts.
@@ -54,7 +55,7 @@ class Adaptation:
     """
 
     folder: Path
-    weights_sha256: str
+    files: Mapping[str, str]
     generator: ModelDescription
     images: int
     epochs: int
@@ -68,9 +69,9 @@ class Adaptation:
     distances: Distances | None = None
 
     @property
-    def weights(self) -> Path:
-        """The LoRA: a safetensors file in diffusers' format."""
-        return self.folder / "pytorch_lora_weights.safetensors"
+    def paths(self) -> tuple[Path, ...]:
+        """The files that hold what was trained."""
+        return tuple(self.folder / name for name in self.files)
 
 
 def distance_rows(distances: Distances) -> list[tuple[str, Distance]]:
@@ -103,22 +104,25 @@ def read_adaptation(folder: str | Path) -> Adaptation:
     try:
         row["generator"] = ModelDescription(**row["generator"])
         row["losses"] = tuple(row["losses"])
+        row["files"] = {str(name): str(digest) for name, digest in row["files"].items()}
         if row["distances"] is not None:
             for name in ("before", "after", "change", "floor"):
                 if row["distances"][name] is not None:
                     row["distances"][name] = Distance(**row["distances"][name])
             row["distances"] = Distances(**row["distances"])
         adaptation = Adaptation(folder=Path(folder), **row)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path} is not a valid record ({error!r}); remove it and run gendataagent adapt again"
         ) from error
-    if not adaptation.weights.is_file():
-        raise RunFolderError(f"{adaptation.weights} is missing; remove {path} and adapt again")
-    if files.file_sha256(adaptation.weights) != adaptation.weights_sha256:
-        raise RunFolderError(
-            f"{adaptation.weights} was changed after it was written; remove {path} and adapt "
-            "again: the weights are rebuilt from the last checkpoint"
-        )
+    for name, digest in adaptation.files.items():
+        weights = adaptation.folder / name
+        if not weights.is_file():
+            raise RunFolderError(f"{weights} is missing; remove {path} and adapt again")
+        if files.file_sha256(weights) != digest:
+            raise RunFolderError(
+                f"{weights} was changed after it was written; remove {path} and adapt again: the "
+                "weights are rebuilt from the last checkpoint"
+            )
     check_folder_done(path.parent, path)
     return adaptation

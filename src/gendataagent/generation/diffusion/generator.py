@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from gendataagent.core.devices import (
 )
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.protocols import Guide, Rendered, RenderRequest
+from gendataagent.generation.diffusion.class_loras import ClassLoraSwitch, read_class_loras
 from gendataagent.generation.diffusion.encoding_cache import (
     LATENT_CACHE_BYTES,
     PROMPT_CACHE_BYTES,
@@ -46,7 +46,8 @@ class DiffusionGenerator:
     whatever it is batched with. Only when the device runs out of memory is the batch made smaller.
 
     A request with feedback is steered by `guide`, see `generation.feedback`. With a ControlNet an
-    image follows the edges of its source, found in the square that would be its start.
+    image follows the edges of its source, found in the square that would be its start. With a LoRA
+    for each class, requests are grouped by class, and each group is drawn with the LoRA of its own.
 
     Sources and texts are encoded once (`encoding_cache`). A prompt whose class name does not fit
     the text encoder is rejected, because its image could show anything.
@@ -57,6 +58,10 @@ class DiffusionGenerator:
         self._pipeline = load_pipeline(spec, self._dtype)
         self._signature = CallSignature.of(self._pipeline, spec.model, spec.size_px, spec.control)
         move_to_device(self._pipeline, spec)
+        self._class_loras: ClassLoraSwitch | None = None
+        if spec.class_loras:
+            loras = read_class_loras(spec.class_loras)
+            self._class_loras = ClassLoraSwitch(self._pipeline, loras, spec.lora_scale)
         self.description = spec.describe()  # after loading, when the mirror in use is on disk
         self._count_tokens = TokenCounter.of_pipeline(self._pipeline)
         self.latent_cache = EncodingCache(LATENT_CACHE_BYTES)
@@ -96,14 +101,19 @@ class DiffusionGenerator:
 
         Reasons: class-cut-off, flagged-by-safety-checker, black-image.
         """
-        is_cut = [truncates_class_name(r.prompt, self._count_tokens) for r in requests]
-        usable = [request for request, cut in zip(requests, is_cut, strict=True) if not cut]
-        rendered: list[Rendered] = []
-        for _, group in groupby(usable, key=_shared_settings):
-            rendered.extend(self._render_group(list(group)))
-        remaining = iter(rendered)
-        rejected = Rendered(image=None, rejected_by="class-cut-off")
-        return [rejected if cut else next(remaining) for cut in is_cut]
+        rendered = [Rendered(image=None, rejected_by="class-cut-off")] * len(requests)
+        groups: dict[tuple[str, tuple[object, ...]], list[int]] = {}
+        for i, request in enumerate(requests):
+            if not truncates_class_name(request.prompt, self._count_tokens):
+                drawn_by = request.class_name if self._class_loras else ""
+                groups.setdefault((drawn_by, _shared_settings(request)), []).append(i)
+        for (drawn_by, _), group in groups.items():
+            if self._class_loras is not None:
+                self._class_loras.use(drawn_by)
+            results = self._render_group([requests[i] for i in group])
+            for i, result in zip(group, results, strict=True):
+                rendered[i] = result
+        return rendered
 
     def _render_group(self, requests: Sequence[RenderRequest]) -> list[Rendered]:
         """Render requests of the same settings, black images a second time in full precision."""

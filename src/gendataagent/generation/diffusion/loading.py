@@ -11,6 +11,7 @@ import torch
 from gendataagent.core import hub
 from gendataagent.core.completeness import check_finite
 from gendataagent.core.errors import ModelError
+from gendataagent.generation.diffusion.class_tokens import read_class_tokens
 from gendataagent.generation.diffusion.controlnet import load_controlnet, with_controlnet
 from gendataagent.generation.diffusion.lora import apply_lora
 from gendataagent.generation.diffusion.mirrors import with_mirrors
@@ -18,10 +19,11 @@ from gendataagent.generation.diffusion.parts import check_networks
 from gendataagent.generation.diffusion.quiet import import_diffusers_quietly
 from gendataagent.generation.diffusion.schedulers import choose_scheduler
 from gendataagent.generation.diffusion.spec import DiffusionSpec
+from gendataagent.generation.diffusion.token_embeddings import add_class_tokens
 
 
 def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
-    """Return the image-to-image pipeline of a spec on the CPU, its LoRAs merged in.
+    """Return the image-to-image pipeline of a spec on the CPU, with its LoRAs and words.
 
     With a ControlNet it is the pipeline that takes one.
 
@@ -52,6 +54,8 @@ def load_pipeline(spec: DiffusionSpec, dtype: torch.dtype) -> Any:
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             check_finite(f"generation.generator: the {name} of {source.name}", part)
+    if spec.class_tokens:
+        add_class_tokens(pipeline, read_class_tokens(spec.class_tokens))
     if spec.control is not None:
         controlnet = load_controlnet(spec.control, dtype)
         pipeline = with_controlnet(pipeline, controlnet, spec.control, spec.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -11,6 +12,8 @@ from gendataagent.core.devices import image_dtype_name
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.diffusion.batching import largest_batch
+from gendataagent.generation.diffusion.class_loras import check_loras_fit, read_class_loras
+from gendataagent.generation.diffusion.class_tokens import class_tokens_revision, read_class_tokens
 from gendataagent.generation.diffusion.control import Control
 from gendataagent.generation.diffusion.lora import Lora, add_lora, find_lora, lora_revision
 from gendataagent.generation.diffusion.mirrors import with_mirrors
@@ -34,6 +37,8 @@ class DiffusionSpec:
         lora: LoRA weights: a safetensors file, a folder or a hub id; "" = none.
         lora_scale: strength of the LoRA; 0 = none, 1 = as trained.
         few_step_lora: LoRA weights for few steps, merged at strength 1; "" = none.
+        class_tokens: words of its own for each class, see `class_tokens`; "" = none.
+        class_loras: a LoRA for each class, see `class_loras`; "" = none.
         trust_remote_code: whether to run Python code that comes with the model.
         batch_size: images per pipeline call.
         channels_last, fuse_qkv, compile, decoder: see `switches`.
@@ -54,6 +59,8 @@ class DiffusionSpec:
     lora: str = ""
     lora_scale: float = 0.5
     few_step_lora: str = ""
+    class_tokens: str = ""
+    class_loras: str = ""
     trust_remote_code: bool = False
     batch_size: int = 8
     channels_last: bool = False
@@ -81,6 +88,8 @@ class DiffusionSpec:
             lora=config.lora,
             lora_scale=config.lora_scale,
             few_step_lora=config.few_step_lora,
+            class_tokens=config.class_tokens,
+            class_loras=config.class_loras,
             trust_remote_code=trust_remote_code,
             channels_last=config.channels_last,
             fuse_qkv=config.fuse_qkv,
@@ -132,8 +141,8 @@ class DiffusionSpec:
     def describe(self) -> ModelDescription:
         """Return name and revision without loading the model: a folder's hash or a hub commit.
 
-        For SD 1.5 it is the mirror found on this machine. A ControlNet and a LoRA add their hash
-        and scale to the revision.
+        For SD 1.5 it is the mirror found on this machine. A ControlNet and LoRAs add their hash
+        and scale to the revision, words of the classes their hash.
         """
         sources = with_mirrors(self.source)
         source = next((source for source in sources if hub.is_here(source)), sources[0])
@@ -142,21 +151,44 @@ class DiffusionSpec:
             revision += self.control.revision_part
         for lora in self.loras:
             revision += f"+lora:{lora_revision(lora.name)}@{lora.scale:g}"
+        if self.class_tokens:
+            revision += f"+class_tokens:{class_tokens_revision(self.class_tokens)}"
+        if self.class_loras:
+            revision += (
+                f"+class_loras:{read_class_loras(self.class_loras).revision}@{self.lora_scale:g}"
+            )
         name = source.name if source.folder is None else source.folder.resolve().name
         return ModelDescription(name=name, revision=revision)
+
+    def class_words(self, class_names: Sequence[str]) -> Mapping[str, str]:
+        """Return class name -> its word in prompts, where the generator has words of its own.
+
+        Raises:
+            ConfigError: it was adapted, class by class, and not to one of these classes.
+            ModelError: what it was adapted to cannot be read.
+        """
+        if self.class_loras:
+            read_class_loras(self.class_loras).check_classes(class_names)
+        if not self.class_tokens:
+            return {}
+        return read_class_tokens(self.class_tokens).words(class_names)
 
     def check(self) -> None:
         """Raise for every fault that shows without loading the weights.
 
         Raises:
-            ModelError: the pipeline, its ControlNet or its LoRA is missing, incomplete or of the
-                wrong kind.
+            ModelError: the pipeline, its ControlNet, a LoRA or words of classes are missing,
+                incomplete or of the wrong kind.
             ConfigError: `size_px` does not suit the model.
         """
         sources = with_mirrors(self.source)
         hub.check_first(sources)
         for lora in self.loras:
             find_lora(lora)
+        tokens = read_class_tokens(self.class_tokens) if self.class_tokens else None
+        class_loras = read_class_loras(self.class_loras) if self.class_loras else None
+        if class_loras is not None:
+            class_loras.check()
         # here, because they import torch
         from gendataagent.generation.diffusion.controlnet import (
             check_takes_controlnet,
@@ -168,6 +200,7 @@ class DiffusionSpec:
         from gendataagent.generation.diffusion.schedulers import check_steps, choose_scheduler
         from gendataagent.generation.diffusion.signature import CallSignature, denoiser_of
         from gendataagent.generation.diffusion.steerable import check_steerable
+        from gendataagent.generation.diffusion.token_embeddings import check_tokens_fit
         from gendataagent.generation.diffusion.token_merging import mergeable
         from gendataagent.generation.feedback.decoding import HALF, VAE
 
@@ -193,6 +226,10 @@ class DiffusionSpec:
                 check_tiny(pipeline, name, setting)
         scheduler = choose_scheduler(self.scheduler, pipeline.scheduler)
         check_steps(scheduler, self.steps)
+        if tokens is not None:
+            check_tokens_fit(pipeline, tokens)
+        if class_loras is not None:
+            check_loras_fit(pipeline, class_loras)
         if self.merge_tokens:
             mergeable(denoiser_of(pipeline))
         if self.feedback_decoder:

@@ -43,7 +43,7 @@ REWRITE_TOKENS = 25  # a reply's tokens for each rewrite
 PNG_BYTES_PER_PX = {"small": 2.2, "large": 1.7}  # bundled CIFAR-10 measured; photographs assumed
 SMALL_PX = 64
 RUNTIME_BYTES = 1.5 * GIB  # CUDA context, kernels, workspaces, fragmentation
-SMALL_GPU_BYTES = 16 * GIB  # as in lora_trainer, which imports torch
+SMALL_GPU_BYTES = 16 * GIB  # as in adaptation.trainer, which imports torch
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Adapt the generator to the real training images by LoRA, in a folder of its own.
+"""Adapt the generator to the real training images, in a folder of its own.
 
-The recipe is Real-Fake's (see `config.AdaptationConfig`). The folder holds:
+The recipes are in `config.AdaptationConfig`. The folder holds:
 
     config.toml                         all settings, for --resume
     settings.json                       the inputs; the folder accepts no others
@@ -9,6 +9,8 @@ The recipe is Real-Fake's (see `config.AdaptationConfig`). The folder holds:
     before.safetensors                  features that the distances before training are measured on
     samples/epoch-0010.png              top row real images, bottom row images from their prompts
     pytorch_lora_weights.safetensors    the LoRA in diffusers' format; other programs load it too
+    class_tokens.safetensors            the words of the classes, see `diffusion.class_tokens`
+    classes/cat/, class_loras.json      with per_class: the same of each class, see `each_class`
     adaptation.json                     the result: `Adaptation`
     DONE                                written last: SHA-256 of the files above
 """
@@ -35,6 +37,7 @@ from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.protocols import Captioner
 from gendataagent.core.run_folder import DONE, RunFolder, mark_folder_done
 from gendataagent.data import LabelledImages
+from gendataagent.generation.adaptation.checks import checked_spec
 from gendataagent.generation.adaptation.job import (
     CONFIG_FILE,
     AdaptationJob,
@@ -57,7 +60,6 @@ from gendataagent.generation.backends import (
     build_generator,
     with_backends_chosen,
 )
-from gendataagent.generation.diffusion import DiffusionSpec
 
 
 def adapt(
@@ -87,11 +89,12 @@ def adapt(
         RunFolderError: the folder belongs to another adaptation, or another process uses it.
         TrainingDivergedError: the loss is not a finite number.
     """
-    if config.generation.lora:
-        raise ConfigError(
-            "generation.lora must be empty when the generator is adapted: the new weights would be "
-            f"trained without it; got {config.generation.lora!r}"
-        )
+    for name in ("lora", "class_loras", "class_tokens"):
+        if named := getattr(config.generation, name):
+            raise ConfigError(
+                f"generation.{name} must be empty when the generator is adapted: the new weights "
+                f"would be trained without it; got {named!r}"
+            )
     refuse_ways_out(out)
     device = device or resolve_device(config.device)
     # LoRA layers are trained on the plain generator, whose steps and guidance are others.
@@ -104,18 +107,14 @@ def adapt(
         generator, captioner = backends.generator, backends.captioner
     else:
         generator = build_generator(on_device)
-    if not isinstance(generator, DiffusionSpec):
-        raise ConfigError(
-            "generation.generator must be a diffusers pipeline to be adapted, got "
-            f"{config.generation.generator!r}"
-        )
+    spec = checked_spec(config, generator)
     config = replace(config, threads=config.threads or default_threads(workers=1))
     job = AdaptationJob(
         config=config,
         images=images,
         reference=reference if reference is not None and len(reference) else None,
         folder=Path(out),
-        spec=generator,
+        spec=spec,
         precision=config.adaptation.mixed_precision,
         captioner=captioner,
         progress=progress or SilentProgress(),
@@ -143,12 +142,9 @@ def adapt(
 
 def _adapt(job: AdaptationJob) -> None:
     from gendataagent.generation.adaptation.distances import DistanceMeasurement
-    from gendataagent.generation.adaptation.lora_trainer import (
-        LoraTrainer,
-        check_trainable,
-        weight_dtype,
-    )
-    from gendataagent.generation.adaptation.training_loop import train_to_end
+    from gendataagent.generation.adaptation.each_class import train_each_class
+    from gendataagent.generation.adaptation.trainer import weight_dtype
+    from gendataagent.generation.adaptation.training_loop import check_images, train_and_save
     from gendataagent.generation.diffusion.loading import load_pipeline
 
     settings = job.config.adaptation
@@ -156,41 +152,28 @@ def _adapt(job: AdaptationJob) -> None:
         # Loaded before captioning, so that a pipeline that does not fit fails at once.
         pipeline = load_pipeline(job.spec, weight_dtype(job.precision))
         size_px = _training_size_px(job, pipeline)
-        check_trainable(pipeline, job.images, settings, size_px=size_px)
-        if settings.batch_size > len(job.images):
-            job.progress.say(
-                f"adaptation.batch_size is {settings.batch_size}, but there are {len(job.images)} "
-                "images: each step uses all of them"
-            )
+        check_images(job, pipeline, size_px)
         prompts = training_prompts(job)
         measurement = DistanceMeasurement(job, pipeline, prompts, size_px)
         measurement.before()
-        trainer = LoraTrainer(
-            pipeline,
-            job.images,
-            prompts,
-            settings,
-            seed=job.seed,
-            size_px=size_px,
-            device=job.spec.device,
-            precision=job.precision,
-        )
-        with trainer:
-            losses = train_to_end(job, trainer, prompts, size_px)
-            weights = trainer.layers.save(job.folder)
-        distances = measurement.after(weights)
+        train = train_each_class if settings.per_class else train_and_save
+        trained = train(job, pipeline, prompts, size_px)
+        distances = measurement.after()
     files.write_json(
         job.folder / RECORD_FILE,
         {
-            "weights_sha256": files.file_sha256(weights),
+            "files": {
+                path.relative_to(job.folder).as_posix(): files.file_sha256(path)
+                for path in trained.paths
+            },
             "generator": asdict(job.spec.describe()),
             "images": len(job.images),
-            "epochs": settings.epochs,
-            "steps": trainer.steps,
+            "epochs": trained.epochs,
+            "steps": trained.steps,
             "size_px": size_px,
             "precision": job.precision,
             "settings": inputs_of(job),
-            "losses": losses,
+            "losses": trained.losses,
             "seconds": job.watch.seconds,
             "peak_memory_mib": memory.mib,
             "distances": None if distances is None else asdict(distances),

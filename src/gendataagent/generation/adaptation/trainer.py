@@ -1,4 +1,4 @@
-"""Train a LoRA on labelled images step by step, resumable to the bit.
+"""Train a LoRA, words of the classes or both on labelled images, resumable to the bit.
 
 Everything random (order, crop, flip, noise, timestep) is derived from the run's seed, the epoch and
 the image's id. Only weights and optimiser moments carry over from one step to the next.
@@ -24,13 +24,22 @@ from gendataagent.core.devices import accelerator_of, empty_cache, repeatable_ke
 from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import derive_seed
+from gendataagent.core.text import counted
 from gendataagent.data.pixels import GIB, ImageSet
+from gendataagent.generation.adaptation.batches import (
+    MIN_IMAGES,
+    Batches,
+    ClassTurns,
+    EpochBatches,
+    Reading,
+)
 from gendataagent.generation.adaptation.latents import (
     LatentEncoder,
     LatentSource,
     PreparedBatch,
     random_draw,
 )
+from gendataagent.generation.adaptation.learned import Learned
 from gendataagent.generation.adaptation.lora_layers import LoraLayers, check_adaptable
 from gendataagent.generation.adaptation.lora_loss import (
     adaptation_loss,
@@ -38,31 +47,19 @@ from gendataagent.generation.adaptation.lora_loss import (
     target,
 )
 from gendataagent.generation.adaptation.prompt_embeddings import PromptEmbeddings
+from gendataagent.generation.adaptation.token_vectors import TokenVectors
+from gendataagent.generation.diffusion.token_embeddings import check_takes_tokens
 
-MIN_IMAGES = 2  # the distribution-matching term needs more than one image
 SMALL_GPU_BYTES = 16 * GIB
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each matrix
+_RATES = {"tokens": "token_learning_rate", "lora": "learning_rate"}
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def weight_dtype(precision: str) -> torch.dtype:
     """Return the dtype to load the frozen weights in."""
     return _DTYPES[precision]
-
-
-def epoch_batches(seed: int, epoch: int, count: int, batch_size: int) -> list[list[int]]:
-    """Return the image indices of each step of an epoch (from 1), every image once.
-
-    The last batch is smaller if the count does not divide; a single image left over joins the batch
-    before. Fewer images than `batch_size` make one batch.
-    """
-    generator = torch.Generator().manual_seed(derive_seed(seed, "adapt-order", epoch))
-    order = torch.randperm(count, generator=generator).tolist()
-    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < MIN_IMAGES <= batch_size:
-        batches[-2:] = [batches[-2] + batches[-1]]
-    return batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +72,18 @@ class Step:
     images: int
 
 
-class LoraTrainer:
-    """Real-Fake's LoRA recipe on the UNet of a pipeline; autoencoder and text encoders are frozen.
+class AdaptationTrainer:
+    """Real-Fake's recipe on the UNet of a pipeline, or on words of its text encoders.
 
-    Use it in a `with` block: on exit the LoRA layers are removed and the pipeline is restored. On a
+    Use it in a `with` block: on exit what is trained is removed and the pipeline is restored. On a
     GPU the text encoders and the autoencoder are moved to the CPU during training once everything
     they would encode is cached.
 
     Args:
         pipeline: Stable Diffusion 1, 2 or XL, loaded in `weight_dtype(precision)`.
-        prompts: full prompt of each image.
+        prompts: full prompt of each image; where words are learned, with them.
+        words: class name -> words that name it for the generator; needed where words are learned.
+        labels: class of each image, where each step reads one class.
         precision: no, fp16 or bf16; see `core.devices.adaptation_precision`.
         size_px: side of the training images; a multiple of the autoencoder's factor.
         device: name of a torch device.
@@ -104,6 +103,8 @@ class LoraTrainer:
         size_px: int,
         device: str = "cpu",
         precision: str = "no",
+        words: Mapping[str, str] | None = None,
+        labels: Sequence[int] = (),
     ) -> None:
         check_trainable(pipeline, images, config, size_px=size_px)
         if len(prompts) != len(images):
@@ -116,7 +117,7 @@ class LoraTrainer:
         self._schedule = _training_schedule(pipeline)
         self._accelerator = _accelerator(self._device, precision)
         pipeline.to(self._device)
-        self._text = PromptEmbeddings(pipeline, prompts, self._device)
+        self._text = PromptEmbeddings(pipeline, prompts, self._device, learns=config.trains_tokens)
         self.latents = LatentSource(
             images,
             LatentEncoder(pipeline),
@@ -126,31 +127,39 @@ class LoraTrainer:
         )
         side = size_px // int(pipeline.vae_scale_factor)
         self._shape_CSS = (int(pipeline.unet.config.in_channels), side, side)
-        self.layers = LoraLayers(
-            pipeline,
-            rank=config.rank,
-            seed=derive_seed(seed, "lora"),
-            gradient_checkpointing=_use_gradient_checkpointing(config, self._device),
-        )
+        self.parts = _parts(pipeline, config, self._device, seed=seed, words=words or {})
+        self._parameters = {
+            n: p for part in self.parts.values() for n, p in part.parameters.items()
+        }
+        self._rates: dict[str, float] = {p: getattr(config, _RATES[p]) for p in self.parts}
         self._adamw = torch.optim.AdamW(
-            self.layers.parameters.values(),
-            lr=config.learning_rate,
+            [
+                {"params": list(part.parameters.values()), "lr": self._rates[name]}
+                for name, part in self.parts.items()
+            ],
             betas=BETAS,
             eps=EPSILON,
             weight_decay=config.weight_decay,
         )
         # Only the optimizer is prepared: preparing the UNet would patch its forward permanently.
         self._optimizer = self._accelerator.prepare_optimizer(self._adamw)
-        self.steps_per_epoch = len(epoch_batches(seed, 1, len(images), config.batch_size))
-
-    @property
-    def steps(self) -> int:
-        """Number of steps in all epochs."""
-        return self.steps_per_epoch * self.config.epochs
+        self._batches: Batches = EpochBatches(
+            seed=seed, count=len(images), batch_size=config.batch_size, epochs=config.epochs
+        )
+        if not config.trains_lora:
+            self._batches = ClassTurns(
+                seed=seed,
+                labels=labels,
+                batch_size=config.batch_size,
+                steps_each=config.token_steps,
+            )
+        self.steps, self.steps_per_epoch = self._batches.steps, self._batches.steps_per_epoch
 
     @property
     def epochs_done(self) -> int:
-        """Number of finished epochs."""
+        """Number of finished epochs; at the end, of begun ones."""
+        if self.steps_done == self.steps:
+            return -(-self.steps // self.steps_per_epoch)
         return self.steps_done // self.steps_per_epoch
 
     def __enter__(self) -> Self:
@@ -160,7 +169,8 @@ class LoraTrainer:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        self.layers.remove()
+        for part in reversed(self.parts.values()):
+            part.remove()
         self.pipeline.to(self._original_device)
 
     def cache(self, progress: Progress | None = None) -> None:
@@ -197,7 +207,7 @@ class LoraTrainer:
 
     @contextlib.contextmanager
     def sampling(self) -> Iterator[Any]:
-        """Lend the pipeline with the current LoRA, to generate images between two steps."""
+        """Lend the pipeline with what is trained so far, to generate images between two steps."""
         self.pipeline.to(self._device)
         try:
             yield self.pipeline
@@ -206,8 +216,12 @@ class LoraTrainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything the next step depends on: tensors, and JSON values."""
-        tensors = {f"lora.{name}": tensor for name, tensor in self.layers.tensors().items()}
-        for name, parameter in self.layers.parameters.items():
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, learned in self.parts.items()
+            for name, tensor in learned.tensors().items()
+        }
+        for name, parameter in self._parameters.items():
             for moment, value in self._adamw.state.get(parameter, {}).items():
                 tensors[f"adamw.{moment}.{name}"] = value.detach().cpu().clone()
         scaler = self._accelerator.scaler
@@ -222,18 +236,23 @@ class LoraTrainer:
         Raises:
             ModelError: it belongs to another training.
         """
-        self.layers.restore(
-            {n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")}
-        )
+        for part, learned in self.parts.items():
+            own = {n: t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            learned.restore({n.removeprefix(f"{part}."): t for n, t in own.items()})
         moments: dict[int, dict[str, Tensor]] = {}
-        found = {name for name in tensors if name.startswith("adamw.")}
-        complete = {
-            f"adamw.{moment}.{name}" for moment in MOMENTS for name in self.layers.parameters
-        }
-        if found not in (set(), complete):  # none at all if fp16 skipped every step so far
+        for position, name in enumerate(self._parameters):
+            found = {
+                m: t.clone() for m in MOMENTS if (t := tensors.get(f"adamw.{m}.{name}")) is not None
+            }
+            if found:
+                moments[position] = found
+        # None at all if fp16 skipped every step so far; a word has some once its class was read.
+        of_lora = len(self.parts["lora"].parameters) if "lora" in self.parts else 0
+        first = len(self._parameters) - of_lora
+        if any(len(found) != len(MOMENTS) for found in moments.values()) or (
+            sum(position >= first for position in moments) not in (0, of_lora)
+        ):
             raise ModelError("the training state is incomplete: moments of AdamW are missing")
-        for position, name in enumerate(self.layers.parameters if found else ()):
-            moments[position] = {m: tensors[f"adamw.{m}.{name}"].clone() for m in MOMENTS}
         self._adamw.load_state_dict({**self._adamw.state_dict(), "state": moments})
         scaler = self._accelerator.scaler
         if scaler is not None and state["loss_scaler"]:
@@ -247,35 +266,33 @@ class LoraTrainer:
             raise ModelError(f"the training state could not be restored: {wrong[0]} differs")
 
     def _read(self, reader: ThreadPoolExecutor, step: int) -> Future[PreparedBatch]:
-        epoch = step // self.steps_per_epoch + 1
-        count, size = len(self._ids), self.config.batch_size
-        indices = epoch_batches(self.seed, epoch, count, size)[step % self.steps_per_epoch]
-        return reader.submit(self._prepare, epoch, indices)
+        return reader.submit(self._prepare, self._batches.of(step))
 
-    def _prepare(self, epoch: int, indices: Sequence[int]) -> PreparedBatch:
+    def _prepare(self, readings: Sequence[Reading]) -> PreparedBatch:
         timesteps = int(self._schedule.config.num_train_timesteps)
         draws = [
             random_draw(
                 self.seed, epoch, self._ids[i], shape_CSS=self._shape_CSS, timesteps=timesteps
             )
-            for i in indices
+            for epoch, i in readings
         ]
-        return self.latents.prepare(indices, draws)
+        return self.latents.prepare([i for _, i in readings], draws)
 
     def _step(self, batch: PreparedBatch) -> float:
         loss = self._loss(batch)
         value = loss.item()
         if not math.isfinite(value):
+            rates = {f"adaptation.{_RATES[part]}": self._rates[part] for part in self.parts}
+            shown = " and ".join(f"{key} = {rate:g}" for key, rate in rates.items())
             raise TrainingDivergedError(
-                f"the loss of the adaptation is {value} at step {self.steps_done + 1}, "
-                f"learning rate {self.config.learning_rate:g}. Lower adaptation.learning_rate (try "
-                "a tenth) or adaptation.mmd_weight; with adaptation.mixed_precision=fp16 also try "
-                "bf16 or no"
+                f"the loss of the adaptation is {value} at step {self.steps_done + 1}, with "
+                f"{shown}. Lower {' or '.join(rates)} (try a tenth) or adaptation.mmd_weight; with "
+                "adaptation.mixed_precision=fp16 also try bf16 or no"
             )
         self._optimizer.zero_grad()
         self._accelerator.backward(loss)
         self._accelerator.clip_grad_norm_(
-            list(self.layers.parameters.values()), self.config.gradient_clip
+            list(self._parameters.values()), self.config.gradient_clip
         )
         self._optimizer.step()
         return float(value)
@@ -321,15 +338,48 @@ class LoraTrainer:
         empty_cache()
 
 
+def _parts(
+    pipeline: Any,
+    config: AdaptationConfig,
+    device: torch.device,
+    *,
+    seed: int,
+    words: Mapping[str, str],
+) -> dict[str, Learned]:
+    """Return what is trained, by name; what is put into the pipeline last is removed first."""
+    checkpointing = _use_gradient_checkpointing(config, device)
+    parts: dict[str, Learned] = {}
+    if config.trains_tokens:
+        parts["tokens"] = TokenVectors(
+            pipeline,
+            words,
+            vectors=config.token_vectors,
+            gradient_checkpointing=checkpointing,
+        )
+    if config.trains_lora:
+        parts["lora"] = LoraLayers(
+            pipeline,
+            rank=config.rank,
+            seed=derive_seed(seed, "lora"),
+            gradient_checkpointing=checkpointing,
+        )
+    return parts
+
+
 def check_trainable(
     pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size_px: int
 ) -> None:
-    """Raise what `LoraTrainer` would raise, before any slow step."""
+    """Raise what `AdaptationTrainer` would raise, before any slow step."""
     check_adaptable(pipeline)
+    if config.trains_tokens:
+        check_takes_tokens(pipeline)
     _training_schedule(pipeline)
     factor = int(pipeline.vae_scale_factor)
-    if len(images) < MIN_IMAGES:
-        raise DataError(f"adaptation needs at least {MIN_IMAGES} images, got {len(images)}")
+    least = MIN_IMAGES if config.mmd_weight > 0 else 1
+    if len(images) < least:
+        raise DataError(
+            f"adaptation needs at least {counted(least, 'image', 'images')}, got {len(images)}"
+        )
     if config.batch_size < MIN_IMAGES and config.mmd_weight > 0:
         raise ConfigError(
             "adaptation.batch_size must be at least 2 for the distribution-matching term, got "
