@@ -23,7 +23,7 @@ NAMES = (
     "random-drop", "entropy", "margin", "gendataagent-plus", "real-fake-plus",
     "gendataagent-guided", "gendataagent-unguided", "gendataagent-feedback",
     "da-fusion", "real-guidance", "diff-mix", "saspa", "tada", "retrieval", "deliberate-practice",
-    "feedback-guided", "datadream", "bob",
+    "feedback-guided", "da-fusion-tokens", "diff-mix-tokens", "datadream", "datadream-cls", "bob",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_a_strategy_applies_to_demo_and_defaults_and_keeps_shared_settings(
     shared = {"classifier", "data", "adaptation", "seed", "device", "generation"}
     for base in (demo, RunConfig()):
         changed = changes(base, apply(base, name))
-        if name in ("retrieval", "datadream", "bob"):  # no adaptation, or one of their own
+        if "enabled" in STRATEGIES[name].settings.get("adaptation", {}):
             changed = {k: v for k, v in changed.items() if not k.startswith("adaptation.")}
         assert {key.split(".")[0] for key in changed} & shared <= {"generation"}
         generation = [key for key in changed if key.startswith("generation")]

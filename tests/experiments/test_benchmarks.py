@@ -49,7 +49,10 @@ def test_two_benchmarks_compare_every_strategy() -> None:
     assert own == set(STRATEGIES) - set(PEERS)
     peers = [arm.name for arm in find_benchmark("peers").arms]
     assert peers[:2] == ["only-real", "real-fake"]
-    named = {"retrieval", "datadream", "bob", "saspa"}  # arms only by name
+    named = {  # arms only by name
+        "retrieval", "datadream", "datadream-cls", "bob", "saspa", "da-fusion-tokens",
+        "diff-mix-tokens",
+    }  # fmt: skip
     plain = {arm for arm in peers if not arm.endswith("-feedback")}
     assert plain - own == set(PEERS) - named
     assert {arm.removesuffix("-feedback") for arm in set(peers) - plain} <= set(PEERS)

@@ -135,6 +135,25 @@ def test_adaptation_captions_every_image_and_counts_its_steps() -> None:
         assert count_work(config, sized).adaptation_steps == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "steps", "read", "sheets"),
+    [
+        ({"kind": "tokens", "token_steps": 7}, 2 * 7, 2 * 7 * 4, 1 + 1),
+        ({"kind": "lora+tokens"}, 3 * 5, 3 * 20, 1 + 1),
+        ({"per_class": True}, 3 * (3 + 2), 3 * 20, 2 * (1 + 1)),
+    ],
+)
+def test_adaptation_by_class_counts_its_steps(
+    changes: dict[str, Any], steps: int, read: int, sheets: int
+) -> None:
+    adaptation = {"enabled": True, "epochs": 3, "batch_size": 4, "measure_images": 0, **changes}
+    config = settings(data={"path": "", "layout": "folder"}, adaptation=adaptation)
+    real = replace(count_real(config, images=200), train_per_class=(12, 8))
+    counts = count_work(config, real)
+    assert (counts.adaptation_steps, counts.adaptation_images) == (steps, read)
+    assert counts.drawn_for_adaptation == 8 * sheets
+
+
 def test_facts_equal_the_flop_counter() -> None:
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode

@@ -15,6 +15,24 @@ _FROM_TEXT = over(
         "generation": {"start": "noise", "feedback": "entropy", "feedback_scale": "auto"},
     },
 )
+_DA_FUSION = over(
+    _CLASS_PROMPTS,
+    {
+        "generation": {"strengths": [0.25, 0.5, 0.75, 1.0]},
+        "training": {"sibling_replacement": 0.5, "synthetic_share": 0.0},
+    },
+)
+_DIFF_MIX = over(
+    _CLASS_PROMPTS,
+    {
+        "generation": {
+            "strengths": [0.3, 0.5, 0.7, 0.9], "prompt_class": "other", "soft_label_gamma": 0.5,
+        },
+        "training": {"sibling_replacement": 0.3, "synthetic_share": 0.0},
+    },
+)  # fmt: skip
+# No weights by signal-to-noise ratio and no distribution matching, which are Real-Fake's.
+_PLAIN_LOSS = {"enabled": True, "snr_gamma": 0.0, "mmd_weight": 0.0}
 
 
 def peers() -> Iterator[Strategy]:
@@ -23,13 +41,7 @@ def peers() -> Iterator[Strategy]:
         name="da-fusion",
         about="images at four strengths; half of the time in place of the real image",
         source="Trabucco et al. 2024, its scripts [C]; without its learned class tokens",
-        settings=over(
-            _CLASS_PROMPTS,
-            {
-                "generation": {"strengths": [0.25, 0.5, 0.75, 1.0]},
-                "training": {"sibling_replacement": 0.5, "synthetic_share": 0.0},
-            },
-        ),
+        settings=_DA_FUSION,
     )
     yield Strategy(
         name="real-guidance",
@@ -47,17 +59,8 @@ def peers() -> Iterator[Strategy]:
         name="diff-mix",
         about="each image redrawn as another class, soft labels; in place of the real one at times",
         source="Wang et al. 2024, its few-shot scripts [C]; without its adapted generator",
-        settings=over(
-            _CLASS_PROMPTS,
-            {
-                "generation": {
-                    "strengths": [0.3, 0.5, 0.7, 0.9], "prompt_class": "other",
-                    "soft_label_gamma": 0.5,
-                },
-                "training": {"sibling_replacement": 0.3, "synthetic_share": 0.0},
-            },
-        ),
-    )  # fmt: skip
+        settings=_DIFF_MIX,
+    )
     yield Strategy(
         name="saspa",
         about="along the edges of each image, by a ControlNet, in other scenes; replaces at times",
@@ -98,22 +101,73 @@ def peers() -> Iterator[Strategy]:
 
 
 def _adapted() -> Iterator[Strategy]:
-    """Yield strategies whose generator is adapted to the real images first, and starts from text.
-
-    The LoRA has no weights by signal-to-noise ratio and no distribution matching, which are
-    Real-Fake's.
-    """
+    """Yield strategies whose generator is adapted to the real images first."""
+    yield Strategy(
+        name="da-fusion-tokens",
+        about="da-fusion with a learned word for each class (textual inversion)",
+        source="Trabucco et al. 2024, its scripts [C]",
+        settings=over(
+            _DA_FUSION,
+            {
+                "adaptation": {
+                    **_PLAIN_LOSS,
+                    "kind": "tokens",
+                    "per_class": False,
+                    "batch_size": 4,
+                    "token_vectors": 1,
+                    "token_steps": 1000,
+                    "token_learning_rate": 2e-3,
+                },
+            },
+        ),
+    )
+    yield Strategy(
+        name="diff-mix-tokens",
+        about="diff-mix with a LoRA and a learned word for each class",
+        source="Wang et al. 2024, its scripts [C]; 50 epochs [I]",
+        settings=over(
+            _DIFF_MIX,
+            {
+                "adaptation": {
+                    **_PLAIN_LOSS,
+                    "kind": "lora+tokens",
+                    "per_class": False,
+                    "rank": 10,
+                    "learning_rate": 5e-5,
+                    "token_learning_rate": 5e-5,
+                    "token_vectors": 1,
+                    "batch_size": 8,
+                    "epochs": 50,
+                },
+                "generation": {"lora_scale": 1.0},
+            },
+        ),
+    )
     lora = {
         "adaptation": {
-            "enabled": True, "rank": 16, "epochs": 200, "snr_gamma": 0.0, "mmd_weight": 0.0,
+            **_PLAIN_LOSS,
+            "kind": "lora",
+            "per_class": False,
+            "rank": 16,
+            "epochs": 200,
         },
         "generation": {"start": "noise", "lora_scale": 1.0},
-    }  # fmt: skip
+    }
     yield Strategy(
         name="datadream",
         about="the generator adapted to the real images of all classes, then text to image",
         source="Kim et al. 2024, its scripts [C], rank [R]; one LoRA for all classes",
         settings=over(_CLASS_PROMPTS, lora),
+    )
+    yield Strategy(
+        name="datadream-cls",
+        about="datadream with a LoRA for each class, on its images alone",
+        source="Kim et al. 2024, its scripts [C], rank [R]",
+        settings=over(
+            _CLASS_PROMPTS,
+            lora,
+            {"adaptation": {"per_class": True, "sample_every_epochs": 0}},
+        ),
     )
     yield Strategy(
         name="bob",

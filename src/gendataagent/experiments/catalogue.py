@@ -54,8 +54,12 @@ def find_benchmark(name: str) -> Benchmark:
     return benchmarks[name]
 
 
-# A folder or a generator of the user's is needed, or a LoRA that takes longer than all other arms.
-_ONLY_NAMED = ("retrieval", "saspa", "datadream", "bob")
+# A folder or a generator of the user's is needed, or an adaptation that takes longer than all other
+# arms.
+_ONLY_NAMED = (
+    "retrieval", "saspa", "datadream", "datadream-cls", "bob", "da-fusion-tokens",
+    "diff-mix-tokens",
+)  # fmt: skip
 
 
 # A mechanism that makes its images before training, in the rounds of gendataagent-guided instead.

@@ -87,7 +87,7 @@ class DistanceMeasurement:
             floor=mmd.distance(features["train"]) if held_out else None,
             images=len(self._chosen),
             reference_images=len(self._reference),
-            lora_scale=scale,
+            lora_scale=scale if adaptation.trains_lora else None,
         )
 
     def _generated(

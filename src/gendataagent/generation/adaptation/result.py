@@ -24,11 +24,12 @@ class Distances:
 
     Args:
         before, after: images generated from text alone, with the training images' prompts and the
-            same seeds; `after` with the LoRA at `lora_scale`.
+            same seeds; `after` with the LoRA at `lora_scale`, and with the words of the classes.
         change: after minus before; its standard error is that of the paired difference.
         floor: distance of the real training images; None without held-out images.
         images: number of generated images.
         reference_images: number of real images.
+        lora_scale: None without a LoRA.
     """
 
     before: Distance
@@ -37,7 +38,7 @@ class Distances:
     floor: Distance | None
     images: int
     reference_images: int
-    lora_scale: float
+    lora_scale: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +77,10 @@ class Adaptation:
 
 def distance_rows(distances: Distances) -> list[tuple[str, Distance]]:
     """Return the name and value of each distance measured, for display."""
+    lora = "" if distances.lora_scale is None else f", LoRA at {distances.lora_scale:g}"
     rows = [
         ("before", distances.before),
-        (f"after, LoRA at {distances.lora_scale:g}", distances.after),
+        (f"after{lora}", distances.after),
         ("change", distances.change),
     ]
     if distances.floor is not None:

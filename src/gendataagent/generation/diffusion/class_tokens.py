@@ -7,7 +7,6 @@ pipeline: V vectors make up the word. Its metadata lists the classes, by name.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from gendataagent.core import hub
 from gendataagent.core.errors import ConfigError, ModelError
-from gendataagent.core.files import expand
+from gendataagent.core.files import expand, parse_others_json
 from gendataagent.core.text import as_name, counted
 from gendataagent.core.weight_files import StoredTensor, metadata_of, stored_in
 
@@ -146,7 +145,7 @@ def read_class_tokens(name: str) -> ClassTokens:
 def _classes(path: Path) -> tuple[str, ...]:
     """Return the classes that the metadata lists."""
     try:
-        names = json.loads(metadata_of(path).get(CLASSES, ""))
+        names = parse_others_json(metadata_of(path).get(CLASSES, ""))
     except ValueError:
         names = None
     is_list = isinstance(names, list) and names and all(isinstance(name, str) for name in names)

@@ -39,6 +39,10 @@ def check_models_here(config: RunConfig) -> None:
     # Likewise whether a ControlNet fits.
     stands_in = generator != generation.generator
     condition = "none" if stands_in or not _is_here(generation.controlnet) else generation.condition
+    class_tokens, class_loras = (
+        "" if stands_in and expand(name).exists() else name
+        for name in (generation.class_tokens, generation.class_loras)
+    )
     captioner = prompting.captioner if _is_here(prompting.captioner) else "none"
     rewriter = prompting.rewriter if _is_here(prompting.rewriter) else "none"
     classifier = config.classifier
@@ -48,6 +52,8 @@ def check_models_here(config: RunConfig) -> None:
         generator != TINY_SD
         or lora
         or few_step_lora
+        or class_tokens
+        or class_loras
         or condition != "none"
         or captioner != "none"
         or rewriter != "none"
@@ -65,6 +71,8 @@ def check_models_here(config: RunConfig) -> None:
                 generator=generator,
                 lora=lora,
                 few_step_lora=few_step_lora,
+                class_tokens=class_tokens,
+                class_loras=class_loras,
                 condition=condition,
                 image_cache="",
             ),

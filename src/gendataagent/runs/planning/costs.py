@@ -220,11 +220,12 @@ class Costs:
             and self._device.is_gpu
             and self._device.memory_bytes <= SMALL_GPU_BYTES
         )
-        # forward, backward through frozen weights to the adapters, and forward again if so
+        # forward, backward through frozen weights to what is trained, and forward again if so; the
+        # text encoders, through which words are learned, are small beside the UNet
         passes = 3 if checkpointed else 2
         encoded = float(counts.adaptation_images)
-        if not settings.random_crop:  # then latents are cached
-            encoded *= (2 if settings.flip else 1) / max(1, settings.epochs)
+        if not settings.random_crop:  # then latents are cached, of all images, captioned ones
+            encoded = counts.captions_most * (2.0 if settings.flip else 1.0)
         generation = replace(self._config.generation.without_few_steps(), condition="none")
         plain = replace(self._config, generation=generation)
         steps = plain.generation.steps
@@ -236,7 +237,8 @@ class Costs:
         kept = facts.checkpointed_bytes if checkpointed else facts.kept_bytes
         activations = self._half * kept * _latent(facts, size_px) * settings.batch_size
         memory_bytes = facts.parameters * self._weight_bytes + activations
-        note = f"{'with' if checkpointed else 'without'} gradient checkpointing"
+        kind = f"{settings.kind}, one a class" if settings.per_class else settings.kind
+        note = f"{kind}; {'with' if checkpointed else 'without'} gradient checkpointing"
         return self._stage("adapt", amount, flops, memory_bytes, note)
 
     def _rewrite(self) -> StageCost:

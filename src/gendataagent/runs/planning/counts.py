@@ -206,6 +206,7 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
     kept = expected_kept(config, real.train_per_class)
     steps, passes = _training(config, real.train_per_class)
     adapted = config.adaptation.enabled and config.agent.enabled
+    adaptation = _count_adaptation(config, real) if adapted else _Adaptation()
     with_baseline = config.agent.enabled and config.agent.trains_baseline
     if with_baseline:
         alone = _training(without_agent(config), real.train_per_class)
@@ -226,13 +227,9 @@ def count_work(config: RunConfig, real: RealImageCounts) -> Counts:
         captions_least=real.train if adapted else selected,
         captions_most=real.train if adapted else min(real.train, rounds * selected),
         rewrites=rounds * made,
-        adaptation_steps=(
-            max(1, batches(real.train, config.adaptation.batch_size)) * config.adaptation.epochs
-            if adapted
-            else 0
-        ),
-        adaptation_images=real.train * config.adaptation.epochs if adapted else 0,
-        drawn_for_adaptation=_drawn_for_adaptation(config, real.train) if adapted else 0,
+        adaptation_steps=adaptation.steps,
+        adaptation_images=adaptation.images,
+        drawn_for_adaptation=adaptation.drawn,
         feedback_rounds=guided.rounds,
         feedback_images=guided.rounds * guided.probes * guided.scales,
         feedback_steps=guided.gradients,
@@ -323,10 +320,32 @@ def _evaluated_images(config: RunConfig, real: RealImageCounts) -> int:
     return (often + 1) * (real.train + real.validation) + real.test
 
 
-def _drawn_for_adaptation(config: RunConfig, images: int) -> int:
-    """Return the images generated to measure the distance, before and after, and as samples."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Adaptation:
+    """The work of an adaptation.
+
+    Args:
+        images: read in all steps.
+        drawn: generated to measure the distance, before and after, and as samples.
+    """
+
+    steps: int = 0
+    images: int = 0
+    drawn: int = 0
+
+
+def _count_adaptation(config: RunConfig, real: RealImageCounts) -> _Adaptation:
     settings, samples = config.adaptation, 8
-    drawn = 2 * min(settings.measure_images, images)
+    trainings = real.train_per_class if settings.per_class else (real.train,)
+    epochs = settings.epochs
+    steps = sum(max(1, batches(images, settings.batch_size)) for images in trainings) * epochs
+    read = real.train * epochs
+    if not settings.trains_lora:
+        steps = len(real.train_per_class) * settings.token_steps
+        read = steps * settings.batch_size
+        epochs = math.ceil(steps / max(1, math.ceil(real.train / settings.batch_size)))
+    drawn = 2 * min(settings.measure_images, real.train)
     if settings.sample_every_epochs:
-        drawn += samples * (1 + math.ceil(settings.epochs / settings.sample_every_epochs))
-    return drawn
+        sheets = 1 + math.ceil(epochs / settings.sample_every_epochs)
+        drawn += samples * sheets * len(trainings)
+    return _Adaptation(steps=steps, images=read, drawn=drawn)

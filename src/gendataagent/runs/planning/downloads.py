@@ -69,6 +69,9 @@ def models_needed(config: RunConfig) -> Iterator[ModelNeeded]:
         for setting in ("few_step_lora", "lora"):
             if lora := getattr(generation, setting):
                 yield _lora(f"generation.{setting}", lora)
+        for setting in ("class_tokens", "class_loras"):
+            if name := getattr(generation, setting):
+                yield _model(f"generation.{setting}", name)
         if generation.decoder != "vae":
             yield _model("generation.decoder", generation.decoder)
         yield _model("prompting.captioner", prompting.captioner, prompting.captioner_revision)
