@@ -41,6 +41,13 @@ class DataConfig:
         choices=(AUTO, "first", "last", "path"),
         switch=True,
     )
+    class_pattern: str = setting(
+        "",
+        "regular expression for the paths of images whose names say the class, its first bracket: "
+        "([^/]*?)[-_. ]*[0-9]+[.] reads cat of cat_0001.jpg; images that it does not fit are left "
+        "out and counted; empty = classes are folders or in a table",
+        switch=True,
+    )
     revision: str = setting("", "hub revision of a hub: data set; empty = the newest")
     image_column: str = setting(
         AUTO,

@@ -11,6 +11,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.text import counted
 from gendataagent.data.duplicates.likeness import Likeness, joined
 from gendataagent.data.index import SPLITS, DatasetIndex, Item, first_few
+from gendataagent.data.name_patterns import compiled, names_by
 
 # "IMG_12_jpg.rf.0a1b2c.jpg": Roboflow exports several augmented copies of IMG_12.jpg.
 ROBOFLOW = r"((?:[^/]+/)?[^/]+)\.rf\.[^/]+$"
@@ -54,34 +55,20 @@ def named_groups(
         return {}, []
     if index.group_column:
         return index.groups, [_note(index.groups, f"column {index.group_column!r}")]
+    ids = [item.id for item in items]
     if config.group_by == AUTO:
-        named = _by_pattern(items, re.compile(ROBOFLOW))
+        named = names_by(re.compile(ROBOFLOW), ids)
         return named, [_note(named, "augmented copies by Roboflow's names")] if named else []
-    try:
-        pattern = re.compile(config.group_by)
-    except re.error as error:
-        raise ConfigError(
-            f"data.group_by {config.group_by!r} is neither a column of the data nor a regular "
-            f"expression ({error}); name a column, or give a pattern such as (.*)_frame"
-        ) from error
-    named = _by_pattern(items, pattern)
+    named = names_by(
+        compiled("data.group_by", config.group_by, "(.*)_frame, or name a column"), ids
+    )
     if not named:
         raise ConfigError(
             f"data.group_by {config.group_by!r} is no column of the data and fits no id of an "
-            f"image, as {first_few([item.id for item in items], at_most=3)}; name a column, or "
+            f"image, as {first_few(ids, at_most=3)}; name a column, or "
             "give a pattern such as (.*)_frame"
         )
     return named, [_note(named, f"data.group_by {config.group_by!r}")]
-
-
-def _by_pattern(items: Sequence[Item], pattern: re.Pattern[str]) -> dict[str, str]:
-    """Return the group of each id that fits: the first bracket, else all that the pattern fits."""
-    named = {}
-    for item in items:
-        if found := pattern.search(item.id):
-            text = found[1] if pattern.groups and found[1] is not None else found[0]
-            named[item.id] = text
-    return named
 
 
 def _note(named: Mapping[str, str], how: str) -> str:

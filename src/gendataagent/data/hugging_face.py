@@ -12,7 +12,8 @@ from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
 from gendataagent.core.files import open_regular
 from gendataagent.core.text import counted
-from gendataagent.data.formats.table_index import ID_NAME, LABEL_NAMES
+from gendataagent.data.formats.column_names import label_columns
+from gendataagent.data.formats.table_index import ID_NAME
 from gendataagent.data.items import RowItems
 from gendataagent.data.labels import is_unlabelled, unsigned_minus_one
 from gendataagent.data.sets import LabelledImages, shared_bits
@@ -108,7 +109,7 @@ def _columns(data_set: Any, config: DataConfig) -> tuple[str, str]:
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     if len(labels) != 1:
-        labels = [name for name in LABEL_NAMES if name in (labels or features)][:1]
+        labels = label_columns(labels or list(features))
     found = []
     for what, wanted, candidates in (
         ("image", config.image_column, images),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +88,20 @@ def split_of_file(name: str) -> str | None:
     path = Path(name)
     words = (path.stem, *(folder.name for folder in path.parents))
     return next(filter(None, map(split_in, words)), None)
+
+
+def splits_of_folders(paths: Sequence[str | None]) -> list[str] | None:
+    """Return the split that a folder of each path names; None unless all have one, and differ.
+
+    Args:
+        paths: with forward slashes; None = a missing image, which is of train.
+    """
+    found = [
+        next(filter(None, map(split_of, path.split("/")[:-1])), None) if path else TRAIN
+        for path in paths
+    ]
+    splits = [split for split in found if split is not None]
+    return splits if len(splits) == len(found) and len(set(splits)) > 1 else None
 
 
 def normalise_name(name: str) -> str:

@@ -13,6 +13,7 @@ from gendataagent.core.files import expand, open_regular
 from gendataagent.core.suggestions import closest
 from gendataagent.data.bundled import ASSETS
 from gendataagent.data.class_names import with_readable_class_names
+from gendataagent.data.decoding.images import SUFFIXES
 from gendataagent.data.formats.boxes import Annotations, index_boxes
 from gendataagent.data.formats.coco import COCO, coco_files, read_coco
 from gendataagent.data.formats.folder import FOLDER, index_folder
@@ -20,6 +21,7 @@ from gendataagent.data.formats.hub import HUB_PREFIX, index_hub
 from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.list_folder import index_listed_folder
 from gendataagent.data.formats.list_index import index_lists
+from gendataagent.data.formats.named_files import index_named_files
 from gendataagent.data.formats.table_index import index_tables
 from gendataagent.data.formats.tables import TableFile, parquet_files, saved_files
 from gendataagent.data.formats.text_tables import TEXT_SUFFIXES
@@ -32,6 +34,7 @@ from gendataagent.data.formats.webdataset import (
     index_webdataset,
     is_webdataset,
 )
+from gendataagent.data.formats.yolo import refuse_yolo
 from gendataagent.data.index import (
     TRAIN,
     DatasetIndex,
@@ -45,6 +48,16 @@ from gendataagent.data.official import (
 
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = ("cifar10",)
+_HINTS = (
+    ((".xlsx", ".xls", ".ods"), "Save the sheet as CSV in UTF-8 and give that. "),
+    (
+        (".json", ".xml"),
+        "For COCO or Pascal VOC give the folder with the annotations and the photographs; records "
+        "in JSON are read one a line (.jsonl). ",
+    ),
+    ((".yaml", ".yml"), "Give the folder of the images. "),
+    (tuple(SUFFIXES), "It is one image; give the folder above its class folder. "),
+)
 _ADDRESS = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -66,7 +79,10 @@ def index_data(config: DataConfig, *, need_train: bool = True) -> DatasetIndex:
             index = index_webdataset(path.parent, [path.name], config, need_train=need_train)
             return with_readable_class_names(index)
         folder, notes = unpacked(path)
-        index = _index_path(folder, config, need_train)
+        try:
+            index = _index_path(folder, config, need_train)
+        except DataError as error:  # say what the user named
+            raise DataError(str(error).replace(str(folder), str(path))) from error
         return replace(index, notes=(*notes, *index.notes))
     return _index_path(path, config, need_train)
 
@@ -122,9 +138,11 @@ def _index_file(path: Path, config: DataConfig, need_train: bool) -> DatasetInde
         return index_tables(
             path.parent, [table], config, notes, need_train=need_train, named_by_row=True
         )
+    hint = next((hint for suffixes, hint in _HINTS if name.endswith(suffixes)), "")
     raise DataError(
-        f"{path} is not a supported file; give a table (.csv, .tsv, .jsonl, .parquet), an archive "
-        "(.zip, .tar, .tar.gz), or a folder of images, of tables, or saved by Hugging Face datasets"
+        f"{path} is not a supported file. {hint}Give a table (.csv, .tsv, .jsonl, .parquet), an "
+        "archive (.zip, .tar, .tar.gz), or a folder of images, of tables, or saved by Hugging Face "
+        "datasets"
     )
 
 
@@ -142,6 +160,8 @@ def _layout_notes(config: DataConfig) -> list[str]:
 def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIndex:
     """Return the index of a folder of images or of tables."""
     found = find_files(path)
+    if config.class_pattern:
+        return index_named_files(path, found, config, need_train=need_train)
     if found.tables and not found.images:
         files, notes = parquet_files(path, found.tables, need_train=need_train)
         notes = [*_layout_notes(config), *notes]
@@ -165,6 +185,8 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
         index = index_listed_folder(path, base, found, images, config, need_train=need_train)
         if index is not None:
             return index
+    if config.layout == AUTO:
+        refuse_yolo(path, found)
     found.others += found.tables
     return index_folder(path, found, config.class_folder, need_train=need_train)
 

@@ -233,6 +233,20 @@ def test_images_beside_the_table(tmp_path: Path) -> None:
     assert reds(data) == {"#0": 7, "#1": 8}
 
 
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [("filepath", "class_label"), ("Image Path", "Species"), ("img_name", "diagnosis")],
+)
+def test_columns_are_named_like_those_of_text_tables(
+    tmp_path: Path, image: str, label: str
+) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    names = [f"{number}.png" for number in range(4)]
+    columns = {image: names, label: list("abab"), "fold": [0, 1, 2, 3]}
+    assert reds(load(write(tmp_path / "a.parquet", columns))) == {f"#{n}": n for n in range(4)}
+
+
 def test_ids_unique_only_within_a_split_are_prefixed_by_it(tmp_path: Path) -> None:
     for start, split in ((0, "train"), (10, "validation"), (20, "test")):
         columns = {"image": make_images([start, start + 1]), "label": ["a", "b"], "id": [0, 1]}

@@ -66,6 +66,20 @@ def reds(data: ImageSplits) -> dict[str, tuple[int, str]]:
     }
 
 
+@pytest.mark.parametrize("suffix", ["label.txt", "class", "cls.txt", "meta.json"])
+def test_labels_in_files_of_other_suffixes(tmp_path: Path, suffix: str) -> None:
+    def content(kind: str) -> bytes:
+        return (json.dumps({"label": kind}) if suffix.endswith("json") else kind).encode()
+
+    files = []
+    for number in range(8):
+        files.append((f"{number:03}.png", png(number)))
+        files.append((f"{number:03}.{suffix}", content(("cat", "dog")[number % 2])))
+    data = load(pack(tmp_path / "a.tar", files))
+    assert data.class_names == ("cat", "dog")
+    assert {red % 2 == 0 for red, kind in reds(data).values() if kind == "cat"} == {True}
+
+
 @pytest.mark.parametrize("label", ["cls", "json", "txt"])
 @pytest.mark.parametrize(
     "form", ["{split}-{n:06}.tar", "{split}/{n}.tar", "imagenet-{split}-{n:04}.tar"]

@@ -1,11 +1,14 @@
 """Decode an image file to an upright 8-bit RGB image, or raise with the reason.
 
 Only raster formats are opened: Pillow would pass an EPS named cat.jpg to Ghostscript. Global state
-of Pillow is unchanged, so its limit (Image.MAX_IMAGE_PIXELS) applies in addition to ours.
+of Pillow is unchanged (but for HEIC, if pillow-heif is installed), so its limit
+(Image.MAX_IMAGE_PIXELS) applies in addition to ours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy.typing as npt
@@ -27,8 +30,10 @@ FORMATS = (
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif",
     ".tiff", ".avif", ".avifs", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".qoi", ".tga",
-    ".ico", ".heic", ".heif",
+    ".ico", ".heic", ".heif", ".hif", ".mpo",
 })  # fmt: skip
+
+_HEIC = re.compile(rb"ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)")
 
 MOST_ELONGATED = 16  # longer side / shorter side; of a longer image the middle is used
 _ORIENTATION_TAG = 0x0112
@@ -49,14 +54,22 @@ def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
     Raises:
         ImageUnreadableError: not an image, empty, or more than `max_pixels` pixels.
     """
-    if not stream.read(1):
+    head = stream.read(12)
+    if not head:
         raise ImageUnreadableError("empty (0 bytes)")
     stream.seek(0)
     Image.init()
+    is_heic = _HEIC.fullmatch(head[4:]) is not None
+    if is_heic and "HEIF" not in Image.OPEN:
+        _register_heic()
     try:
         image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
-        raise ImageUnreadableError("not an image in a format that Pillow reads") from error
+        lacks = "HEIC, which needs another package: pip install pillow-heif"
+        unknown = "not an image in a format that Pillow reads"
+        raise ImageUnreadableError(
+            lacks if is_heic and "HEIF" not in Image.OPEN else unknown
+        ) from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ImageUnreadableError(
@@ -72,6 +85,14 @@ def open_image(stream: BinaryIO, max_pixels: float) -> Image.Image:
             f"{max_pixels / 1e6:.4g} (data.max_megapixels)"
         )
     return image
+
+
+def _register_heic() -> None:
+    """Let Pillow read the photographs of an iPhone, if pillow-heif is installed."""
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
 
 
 def to_rgb(image: Image.Image, bits: int | None = None) -> Image.Image:

@@ -26,6 +26,7 @@ from gendataagent.data.index import (
     split_of,
 )
 from gendataagent.data.labels import UNLABELLED, is_unlabelled
+from gendataagent.data.name_patterns import names_hint
 
 FOLDER = "folder"  # as data.layout
 
@@ -159,4 +160,5 @@ def _require_images(root: Path, found: Found) -> None:
         raise DataError(
             f"no image in {root} is in a class folder, so their classes are unknown "
             f"({_images(found.images)}). {expected}: make one folder per class and move them there"
+            f"{names_hint(found.images)}"
         )

@@ -9,29 +9,17 @@ from typing import Any
 
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.data.formats.column_names import (
+    ID_KEYS,
+    IMAGE_KEYS,
+    LABEL_KEYS,
+    SPLIT_KEYS,
+    key_of,
+)
 from gendataagent.data.formats.text_tables import ListFile
 from gendataagent.data.index import TRAIN, first_few, split_of
 from gendataagent.data.labels import LabelColumn, is_unlabelled
 
-# Column names without case, spaces and signs: "File Name" and file_name are "filename".
-_IMAGE_KEYS = frozenset({
-    "image", "images", "img", "imgs", "picture", "photo", "photos", "file", "files", "filename",
-    "filenames", "fname", "path", "paths", "filepath", "filepaths", "imagepath", "imagepaths",
-    "imgpath", "imagename", "imgname", "imagefile", "imagefilename", "imagefilepath",
-    "photopath", "photoname",
-})  # fmt: skip
-_ID_KEYS = frozenset({
-    "id", "imageid", "imgid", "photoid", "uuid", "index", "column1", "unnamed0",
-})  # fmt: skip
-_LABEL_KEYS = frozenset({
-    "label", "labels", "class", "classes", "classname", "classlabel", "classid", "labelname",
-    "labelid", "labeltext", "target", "targets", "targetid", "category", "categories",
-    "categoryname", "categoryid", "finelabel", "breed", "species", "variety", "diagnosis",
-    "disease", "y", "cls",
-})  # fmt: skip
-_SPLIT_KEYS = frozenset({
-    "split", "splits", "set", "subset", "partition", "dataset", "phase",
-})  # fmt: skip
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.0+)?", re.ASCII)
 _SAMPLE = 200
 
@@ -69,11 +57,11 @@ def image_column_of(table: ListFile, config: DataConfig, leads: Leads) -> str | 
         files = [leads(table, cells[row]) for row in sample]
         if any(files):
             found[column] = files
-    columns = [column for column in found if _key(column) not in _LABEL_KEYS] or list(found)
+    columns = [column for column in found if key_of(column) not in LABEL_KEYS] or list(found)
     most = max((_share(found[column]) for column in columns), default=0)
     columns = [column for column in columns if _share(found[column]) > most / 2]
-    for keys in (_IMAGE_KEYS, _ID_KEYS):
-        columns = [column for column in columns if _key(column) in keys] or columns
+    for keys in (IMAGE_KEYS, ID_KEYS):
+        columns = [column for column in columns if key_of(column) in keys] or columns
     if len({tuple(map(tuple, found[column])) for column in columns}) > 1:
         raise DataError(_ambiguous(table, columns, "image"))
     return columns[0] if columns else None
@@ -136,13 +124,13 @@ def _label_column(
     if config.label_column != AUTO:
         return _named(table, config.label_column, "label")
     left = [column for column in table.columns if column not in taken]
-    named = [column for column in left if _key(column) in _LABEL_KEYS]
+    named = [column for column in left if key_of(column) in LABEL_KEYS]
     if len(named) > 1 and not _say_the_same(table, named):
         raise DataError(_ambiguous(table, named, "label"))
     if named:
         words = [c for c in named if c in table.class_names or not _is_numeric(table.columns[c])]
         return (words or named)[0]
-    others = [column for column in left if _key(column) not in _ID_KEYS | _IMAGE_KEYS]
+    others = [column for column in left if key_of(column) not in ID_KEYS | IMAGE_KEYS]
     if len(others) > 1 and _are_indicators(table, others):
         return tuple(others)
     if not others and len(left) == 1:  # Image, Id: the id of a class
@@ -159,9 +147,9 @@ def split_column(table: ListFile, config: DataConfig) -> str | None:
     if config.split_column != AUTO:
         column = _named(table, config.split_column, "split")
     else:
-        named = [column for column in table.columns if _key(column) in _SPLIT_KEYS]
+        named = [column for column in table.columns if key_of(column) in SPLIT_KEYS]
         whole = [column for column in named if not _no_splits(table.columns[column])]
-        exact = [column for column in named if _key(column) == "split"]
+        exact = [column for column in named if key_of(column) == "split"]
         column = (whole or exact or [""])[0]
         if not column:
             return None
@@ -197,10 +185,6 @@ def _ambiguous(table: ListFile, columns: Sequence[str], what: str) -> str:
 def list_columns(table: ListFile) -> str:
     """Return the columns of a table for a message."""
     return first_few(list(table.columns), at_most=20) or "none"
-
-
-def _key(column: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", column.casefold())
 
 
 def _share(files: Sequence[Sequence[str]]) -> float:

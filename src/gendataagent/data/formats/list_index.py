@@ -30,8 +30,8 @@ from gendataagent.data.index import (
     Item,
     Quarantined,
     first_few,
-    split_of,
     split_of_file,
+    splits_of_folders,
 )
 from gendataagent.data.labels import name_labels, unlabelled_notes
 
@@ -110,7 +110,7 @@ def index_lists(
         splits = splits_of(table, own.split) or [split_of_table[table.name]] * len(table)
         paths = files.resolve(table, own.image, splits)
         if own.split is None and len(labelled) == 1:
-            splits = _splits_of_folders(paths) or splits
+            splits = splits_of_folders(paths) or splits
         groups = table.columns.get(config.group_by, [None] * len(table))
         cells = table.columns[own.image]
         for row, path in enumerate(paths):
@@ -167,16 +167,6 @@ def leads_nowhere(table: ListFile, base: Path) -> str:
         "the folder of the images (evaluate: --image-root), and data.image_column to the column "
         "of their paths, names or ids"
     )
-
-
-def _splits_of_folders(paths: Sequence[str | None]) -> list[str] | None:
-    """Return the split that a folder of each image names; None unless all have one, and differ."""
-    found = [
-        next(filter(None, map(split_of, path.split("/")[:-1])), None) if path else TRAIN
-        for path in paths
-    ]
-    splits = [split for split in found if split is not None]
-    return splits if len(splits) == len(found) and len(set(splits)) > 1 else None
 
 
 def _once(rows: Sequence[_Row]) -> list[_Row]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.index import TRAIN, first_few, split_of
+from gendataagent.data.name_patterns import names_hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def _checked(
             f"{named[TRAIN][0]}/ in {root} has sub-folders like a split, but {first_few(others)} "
             "beside it are not splits. If the top folders are classes, put the images of the class "
             f"{named[TRAIN][0]!r} directly into its folder; if not, move the others out"
+            f"{names_hint(['/'.join(parts) for parts in paths])}"
         )
     if need_train and TRAIN not in named:
         raise DataError(
@@ -126,6 +128,7 @@ def _checked(
         raise DataError(
             f"the images of {flat}/ in {root} are not in class folders. Expected "
             f"{flat}/class/*.jpg: make one folder per class and move them there"
+            f"{names_hint(['/'.join(parts) for parts in paths])}"
         )
     if twice := [names for names in named.values() if len(names) > 1]:
         raise DataError(f"{' and '.join(twice[0])} in {root} name the same split; keep one")

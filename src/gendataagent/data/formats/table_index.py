@@ -12,14 +12,12 @@ from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.text import counted
+from gendataagent.data.formats.column_names import IMAGE_NAMES, label_columns, path_columns
 from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.tables import TableFile, TableStore
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
 from gendataagent.data.labels import LabelColumn, class_name_of, name_labels, unlabelled_notes
 
-IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "png")
-LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "category", "class_name")
-PATH_NAMES = (*IMAGE_NAMES, "image_path", "file_name", "filename", "file", "path")
 ID_NAME = "id"
 
 
@@ -130,7 +128,7 @@ def _find_columns(files: Sequence[TableFile], config: DataConfig) -> Columns:
     image = _pick(stating, config.image_column, "image", _image_columns(first, features))
     coded = [name for name in first.names if features.get(name, {}).get("_type") == "ClassLabel"]
     if len(coded) != 1:
-        coded = [name for name in LABEL_NAMES if name in (coded or first.names)][:1]
+        coded = label_columns(coded or first.names)
     label = _pick(stating, config.label_column, "label", coded)
     for file in files:
         names = file.schema().names
@@ -250,7 +248,7 @@ def _image_columns(schema: Any, features: Mapping[str, Mapping[str, Any]]) -> li
     for candidates in (declared, structs, binaries):
         if candidates:
             return [name for name in IMAGE_NAMES if name in candidates][:1] or candidates
-    return [name for name in PATH_NAMES if name in texts][:1]
+    return path_columns(texts)
 
 
 def _ids(file: TableFile, values: list[Any]) -> list[str]:

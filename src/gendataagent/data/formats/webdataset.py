@@ -38,7 +38,9 @@ from gendataagent.data.labels import class_name_of, name_labels, unlabelled_note
 WEBDATASET = "webdataset"  # as data.layout
 SHARD_SUFFIX = ".tar"
 _CLASS_LISTS = ("classes.json", "classnames.txt", "classes.txt")
-_LABEL_FILES = (".cls", ".json", ".txt")
+# Of the last part of a suffix (label.txt), as the package webdataset decodes them.
+_TEXTS = frozenset({"cls", "class", "label", "index", "id", "txt", "text"})
+_JSON = frozenset({"json", "jsn"})
 _LOOK_AT = 50  # members
 _MOST_TEXT = 1 << 20
 
@@ -105,7 +107,7 @@ def is_webdataset(path: Path) -> bool:
             names.append(member.name)
     parts = [_split_name(name) for name in names]
     keys = {key for key, suffix in parts if suffix in SUFFIXES}
-    if not any(key in keys for key, suffix in parts if suffix in _LABEL_FILES):
+    if not any(key in keys for key, suffix in parts if _last(suffix) in _TEXTS | _JSON):
         return False
     if compressed:
         raise DataError(
@@ -193,7 +195,7 @@ def _samples(number: int, path: str, name: str) -> list[_Sample]:
                     raise DataError(f"{name} holds {as_name(member.name)} twice; make it again")
                 if suffix in SUFFIXES:
                     sample.images[suffix] = (member.offset_data, member.size)
-                elif suffix in _LABEL_FILES:
+                elif _last(suffix) in _TEXTS | _JSON:
                     sample.values |= _values(suffix, forward, member)
     except (OSError, *BROKEN) as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}. Download it again") from error
@@ -217,15 +219,19 @@ def _split_name(name: str) -> tuple[str, str]:
     return os.path.join(folder, stem), (dot + suffix).lower()
 
 
+def _last(suffix: str) -> str:
+    return suffix.rpartition(".")[2]
+
+
 def _values(suffix: str, forward: Forward, member: tarfile.TarInfo) -> dict[str, Any]:
     if member.size > _MOST_TEXT:
         raise ValueError(f"{member.name} has {member.size:,} bytes, which is no label")
     forward.seek(member.offset_data)
     content = forward.read(member.size)
-    if suffix == ".json":
+    if _last(suffix) in _JSON:
         value = parse_others_json(content)
         if not isinstance(value, dict):
-            return {"json": value}
+            return {suffix[1:]: value}
         return {str(key): one for key, one in value.items()}
     return {suffix[1:]: content.decode().strip()}
 
