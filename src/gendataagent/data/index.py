@@ -110,7 +110,7 @@ def normalise_name(name: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def first_few(names: list[str], *, at_most: int = 5) -> str:
+def first_few(names: Sequence[str], *, at_most: int = 5) -> str:
     """Return the first names for a message, and how many more there are."""
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more

@@ -228,7 +228,7 @@ def check_classes(
         if unknown := sorted(per_split[split] - set(present)):
             raise DataError(
                 f"the {split} split has images of {first_few(unknown)}, but train has no readable "
-                f"ones; train has {first_few(list(present), at_most=20)}. Add training images, or "
+                f"ones; train has {first_few(present, at_most=20)}. Add training images, or "
                 f"remove the class from {split} (class names must match exactly)"
             )
         absent = [name for name in present if name not in per_split[split]]
