@@ -40,7 +40,12 @@ sys.path.insert(0, str(ROOT))
 
 from tests.fault_injection import FULL_DISK, KILL, FaultInjector, counted  # noqa: E402
 
-COMMANDS = ("run", "adapt", "experiment", "reviewed")
+# further kinds of adaptation, as settings of it
+ADAPTING: dict[str, dict[str, Any]] = {
+    "adapt-words": {"kind": "tokens", "token_steps": 3, "token_learning_rate": 0.1},
+    "adapt-classes": {"per_class": True},
+}
+COMMANDS = ("run", "adapt", *ADAPTING, "experiment", "reviewed")
 VOLATILE = ("seconds", "created", "peak_memory_mib")  # keys whose values no two runs share
 NOT_COMPARED = (
     "DONE", "sha256.jsonl", ".lock", "timing.json", "report.html", "rendered.jsonl",
@@ -247,6 +252,9 @@ class _World:
         if command == "run":
             tree["adaptation"]["enabled"] = True
             tree["agent"]["guard"] = True
+        if command in ADAPTING:
+            tree["adaptation"] |= ADAPTING[command]
+            command = "adapt"
         if command == "reviewed":
             tree["data"]["path"] = str(self._reviewed_photos)
             tree["agent"] |= {"pool": "accumulate", "guard": False}
@@ -260,7 +268,8 @@ class _World:
     def resuming(self, command: str, out: Path) -> list[str]:
         """Return the command line that a user would give after the failure."""
         if command != "experiment" and (out / "config.toml").is_file():
-            return ["run" if command == "reviewed" else command, "--resume", str(out)]
+            named = "run" if command == "reviewed" else command.partition("-")[0]
+            return [named, "--resume", str(out)]
         return self.arguments(command, out)
 
 

@@ -49,6 +49,11 @@ def test_conflicting_options_are_refused(tmp_path: Path) -> None:
         ([], ConfigError, "--out must name"),
         (["--resume", "x", "--out", "y"], ConfigError, "--resume reads its settings"),
         (["--resume", str(tmp_path)], RunFolderError, "holds no adaptation to resume"),
+        (
+            ["--out", str(tmp_path / "x"), "--epochs", "2", "--strategy", "da-fusion-tokens"],
+            ConfigError,
+            "--set adaptation.token_steps=N",
+        ),
     ):
         result = CliRunner().invoke(app, ["adapt", *options])
         assert isinstance(result.exception, kind)

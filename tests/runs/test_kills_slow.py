@@ -16,7 +16,10 @@ SCRIPT = ROOT / "scripts" / "reliability" / "kill_at_every_write.py"
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fault", ["kill", "full-disk"])
-@pytest.mark.parametrize(("command", "every"), [("run", 17), ("adapt", 5), ("experiment", 29)])
+@pytest.mark.parametrize(
+    ("command", "every"),
+    [("run", 17), ("adapt", 5), ("adapt-words", 7), ("adapt-classes", 7), ("experiment", 29)],
+)
 def test_every_sampled_write_can_be_the_last(
     command: str, every: int, fault: str, tmp_path: Path
 ) -> None:

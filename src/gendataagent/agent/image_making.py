@@ -26,8 +26,9 @@ from gendataagent.core.seals import Damage
 from gendataagent.data import LabelledImages
 from gendataagent.data.pixels import Pixels
 from gendataagent.generation import stages
-from gendataagent.generation.backends import Backends, GeneratorFactory, Noted, class_words
+from gendataagent.generation.backends import Backends, GeneratorFactory, Noted
 from gendataagent.generation.caption_cache import CachedCaptioner
+from gendataagent.generation.class_words import class_words
 from gendataagent.generation.contexts import NAME as CONTEXTS
 from gendataagent.generation.plain import NoCaption, SameCaption
 from gendataagent.generation.rewrite_journal import RewriteJournal

@@ -73,6 +73,11 @@ def adapt(
             "--out must name the folder for what is trained (or use --resume to continue)"
         )
     settings = settings_from(config, given, set_ or [], preset, strategy, of_run=resume is not None)
+    if epochs is not None and not settings.adaptation.trains_lora:
+        raise ConfigError(
+            "--epochs counts for a LoRA; with adaptation.kind = tokens set the steps on each class "
+            "by --set adaptation.token_steps=N"
+        )
     try:
         adaptation = _adapt(settings, out, ConsoleProgress())
     except KeyboardInterrupt:

@@ -42,7 +42,6 @@ from gendataagent.generation.diffusion.batching import UNKNOWN, tried_batch
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors.choosing import executor_of
 from gendataagent.generation.executors.worker import SharedExecutor
-from gendataagent.generation.known_classes import words_for
 from gendataagent.generation.language.building import ENDPOINT
 from gendataagent.generation.render_cache import CachingExecutor
 
@@ -372,17 +371,6 @@ def with_adapted(backends: Backends, config: RunConfig, folder: Path) -> Backend
     device = resolve_device(config.device)
     adapted = replace(config, generation=config.with_adaptation(str(folder)).generation)
     return _with_generator(backends, with_backends_chosen(adapted, device), device)
-
-
-def class_words(generator: GeneratorFactory, class_names: Sequence[str]) -> Mapping[str, str]:
-    """Return class name -> the generator's word for it in prompts, where it has its own.
-
-    Raises:
-        ConfigError: it was adapted, class by class, and not to one of these classes.
-    """
-    own = getattr(generator, "class_words", None)
-    words = words_for(generator.describe().name, class_names)
-    return {**words, **own(class_names)} if own is not None else words
 
 
 def with_decided_generator(backends: Backends, config: RunConfig) -> Backends:

@@ -199,6 +199,7 @@ def _requests(
                 strength=settings.drawn_strengths[0],
                 guidance_scale=settings.guidance,
                 num_inference_steps=settings.steps,
+                class_name=sources.class_names[sources.labels[index]],
             )
         )
     return requests

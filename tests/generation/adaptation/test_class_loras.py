@@ -14,8 +14,10 @@ from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError, DataError, ModelError
 from gendataagent.core.protocols import RenderRequest
 from gendataagent.generation.adaptation import Adaptation, adapt, read_adaptation
-from gendataagent.generation.backends import build_generator, class_words
+from gendataagent.generation.backends import build_generator
+from gendataagent.generation.class_words import class_words
 from gendataagent.generation.diffusion import DiffusionFactory
+from gendataagent.generation.diffusion.batching import tried_batch
 from tests.generation.adaptation.conftest import make_images
 from tests.generation.adaptation.test_adapt import Interrupting, assert_same, settings
 
@@ -138,6 +140,10 @@ def test_an_image_depends_on_its_request_alone(finished: Adaptation, config: Run
         dtype="float32",
     )
     assert_close(found[1], pixels(one(), [mixed[1]])[0])
+    assert tried_batch(replace(factory, batch_size=2)) == 2  # of no class
+    with pytest.raises(ModelError, match="has no LoRA for dog"):
+        generator.render([request("dog", 1)])
+    assert pixels(generator, mixed) == found
     assert class_words(factory, ("ship", "cat")) == {}
     with pytest.raises(ConfigError, match="has no LoRA for 1 class of the data, such as dog"):
         class_words(factory, ("cat", "dog"))

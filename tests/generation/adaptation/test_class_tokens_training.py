@@ -26,7 +26,8 @@ from gendataagent.data import LabelledImages
 from gendataagent.generation.adaptation import Adaptation, adapt, read_adaptation
 from gendataagent.generation.adaptation.batches import ClassTurns
 from gendataagent.generation.adaptation.trainer import AdaptationTrainer
-from gendataagent.generation.backends import build_generator, class_words
+from gendataagent.generation.backends import build_generator
+from gendataagent.generation.class_words import class_words
 from gendataagent.generation.diffusion import DiffusionFactory
 from tests.generation.adaptation.conftest import CLASSES, load, make_images
 from tests.generation.adaptation.test_adapt import Interrupting, assert_same, settings

@@ -24,10 +24,8 @@ from gendataagent.core.devices import accelerator_of, empty_cache, repeatable_ke
 from gendataagent.core.errors import ConfigError, DataError, ModelError, TrainingDivergedError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import derive_seed
-from gendataagent.core.text import counted
 from gendataagent.data.pixels import GIB, ImageSet
 from gendataagent.generation.adaptation.batches import (
-    MIN_IMAGES,
     Batches,
     ClassTurns,
     EpochBatches,
@@ -40,7 +38,7 @@ from gendataagent.generation.adaptation.latents import (
     random_draw,
 )
 from gendataagent.generation.adaptation.learned import Learned
-from gendataagent.generation.adaptation.lora_layers import LoraLayers, check_adaptable
+from gendataagent.generation.adaptation.lora_layers import LoraLayers
 from gendataagent.generation.adaptation.lora_loss import (
     adaptation_loss,
     snr_weights,
@@ -48,7 +46,7 @@ from gendataagent.generation.adaptation.lora_loss import (
 )
 from gendataagent.generation.adaptation.prompt_embeddings import PromptEmbeddings
 from gendataagent.generation.adaptation.token_vectors import TokenVectors
-from gendataagent.generation.diffusion.token_embeddings import check_takes_tokens
+from gendataagent.generation.adaptation.trainable import check_trainable, training_schedule
 
 SMALL_GPU_BYTES = 16 * GIB
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Real-Fake's code [C]
@@ -114,7 +112,7 @@ class AdaptationTrainer:
         self._ids = tuple(images.ids)
         self._device = torch.device(device)
         self._original_device = pipeline.device
-        self._schedule = _training_schedule(pipeline)
+        self._schedule = training_schedule(pipeline)
         self._accelerator = _accelerator(self._device, precision)
         pipeline.to(self._device)
         self._text = PromptEmbeddings(pipeline, prompts, self._device, learns=config.trains_tokens)
@@ -364,46 +362,6 @@ def _parts(
             gradient_checkpointing=checkpointing,
         )
     return parts
-
-
-def check_trainable(
-    pipeline: Any, images: ImageSet, config: AdaptationConfig, *, size_px: int
-) -> None:
-    """Raise what `AdaptationTrainer` would raise, before any slow step."""
-    check_adaptable(pipeline)
-    if config.trains_tokens:
-        check_takes_tokens(pipeline)
-    _training_schedule(pipeline)
-    factor = int(pipeline.vae_scale_factor)
-    least = MIN_IMAGES if config.mmd_weight > 0 else 1
-    if len(images) < least:
-        raise DataError(
-            f"adaptation needs at least {counted(least, 'image', 'images')}, got {len(images)}"
-        )
-    if config.batch_size < MIN_IMAGES and config.mmd_weight > 0:
-        raise ConfigError(
-            "adaptation.batch_size must be at least 2 for the distribution-matching term, got "
-            f"{config.batch_size}; raise it, or set adaptation.mmd_weight=0"
-        )
-    if size_px <= 0 or size_px % factor:
-        raise ConfigError(
-            f"adaptation.size_px must be a multiple of {factor} for this generator, got {size_px}"
-        )
-
-
-def _training_schedule(pipeline: Any) -> Any:
-    """Return the noise schedule of the model; raise `ModelError` if the loss does not fit it."""
-    from diffusers import DDPMScheduler
-
-    config = pipeline.scheduler.config
-    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
-        raise ModelError(
-            "generation.generator: a flow-matching model cannot be adapted by this loss; name a "
-            "Stable Diffusion 1, 2 or XL"
-        )
-    schedule = DDPMScheduler.from_config(config)
-    snr_weights(torch.ones(1), 0, schedule.config.prediction_type)  # raises for an unknown type
-    return schedule
 
 
 def _use_gradient_checkpointing(config: AdaptationConfig, device: torch.device) -> bool:

@@ -48,7 +48,7 @@ def check_images(job: AdaptationJob, pipeline: Any, size_px: int) -> None:
     Raises:
         ConfigError, DataError, ModelError: settings, images or pipeline do not fit together.
     """
-    from gendataagent.generation.adaptation.trainer import check_trainable
+    from gendataagent.generation.adaptation.trainable import check_trainable
 
     settings, images = job.config.adaptation, job.images
     check_trainable(pipeline, images, settings, size_px=size_px)

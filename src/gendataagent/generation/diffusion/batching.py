@@ -78,7 +78,7 @@ def tried_batch(factory: DiffusionFactory) -> int:
 
 def _fitting(factory: DiffusionFactory) -> int:
     """Return the batch size if it fits, else the next one to try."""
-    generator = factory()
+    generator = replace(factory, class_loras="")()  # merged weights take no further room
     try:
         with memory.PeakMemory(factory.device) as peak:
             generator.render(list(_requests(factory.batch_size, generator.size_px)))
