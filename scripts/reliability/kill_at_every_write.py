@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -52,6 +53,10 @@ NOT_COMPARED = (
     "results.parquet", "results.md", "results.html",
 )  # fmt: skip
 ADAPTED = 'like = "real-fake"\n[adaptation]\nenabled = true\n'  # a strategy
+_LAZY = {  # what these libraries import when it is first asked for
+    "diffusers": ("AutoPipelineForImage2Image", "AutoencoderKL", "UNet2DConditionModel"),
+    "transformers": ("CLIPTextModel", "CLIPTokenizer", "CLIPImageProcessor"),
+}
 _SEAL = re.compile(rb"\A[0-9a-f]{64}\n")  # the hash of the rest, in files of a cache
 FOLDERS_NOT_COMPARED = ("checkpoints", "plots", "captions")
 
@@ -211,10 +216,12 @@ class _World:
 
         photos, generator = folder / "photos", folder / "tiny-random-sd"
         self._reviewed_photos = folder / "more-photos"  # coverage needs six validation images
+        self._few_photos = folder / "few-photos"
         if not (folder / "COMPLETE").exists():
             shutil.rmtree(folder, ignore_errors=True)
             write_photos(photos)
             write_photos(self._reviewed_photos, validation=6)
+            write_photos(self._few_photos, train=1, validation=1, test=1)
             save_tiny_pipeline(generator)
             (folder / "COMPLETE").touch()
         self._config = folder / "config.toml"
@@ -234,9 +241,8 @@ class _World:
 
         if command == "experiment":
             chosen = {
-                "data.train_per_class": 2, "device": "cpu",
-                "generation.generator": self._generator, "generation.num_inference_steps": 2,
-                "generation.chunk_size": 4,
+                "device": "cpu", "generation.generator": self._generator,
+                "generation.num_inference_steps": 2, "generation.chunk_size": 4,
                 "training.epochs": 2, "training.steps_per_epoch": 1, "training.batch_size": 8,
                 "training.warmup_epochs": 0, "training.checkpoint_every_epochs": 1,
                 "training.evaluate_every_epochs": 1,
@@ -245,7 +251,7 @@ class _World:
                 "adaptation.checkpoint_every_steps": 1, "adaptation.sample_every_epochs": 1,
             }  # fmt: skip
             sets = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
-            return ["experiment", "fewshot-cifar10", "--data", str(self._photos), "--arms",
+            return ["experiment", "fewshot-cifar10", "--data", str(self._few_photos), "--arms",
                     f"gendataagent,{self._adapted}", "--seeds", "7-7", "--jobs", "1",
                     "--out", str(out), *sets]  # fmt: skip
         tree = json.loads(json.dumps(self._tree))
@@ -387,16 +393,13 @@ def _all_attempts(campaign: Campaign, options: argparse.Namespace) -> int:
 
 def preload() -> None:
     """Import what every attempt needs, but compute nothing: threads do not survive a fork."""
-    import diffusers
-    import peft
-    import transformers
-
-    from gendataagent.experiments import run_experiment
-    from gendataagent.generation.adaptation import adapt
-    from gendataagent.generation.diffusion.generator import DiffusionGenerator
-    from gendataagent.runs.run import run
-
-    del diffusers, peft, transformers, run_experiment, adapt, DiffusionGenerator, run
+    for name in ("gendataagent.experiments", "gendataagent.generation.adaptation",
+                 "gendataagent.generation.diffusion.generator", "gendataagent.runs.run",
+                 "matplotlib.figure", "peft"):  # fmt: skip
+        importlib.import_module(name)
+    for library, names in _LAZY.items():
+        for name in names:
+            getattr(importlib.import_module(library), name)
 
 
 if __name__ == "__main__":

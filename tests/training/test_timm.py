@@ -5,6 +5,7 @@ The weights are where the hub's library would have put them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ timm: Any = pytest.importorskip("timm")
 NAMES = ("ant", "bee", "cat")
 RN50 = "timm:resnet50_clip.openai"
 VIT = "timm:vit_tiny_patch16_224"
+RESNET = "timm:resnet10t.c3_in1k"
 COMMIT = "c" * 40
 
 
@@ -80,11 +82,52 @@ def test_a_vision_transformer_is_built_for_the_size_of_the_settings(hub: Path) -
     assert build(model=VIT, size_px=64).size_px == 64
 
 
-def test_weights_without_a_part_of_the_network_are_refused(hub: Path) -> None:
-    published = timm.create_model("vit_tiny_patch16_224").state_dict()
-    publish(hub, VIT, {key: value for key, value in published.items() if "blocks.3" not in key})
-    with pytest.raises(ModelError, match="Missing key"):
-        build(model=VIT)
+def without(part: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda weights: {key: value for key, value in weights.items() if part not in key}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without("running_mean"), "Missing key.*conv1.1.running_mean"),
+        (without("layer2.0.conv1"), "Missing key.*layer2.0.conv1.weight"),
+        (without("fc"), "Missing key.*fc.weight"),
+        (lambda weights: without("bn1.weight")(weights) | {"bn.weight": weights["bn1.weight"]},
+         "Missing key.*bn1.weight"),
+        (lambda weights: weights | {"fc.weight": weights["fc.weight"][:10]}, "size mismatch.*fc"),
+        (lambda weights: weights | {"layer5.0.conv1.weight": torch.zeros(8)}, "layer5.0.conv1"),
+        (lambda weights: weights | {"fc.bias": weights["fc.bias"].char()}, "holds integers"),
+        (lambda weights: weights | {"fc.bias": weights["fc.bias"] + torch.nan}, "not finite"),
+    ],
+)  # fmt: skip
+def test_weights_without_a_part_of_the_network_are_refused_when_checked(
+    hub: Path, damage: Callable[[dict[str, Tensor]], dict[str, Tensor]], said: str
+) -> None:
+    """Nothing is trained then yet; the file and the tensor are named."""
+    weights = timm.create_model("resnet10t").state_dict()
+    publish(hub, RESNET, damage(weights))
+    for look in (check_model, lambda config: build_classifier(config, NAMES, seed=0)):
+        with pytest.raises(ModelError, match=said) as raised:
+            look(ClassifierConfig(model=RESNET))
+        assert "model.safetensors" in str(raised.value)
+
+
+def test_only_the_counters_of_batch_norm_may_be_missing(hub: Path) -> None:
+    weights = timm.create_model("resnet10t").state_dict()
+    publish(hub, RESNET, without("num_batches_tracked")(weights))
+    check_model(ClassifierConfig(model=RESNET))
+    assert torch.equal(build(model=RESNET).module.state_dict()["conv1.0.weight"],
+                       weights["conv1.0.weight"])  # fmt: skip
+
+
+def test_truncated_weights_are_refused_when_checked(hub: Path) -> None:
+    publish(hub, RESNET, timm.create_model("resnet10t").state_dict())
+    (file,) = hub.rglob("model.safetensors")
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors.* bytes; .*hf download timm/resnet10t"
+    ):
+        check_model(ClassifierConfig(model=RESNET))
 
 
 def test_an_unknown_name_is_reported_with_similar_ones(hub: Path) -> None:

@@ -159,8 +159,13 @@ def _integers(model: Any, stored: StoredModel) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, tensor.dtype)
         for name, tensor in sorted(stored.tensors.items())
-        if name in wanted and tensor.dtype[0] in "IUB" and tensor.dtype != "BF16"
+        if name in wanted and is_integer(tensor)
     )
+
+
+def is_integer(tensor: StoredTensor) -> bool:
+    """Return whether a stored tensor holds integers or truth values."""
+    return tensor.dtype[0] in "IUB" and tensor.dtype != "BF16"
 
 
 def check_finite(where: str, module: Any) -> None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
 from gendataagent.config import ClassifierConfig
 from gendataagent.config.training import TIMM_PREFIX
-from gendataagent.core.completeness import check_finite
+from gendataagent.core.completeness import check_finite, is_integer
 from gendataagent.core.errors import ModelError
-from gendataagent.core.hub import ModelSource, advice, check, load
+from gendataagent.core.hub import ModelSource, advice, cached_file, check, load
 from gendataagent.core.suggestions import closest
 from gendataagent.core.text import reason_of
+from gendataagent.core.weight_files import fault_of_weights, stored_in
 from gendataagent.data.imagenet_classes import imagenet_names
 from gendataagent.data.labels import same_classes
 from gendataagent.training.backbones.head import new_head_note
@@ -29,43 +31,49 @@ _OPEN_CLIP = "open_clip_pytorch_model.bin"  # the one file whose safetensors has
 
 
 def check_timm_model(name: str, config: ClassifierConfig) -> None:
-    """Raise `ModelError` if timm, the name in it or, according to the hub, its weights are missing.
+    """Raise `ModelError` if timm, the name in it, or its weights are missing or incomplete.
 
     Args:
         name: with the prefix.
     """
-    facts = _facts(_timm(name), name)
+    timm = _timm(name)
+    facts = _facts(timm, name)
     if config.pretrained:
-        check(_source(name, facts, config))
+        source = _source(name, facts, config)
+        check(source)
+        file = cached_file(source, source.index_file)
+        if file is not None:
+            _pretrained(timm, name, facts, config, source, file)
 
 
 def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str]) -> Backbone:
     """Return a network of timm with a head for the classes; size and colours from timm.
 
     Raises:
-        ModelError: timm or the weights are missing, or timm has no such name.
+        ModelError: timm or the weights are missing or incomplete, or timm has no such name.
     """
     timm = _timm(name)
     facts = _facts(timm, name)
-    classes = len(class_names)
-    options: dict[str, Any] = {"num_classes": classes}
-    if config.pretrained:
-        # As many outputs as the weights have: with another number timm ignores any missing weight.
-        options["num_classes"] = facts.num_classes
-        options["pretrained_cfg_overlay"] = {"file": _fetch(_source(name, facts, config))}
-    if config.size_px and facts.fixed_input_size:
-        options["img_size"] = config.size_px
+    own_names, fits = None, True
     try:
-        module = timm.create_model(
-            name.removeprefix(TIMM_PREFIX), pretrained=config.pretrained, **options
-        )
-        own_names = _class_names(facts) if config.pretrained else None
-        fits = own_names is None or same_classes(class_names, own_names) is not None
-        if options["num_classes"] != classes or not fits:
-            module.reset_classifier(classes)
-    except Exception as error:  # networks raise anything for options and weights they refuse
+        if config.pretrained:
+            source = _source(name, facts, config)
+            module = _pretrained(timm, name, facts, config, source, _fetch(source))
+            own_names = _class_names(facts)
+            fits = same_classes(class_names, own_names) is not None
+            if facts.num_classes != len(class_names) or not fits:
+                module.reset_classifier(len(class_names))
+        else:
+            module = timm.create_model(
+                name.removeprefix(TIMM_PREFIX),
+                pretrained=False,
+                num_classes=len(class_names),
+                **_sized(facts, config),
+            )
+    except ModelError:
+        raise
+    except Exception as error:  # networks raise anything for options that they refuse
         raise ModelError(advice(_described(name, config), error)) from error
-    check_finite(f"classifier.model: {name}", module)
     return Backbone(
         module=cast(nn.Module, module),
         size_px=config.size_px or facts.input_size[-1],
@@ -74,6 +82,44 @@ def timm_backbone(name: str, config: ClassifierConfig, class_names: Sequence[str
         own_names=own_names if fits else None,
         note="" if own_names is None or fits else new_head_note(own_names, class_names),
     )
+
+
+def _sized(facts: Any, config: ClassifierConfig) -> dict[str, int]:
+    return {"img_size": config.size_px} if config.size_px and facts.fixed_input_size else {}
+
+
+def _pretrained(
+    timm: Any, name: str, facts: Any, config: ClassifierConfig, source: ModelSource, file: Path
+) -> Any:
+    """Return a network with the weights of a file, and the head that they have.
+
+    Raises:
+        ModelError: the file is damaged, or of another network; names file and tensor.
+    """
+    start = f"{source.setting}: cannot load {file} as {name}"
+    again = f"download it again: hf download {source.name}. {source.instead}"
+    if fault := fault_of_weights(file):
+        raise ModelError(f"{start}: the file {fault.rpartition(';')[0]}; {again}")
+    try:
+        # As many outputs as the weights have: with another number timm ignores any missing weight.
+        module = timm.create_model(
+            name.removeprefix(TIMM_PREFIX),
+            pretrained=True,
+            num_classes=facts.num_classes,
+            # custom: of files in the format of JAX, which the file is not
+            pretrained_cfg_overlay={"file": str(file), "custom_load": False},
+            **_sized(facts, config),
+        )
+    except Exception as error:  # networks raise anything for options and weights they refuse
+        raise ModelError(
+            f"{start}: {reason_of(error)}. If it is damaged or of another network, {again}"
+        ) from error
+    if packed := [key for key, tensor in stored_in(file).items() if is_integer(tensor)]:
+        wanted = {key for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
+        if wrong := sorted(wanted.intersection(packed)):
+            raise ModelError(f"{start}: {wrong[0]} holds integers instead of fractions; {again}")
+    check_finite(f"{source.setting}: {file}", module)
+    return module
 
 
 def _class_names(facts: Any) -> tuple[str, ...]:
@@ -166,11 +212,11 @@ def _source(name: str, facts: Any, config: ClassifierConfig) -> ModelSource:
     return _described(hub_id, config, revision=revision, file=file)
 
 
-def _fetch(source: ModelSource) -> str:
+def _fetch(source: ModelSource) -> Path:
     """Return the path of the weights, downloaded if they are not on this machine."""
     from huggingface_hub import hf_hub_download
 
-    def fetch(place: str, *, trust_remote_code: bool, **options: Any) -> str:
-        return str(hf_hub_download(place, source.index_file, **options))
+    def fetch(place: str, *, trust_remote_code: bool, **options: Any) -> Path:
+        return Path(hf_hub_download(place, source.index_file, **options))
 
     return load(source, fetch)
