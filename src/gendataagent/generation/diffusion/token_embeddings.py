@@ -74,8 +74,12 @@ class AddedTokens:
         self._pipeline = pipeline
         self._before: list[tuple[Any, str, Any]] = []
         self.embeddings: dict[str, TokenEmbedding] = {}
-        for part, of_part in vectors.items():
-            self._add(part, of_part)
+        try:
+            for part, of_part in vectors.items():
+                self._add(part, of_part)
+        except ModelError:
+            self.remove()
+            raise
 
     def _add(self, part: str, vectors: Mapping[str, Tensor]) -> None:
         encoder, name = getattr(self._pipeline, part), part.replace("text_encoder", "tokenizer")

@@ -11,6 +11,8 @@ from gendataagent.core.files import expand
 from gendataagent.core.hub import looks_like_path
 from gendataagent.core.records import WITH_EDGES
 from gendataagent.generation.backends import TINY_SD, name_problems
+from gendataagent.generation.diffusion.class_loras import read_class_loras
+from gendataagent.generation.diffusion.class_tokens import read_class_tokens
 from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.runs.planning.costs import controlnet_facts, generator_facts
@@ -39,9 +41,12 @@ def check_models_here(config: RunConfig) -> None:
     # Likewise whether a ControlNet fits.
     stands_in = generator != generation.generator
     condition = "none" if stands_in or not _is_here(generation.controlnet) else generation.condition
+    if config.agent.enabled and generation.class_tokens:
+        read_class_tokens(generation.class_tokens)
+    if config.agent.enabled and generation.class_loras:
+        read_class_loras(generation.class_loras).check()
     class_tokens, class_loras = (
-        "" if stands_in and expand(name).exists() else name
-        for name in (generation.class_tokens, generation.class_loras)
+        "" if stands_in else name for name in (generation.class_tokens, generation.class_loras)
     )
     captioner = prompting.captioner if _is_here(prompting.captioner) else "none"
     rewriter = prompting.rewriter if _is_here(prompting.rewriter) else "none"
