@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from gendataagent.core.files import write_json
+from gendataagent.core.records import GuardRecord
 from gendataagent.report import write_report
 from gendataagent.report.review.candidates import Query
 from gendataagent.report.review.serving import open_review
@@ -54,6 +57,46 @@ def test_decisions_by_hand_are_one_line(run: Path, tmp_path: Path) -> None:
     page = checked(write_report(decided)).text
     assert f"{many} dropped that the run had kept, 1 kept that it had dropped" in page
     assert "--only kept" in page
+
+
+def test_the_gallery_marks_what_was_decided_by_hand(run: Path, tmp_path: Path) -> None:
+    decided = Path(shutil.copytree(run, tmp_path / "decided"))
+    assert "by hand</span>" not in write_report(decided).read_text(encoding="utf-8")
+    with open_review(decided) as server:
+        chosen = {
+            "drop": server.candidates.page(Query(verdict="in"))["items"],
+            "keep": server.candidates.page(Query(verdict="reason:vog"))["items"],
+        }
+        for decision, entries in chosen.items():
+            for entry in entries:
+                server.candidates.decide(entry["id"], decision)
+    page = write_report(decided).read_text(encoding="utf-8")
+    dropped = re.findall(
+        r'<figure class="rejected"(?:(?!</figure>).)*<span class="badge kept">kept</span> '
+        r'<span class="badge rejected">dropped by hand</span>',
+        page,
+        re.DOTALL,
+    )
+    kept = re.findall(
+        r'<figure class="kept"(?:(?!</figure>).)*VoG filter(?:</bdi>)?</span> '
+        r'<span class="badge kept">kept by hand</span>',
+        page,
+        re.DOTALL,
+    )
+    assert dropped
+    assert kept
+    assert page.count("by hand</span>") == len(dropped) + len(kept)
+
+
+def test_a_classifier_that_the_guard_kept_is_not_called_the_agent_s(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", rounds=1)
+    record = GuardRecord(
+        chosen="baseline", agent_top1=0.5, agent_loss=1.2, baseline_top1=0.6, baseline_loss=1.0
+    )
+    write_json(run / "guard" / "outcome.json", record.to_json())
+    page = checked(write_report(run)).text
+    assert "Kept by the guard" in page
+    assert "With the agent" not in page.partition("Training curves")[0]
 
 
 def test_one_class_can_be_chosen_without_a_script(run: Path) -> None:

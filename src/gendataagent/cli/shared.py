@@ -149,7 +149,8 @@ def print_result(result: RunResult) -> None:
     """Print the results of a finished run next to its baseline, and the verdict."""
     from gendataagent.runs.verdict import KEPT_BASELINE, verdict_on
 
-    runs = {"with the agent" if result.rounds else "real images only": result}
+    called = "with the agent" if result.rounds else "real images only"
+    runs = {result.guard.called if result.guard else called: result}
     if result.baseline is not None:
         runs = {"real images only": result.baseline, **runs}
     table = Table(box=None, pad_edge=False, title="on the test split", title_justify="left")

@@ -253,6 +253,11 @@ class GuardRecord:
     stopped_epoch: int | None = None
 
     @property
+    def called(self) -> str:
+        """What the run's result is called beside that of its baseline."""
+        return "with the agent" if self.chosen == "agent" else "kept by the guard"
+
+    @property
     def sentence(self) -> str:
         """The outcome in words."""
         which = "with the agent" if self.chosen == "agent" else "without the agent"

@@ -123,6 +123,13 @@ class RunView:
         return bool(self.value("agent.enabled"))
 
     @property
+    def called(self) -> str:
+        """What the result is called beside that of the baseline."""
+        if self.guard is not None:
+            return self.guard.called
+        return "with the agent" if self.agent_enabled else "this run"
+
+    @property
     def known_classes(self) -> KnownClasses | None:
         """Which classes the generator can draw; None if it has no list, or makes no images."""
         generator = self.manifest.generator

@@ -65,7 +65,7 @@ def _most_frequent(run: RunView, final: Evaluation, before: Evaluation | None) -
         rows.append(cells)
     head = ["true → predicted", "images", "share of the class", _UNSEEN_HEAD]
     if before is not None:
-        head[1:2] = ["real only", "with the agent"]
+        head[1:2] = ["real only", run.called]
     return table(head, rows, caption="Most frequent confusions") if rows else ""
 
 
@@ -83,7 +83,7 @@ def _changed(run: RunView, final: Evaluation, before: Evaluation) -> str:
     columns = "".join(
         f'<div><h4 class="{css}-word">{title}</h4>'
         + table(
-            ["true → predicted", "real only", "with the agent", "change"],
+            ["true → predicted", "real only", run.called, "change"],
             [
                 [
                     _title(run, true, said),
@@ -104,7 +104,7 @@ def _changed(run: RunView, final: Evaluation, before: Evaluation) -> str:
 
 def _matrices(run: RunView, final: Evaluation, before: Evaluation | None) -> str:
     """Return the confusion matrices, each row as shares of its class."""
-    agent = "With the agent" if run.agent_enabled else "This run"
+    agent = run.called.capitalize()
     shown = [(agent, final)] if before is None else [("Real only", before), (agent, final)]
     drawn = "".join(
         f"<div><h4>{title}</h4>{_matrix(run, evaluation, title)}</div>"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
+from gendataagent.agent.by_hand.decisions import KEEP
 from gendataagent.agent.selection.words import selected_noun
 from gendataagent.core.records import FROM_NOISE, RETRIEVAL, WITH_EDGES, Candidate, Scored
 from gendataagent.report.charts import bar
@@ -232,7 +233,7 @@ def _source_with_variants(
     if first.source_class is not None:
         label = run.label_of(first.source_class)
     variants = "".join(
-        _variant(round_, candidate, thumbnails) for candidate in candidates[:VARIANTS_SHOWN]
+        _variant(run, round_, candidate, thumbnails) for candidate in candidates[:VARIANTS_SHOWN]
     )
     hidden = len(candidates) - VARIANTS_SHOWN
     more = f'<li class="quiet">and {count(hidden)} more</li>' if hidden > 0 else ""
@@ -246,18 +247,24 @@ def _source_with_variants(
     )
 
 
-def _variant(round_: RoundView, candidate: Candidate, thumbnails: Thumbnails) -> str:
+def _variant(run: RunView, round_: RoundView, candidate: Candidate, thumbnails: Thumbnails) -> str:
     caption = marked_changes(candidate.source_caption or "", candidate.caption or "")
     words = f"<q>{caption}</q>" if caption else ""
     if candidate.source_class is not None:
         words = f"<b>{percent(candidate.label_share)} {name(candidate.class_name)}</b>{words}"
-    return f"<li>{_made_figure(round_, candidate, thumbnails, words)}</li>"
+    return f"<li>{_made_figure(run, round_, candidate, thumbnails, words)}</li>"
 
 
 def _made_figure(
-    round_: RoundView, candidate: Candidate, thumbnails: Thumbnails, words: str
+    run: RunView, round_: RoundView, candidate: Candidate, thumbnails: Thumbnails, words: str
 ) -> str:
-    state = "kept" if candidate.kept else "rejected"
+    """Return a new image with what the filter decided of it, and then a person."""
+    of_filter = state = "kept" if candidate.kept else "rejected"
+    by_hand = ""
+    if decision := run.decisions.get(candidate.id):
+        state = "kept" if decision == KEEP else "rejected"
+        word = "kept" if decision == KEEP else "dropped"
+        by_hand = f' <span class="badge {state}">{word} by hand</span>'
     image = thumbnails.image(
         round_.candidate_image(candidate),
         f"generated image of class {candidate.class_name}, {state}",
@@ -266,7 +273,7 @@ def _made_figure(
     score = "" if candidate.vog is None else f"VoG {small(candidate.vog)}"
     return (
         f'<figure class="{state}" title="{esc(candidate.prompt or candidate.id)}">{image}'
-        f'<figcaption><span class="badge {state}">{badge}</span>'
+        f'<figcaption><span class="badge {of_filter}">{badge}</span>{by_hand}'
         f'<span class="score">{score}</span>{words}</figcaption></figure>'
     )
 
@@ -301,7 +308,7 @@ def _extremes(run: RunView, round_: RoundView, thumbnails: Thumbnails, most: int
         f'<div><h4 class="{css}-word">{title}</h4><ul class="images">'
         + "".join(
             f'<li class="of-class c{c.label}">'
-            f"{_made_figure(round_, c, thumbnails, f'<b>{name(c.class_name)}</b>')}</li>"
+            f"{_made_figure(run, round_, c, thumbnails, f'<b>{name(c.class_name)}</b>')}</li>"
             for c in group
         )
         + "</ul></div>"

@@ -57,8 +57,7 @@ def per_class(run: RunView) -> str:
         if hidden > 0
         else ""
     )
-    after_word = "with the agent" if run.agent_enabled else "this run"
-    legend = f'<li><span class="swatch agent"></span>{after_word}</li>'
+    legend = f'<li><span class="swatch agent"></span>{run.called}</li>'
     if before is not None:
         legend = f'<li><span class="swatch real"></span>real only</li>{legend}'
     order = "largest gain first" if before is not None else "lowest first"

@@ -56,7 +56,7 @@ def _figure(run: RunView, mistake: Mistake, thumbnails: Thumbnails) -> str:
     image = thumbnails.image(
         run.folder / "mistakes" / mistake.file, f"test image of class {label}, taken for {said}"
     )
-    who = "real only" if mistake.cured else "with the agent" if run.agent_enabled else "this run"
+    who = "real only" if mistake.cured else run.called
     return (
         f'<li><figure class="{"kept" if mistake.cured else "rejected"}" '
         f'title="{esc(mistake.id)}">{image}<figcaption><b>{name(label)}</b>'

@@ -263,7 +263,7 @@ def comparison(run: RunView) -> str:
 
     Changes are shown only between two finished runs.
     """
-    columns = [("With the agent" if run.agent_enabled else "Real only", run)]
+    columns = [(run.called.capitalize() if run.agent_enabled else "Real only", run)]
     if run.baseline is not None:
         columns.insert(0, ("Real only", run.baseline))
     comparable = len(columns) == 2 and all(view.finished for _, view in columns)

@@ -25,7 +25,8 @@ about = json.load(open("FOLDER/preprocessing.json", encoding="utf-8"))
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
 resize, crop = about["resize_px"], about["crop_px"]
 
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 width, height = (int(resize * side / min(image.size)) for side in image.size)
 left, top = ((side - resize) // 2 + (resize - crop) // 2 for side in (width, height))
 image = image.resize((width, height), Image.Resampling.BICUBIC)
