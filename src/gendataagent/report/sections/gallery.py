@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
-from gendataagent.agent.by_hand.decisions import KEEP
+from gendataagent.agent.by_hand.rules import KEEP
 from gendataagent.agent.selection.words import selected_noun
 from gendataagent.core.records import FROM_NOISE, RETRIEVAL, WITH_EDGES, Candidate, Scored
 from gendataagent.report.charts import bar
