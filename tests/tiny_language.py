@@ -7,6 +7,7 @@ tokens.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,14 @@ def byte_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
     return tokenizer
 
 
-def save_as_gguf(folder: Path, file: Path, *, without: str = "") -> Path:
+def save_as_gguf(
+    folder: Path, file: Path, *, without: str = "", extra: Mapping[str, Any] | None = None
+) -> Path:
     """Write the Llama of `save_tiny_llama` as a GGUF file, as llama.cpp's converter does.
 
     Args:
         without: part of the names of tensors to leave out.
+        extra: further tensors, by llama.cpp's names.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -117,6 +121,8 @@ def save_as_gguf(folder: Path, file: Path, *, without: str = "") -> Path:
                 pairs = weights.view(count, 2, -1, weights.shape[1])
                 weights = pairs.transpose(1, 2).reshape(weights.shape)
         writer.add_tensor(_gguf_name(name), weights.float().numpy())
+    for name, numbers in (extra or {}).items():
+        writer.add_tensor(name, numbers)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -6,10 +6,11 @@ import importlib.util
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -365,10 +366,43 @@ def test_a_gguf_file_answers_like_the_same_model(
     one.check()
     assert one.name == "tiny.gguf"
     assert texts(one, CONVERSATIONS[:2], SEEDS[:2]) == together[:2]
-    lacking = save_as_gguf(llama, tmp_path / "lacking.gguf", without="layers.1.mlp.up_proj")
-    with pytest.raises(ModelError, match=r"1 of its tensors are missing \(blk\.1\.ffn_up\.weight"):
-        chat(lacking).check()
+
+
+UP = "layers.1.mlp.up_proj"
+
+
+@pytest.mark.parametrize(
+    ("without", "extra", "said"),
+    [
+        (UP, {}, r"1 of the \d+ tensors of a Llama\w+ are missing \(blk\.1\.ffn_up\.weight"),
+        ("up_proj", {}, r"2 of the \d+ tensors of .* are missing \(blk\.0\.ffn_up"),
+        ("embed_tokens", {}, r"missing \(token_embd\.weight"),
+        (UP, {"blk.1.ffn_up.weight": (3, 4)}, r"blk\.1\.ffn_up\.weight has shape \[3, 4\]"),
+        (UP, {"blk.1.ffn_upper.weight": (3, 4)}, r"missing \(blk\.1\.ffn_up\.weight"),
+        ("-", {"blk.7.ffn_up.weight": (3, 4)}, r"does not have \(blk\.7\.ffn_up\.weight"),
+        ("-", {"blk.1.attn_q.bias": (3,)}, r"does not have \(blk\.1\.attn_q\.bias"),
+    ],
+)
+def test_a_gguf_file_with_other_tensors_is_refused_when_checked(
+    llama: Path, tmp_path: Path, without: str, extra: Mapping[str, tuple[int, ...]], said: str
+) -> None:
+    """Nothing is spent then yet; file and tensor are named."""
+    pytest.importorskip("gguf")
+    from tests.tiny_language import save_as_gguf
+
+    tensors = {name: np.zeros(shape, dtype=np.float32) for name, shape in extra.items()}
+    file = save_as_gguf(llama, tmp_path / "tiny.gguf", without=without, extra=tensors)
+    with pytest.raises(ModelError, match=rf"in \S+tiny\.gguf, .*{said}"):
+        chat(file).check()
+
+
+def test_a_truncated_gguf_file_is_refused_when_checked(llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    from tests.tiny_language import save_as_gguf
+
+    content = save_as_gguf(llama, tmp_path / "tiny.gguf").read_bytes()
     cut = tmp_path / "cut.gguf"
-    cut.write_bytes(file.read_bytes()[:-5000])
-    with pytest.raises(ModelError, match="truncated or damaged"):
-        chat(cut).check()
+    for length in (0, 3, 4, 30, *range(100, len(content), len(content) // 7), len(content) - 1):
+        cut.write_bytes(content[:length])
+        with pytest.raises(ModelError, match=r"cut\.gguf: .*(truncated|not a GGUF file)"):
+            chat(cut).check()

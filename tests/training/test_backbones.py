@@ -191,7 +191,7 @@ def test_a_classifier_without_statistics_of_batchnorm_is_refused(
     if ending == "misshapen":
         name = "resnet.embedder.embedder.normalization.running_var"
         kept[name] = torch.ones(9)
-        said = rf"{name} has shape \[9\], but a ResNetFor.* by its config.json has \[8\]"
+        said = rf"{name} has shape \[9\], but a ResNetFor.* by its configuration has \[8\]"
     save_file(kept, path, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=said):
         look(ClassifierConfig(model=str(tmp_path), size_px=32))
@@ -618,7 +618,7 @@ def test_a_head_that_is_not_that_of_its_classes_is_refused(
     said = rf"1 of the \d+ tensors of a \w+ are missing \({bias}\)"
     if damage == "seven outputs":
         tensors |= {bias: torch.zeros(7), weight: torch.zeros(7, tensors[weight].shape[1])}
-        said = rf"{bias} has shape \[7\], but a \w+ by its config\.json has \[4\]"
+        said = rf"{bias} has shape \[7\], but a \w+ by its configuration has \[4\]"
     else:
         del tensors[bias if damage == "no bias" else weight]
         said = said if damage == "no bias" else said.replace(bias, weight)

@@ -81,6 +81,26 @@ class Lacks:
             surplus=_further_layers(report["unexpected_keys"], model.state_dict()),
         )
 
+    @classmethod
+    def between(
+        cls,
+        model: str,
+        wanted: Mapping[str, tuple[int, ...]],
+        found: Mapping[str, tuple[int, ...]],
+    ) -> Lacks:
+        """Return in what files differ from a model; both are name -> shape of each tensor."""
+        return cls(
+            model=model,
+            count=len(wanted),
+            missing=tuple(sorted(wanted.keys() - found.keys())),
+            misshapen=tuple(
+                (name, found[name], wanted[name])
+                for name in sorted(wanted.keys() & found.keys())
+                if found[name] != wanted[name]
+            ),
+            surplus=_further_layers(found.keys() - wanted.keys(), wanted),
+        )
+
     def __bool__(self) -> bool:
         return bool(self.missing or self.misshapen or self.surplus or self.mistyped)
 
@@ -111,7 +131,7 @@ class Lacks:
         elif self.surplus:
             fault = (
                 f"{counted(len(self.surplus), 'tensor is', 'tensors are')} of layers that a "
-                f"{self.model} by its config.json does not have ({_some(self.surplus)})"
+                f"{self.model} by its configuration does not have ({_some(self.surplus)})"
             )
         elif self.mistyped:
             name, kind = self.mistyped[0]
@@ -121,7 +141,7 @@ class Lacks:
         else:
             name, found, wanted = self.misshapen[0]
             more = len(self.misshapen) - 1
-            fault = f"{name} has shape {list(found)}, but a {self.model} by its config.json has "
+            fault = f"{name} has shape {list(found)}, but a {self.model} by its configuration has "
             fault += f"{list(wanted)}" + (f" ({more} more do not fit)" if more else "")
         return (
             f"in {where}, {fault}; it is damaged or of another model: download the complete "
@@ -305,25 +325,12 @@ def lacks_of_diffusers(
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     ignored = getattr(cls, "_keys_to_ignore_on_load_unexpected", None) or ()
-    return model, Lacks(
-        model=cls.__name__,
-        count=len(wanted),
-        missing=_needed(model, wanted.keys() - found.keys()),
-        misshapen=tuple(
-            (name, found[name], wanted[name])
-            for name in sorted(wanted.keys() & found.keys())
-            if found[name] != wanted[name]
-        ),
-        surplus=_further_layers(
-            (
-                name
-                for name in found.keys() - wanted.keys()
-                if not any(re.search(pattern, name) for pattern in ignored)
-            ),
-            wanted,
-        ),
-        mistyped=_integers(model, stored),
+    expected = {n for n in found if any(re.search(pattern, n) for pattern in ignored)}
+    lacks = Lacks.between(
+        cls.__name__, wanted, {n: s for n, s in found.items() if n in wanted or n not in expected}
     )
+    missing = _needed(model, lacks.missing)
+    return model, replace(lacks, missing=missing, mistyped=_integers(model, stored))
 
 
 def _class_for(auto: Any, config: Any) -> Any | None:

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from gendataagent.core.completeness import Lacks
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import ModelSource
@@ -15,7 +16,8 @@ from gendataagent.core.weight_files import find_files
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
-# architectures of llama.cpp in which every block has the same tensors
+_OUTPUT = "output.weight"
+# architectures of llama.cpp whose tensors transformers reads as they are
 _ALIKE = frozenset({"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "starcoder2"})
 _INSTALL = "pip install 'gendataagent[gguf]'"
 
@@ -52,35 +54,46 @@ def check_quantised(source: ModelSource, file: Path) -> None:
     try:
         opened = reader(file)
         tensors = opened.tensors
-        absent = _absent_tensors(opened)
+        lacks = _lacks(file, opened)
     except (ValueError, LookupError, TypeError, OSError, OverflowError) as error:
         # what the reader raises for missing or wrong bytes
         raise ModelError(f"{start}: the file is truncated or damaged; download it again") from error
     if not tensors:
         raise ModelError(f"{start}: it holds no weights; set the file of a language model")
-    if absent:
-        raise ModelError(
-            f"{start}: {len(absent)} of its tensors are missing ({', '.join(absent[:3])}"
-            f"{', ...' if absent[3:] else ''}); download it again"
-        )
+    if lacks:
+        raise ModelError(f"{source.setting}: {lacks.sentence(str(file))}")
 
 
-def _absent_tensors(opened: Any) -> list[str]:
-    """Return the tensors that a file lacks, where all blocks of its architecture are alike.
+def _lacks(file: Path, opened: Any) -> Lacks | None:
+    """Return what a file lacks of the model that it describes, or None where that cannot be said.
 
-    Of other architectures it shows when the model is loaded.
+    A file without "output.weight" is of a model that shares the matrix with its embeddings. Of
+    other architectures it shows when the model is loaded.
     """
     fields = opened.fields
     architecture = bytes(_value(fields["general.architecture"])).decode()
     if architecture not in _ALIKE or f"{architecture}.expert_count" in fields:
-        return []
-    names = {tensor.name for tensor in opened.tensors}
-    blocks = [name.split(".", 2) for name in names if name.startswith("blk.")]
-    in_a_block = sorted({rest for _, _, rest in blocks})
-    count = int(_value(fields[f"{architecture}.block_count"])[0])
-    needed = [f"blk.{number}.{rest}" for number in range(count) for rest in in_a_block]
-    needed += ["token_embd.weight", "output_norm.weight"]
-    return [name for name in needed if name not in names]
+        return None
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    reading = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    config = AutoConfig.from_pretrained(
+        str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    processor = reading.TENSOR_PROCESSORS.get(architecture, reading.TensorProcessor)(config=config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    try:
+        names = reading.get_gguf_hf_weights_map(model, processor)
+    except NotImplementedError:  # Mistral's calls itself a Llama
+        return None
+    wanted = {name: shapes[own] for name, own in names.items() if own in shapes}
+    found = {t.name: tuple(int(side) for side in reversed(t.shape)) for t in opened.tensors}
+    if _OUTPUT not in found:
+        wanted.pop(_OUTPUT, None)
+    return Lacks.between(type(model).__name__, wanted, found)
 
 
 def _value(field: Any) -> Any:
