@@ -112,6 +112,16 @@ def test_everything_that_changes_an_image_changes_its_key(tmp_path: Path) -> Non
     assert executor.misses == 1
 
 
+@pytest.mark.parametrize(("reads_class", "misses"), [(False, 1), (True, 2)])
+def test_the_class_counts_where_it_has_weights_of_its_own(
+    reads_class: bool, misses: int, tmp_path: Path
+) -> None:
+    executor = CachingExecutor(SerialExecutor(), tmp_path, stamp="x", reads_class=reads_class)
+    for name in ("cat", "ship", "cat"):
+        list(executor.map(PainterFactory(), [[replace(request(1), class_name=name)]]))
+    assert executor.misses == misses
+
+
 def test_an_image_without_its_record_is_rendered_again(tmp_path: Path) -> None:
     list(CachingExecutor(SerialExecutor(), tmp_path, stamp="x").map(PainterFactory(), TASKS))
     next(iter(sorted(tmp_path.rglob("*.json")))).unlink()

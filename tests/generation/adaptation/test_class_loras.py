@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError, DataError, ModelError
@@ -18,6 +19,7 @@ from gendataagent.generation.backends import build_generator
 from gendataagent.generation.class_words import class_words
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.generation.diffusion.batching import tried_batch
+from gendataagent.generation.diffusion.class_loras import write_class_loras
 from tests.generation.adaptation.conftest import make_images
 from tests.generation.adaptation.test_adapt import Interrupting, assert_same, settings
 
@@ -105,10 +107,33 @@ def test_what_has_changed_is_refused_and_trained_again(
         factory.check()
     index = out / "class_loras.json"
     rows = json.loads(index.read_text(encoding="utf-8"))
-    rows["classes"]["ship"]["file"] = "../../other.safetensors"
-    index.write_text(json.dumps(rows), encoding="utf-8")
-    with pytest.raises(ModelError, match="files elsewhere"):
-        factory.check()
+    for file, words in (
+        ("../../other.safetensors", "files elsewhere"), ("/etc/passwd", "files elsewhere"),
+        ("a\0b", "is damaged"),
+    ):  # fmt: skip
+        rows["classes"]["ship"]["file"] = file
+        index.write_text(json.dumps(rows), encoding="utf-8")
+        with pytest.raises(ModelError, match=words):
+            factory.check()
+    for content in ("{", "[]", '{"classes": []}', '{"classes": {"cat": 1}}', '{"classes": {}}'):
+        index.write_text(content, encoding="utf-8")
+        with pytest.raises(ModelError, match=r"is damaged|names no files"):
+            factory.check()
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    finished: Adaptation, config: RunConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "each"
+    shutil.copytree(finished.folder, out)
+    paths = {path.parent.name: path for path in out.glob(f"classes/*/{WEIGHTS}")}
+    stored = load_file(paths["ship"])
+    save_file({name: tensor * float("nan") for name, tensor in stored.items()}, paths["ship"])
+    write_class_loras(out, paths)
+    generator = DiffusionFactory(model=config.generation.generator, class_loras=str(out))()
+    pixels(generator, [request("cat", 1)])
+    with pytest.raises(ModelError, match=r"the LoRA of ship .* not finite"):
+        generator.render([request("ship", 1)])
 
 
 def request(name: str, seed: int) -> RenderRequest:

@@ -99,10 +99,12 @@ def read_class_loras(name: str) -> ClassLoras:
     try:
         rows = files.read_json(folder / INDEX_FILE)["classes"]
         found = {str(k): (folder / str(r["file"]), str(r["sha256"])) for k, r in rows.items()}
-    except (RunFolderError, LookupError, TypeError, AttributeError) as error:
+        elsewhere = [
+            p for p, _ in found.values() if not p.resolve().is_relative_to(folder.resolve())
+        ]
+    except (RunFolderError, LookupError, TypeError, AttributeError, ValueError, OSError) as error:
         raise ModelError(f"{SETTING}: {folder / INDEX_FILE} is damaged; {_AGAIN}") from error
-    inside = folder.resolve()
-    if not found or any(not path.resolve().is_relative_to(inside) for path, _ in found.values()):
+    if not found or elsewhere:
         raise ModelError(
             f"{SETTING}: {folder / INDEX_FILE} names no files, or files elsewhere; {_AGAIN}"
         )
@@ -130,6 +132,7 @@ def _matrices(pipeline: Any, loras: ClassLoras, name: str) -> dict[str, tuple[st
     from torch import nn
 
     path, unet = loras.path(name), getattr(pipeline, "unet", None)
+    modules = dict(unet.named_modules()) if unet is not None else {}
     shapes = {key: tensor.shape for key, tensor in stored_in(path).items()}
     halves = {
         (match[1], match[2] in _DOWN): key for key in shapes if (match := _KEY.fullmatch(key))
@@ -137,11 +140,10 @@ def _matrices(pipeline: Any, loras: ClassLoras, name: str) -> dict[str, tuple[st
     found = {}
     for layer in sorted({layer for layer, _ in halves}):
         down, up = halves.get((layer, True), ""), halves.get((layer, False), "")
-        fits = False
-        if unet is not None and layer in dict(unet.named_modules()) and down and up:
-            module = unet.get_submodule(layer)
+        module, fits = modules.get(layer), False
+        if isinstance(module, nn.Linear) and down and up:
             merged = (*shapes[up][:1], *shapes[down][1:])
-            fits = isinstance(module, nn.Linear) and merged == tuple(module.weight.shape)
+            fits = merged == tuple(module.weight.shape)
         if not fits:
             raise ModelError(
                 f"{SETTING}: {path} does not fit this generator: its {type(pipeline).__name__} has "
@@ -188,6 +190,11 @@ class ClassLoraSwitch:
         self._current = None  # until all layers have it
         matrices = _matrices(self._pipeline, self._loras, name)
         stored = load_file(self._loras.path(name))
+        if not all(torch.isfinite(matrix).all() for matrix in stored.values()):
+            raise ModelError(
+                f"{SETTING}: the LoRA of {as_name(name)} in {self._loras.folder} has numbers that "
+                "are not finite; run gendataagent adapt again"
+            )
         with torch.no_grad():
             for layer, plain in self._plain.items():
                 weight = self._pipeline.unet.get_submodule(layer).weight
