@@ -177,6 +177,38 @@ def test_other_sets_lengths_and_launchers_are_refused(
         RealAndSynthetic(agent, InMemory())
 
 
+class Shifted(InMemory):
+    """The same images, their classes in another order."""
+
+    def __init__(self, by: int, named: bool = True) -> None:
+        super().__init__()
+        self._by = by
+        if named:
+            self.classes = [self.classes[(label - by) % 3] for label in range(3)]
+        else:
+            del self.classes
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return image, (label + self._by) % 3
+
+
+class Unbalanced(InMemory):
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return image, 0 if index == 1 else label
+
+
+def test_a_set_whose_labels_mean_other_classes_is_refused(tmp_path: Path) -> None:
+    agent = opened(InMemory(), tmp_path / "run")
+    with pytest.raises(DataError, match=r"train_set has the classes .*in this order"):
+        RealAndSynthetic(agent, Shifted(1))
+    with pytest.raises(DataError, match=r"train_set has 5 images of '\w+', .* with 4"):
+        RealAndSynthetic(agent, Unbalanced())
+    for same in (InMemory(), InMemory(None), Shifted(0, named=False)):
+        RealAndSynthetic(agent, same)
+
+
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
 def test_a_second_process_of_a_launcher_makes_no_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

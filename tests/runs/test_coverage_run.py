@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from gendataagent.core.coverage import Coverage
+from gendataagent.core.errors import RunFolderError
 from gendataagent.core.rows import read_mapping
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.experiments.measures import row_of
 from gendataagent.report import write_report
 from gendataagent.runs import conclusion
 from gendataagent.runs.run import resume, run
+from gendataagent.runs.verify import verify
 from tests.small_world import CLASSES, settings_for, write_photos
 
 pytestmark = pytest.mark.integration
@@ -60,3 +62,8 @@ def test_the_last_images_are_measured_and_shown(
     shutil.copy(folder.coverage_file, tmp_path / "stopped.json")
     run(settings, whole)
     assert (whole / "coverage.json").read_bytes() == (tmp_path / "stopped.json").read_bytes()
+    for damage in (lambda path: path.write_bytes(b"{}"), Path.unlink):
+        damage(whole / "coverage.json")
+        assert [d.path.name for part in verify(whole) for d in part.damaged] == ["coverage.json"]
+        with pytest.raises(RunFolderError, match=r"coverage\.json (has changed|is missing)"):
+            row_of(whole, arm="a", seed=7)

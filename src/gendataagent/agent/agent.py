@@ -98,6 +98,7 @@ class Agent:
 
     Attributes:
         images: the training images, undistorted: a data set of `(PIL image, label)`.
+        train_set: as it was opened.
         pool: every candidate of every round.
         schedule: the epochs of rounds and snapshots.
 
@@ -122,7 +123,7 @@ class Agent:
         if isinstance(train_set, LabelledImages):
             train_set = TrainSet(images=train_set)
         self.config = config
-        self.images = train_set.images
+        self.train_set, self.images = train_set, train_set.images
         self.schedule = Schedule.from_config(config)
         self.pool = Pool(folder, self.images.class_names, train_set.form, run=settings_hash(config))
         self._folder = folder

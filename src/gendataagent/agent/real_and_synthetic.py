@@ -24,6 +24,7 @@ from gendataagent.agent.synthetic import SyntheticImages
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.core.launch import check_own_loop
 from gendataagent.core.records import derive_seed
+from gendataagent.data.train_set import check_same_labels
 from gendataagent.training.batches import endless
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class RealAndSynthetic(Dataset[Any]):
             `create_loader` sets it.
 
     Raises:
-        DataError: `train_set` is not the agent's.
+        DataError: `train_set` is not the agent's: of another length, or of other classes.
         ConfigError: `epoch_images` below 1; or several processes train.
     """
 
@@ -72,6 +73,7 @@ class RealAndSynthetic(Dataset[Any]):
                 f"train_set has {len(train_set)} images, the agent was opened with "
                 f"{len(agent.images)}. Give both the same set"
             )
+        check_same_labels(train_set, agent.train_set)
         if epoch_images is not None and epoch_images < 1:
             raise ConfigError(f"epoch_images must be at least 1, got {epoch_images}")
         self.transform = transform

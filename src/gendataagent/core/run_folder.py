@@ -300,7 +300,7 @@ class RunFolder:
         """Write the mark of a finished run: the hash of each file that its end stands on."""
         own = [self.manifest_file, self.metrics_file, self.timing_file, self.evaluation_file,
                self.test_predictions_file, self.second_opinion_file,
-               self.decisions_in_effect_file]  # fmt: skip
+               self.decisions_in_effect_file, self.coverage_file]  # fmt: skip
         marks = [*self.path.glob(f"rounds/*/{DONE}"), self.baseline / DONE, self.adaptation / DONE]
         folders = (
             self.splits_file.parent, self.classifier, self.guard_file.parent, self.mistakes,

@@ -9,6 +9,7 @@ from typing import Any
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.data.index import first_few
 from gendataagent.data.items import Items, TupleItems
 from gendataagent.data.loading import load_data
 from gendataagent.data.sets import LabelledImages
@@ -24,6 +25,7 @@ class TrainSet:
         form: of the items that the user's own set gives.
         size_px, mean, std: of the classifier's inputs, where the set's transform shows them.
         splits: all splits, where the set was loaded from a path.
+        given: what it was opened from.
     """
 
     images: LabelledImages
@@ -32,6 +34,7 @@ class TrainSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     splits: ImageSplits | None = None
+    given: Any = None
 
 
 def open_train_set(
@@ -65,7 +68,7 @@ def open_train_set(
         return TrainSet(images=splits.train, splits=splits)
     if is_datasets(train_set):
         images, form = open_rows(train_set, data)
-        return TrainSet(images=images, form=form)
+        return TrainSet(images=images, form=form, given=train_set)
     if _is_torch_like(train_set):
         opened = open_torch_set(train_set, class_names)
         return TrainSet(
@@ -74,11 +77,39 @@ def open_train_set(
             size_px=opened.size_px,
             mean=opened.mean,
             std=opened.std,
+            given=train_set,
         )
     raise DataError(
         f"train_set is a {type(train_set).__name__}; allowed are a torch data set with __len__ and "
         "__getitem__ that gives (image, label), a datasets.Dataset, a path, or LabelledImages"
     )
+
+
+def check_same_labels(train_set: Any, opened: TrainSet) -> None:
+    """Raise `DataError` if labels of another object than was opened mean other classes.
+
+    A set that cannot be read as the opened one was is not compared.
+    """
+    if train_set is opened.given:
+        return
+    names = opened.images.class_names
+    own = None if has_class_names(train_set) else names
+    try:
+        images = open_train_set(train_set, DataConfig(), seed=0, class_names=own).images
+    except DataError:
+        return
+    if images.class_names != names:
+        raise DataError(
+            f"train_set has the classes {first_few(images.class_names)}, the agent was opened with "
+            f"{first_few(names)}, in this order. Give both the same set"
+        )
+    counts = zip(names, images.images_per_class(), opened.images.images_per_class(), strict=True)
+    for name, count, before in counts:
+        if count != before:
+            raise DataError(
+                f"train_set has {count} images of {name!r}, the agent was opened with {before}. "
+                "Give both the same set"
+            )
 
 
 def has_class_names(train_set: Any) -> bool:

@@ -85,8 +85,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 def _coverage(folder: RunFolder) -> dict[str, float | None]:
     """Return the means over classes, None where the run has not measured them."""
     path = folder.coverage_file
-    if path.exists() and (damage := folder.damage(path)):
-        raise RunFolderError(f"{damage}; the run must be made again")
+    folder.check_done(path)
     mean = mean_coverage(read_mapping(path, Coverage)) if path.exists() else None
     return {name: getattr(mean, name, None) for name in COVERAGE}
 
