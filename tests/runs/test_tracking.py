@@ -12,6 +12,7 @@ import pytest
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.progress import SilentProgress
 from gendataagent.runs.destinations import destinations
 from gendataagent.runs.planning import make_plan
@@ -70,6 +71,41 @@ def test_a_resumed_run_goes_on_in_the_same_place(small_config: RunConfig, tmp_pa
     resume(tmp_path / "run")
     assert sorted(values(tmp_path / "run", "train/loss")) == [1, 2, 3, 4]
     assert len(events_of(tmp_path / "run").Scalars("round/kept")) == 2
+
+
+@pytest.mark.parametrize("to", ["wandb", "mlflow"])
+def test_trackers_that_a_user_installs(
+    to: str, small_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(to, reason=f"pip install {to}")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "theirs"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/theirs.db")
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+
+    class Listening(SilentProgress):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run(followed(small_config, to), tmp_path / "run", progress=AtBatch(1, 1))
+    resume(tmp_path / "run", progress=Listening())
+    assert not [text for text in said if "failed" in text]
+    refuse_ways_out(tmp_path / "run")  # else no command would read the run
+    if to == "wandb":
+        assert len(list(tmp_path.glob("theirs/wandb/offline-run-*/*.wandb"))) == 2
+        assert len(list(tmp_path.glob("theirs/**/media/images/**/*.png"))) >= 5
+    else:
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        (experiment,) = client.search_experiments(filter_string="name = 'gendataagent'")
+        (followed_run,) = client.search_runs([experiment.experiment_id])
+        history = client.get_metric_history(followed_run.info.run_id, "train/loss")
+        assert sorted({metric.step for metric in history}) == [1, 2, 3, 4]
+        assert len(client.list_artifacts(followed_run.info.run_id, "images")) >= 5
 
 
 def test_a_tracker_that_fails_costs_the_tracking_not_the_run(

@@ -147,7 +147,7 @@ def warn_of_damage(problem: str) -> None:
 
 def print_result(result: RunResult) -> None:
     """Print the results of a finished run next to its baseline, and the verdict."""
-    from gendataagent.runs.verdict import KEPT_BASELINE, verdict_on
+    from gendataagent.runs.verdict import KEPT_BASELINE, judge
 
     called = "with the agent" if result.rounds else "real images only"
     runs = {result.guard.called if result.guard else called: result}
@@ -160,7 +160,7 @@ def print_result(result: RunResult) -> None:
     for name, cell in _RESULT_ROWS.items():
         table.add_row(name, *(cell(finished) for finished in runs.values()))
     show(table)
-    verdict = verdict_on(result)
+    verdict = judge(result)
     if result.guard is not None and verdict.outcome != KEPT_BASELINE:
         say(result.guard.sentence)
     say(f"Verdict: {verdict.sentence}")

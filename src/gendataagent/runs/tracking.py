@@ -195,8 +195,9 @@ _OPTIONS: Mapping[str, Options] = {
     "tensorboard": lambda _project, _name, _id, place: {
         "run_name": ".", "logging_dir": str(place)
     },
-    "wandb": lambda project, name, run_id, place: {
-        "run_name": project, "name": name, "id": run_id, "resume": "allow", "dir": str(place)
+    # It links its logs to a cache of its own, so its folder must not be in the run (`core.inside`).
+    "wandb": lambda project, name, run_id, _place: {
+        "run_name": project, "name": name, "id": run_id, "resume": "allow"
     },
     "mlflow": _for_mlflow,
     "trackio": lambda project, name, _id, _place: {

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gendataagent.core.records import Evaluation, GuardRecord
+from gendataagent.core.records import GuardRecord
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
-from gendataagent.generation.known_classes import KnownClasses
 from gendataagent.runs.paired import PairedTest, compare_right
 from gendataagent.runs.results import RunResult
 
@@ -45,33 +44,13 @@ class Verdict:
         return f"{self.finding}{why}{then}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """What a verdict needs to know of a finished run.
-
-    Args:
-        folder: as the user names it.
-        right: id of each test image -> whether it is classified correctly.
-        known: what the generator knows of the classes; None if it has no list.
-    """
-
-    folder: str
-    agent: bool
-    evaluations: Mapping[str, Evaluation]
-    right: Mapping[str, bool]
-    steps: int
-    epochs: int
-    kept: int
-    guard: GuardRecord | None = None
-    known: KnownClasses | None = None
-
-
-def judge(run: Finished, baseline: Finished | None) -> Verdict:
-    """Return the verdict on a run from it and the same training without the agent."""
+def judge(run: RunResult) -> Verdict:
+    """Return the verdict on a finished run, from it and its baseline."""
+    baseline = run.baseline
     if not run.agent:
         return Verdict(outcome=OPEN, finding=_alone(run))
     if baseline is None:
-        resume = f"gendataagent run --resume {run.folder} --baseline trains one"
+        resume = f"gendataagent run --resume {run.path} --baseline trains one"
         finding = "None, because there is no baseline to compare with."
         return Verdict(outcome=OPEN, finding=finding, advice=(resume,))
     if run.guard is not None and run.guard.chosen == "baseline":
@@ -97,17 +76,12 @@ def judge(run: Finished, baseline: Finished | None) -> Verdict:
     )  # fmt: skip
 
 
-def verdict_on(result: RunResult) -> Verdict:
-    """Return the verdict on a finished run."""
-    return judge(_finished(result), _finished(result.baseline) if result.baseline else None)
-
-
 def enough_epochs(epochs: int, steps: int) -> int:
     """Return the epochs that give `ENOUGH_STEPS` where `epochs` give `steps`."""
     return math.ceil(epochs * ENOUGH_STEPS / max(steps, 1))
 
 
-def _alone(run: Finished) -> str:
+def _alone(run: RunResult) -> str:
     test = run.evaluations["test"]
     return (
         f"{test.top1:.1%} on {test.images:,} test images, trained on the real images alone: "
@@ -115,12 +89,12 @@ def _alone(run: Finished) -> str:
     )
 
 
-def _kept_baseline(run: Finished, guard: GuardRecord) -> str:
+def _kept_baseline(run: RunResult, guard: GuardRecord) -> str:
     images = run.evaluations["validation"].images
     return f"The agent did not help on {images:,} validation images. {guard.sentence}"
 
 
-def _difference(test: PairedTest, run: Finished, baseline: Finished) -> str:
+def _difference(test: PairedTest, run: RunResult, baseline: RunResult) -> str:
     if not test.beyond_chance:
         start = "No difference beyond chance"
     else:
@@ -134,17 +108,17 @@ def _difference(test: PairedTest, run: Finished, baseline: Finished) -> str:
     )
 
 
-def _reasons(run: Finished, test: PairedTest | None) -> Iterator[str]:
+def _reasons(run: RunResult, test: PairedTest | None) -> Iterator[str]:
     """Yield why a run may be no better than its baseline; nothing where it is."""
     if test is not None and test.beyond_chance and test.difference > 0:
         return
     if run.known is not None and run.known.unknown:
         drawn, of = len(run.known.word_of), len(run.known.word_of) + len(run.known.unknown)
         yield f"{run.known.generator} can draw {drawn} of the {of} classes"
-    if not run.kept:
+    if not run.images_kept:
         yield "no synthetic image was kept"
-    if run.steps < FEW_STEPS:
-        yield f"{run.steps} optimiser steps hardly train a classifier"
+    if run.optimizer_steps < FEW_STEPS:
+        yield f"{run.optimizer_steps} optimiser steps hardly train a classifier"
     if test is not None and not test.beyond_chance:
         yield _too_few_images(test)
     validation = run.evaluations.get("validation")
@@ -166,14 +140,14 @@ def _too_few_images(test: PairedTest) -> str:
     )
 
 
-def _advice(run: Finished, test: PairedTest | None) -> Iterator[str]:
+def _advice(run: RunResult, test: PairedTest | None) -> Iterator[str]:
     if run.known is not None and run.known.unknown:
         yield (
             f"a generator that knows these classes, on a GPU (--generator {STABLE_DIFFUSION_15}), "
             "or no synthetic images (--set agent.enabled=false)"
         )
-    if run.steps < FEW_STEPS:
-        yield f"longer training (--epochs {enough_epochs(run.epochs, run.steps)})"
+    if run.optimizer_steps < FEW_STEPS:
+        yield f"longer training (--epochs {enough_epochs(run.epochs, run.optimizer_steps)})"
     if test is not None and test.beyond_chance:
         yield "other seeds (--seed 1, --seed 2) and gendataagent compare: this is a single run"
     elif test is not None:
@@ -183,17 +157,3 @@ def _advice(run: Finished, test: PairedTest | None) -> Iterator[str]:
         yield "--set agent.guard=true, which keeps the better classifier on validation"
     if test is None or not (test.beyond_chance and test.difference > 0):
         yield "another way to train (gendataagent presets lists them)"
-
-
-def _finished(result: RunResult) -> Finished:
-    return Finished(
-        folder=str(result.path),
-        agent=result.agent,
-        evaluations=result.evaluations,
-        right=result.right,
-        steps=result.optimizer_steps,
-        epochs=result.epochs,
-        kept=result.images_kept,
-        guard=result.guard,
-        known=result.known,
-    )

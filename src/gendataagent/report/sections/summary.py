@@ -23,7 +23,8 @@ from gendataagent.report.markup import (
 )
 from gendataagent.report.run_view import RunView
 from gendataagent.report.wording import DISPARITY, VOG, rejection
-from gendataagent.runs.verdict import Finished, judge
+from gendataagent.runs.results import RunResult
+from gendataagent.runs.verdict import judge
 
 # Settings in which a run and its baseline differ on purpose, or without effect on the comparison.
 _EXPECTED_DIFFERENCES = (
@@ -74,7 +75,7 @@ def verdict(run: RunView) -> str:
         return ""
     if run.baseline is not None and "test" not in run.baseline.evaluations:
         return ""  # the caveats say what it lacks
-    found = judge(_finished(run), _finished(run.baseline) if run.baseline else None)
+    found = judge(_result_of(run))
     return (
         f'<p class="verdict {found.outcome}" role="status"><strong>Verdict.</strong> '
         f"{esc(found.sentence)}</p>"
@@ -93,16 +94,18 @@ def use(run: RunView) -> str:
     )
 
 
-def _finished(run: RunView) -> Finished:
-    return Finished(
-        folder=str(run.folder),
-        agent=run.agent_enabled,
+def _result_of(run: RunView) -> RunResult:
+    return RunResult(
+        path=run.folder,
         evaluations=run.evaluations,
-        right=run.right,
-        steps=sum(epoch.optimizer_steps for epoch in run.metrics),
-        epochs=run.value("training.epochs"),
-        kept=run.kept,
+        rounds=tuple(round_.record for round_ in run.rounds),
+        seconds=run.timing,
+        optimizer_steps=sum(epoch.optimizer_steps for epoch in run.metrics),
+        baseline=_result_of(run.baseline) if run.baseline else None,
         guard=run.guard,
+        agent=run.agent_enabled,
+        epochs=run.value("training.epochs"),
+        right=run.right,
         known=run.known_classes,
     )
 
