@@ -12,16 +12,20 @@ from gendataagent.config import RunConfig
 from gendataagent.config.settings import read_settings_of_run
 from gendataagent.core.errors import ConfigError
 from gendataagent.experiments import screening
-from gendataagent.experiments.benchmarks import Benchmark
+from gendataagent.experiments.benchmarks import Benchmark, tasks_of
 from gendataagent.experiments.screening import (
     BASELINE,
     RECOMMENDED_FILE,
+    _with_equal_steps,
+    estimated_seconds,
+    rungs_of,
     screen,
     screening_benchmark,
     survivors,
     validation_gains,
 )
 from gendataagent.experiments.statistics import Difference
+from gendataagent.runs.planning import make_plan
 from tests.small_world import settings_for
 
 PER_CLASS = [8, 8]
@@ -132,6 +136,31 @@ def test_halving(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert config.threads == benchmark.base["threads"]
     assert config.agent.guard == benchmark.base["agent"]["guard"]
     assert "gendataagent-plus +20.0" in outcome.facts[1]
+
+
+def test_rungs_are_counted_as_they_are_run(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = Made(REACHED)
+    screened(benchmark, made, monkeypatch, tmp_path / "out")
+    arms = len(benchmark.arms) - 1
+    counted = sum((1 + left) * further for left, further in rungs_of(arms))
+    assert len(made.order) == counted + 2 * len(benchmark.seeds)
+
+
+def test_the_estimate_is_the_sum_of_the_plans() -> None:
+    base = RunConfig.from_dict({"training": {"epochs": 20}, "agent": {"rounds": 2}})
+    images = [100] * 10  # of bundled:cifar10
+    one = replace(screening_benchmark(base, ["gendataagent"]), seeds=(0, 1, 2))
+    found = estimated_seconds(one, images)
+    assert found is not None
+    planned = tasks_of(_with_equal_steps(one, images), images_per_class=images, settings={})
+    plans = [make_plan(task.config).seconds or 0.0 for task in planned]
+    assert found == pytest.approx((sum(plans), sum(plans)))
+    several = replace(screening_benchmark(base), seeds=(0, 1, 2))
+    spread = estimated_seconds(several, images)
+    assert spread is not None
+    assert found[0] < spread[0] < spread[1]
 
 
 def test_all_arms_take_the_same_steps(

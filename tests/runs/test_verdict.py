@@ -123,7 +123,9 @@ def test_without_a_baseline_there_is_a_way_to_get_one() -> None:
 
 
 def test_real_images_alone_are_compared_with_nothing() -> None:
-    assert judge(finished([True, False], agent=False)).finding.endswith("on the real images alone: nothing to compare.")
+    assert judge(finished([True, False], agent=False)).finding.endswith(
+        "on the real images alone: nothing to compare."
+    )
 
 
 def test_other_test_images_give_no_verdict() -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gendataagent.cli.console import ConsoleProgress, say, show
-from gendataagent.cli.screening import SCREENING, screen_images
+from gendataagent.cli.screening import screen_images
 from gendataagent.cli.shared import (
     EpochsOption,
     GeneratorOption,
@@ -72,15 +72,16 @@ def experiment(
         run_experiment,
     )
     from gendataagent.experiments.benchmarks import parse_seeds
+    from gendataagent.experiments.screening import MY_PHOTOS
 
     if name is None:
         about = [(benchmark.name, benchmark.about) for benchmark in all_benchmarks()]
         _list(
-            [*about, (SCREENING, "which strategy pays on your own images, and the command to run")]
+            [*about, (MY_PHOTOS, "which strategy pays on your own images, and the command to run")]
         )
         return
     chosen = [arm.strip() for arm in (arms or "").split(",") if arm.strip()]
-    if name == SCREENING:
+    if name == MY_PHOTOS:
         given = shortcuts(
             data=data, generator=generator, rounds=None, epochs=epochs, seed=None, baseline=False
         )
@@ -93,7 +94,7 @@ def experiment(
                           "hours": hours or None}.items():  # fmt: skip
         if value is not None:
             raise ConfigError(
-                f"--{option} is for {SCREENING}; a benchmark has settings of its own, changed "
+                f"--{option} is for {MY_PHOTOS}; a benchmark has settings of its own, changed "
                 "with --set SECTION.KEY=VALUE"
             )
     benchmark = find_benchmark(name)

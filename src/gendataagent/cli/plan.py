@@ -152,10 +152,10 @@ def _stages(plan: Plan) -> Table:
     for stage in plan.stages:
         memory = "" if stage.memory_bytes == 0 else _gib(stage.memory_bytes)
         table.add_row(
-            stage.name, stage.amount, _pflop(stage.flops), _time(stage.seconds), memory,
+            stage.name, stage.amount, _pflop(stage.flops), time_words(stage.seconds), memory,
             stage.note,
         )  # fmt: skip
-    table.add_row("total", "", _pflop(plan.flops), _time(plan.seconds), "", "")
+    table.add_row("total", "", _pflop(plan.flops), time_words(plan.seconds), "", "")
     return table
 
 
@@ -203,7 +203,8 @@ def _pflop(amount: float | None) -> str:
     return "not known" if amount is None else f"{amount / 1e15:,.3g}"
 
 
-def _time(seconds: float | None) -> str:
+def time_words(seconds: float | None) -> str:
+    """Return a time as a plan says it: "45 s", "12 min", "3.5 h"; "not known" for None."""
     if seconds is None:
         return "not known"
     if seconds < 90:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from gendataagent.cli.console import ConsoleProgress, say, show
+from gendataagent.cli.plan import time_words
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.text import counted
 
 if TYPE_CHECKING:
     from gendataagent.config import RunConfig
     from gendataagent.experiments.screening import Screening
-
-SCREENING = "my-photos"
 
 
 def screen_images(
@@ -38,7 +38,12 @@ def screen_images(
     from gendataagent.data import load_data
     from gendataagent.experiments.benchmarks import parse_seeds
     from gendataagent.experiments.experiment import warn_of_unknown_classes
-    from gendataagent.experiments.screening import FIRST_SEED, screen, screening_benchmark
+    from gendataagent.experiments.screening import (
+        FIRST_SEED,
+        estimated_seconds,
+        screen,
+        screening_benchmark,
+    )
     from gendataagent.experiments.writing import write_results
 
     if not config.data.path:
@@ -57,7 +62,9 @@ def screen_images(
     progress = ConsoleProgress()
     warn_of_unknown_classes(config, splits.class_names, progress)
     if dry_run:
-        _say_rungs([arm.name for arm in benchmark.arms[1:]], len(benchmark.seeds))
+        _say_rungs(len(benchmark.arms) - 1, len(benchmark.seeds))
+        images = splits.train.images_per_class()
+        _say_hours(estimated_seconds(benchmark, images, jobs=jobs), hours)
         return
     try:
         outcome = screen(
@@ -72,14 +79,31 @@ def screen_images(
     _show(outcome, folder)
 
 
-def _say_rungs(arms: Sequence[str], seeds: int) -> None:
+def _say_rungs(arms: int, seeds: int) -> None:
     """Print how many runs a screening takes at most."""
-    left, have = len(arms), 0
-    while left > 1:
-        now = max(1, 2 * have)
-        say(f"{left} strategies and real images alone, on {now - have} further seeds")
-        left, have = (left + 1) // 2, now
+    from gendataagent.experiments.screening import rungs_of
+
+    for left, further in rungs_of(arms):
+        say(f"{left} strategies and real images alone, on {counted(further, 'seed', 'seeds')} more")
     say(f"the best one and real images alone, on {seeds} fresh seeds")
+
+
+def _say_hours(seconds: tuple[float, float] | None, hours: float) -> None:
+    """Print how long that may take, and whether the hours given are enough."""
+    if seconds is None:
+        say("how long it takes is not known: gendataagent plan says which model's size is missing")
+        return
+    least, most = map(time_words, seconds)
+    spread = least if least == most else f"{least} to {most}, by which strategies go on"
+    say(
+        f"estimated for this machine as by gendataagent plan, from no measurement of it: {spread}; "
+        "less where runs share images"
+    )
+    if hours and seconds[0] > hours * 3600:
+        say(
+            f"--hours {hours:g} is less: no run starts that would end later, so the last "
+            "comparison may have fewer seeds, or none"
+        )
 
 
 def _show(outcome: Screening, folder: Path) -> None:

@@ -27,12 +27,14 @@ from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.text import counted
+from gendataagent.data.formats.hub import HUB_PREFIX
 from gendataagent.experiments.benchmarks import Benchmark, Task, tasks_of
 from gendataagent.experiments.experiment import RESULTS_FILE, collect, run_and_collect
 from gendataagent.experiments.runner import default_jobs
 from gendataagent.experiments.statistics import Difference, paired_difference
+from gendataagent.runs.planning import make_plan
 
-NAME = "my-photos"
+MY_PHOTOS = "my-photos"
 BASELINE = "only-real"
 ARMS = ("real-fake-plus", "gendataagent", "gendataagent-plus", "gendataagent-guided")
 FIRST_SEED = 100  # of the rungs; the last comparison has the benchmark's seeds
@@ -98,7 +100,7 @@ def screening_benchmark(config: RunConfig, arms: Sequence[str] = ()) -> Benchmar
             "agent.enabled is false; leave it out"
         )
     benchmark = Benchmark(
-        name=NAME,
+        name=MY_PHOTOS,
         about=f"strategies on {config.data.path}, by successive halving",
         base=config.to_dict(),
         arms=(),
@@ -106,6 +108,50 @@ def screening_benchmark(config: RunConfig, arms: Sequence[str] = ()) -> Benchmar
         data=config.data.path,
     )
     return benchmark.with_arms([BASELINE, *(arm for arm in (arms or ARMS) if arm != BASELINE)])
+
+
+def rungs_of(arms: int) -> list[tuple[int, int]]:
+    """Return the rungs of a screening of so many arms: arms that are left, and further seeds."""
+    rungs, have = list[tuple[int, int]](), 0
+    while arms > 1:
+        now = max(1, 2 * have)
+        rungs.append((arms, now - have))
+        arms, have = math.ceil(arms / 2), now
+    return rungs
+
+
+def estimated_seconds(
+    benchmark: Benchmark, images_per_class: Sequence[int], *, jobs: int = 0
+) -> tuple[float, float] | None:
+    """Return the least and the most seconds of a screening, by the plans of its runs.
+
+    They differ because it is not known which arms go on. What runs share (images, the training
+    before the first round) is counted for each. None where a plan does not know its seconds.
+
+    Args:
+        images_per_class: of the training set.
+        jobs: as `run_experiment`; those on one CPU share its cores.
+    """
+    images = sum(images_per_class) if benchmark.data.startswith(HUB_PREFIX) else None
+    tasks = tasks_of(
+        replace(_with_equal_steps(benchmark, images_per_class), seeds=(FIRST_SEED,)),
+        images_per_class=images_per_class,
+        settings={},
+    )
+    plans = {task.arm: make_plan(task.config, images=images) for task in tasks}
+    seconds = {arm: plan.seconds for arm, plan in plans.items()}
+    known = {arm: value for arm, value in seconds.items() if value is not None}
+    if len(known) < len(seconds):
+        return None
+    alone = known.pop(BASELINE)
+    on_gpu = plans[BASELINE].device.is_gpu
+    at_once = (jobs or default_jobs(resolve_device(str(benchmark.base["device"])))) if on_gpu else 1
+
+    def in_all(ranked: Sequence[float]) -> float:
+        rungs = [*rungs_of(len(ranked)), (1, len(benchmark.seeds))]
+        return sum(seeds * (alone + sum(ranked[:arms])) for arms, seeds in rungs) / at_once
+
+    return in_all(sorted(known.values())), in_all(sorted(known.values(), reverse=True))
 
 
 def survivors(gains: Mapping[str, float]) -> list[str]:
