@@ -136,6 +136,20 @@ def test_resumed_after_any_step_it_ends_the_same_to_the_bit(pipeline: Any, kind:
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_gradient_checkpointing_gives_the_same_words(any_folder: Path) -> None:
+    found = []
+    for setting in ("on", "off"):
+        pipeline = load(any_folder)
+        with trainer(pipeline, gradient_checkpointing=setting) as fit:
+            assert pipeline.unet.is_gradient_checkpointing == (setting == "on")
+            for _ in fit.train():
+                pass
+            found.append(fit.parts["tokens"].tensors())
+        assert not pipeline.unet.is_gradient_checkpointing
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], atol=1e-5, rtol=1e-4)
+
+
 def test_a_state_without_some_moments_is_refused(pipeline: Any) -> None:
     with trainer(pipeline) as fit:
         for _ in fit.train():
