@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from gendataagent.config import RunConfig
-from gendataagent.core.errors import ModelError
+from gendataagent.config import GenerationConfig, RunConfig
+from gendataagent.core.errors import ConfigError, ModelError
+from gendataagent.core.protocols import ImageGenerator
+from gendataagent.core.records import ModelDescription
 from gendataagent.generation.adaptation.checks import checked_spec
+from gendataagent.generation.class_words import class_words
 from gendataagent.generation.diffusion import DiffusionFactory
 from gendataagent.generation.diffusion.class_tokens import (
     FILE_NAME,
@@ -128,6 +133,24 @@ def test_other_prompts_are_encoded_as_before_also_by_an_older_configuration(
     assert torch.equal(pooled("A photo of cat"), before)
     assert {m.eos_token_id for m in pipeline.text_encoder_2.modules()
             if hasattr(m, "eos_token_id")} == {2}  # fmt: skip
+
+
+def test_a_generator_of_another_kind_is_refused(tmp_path: Path) -> None:
+    class OwnFactory:
+        """A factory of the user's."""
+
+        def describe(self) -> ModelDescription:
+            return ModelDescription(name="own")
+
+        def __call__(self) -> ImageGenerator:
+            raise AssertionError("it is not needed")
+
+    assert class_words(OwnFactory(), CLASSES, GenerationConfig()) == {}
+    for name in ("class_tokens", "class_loras"):
+        named: dict[str, Any] = {name: str(tmp_path)}
+        settings = replace(GenerationConfig(), **named)
+        with pytest.raises(ConfigError, match=rf"generation\.{name} needs a diffusion generator"):
+            class_words(OwnFactory(), CLASSES, settings)
 
 
 def test_the_tokenizer_may_not_have_the_word(tmp_path: Path, tiny_pipeline_folder: Path) -> None:

@@ -87,7 +87,7 @@ class ImageMaking:
                 f"{type(backends.generator).__name__} has no follows_edges = True. Set "
                 "generation.condition = none, or name a diffusion generator"
             )
-        self._class_words = class_words(backends.generator, images.class_names)
+        self._class_words = class_words(backends.generator, images.class_names, config.generation)
         self._config, self._images, self._folder = config, images, folder
         self._pool, self._backends, self._progress = pool, backends, progress
         self._feedback = feedback

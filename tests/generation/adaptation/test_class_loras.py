@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from gendataagent.config import RunConfig
+from gendataagent.config import GenerationConfig, RunConfig
 from gendataagent.core.errors import ConfigError, DataError, ModelError
 from gendataagent.core.protocols import RenderRequest
 from gendataagent.generation.adaptation import Adaptation, adapt, read_adaptation
@@ -25,6 +25,7 @@ from tests.generation.adaptation.test_adapt import Interrupting, assert_same, se
 
 pytestmark = pytest.mark.integration
 
+SETTINGS = GenerationConfig()
 TRAIN = make_images(7, size=(40, 32))
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -169,9 +170,9 @@ def test_an_image_depends_on_its_request_alone(finished: Adaptation, config: Run
     with pytest.raises(ModelError, match="has no LoRA for dog"):
         generator.render([request("dog", 1)])
     assert pixels(generator, mixed) == found
-    assert class_words(factory, ("ship", "cat")) == {}
+    assert class_words(factory, ("ship", "cat"), SETTINGS) == {}
     with pytest.raises(ConfigError, match="has no LoRA for 1 class of the data, such as dog"):
-        class_words(factory, ("cat", "dog"))
+        class_words(factory, ("cat", "dog"), SETTINGS)
 
 
 def assert_close(found: bytes, expected: bytes) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gendataagent.config import AdaptationConfig, RunConfig
+from gendataagent.config import AdaptationConfig, GenerationConfig, RunConfig
 from gendataagent.core.errors import ConfigError, DataError, ModelError
 from gendataagent.core.files import read_jsonl
 from gendataagent.core.protocols import RenderRequest
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.integration
 CONFIG = AdaptationConfig(
     kind="tokens", batch_size=2, token_steps=3, token_learning_rate=1e-2, mmd_weight=0.0
 )
+SETTINGS = GenerationConfig()
 TRAIN = make_images(5, size=(40, 32))
 WORDS = dict(zip(CLASSES, ("cat", "old ship"), strict=True))
 TOKENS = {"cat": "<cat>", "ship": "<ship>"}
@@ -249,7 +250,7 @@ def test_the_generator_reads_the_words_alone_or_in_a_batch(
     factory = DiffusionFactory(model=config.generation.generator, class_tokens=str(finished.folder))
     assert factory.describe() == build_generator(config).describe()
     assert "+class_tokens:" in factory.describe().revision
-    words = class_words(factory, ("ship", "cat"))  # by name, whatever the order
+    words = class_words(factory, ("ship", "cat"), SETTINGS)  # by name, whatever the order
     assert words == {"cat": "<cat>", "ship": "<ship>"}
     generator = factory()
     plain = DiffusionFactory(model=str(tiny_pipeline_folder))()
@@ -258,7 +259,7 @@ def test_the_generator_reads_the_words_alone_or_in_a_batch(
     assert found[1:] == pixels(generator, [cat]) + pixels(generator, [name])
     assert found[2] == pixels(plain, [name])[0] != found[1]  # other prompts are as they were
     with pytest.raises(ConfigError, match="has no word for 1 class of the data, such as dog"):
-        class_words(factory, ("cat", "dog"))
+        class_words(factory, ("cat", "dog"), SETTINGS)
 
 
 def pixels(generator: Any, requests: list[RenderRequest]) -> list[bytes]:
