@@ -72,6 +72,48 @@ def test_a_longer_epoch_has_every_image(tmp_path: Path) -> None:
     assert Counter(drawn(both)) == Counter([*range(12), *[-1] * 12])
 
 
+def test_siblings_take_the_place_of_their_sources(tmp_path: Path) -> None:
+    both = both_of(tmp_path / "run", training={"sibling_replacement": 0.7})
+    both.begin_epoch(network(), 0)
+    assert sorted(drawn(both)) == list(range(12))
+    made = both.begin_epoch(network(), 1)
+    source_of = {key(made[i]): c.source_id for i, c in enumerate(made.candidates)}
+    ids = opened(InMemory(), tmp_path / "other").images.ids
+    drawn_as = [key(both[i]) for i in range(12)]
+    assert 0 < sum(item in source_of for item in drawn_as) < 12
+    assert sorted(source_of[k] if k in source_of else ids[REAL[k]] for k in drawn_as) == sorted(ids)
+
+
+def test_a_fixed_share_of_an_epoch_is_synthetic(tmp_path: Path) -> None:
+    both = both_of(tmp_path / "run", training={"synthetic_share": 0.25})
+    both.begin_epoch(network(), 0)
+    assert drawn(both).count(-1) == 0
+    both.begin_epoch(network(), 1)
+    assert drawn(both).count(-1) == 3
+
+
+def test_a_soft_label_is_drawn_by_its_share(tmp_path: Path) -> None:
+    soft = {"prompt_class": "other", "soft_label_gamma": 1.0, "strength": 0.5}
+    both = both_of(tmp_path / "run", generation=soft, epoch_images=24)
+    both.begin_epoch(network(), 0)
+    both[0]
+    as_source = Counter[bool]()
+    for epoch in (1, 2, 3):
+        made = both.begin_epoch(network(), epoch)
+        items = [both[i] for i in range(24)]
+        for item, position in zip(items, both._order_L.tolist(), strict=True):
+            if position >= 12:
+                candidate = made.candidates[position - 12]
+                source = made.class_names.index(str(candidate.source_class))
+                assert candidate.label_share == 0.5
+                assert key(item) == key(made[position - 12])
+                assert int(item[1]) in (candidate.label, source)
+                as_source[int(item[1]) == source] += 1
+        worker = pickle.loads(ForkingPickler.dumps(both))
+        assert [int(worker[i][1]) for i in range(24)] == [int(item[1]) for item in items]
+    assert min(as_source[True], as_source[False]) > 9  # of 36
+
+
 def test_a_resumed_epoch_has_the_same_images(tmp_path: Path) -> None:
     both = both_of(tmp_path / "run")
     epochs = []

@@ -20,12 +20,13 @@ from torch import distributed, nn
 from torch.utils.data import Dataset, get_worker_info
 
 from gendataagent.agent.agent import Agent
-from gendataagent.agent.synthetic import SyntheticImages
+from gendataagent.agent.synthetic import SyntheticImages, with_drawn_labels
 from gendataagent.core.errors import ConfigError, DataError
 from gendataagent.core.launch import check_own_loop
 from gendataagent.core.records import derive_seed
 from gendataagent.data.train_set import check_same_labels
 from gendataagent.training.batches import endless
+from gendataagent.training.siblings import with_siblings
 
 if TYPE_CHECKING:
     from gendataagent.agent.lightning_callback import LightningCallback
@@ -79,13 +80,13 @@ class RealAndSynthetic(Dataset[Any]):
         self.transform = transform
         self._agent: Agent | None = agent
         self._pool, self._seed = agent.pool, agent.config.seed
-        self._planned = agent.config.training.epochs
+        self._training, self._real_ids = agent.config.training, tuple(agent.images.ids)
         self._train_set = train_set
         self._length = epoch_images or len(train_set)
         shared = torch.zeros(_ROUNDS + 1 + len(agent.schedule.round_epochs), dtype=torch.int64)
         self._shared = shared.share_memory_()
         self._epoch = -1
-        self._synthetic = agent.pool.kept([])
+        self._synthetic = self._labelled = agent.pool.kept([])
         self._order_L = torch.empty(0, dtype=torch.int64)
 
     @property
@@ -135,7 +136,7 @@ class RealAndSynthetic(Dataset[Any]):
 
     def check_epochs(self, epochs: int | None, trainer: str) -> None:
         """Raise `ConfigError` unless a trainer trains the epochs that the agent has planned for."""
-        if epochs != (planned := self._planned):
+        if epochs != (planned := self._training.epochs):
             raise ConfigError(
                 f"{trainer} trains {epochs} epochs, the agent plans its rounds for {planned}. Give "
                 f"both the same number: Agent.open(..., epochs={epochs})"
@@ -180,7 +181,7 @@ class RealAndSynthetic(Dataset[Any]):
         self._shared[_READ] = 1
         position = int(self._order_L[index])
         real = len(self._train_set)
-        item = self._train_set[position] if position < real else self._synthetic[position - real]
+        item = self._train_set[position] if position < real else self._labelled[position - real]
         if self.transform is None:
             return item
         if isinstance(item, Mapping):
@@ -196,11 +197,32 @@ class RealAndSynthetic(Dataset[Any]):
         return {**self.__dict__, "_agent": None}
 
     def _draw(self, epoch: int, synthetic: SyntheticImages) -> None:
-        """Choose the images of an epoch: each as often as any other, give or take one."""
+        """Choose the images of an epoch, each as often as any other, give or take one.
+
+        With training.synthetic_share that holds for each kind; with training.sibling_replacement
+        for real images, of which some are replaced by their synthetic ones. A soft label is drawn:
+        the expected loss and gradient are those of the soft one.
+        """
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "own-epoch", epoch))
-        images = torch.arange(len(self._train_set) + len(synthetic))
-        self._order_L = endless(images, self._length, generator)
+        real, both = len(self._train_set), len(self._train_set) + len(synthetic)
+        images, share = torch.arange(both), self._training.synthetic_share
+        if self._training.sibling_replacement:
+            (self._order_L,) = with_siblings(
+                [endless(images[:real], self._length, generator)],
+                self._real_ids,
+                [candidate.source_id for candidate in synthetic.candidates],
+                self._training.sibling_replacement,
+                derive_seed(self._seed, "own-siblings", epoch),
+            )
+        elif share and both > real:
+            made = round(share * self._length)
+            parts = [endless(images[:real], self._length - made, generator),
+                     endless(images[real:], made, generator)]  # fmt: skip
+            self._order_L = endless(torch.cat(parts), self._length, generator)
+        else:
+            self._order_L = endless(images, self._length, generator)
         self._epoch, self._synthetic = epoch, synthetic
+        self._labelled = with_drawn_labels(synthetic, derive_seed(self._seed, "own-labels", epoch))
 
     def _follow(self) -> None:
         """Take over the epoch that the training process has begun; wait for it in a worker."""

@@ -8,11 +8,12 @@ synthetic.save_to_disk("kept")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -94,6 +95,13 @@ class SyntheticImages(Dataset[Any]):
         items = list(zip(self.candidates, self.paths, strict=True))
         return SyntheticImages(self.class_names, items, form).exported_as(self._now)
 
+    def with_labels(self, labels: Iterable[int]) -> SyntheticImages:
+        """Return the same images with other class indices as their labels."""
+        items = list(zip(self.candidates, self.paths, strict=True))
+        images = SyntheticImages(self.class_names, items, self._form).exported_as(self._now)
+        images.labels = tuple(labels)
+        return images
+
     def exported_as(self, now: Callable[[], SyntheticImages | None] | None) -> SyntheticImages:
         """Return these images; `to_datasets` asks `now` for others that are kept by then."""
         self._now = now
@@ -138,6 +146,23 @@ class SyntheticImages(Dataset[Any]):
         return self._form.rows(
             self.paths, self.labels, self.ids, [c.source_id for c in self.candidates]
         )
+
+
+def with_drawn_labels(images: SyntheticImages, seed: int) -> SyntheticImages:
+    """Return images with each soft label replaced by one of its two classes, drawn by its share.
+
+    For losses that take one class an image: their mean over draws is the loss of the soft label.
+    """
+    if all(candidate.source_class is None for candidate in images.candidates):
+        return images
+    draws_N = torch.rand(len(images), generator=torch.Generator().manual_seed(seed))
+    label_of = {name: label for label, name in enumerate(images.class_names)}
+    return images.with_labels(
+        label_of[candidate.source_class]
+        if candidate.source_class is not None and draw >= candidate.label_share
+        else candidate.label
+        for candidate, draw in zip(images.candidates, draws_N.tolist(), strict=True)
+    )
 
 
 def read_png(path: Path) -> Image.Image:
