@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -169,10 +171,24 @@ def test_what_is_missing_is_named(world: tuple[Path, Path], tmp_path: Path) -> N
     assert no_folder.startswith("generation.retrieval_folder is required")
     (lost,) = name_problems(config_of(world, retrieval_folder=str(tmp_path / "lost")))
     assert lost.startswith("generation.retrieval_folder: there is no folder")
-    factory = build_generator(config_of((tmp_path, world[1])))
-    assert isinstance(factory, RetrievalFactory)
-    with pytest.raises(DataError, match=r"retrieval_folder: there is no image in"):
-        factory.check()
+    (tmp_path / "one.png").write_bytes(b"")
+    (tmp_path / "tables").mkdir()
+    pq.write_table(
+        pa.table({"image": [{"bytes": None, "path": "../../mine.png"}]}),
+        tmp_path / "tables" / "a.parquet",
+    )
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "text.parquet")
+    for name, said in (
+        ("empty", "there is no image in"),
+        ("one.png", "is neither a folder nor a parquet file"),
+        ("text.parquet", "no image column"),
+        ("tables", r"names the image '../../mine\.png', outside"),
+    ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        factory = build_generator(config_of((tmp_path / name, world[1])))
+        assert isinstance(factory, RetrievalFactory)
+        with pytest.raises(DataError, match=rf"retrieval_folder: .*{said}"):
+            factory.check()
     with pytest.raises(ConfigError, match=r"retrieval only finds images; set adaptation\.enabled"):
         RunConfig.from_dict({"adaptation": {"enabled": True},
                              "generation": {"generator": "retrieval"}})  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import socket
@@ -115,6 +116,15 @@ def test_a_name_that_was_pointed_here_is_refused(
 ) -> None:
     headers = {"Host": host.format(port=server.server_port)}
     assert get(server.address + "candidates", headers)[0] == status
+
+
+@pytest.mark.parametrize("target", ["http://[::1/", "//[", "*", "/;"])
+def test_an_address_that_is_none_is_answered(server: ReviewServer, target: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection.putrequest("GET", target, skip_host=True)
+    connection.putheader("Host", f"127.0.0.1:{server.server_port}")
+    connection.endheaders()
+    assert connection.getresponse().status == 403
 
 
 def test_it_listens_on_this_machine_alone(server: ReviewServer) -> None:

@@ -20,6 +20,7 @@ from gendataagent.data.scan import scan_images
 from gendataagent.data.sets import ImageStore, LabelledImages
 
 _CLASS = "image"
+_GIVE = "give a folder of images, or a parquet file or folder with an image column"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,16 @@ class GeneratorCorpus:
     images: LabelledImages
     sketches_N: Sketches
     unreadable: int
+
+
+def check_generator_corpus(path: str | Path, config: DataConfig) -> None:
+    """Raise `DataError` for every fault of such images that shows without decoding them.
+
+    Args:
+        config: as `load_generator_corpus`.
+    """
+    if not _index(expand(path), config)[1]:
+        raise DataError(f"there is no image in {path}; {_GIVE}")
 
 
 def load_generator_corpus(
@@ -46,10 +57,7 @@ def load_generator_corpus(
     max_pixels = config.max_megapixels * 1e6
     scanned = scan_images(store, items, max_pixels=max_pixels, progress=progress)
     if not scanned.items:
-        raise DataError(
-            f"no readable image in {path}; give a folder of images, or a parquet file or folder "
-            "with an image column"
-        )
+        raise DataError(f"no readable image in {path}; {_GIVE}")
     images = LabelledImages(
         class_names=(_CLASS,),
         ids=tuple(item.id for item in scanned.items),

@@ -31,7 +31,11 @@ from gendataagent.core.records import RETRIEVAL, ModelDescription
 from gendataagent.data.decoding.images import centre_square
 from gendataagent.data.duplicates.near_duplicates import find_near_duplicates, sketch
 from gendataagent.data.formats.walk import find_files, posix_path
-from gendataagent.data.generator_corpus import GeneratorCorpus, load_generator_corpus
+from gendataagent.data.generator_corpus import (
+    GeneratorCorpus,
+    check_generator_corpus,
+    load_generator_corpus,
+)
 from gendataagent.generation.image_text import (
     ImageTextEncoder,
     check_text_model,
@@ -92,11 +96,10 @@ class RetrievalFactory:
     def check(self) -> None:
         """Raise `ModelError` or `DataError` for every fault that shows without encoding."""
         check_text_model(self._source)
-        if not self._files():
-            raise DataError(
-                f"generation.retrieval_folder: there is no image in {self.folder}; give a folder "
-                "of images, or parquet files with an image column"
-            )
+        try:
+            check_generator_corpus(self.folder, self.data)
+        except DataError as error:
+            raise DataError(f"generation.retrieval_folder: {error}") from error
 
     def describe(self) -> ModelDescription:
         """Return the encoder, and a hash of the names and contents of the folder's files.

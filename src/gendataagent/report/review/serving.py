@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return why a request is not answered; None if it is."""
         if _host(self.headers.get("Host", "")) not in _NAMES:
             return _forbidden("the Host header does not name this machine")
-        path = urllib.parse.urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         given = path.split("/")[1] if path.startswith("/") else ""
         if not hmac.compare_digest(given.encode(), self.server.token.encode()):
             return _forbidden("open the whole address that `gendataagent review` has printed")
