@@ -21,7 +21,7 @@ from gendataagent.runs.preflight import check_models
 from gendataagent.runs.run import resume, run
 from tests.runs.test_peers_run import PHOTOGRAPHS, candidates_of, prepared, stopped_and_resumed
 from tests.runs.test_resume import Interrupting, outcome
-from tests.tiny_models import save_tiny_sd3
+from tests.tiny_models import save_tiny_controlnet, save_tiny_sd3
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +106,34 @@ def test_datadream_with_a_lora_for_each_class(small_config: RunConfig, tmp_path:
     config = replace(config, generation=replace(config.generation, image_cache=""))
     again = stopped_and_resumed(config, tmp_path / "again", progress.events)
     assert outcome(again) == outcome(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{"kind": "lora+tokens"}, {"per_class": True}])
+def test_edges_scenes_and_feedback_go_with_it(
+    how: dict[str, Any], small_config: RunConfig, tmp_path: Path
+) -> None:
+    config = quick(
+        small_config, "feedback-guided", feedback_scale=0.1, start="image", condition="edges",
+        controlnet=str(save_tiny_controlnet(tmp_path / "control")),
+    )  # fmt: skip
+    config = replace(
+        config,
+        adaptation=replace(config.adaptation, enabled=True, **how),
+        prompting=replace(config.prompting, rewriter="scenes"),
+    )
+    run(config, tmp_path / "run")
+    made = candidates_of(tmp_path / "run")
+    words = words_of(tmp_path / "run") if "kind" in how else {}
+    for c in made:
+        assert (
+            c.prompt == f"A photo of {words.get(c.class_name, c.class_name)}, which is {c.caption}"
+        )
+    assert {c.feedback for c in made} == {"entropy"}
+    described = RunFolder.open(tmp_path / "run").read_manifest().generator
+    assert described is not None
+    assert "+controlnet:" in described.revision
+    assert ("+class_loras:" if "per_class" in how else "+class_tokens:") in described.revision
 
 
 @pytest.mark.slow
