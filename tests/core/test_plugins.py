@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gendataagent.agent.filtering import FILTERS, reads_snapshots
+from gendataagent.cli.failures import explain
 from gendataagent.core import plugins as plugins_module
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import read_json
@@ -80,6 +82,21 @@ def test_our_names_cannot_be_replaced(offered: list[EntryPoint]) -> None:
     assert FILTERS["vog"] is own
     assert list(FILTERS).count("vog") == 1
     assert installed_plugins() == {"filters vog": "math:sqrt"}
+
+
+def test_an_error_in_a_part_is_not_called_ours(
+    offered: list[EntryPoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(plugins_module, "_used", {})
+    offered.append(point("broken", "json:loads"))
+    part: Any = Parts[Any]("filters", {})["broken"]
+    with pytest.raises(ValueError) as found:
+        part("{")
+    assert "This is a fault of json:loads, an installed part (details" in explain(found.value)
+    with pytest.raises(TypeError) as ours:
+        Parts[Any]("filters", {})[[]]  # type: ignore[index]
+    assert "a fault of gendataagent" in explain(ours.value)
 
 
 @pytest.fixture(scope="module")

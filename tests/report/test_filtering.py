@@ -97,6 +97,7 @@ def test_a_classifier_that_the_guard_kept_is_not_called_the_agent_s(tmp_path: Pa
     page = checked(write_report(run)).text
     assert "Kept by the guard" in page
     assert "With the agent" not in page.partition("Training curves")[0]
+    assert "lowest first" in page  # it is the baseline's classifier, so nothing has changed
 
 
 def test_one_class_can_be_chosen_without_a_script(run: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image
 from gendataagent.agent.by_hand.decisions import read_decisions
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.report.review.candidates import PAGE
-from gendataagent.report.review.serving import ReviewServer, open_review
+from gendataagent.report.review.serving import ReviewServer
 from tests.browser import Page, browse
 
 from .fixture_run import NASTY_NAMES, build_run
@@ -28,16 +27,6 @@ LOADED = "[...document.images].filter(i => i.complete && i.naturalWidth).length"
 def run(tmp_path: Path) -> Path:
     names = (*NASTY_NAMES, "W" * 60)
     return build_run(tmp_path / "run", class_names=names, rounds=2, baseline=False)
-
-
-@pytest.fixture
-def server(run: Path) -> Iterator[ReviewServer]:
-    with open_review(run) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

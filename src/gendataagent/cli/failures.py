@@ -7,6 +7,7 @@ import traceback
 
 from gendataagent.core.devices import is_out_of_memory
 from gendataagent.core.errors import GenDataAgentError
+from gendataagent.core.plugins import package_at_fault
 from gendataagent.core.secrets import without_secrets
 
 
@@ -25,6 +26,8 @@ def explain(error: Exception) -> str:
     what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or what}{_where_kept(error)}"
+    if package := package_at_fault(error):
+        return f"{what}. This is a fault of {package}, an installed part{_where_kept(error)}"
     return (
         f"{what}. This is a fault of gendataagent; please report it, with the command that you "
         f"ran{_where_kept(error)}"

@@ -35,7 +35,8 @@ app = typer.Typer(
 )
 
 DataOption = Annotated[
-    str | None, typer.Option(help="image folder, parquet, official archive or hub:NAME (data.path)")
+    str | None,
+    typer.Option(help="folder of images, CSV, parquet, archive or hub:NAME (data.path)"),
 ]
 GeneratorOption = Annotated[
     str | None,

@@ -11,6 +11,7 @@ and `filter.by=contrast` uses it. Nothing is imported before its name is used.
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
@@ -19,6 +20,8 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.text import reason_of
 
 Part = TypeVar("Part")
+
+_used: dict[str, str] = {}  # module -> its package and version, of the parts that were loaded
 
 GROUPS = ("selectors", "criteria", "filters", "captioners", "rewriters", "generators")
 
@@ -64,6 +67,7 @@ class Parts(Mapping[str, Part]):
                 f"{name!r} of {described(found[0])} is {part!r}, which cannot be called; an entry "
                 f"point of gendataagent.{self._kind} names a function or a class"
             )
+        _used[found[0].module.partition(".")[0]] = described(found[0])
         return part
 
     def __iter__(self) -> Iterator[str]:
@@ -89,6 +93,17 @@ def plugins(kind: str) -> tuple[EntryPoint, ...]:
 def described(point: EntryPoint) -> str:
     """Return the package of an entry point with its version: "my-package 1.2"."""
     return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def package_at_fault(error: BaseException) -> str:
+    """Return the package and version of the part in which an error arose; "" if in none."""
+    own = __name__.partition(".")[0]
+    at_fault = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if module == own or module in _used:
+            at_fault = _used.get(module, "")
+    return at_fault
 
 
 def installed_plugins() -> dict[str, str]:

@@ -143,6 +143,12 @@ class RunView:
         return self.evaluations.get("test") or self.evaluations.get("validation")
 
     @property
+    def before(self) -> Evaluation | None:
+        """The baseline's evaluation; None without one, or if the guard kept its classifier."""
+        kept = self.guard is not None and self.guard.chosen == "baseline"
+        return None if kept or self.baseline is None else self.baseline.final
+
+    @property
     def right(self) -> dict[str, bool]:
         """Id of each test image -> whether it is classified correctly."""
         return {id_: label == said for id_, (label, said) in self.predictions.items()}

@@ -18,7 +18,7 @@ def confusions(run: RunView) -> str:
     final = run.final
     if final is None or not final.confusion:
         return ""
-    before = run.baseline.final if run.baseline else None
+    before = run.before
     if before is not None and (
         before.split != final.split or len(before.confusion) != len(final.confusion)
     ):

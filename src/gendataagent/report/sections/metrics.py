@@ -36,7 +36,7 @@ def per_class(run: RunView) -> str:
     final = run.final
     if final is None or not final.per_class:
         return ""
-    before = run.baseline.final if run.baseline else None
+    before = run.before
     if before is not None and before.split != final.split:
         before = None
     rows = [
