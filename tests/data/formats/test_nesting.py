@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
+from gendataagent.data.indexing import index_data
 from tests.data.formats.test_folder import load, save
 
 ANIMALS = [
@@ -64,6 +66,24 @@ def test_a_folder_that_holds_all_class_folders_is_no_class(tmp_path: Path) -> No
     assert any(note.startswith("photos/ holds all class folders") for note in data.notes)
     with pytest.raises(DataError, match=r"two classes .* got photos"):
         load(tmp_path, class_folder="first")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["Images/cat/1.png", "Images/dog/1.png"], ("cat", "dog")),
+        (["cat/2020/1.png", "cat/2021/1.png"], ("cat",)),
+        (["cat/train/1.png", "cat/test/1.png"], ("cat",)),
+        (["cat/indoor/1.png", "cat/2.png"], ("cat",)),
+    ],
+)
+def test_to_measure_a_container_is_none_and_one_class_is_enough(
+    tmp_path: Path, names: list[str], classes: tuple[str, ...]
+) -> None:
+    make(tmp_path, *names)
+    index = index_data(DataConfig(path=str(tmp_path)), need_train=False)
+    assert index.class_names == classes
+    assert len(index.items) == 2
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,9 @@ def find_nesting(
     """Return how to read the folders of images; `how` is the setting data.class_folder.
 
     With "auto" the class is the first folder. A single folder that holds all others, or all those
-    of a split, is no class but their container, where two classes are needed. Where the sub-folders
-    of each class are splits, they are read as such; where they may be the classes, a note says so.
+    of a split, is no class but their container; but where one class is enough, one of dates is.
+    Where the sub-folders of each class are splits, they are read as such; where they may be the
+    classes, a note says so.
 
     Args:
         images: relative paths.
@@ -79,7 +80,7 @@ def find_nesting(
         if holders:
             depth += 1
             notes.append(f"{holders} hold all class folders of their split; they are no classes.")
-    elif need_train and (containers := _containers(parts, depth)):
+    elif containers := _containers(parts, depth, need_train):
         depth += len(containers)
         notes.append(
             f"{'/'.join(containers)}/ holds all class folders; it is no class "
@@ -114,15 +115,18 @@ def find_nesting(
     return Nesting(depth, notes=tuple(notes))
 
 
-def _containers(parts: Collection[Sequence[str]], depth: int) -> list[str]:
-    """Return the folders, one in another, that each hold all others; no class is among them."""
+def _containers(parts: Collection[Sequence[str]], depth: int, need_train: bool) -> list[str]:
+    """Return the folders, one in another, that each hold all others; no class is among them.
+
+    Where one class is enough, a folder of dates and numbers is that class.
+    """
     chain, containers = list[str](), list[str]()
     while len(inner := _inner(parts, depth + len(chain))) == 1:
         ((container, names),) = inner.items()
         if all(map(split_of, names)):
             break
         chain.append(normalise_name(container))
-        if len(names) > 1:
+        if len(names) > 1 and (need_train or not all(map(_NO_NAME.fullmatch, names))):
             containers = list(chain)
     return containers
 

@@ -142,7 +142,8 @@ def _row_plot(
         axes.grid(axis="x")
         axes.set_xlabel(unit)
         if zero:
-            axes.axvline(0, color=colours["ink"], lw=1.5, gid="zero")
+            below_top = 1 - 2 / (ROW * len(rows) + 2)  # else its end stands above the first text
+            axes.axvline(0, 0, below_top, color=colours["ink"], lw=1.5, gid="zero")
         # The ground behind the texts, so that no line runs through them.
         across = axes.get_yaxis_transform()
         axes.barh(tops, 1, 20, align="edge", color=colours["card"], transform=across,
