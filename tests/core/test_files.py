@@ -162,6 +162,21 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     assert list((tmp_path / "deep").iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="asking whether a process runs would interrupt it")
+def test_in_a_shared_folder_only_what_no_process_is_writing_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lost, under_way = (
+        [tmp_path / f".{name}.{process}.tmp" for name in ("a.json", "folder")]
+        for process in (ended.pid, os.getpid())
+    )
+    for file, folder in (lost, under_way):
+        file.write_bytes(b"")
+        folder.mkdir()
+    files.remove_leftovers(tmp_path, shared=True)
+    assert sorted(tmp_path.iterdir()) == sorted(under_way)
+
+
 def test_a_folder_with_a_lock_and_leftovers_alone_holds_nothing(tmp_path: Path) -> None:
     assert files.holds_nothing(tmp_path)
     (tmp_path / ".lock").touch()

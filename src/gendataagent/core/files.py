@@ -464,14 +464,35 @@ def holds_nothing(folder: Path) -> bool:
     return all(path.name in own or is_leftover(path) for path in folder.iterdir())
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what interrupted writes left anywhere below `folder`, where no one else may write."""
+def remove_leftovers(folder: Path, *, shared: bool = False) -> None:
+    """Remove what interrupted writes left anywhere below `folder`.
+
+    Args:
+        shared: whether others may write there now; then what processes of this machine are
+            writing stays.
+    """
     for place, folders, names in os.walk(folder):
         for name in [name for name in (*folders, *names) if _LEFTOVER.fullmatch(name)]:
             path = Path(place, name)
             if name in folders:
                 folders.remove(name)
+            if shared and _is_running(int(name.split(".")[-2])):
+                continue
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    """Return whether there is such a process, or that cannot be known."""
+    if os.name == "nt":  # where asking would interrupt it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -8,6 +8,7 @@ from typing import Any
 
 from gendataagent.config import RunConfig
 from gendataagent.config.settings import merged
+from gendataagent.core import files
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import GenerationError
 from gendataagent.core.inside import refuse_ways_out
@@ -113,6 +114,7 @@ def run_and_collect(
         GenerationError, RunFolderError: as `run_experiment`.
     """
     refuse_ways_out(out)
+    files.remove_leftovers(out, shared=True)
     check_generators(tasks, out)
     todo = [task.config for task in tasks if not is_done(task, out)]
     places = (place for config in todo for place in destinations(config))
