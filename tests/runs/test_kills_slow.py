@@ -18,7 +18,14 @@ SCRIPT = ROOT / "scripts" / "reliability" / "kill_at_every_write.py"
 @pytest.mark.parametrize("fault", ["kill", "full-disk"])
 @pytest.mark.parametrize(
     ("command", "every"),
-    [("run", 17), ("adapt", 5), ("adapt-words", 7), ("adapt-classes", 7), ("experiment", 29)],
+    [
+        ("run", 17),
+        ("adapt", 5),
+        ("adapt-words", 7),
+        ("adapt-classes", 7),
+        ("experiment", 13),
+        ("reviewed", 11),
+    ],
 )
 def test_every_sampled_write_can_be_the_last(
     command: str, every: int, fault: str, tmp_path: Path
