@@ -118,6 +118,27 @@ def test_groups_are_whole_and_train_keeps_one(sizes: list[int], classes: int, se
         assert {item.split for item in drawn} == {"train", "validation", "test"}
 
 
+def test_a_real_image_in_a_group_with_a_synthetic_one_stays_in_train() -> None:
+    items = items_of({"cat": 40})
+    synthetic = {item.id for item in items[::4]}
+    groups = [item.row // 2 for item in items]
+    drawn, notes = draw_missing_splits(items, groups, DataConfig(), seed=0, synthetic=synthetic)
+    held_out = {item.row // 2 for item in drawn if item.split != "train"}
+    assert held_out
+    assert all(group % 2 for group in held_out)
+    assert any("and so do 10 real images in a group with one" in note for note in notes)
+
+
+def test_without_real_training_images_a_given_test_split_is_enough() -> None:
+    train, test = items_of({"cat": 4, "dog": 4}), items_of({"cow": 2}, "test")
+    items, synthetic = [*train, *test], {item.id for item in train}
+    drawn, notes = draw_missing_splits(
+        items, range(len(items)), DataConfig(), seed=0, synthetic=synthetic
+    )
+    assert drawn == items
+    assert notes[0].startswith("8 synthetic images stay in train")
+
+
 def test_large_groups_do_not_blow_up_a_split() -> None:
     sizes = [30, *[1] * 70]
     groups = [number for number, size in enumerate(sizes) for _ in range(size)]

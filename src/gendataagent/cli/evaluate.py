@@ -58,11 +58,16 @@ def evaluate(
         return
     if severity is not None:
         raise ConfigError("--severity needs --corruptions gaussian_blur,speckle_noise; add it")
+    from gendataagent.core.run_folder import RunFolder
+    from gendataagent.data.synthetic_marks import is_held_out_note
     from gendataagent.runs.results import read_result
 
     result = read_result(run_folder)
     if data is None:
         print_result(result)
+        for note in RunFolder.open(run_folder).read_manifest().notes:
+            if is_held_out_note(note):
+                say(note)
         return
     from gendataagent.runs.reload import evaluate_parts
 

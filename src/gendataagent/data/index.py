@@ -59,6 +59,7 @@ class DatasetIndex:
         groups: id -> value of the column named by data.group_by, for tables.
         group_column: that column, "" for none.
         photos: id -> the photograph it was cut out of, for boxes.
+        synthetic: ids of the images that a table marks as synthetic; see `synthetic_marks`.
         paper: the paper's counts, if this is one of its data sets.
     """
 
@@ -71,6 +72,7 @@ class DatasetIndex:
     groups: Mapping[str, str] = field(default_factory=dict, repr=False)
     group_column: str = ""
     photos: Mapping[str, str] = field(default_factory=dict, repr=False)
+    synthetic: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def split_of(name: str) -> str | None:

@@ -36,6 +36,7 @@ from gendataagent.data.splits import (
     fingerprint_of,
     with_images,
 )
+from gendataagent.data.synthetic_marks import held_out_notes, measured_notes
 
 
 def load_data(
@@ -73,7 +74,10 @@ def load_data(
     if config.near_duplicates != "off":
         likeness = measure_likeness(scanned.sketches_N, on_progress=on_search)
     groups, group_notes = group_images(scanned.items, scanned.digests, likeness, index, config)
-    items, split_notes = draw_missing_splits(scanned.items, groups, config, seed=seed)
+    synthetic = index.synthetic | scanned.synthetic
+    items, split_notes = draw_missing_splits(
+        scanned.items, groups, config, seed=seed, synthetic=synthetic
+    )
     deduplicated = deduplicate(items, likeness, config)
     sketch_of = {item.id: i for i, item in enumerate(items)}
     items = deduplicated.items
@@ -96,6 +100,7 @@ def load_data(
     ]
     notes += duplicate_notes(items, scanned.digests)
     notes += groups_across_splits(items, index, config)
+    notes += held_out_notes(items, synthetic)
     if quarantined:
         notes.append(_quarantine_note(quarantined))
     sets = {
@@ -160,6 +165,7 @@ def load_to_measure(config: DataConfig, *, progress: OnProgress | None = None) -
     if not scanned.items:
         raise DataError(_nothing_readable(config, index, scanned, "image"))
     notes = [*index.notes, *name_notes(index.class_names)]
+    notes += measured_notes(scanned.items, index.synthetic | scanned.synthetic)
     if quarantined:
         notes.append(_quarantine_note(quarantined))
     names = with_images(index.class_names, scanned.items)

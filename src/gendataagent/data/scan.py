@@ -22,6 +22,7 @@ from gendataagent.data.duplicates.near_duplicates import DECODED_PX, SKETCH, Ske
 from gendataagent.data.index import Item, Quarantined
 from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore, content_hash
+from gendataagent.data.synthetic_marks import is_marked
 
 FULL_BITS = 16
 CACHE_FROM_IMAGES = 2000  # smaller sets are decoded in seconds and need no cache files
@@ -32,11 +33,18 @@ _one_large_image = threading.Lock()  # bounds memory to a few small images and o
 
 
 class ImageSummary(NamedTuple):
-    """Hash of the bytes, sketch, and real depth (see `images.Decoded`) of a readable image."""
+    """Of a readable image.
+
+    Args:
+        digest: hash of the bytes.
+        bits: real depth; see `images.Decoded`.
+        synthetic: whether it says so itself.
+    """
 
     digest: bytes
     sketch: Sketches
     bits: int
+    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +54,7 @@ class ScanResult:
     Args:
         digests: id -> hash of the encoded bytes.
         sketches_N: one per item, of the dtype `near_duplicates.SKETCH`.
+        synthetic: ids of the images that say of themselves that they are.
         bits: greatest real depth of the images with 16 bits a sample; 0 = there are none.
         notes: sentences for the user.
     """
@@ -54,6 +63,7 @@ class ScanResult:
     quarantined: tuple[Quarantined, ...]
     digests: dict[str, bytes] = field(repr=False)
     sketches_N: Sketches = field(repr=False)
+    synthetic: frozenset[str] = field(repr=False)
     bits: int = 0
     notes: tuple[str, ...] = ()
 
@@ -80,6 +90,7 @@ def scan_images(
     digests: dict[str, bytes] = {}
     sketches: list[Sketches] = []
     depths = Counter[int]()
+    synthetic: set[str] = set()
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
     try:
@@ -92,6 +103,8 @@ def scan_images(
                     digests[item.id] = outcome.digest
                     sketches.append(outcome.sketch)
                     depths[outcome.bits] += 1
+                    if outcome.synthetic:
+                        synthetic.add(item.id)
                 else:
                     quarantined.append(Quarantined(store.name(item.row), outcome))
             done += len(outcomes)
@@ -107,6 +120,7 @@ def scan_images(
         tuple(quarantined),
         digests,
         sketches_N,
+        frozenset(synthetic),
         bits=max(depths, default=0),
         notes=_depth_notes(depths),
     )
@@ -147,6 +161,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
     try:
         with store.open(item.row) as stream:
             image = open_image(stream, max_pixels)
+            synthetic = is_marked(image)
             large = image.width * image.height > _LARGE_PX
             # JPEG at down to 1/8 size: all its data is still read, in half the time.
             image.draft(None, (DECODED_PX, DECODED_PX))
@@ -154,7 +169,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
                 decoded = decode(image)
                 small = sketch(decoded.image)
             check_whole(stream, image.format, image.size)
-            return ImageSummary(content_hash(stream), small, decoded.bits)
+            return ImageSummary(content_hash(stream), small, decoded.bits, synthetic)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ImageUnreadableError as error:

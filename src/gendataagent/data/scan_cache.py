@@ -22,12 +22,12 @@ from gendataagent.core.errors import StorageError
 from gendataagent.data.duplicates.near_duplicates import SKETCH, Sketches
 from gendataagent.data.sets import ImageStore
 
-_FORMAT = 3  # raise it when `scan` refuses images that it accepted before
+_FORMAT = 4  # raise it when `scan` refuses images that it accepted before
 _SKETCH_FORMAT = 2  # raise it when sketches are computed differently
 _RECORD = np.dtype([("digest", "V16"), ("sketch", SKETCH)])
 
 
-_Entry = tuple[str, str, int]
+_Entry = tuple[str, str, int, bool]
 
 
 @runtime_checkable
@@ -45,7 +45,8 @@ class TrackedStore(Protocol):
 
 
 class ScanCache:
-    """Readable images of one store: id -> (state of the file, hash of its bytes, real depth).
+    """Readable images of one store: id -> (state of the file, hash of its bytes, real depth,
+    whether it says that it is synthetic).
 
     `_known` is what was on disk when the cache was opened, `_new` what was added since.
     """
@@ -73,19 +74,29 @@ class ScanCache:
         """Return the state of an image's file; "" if the store does not track it."""
         return self._store.state(row) if self._store is not None else ""
 
-    def get(self, source_id: str, state: str) -> tuple[bytes, Sketches, int] | None:
+    def get(self, source_id: str, state: str) -> tuple[bytes, Sketches, int, bool] | None:
         """Return what `add` was given for an image in this state, else None."""
         found = self._known.get(source_id)
         if not found or not state or found[0] != state:
             return None
         digest = bytes.fromhex(found[1])
         row = self._row_of.get(digest)
-        return None if row is None else (digest, self._known_sketches["sketch"][row], found[2])
+        if row is None:
+            return None
+        return digest, self._known_sketches["sketch"][row], found[2], found[3]
 
-    def add(self, source_id: str, state: str, digest: bytes, sketch: Sketches, bits: int) -> None:
+    def add(
+        self,
+        source_id: str,
+        state: str,
+        digest: bytes,
+        sketch: Sketches,
+        bits: int,
+        synthetic: bool,
+    ) -> None:
         """Add an image that decoded."""
         if state:
-            self._new[source_id] = (state, digest.hex(), bits)
+            self._new[source_id] = (state, digest.hex(), bits, synthetic)
             self._new_sketches[digest] = sketch
 
     def save(self) -> None:
@@ -129,7 +140,7 @@ def _read(path: Path) -> Mapping[str, _Entry]:
     """Return the entries of a cache file; none if it is missing or damaged."""
     try:
         content = json.loads(files.read_cached(path) or b"{}")
-        entries = {id_: (str(e[0]), str(e[1]), int(e[2])) for id_, e in content.items()}
+        entries = {id_: (str(e[0]), str(e[1]), int(e[2]), bool(e[3])) for id_, e in content.items()}
         valid = all(len(bytes.fromhex(entry[1])) == 16 for entry in entries.values())
         return entries if valid else {}
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):

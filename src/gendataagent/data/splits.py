@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,17 +84,26 @@ def fingerprint_of(items: Sequence[Item], digests: Mapping[str, bytes]) -> str:
 
 
 def draw_missing_splits(
-    items: Sequence[Item], groups: Sequence[int], config: DataConfig, *, seed: int
+    items: Sequence[Item],
+    groups: Sequence[int],
+    config: DataConfig,
+    *,
+    seed: int,
+    synthetic: Collection[str] = (),
 ) -> tuple[list[Item], list[str]]:
     """Return the items with missing splits drawn from train, stratified by class, and notes.
 
     Each class gives its share (at least one image) to each missing split, test first; the last
     images of a class stay in train. Images of one group go to the same split, or test would
     contain copies of training images. A group of several classes counts for the class that has
-    most images in it.
+    most images in it. A group with a synthetic image stays in train.
 
     Args:
         groups: number of each item's group.
+        synthetic: ids of the synthetic images.
+
+    Raises:
+        DataError: there is no test split, and no real image to draw one from.
     """
     shares = {VALIDATION: config.validation_share, TEST: config.test_share}
     given = {item.split for item in items}
@@ -108,7 +117,21 @@ def draw_missing_splits(
     by_class: dict[str, list[list[Item]]] = {
         item.class_name: [] for item in items if item.split == TRAIN
     }
+    real, made = list[list[Item]](), list[Item]()
     for members in by_group.values():
+        if any(item.id in synthetic for item in members):
+            made += members
+        else:
+            real.append(members)
+    if made and not real and TEST in missing:
+        raise DataError(
+            f"all {counted(len(made), 'training image is', 'training images are')} synthetic, as "
+            "gendataagent export-data marks them, or nearly the same as one; a test split drawn "
+            "from them would not show what a classifier does on real images. Put real images in "
+            "test/ and validation/ beside train/, or export real and kept images together: "
+            "export-data without --only kept"
+        )
+    for members in real:
         counts = Counter(item.class_name for item in members)
         by_class[min(counts, key=lambda name: (-counts[name], name))].append(members)
     moved: dict[str, str] = {}
@@ -132,6 +155,15 @@ def draw_missing_splits(
         f"{shares[split]:g} of each class, seed {seed})."
         for split, count in sorted(Counter(moved.values()).items())
     ]
+    if made:
+        count = sum(item.id in synthetic for item in made)
+        others = counted(len(made) - count, "real image", "real images")
+        notes.append(
+            f"{counted(count, 'synthetic image stays', 'synthetic images stay')} in train, as "
+            "gendataagent export-data marks them"
+            + (f", and so do {others} in a group with one" if len(made) > count else "")
+            + f"; no {' or '.join(missing)} image is drawn from them."
+        )
     if together := [members for members in by_group.values() if len(members) > 1]:
         notes.append(
             f"{sum(map(len, together)):,} images are near-duplicates of another one or in a group "

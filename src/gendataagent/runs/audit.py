@@ -27,6 +27,7 @@ from gendataagent.data.duplicates.leakage import (
 from gendataagent.data.duplicates.near_duplicates import Sketches
 from gendataagent.data.generator_corpus import load_generator_corpus
 from gendataagent.data.pixels import ImageSet
+from gendataagent.data.synthetic_marks import is_held_out_note
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ def audit_data(
         )
     held_out = {split: splits.by_name()[split] for split in HELD_OUT if split in splits.sketches}
     sets = [_of_split(split, splits) for split in ("train", "validation")]
-    notes = [ALL_ALIKE] if splits.likeness.all_alike else []
+    notes = [note for note in splits.notes if is_held_out_note(note)]
+    notes += [ALL_ALIKE] if splits.likeness.all_alike else []
     if corpus is not None:
         with progress.stage("read corpus", None, "images") as stage:
             read = load_generator_corpus(corpus, data, progress=counting(stage))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ from PIL import Image, ImageOps
 from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.provenance import read_provenance, with_provenance
 from gendataagent.agent.synthetic import SyntheticImages
-from gendataagent.config import RunConfig
+from gendataagent.config import DataConfig, RunConfig
+from gendataagent.core.errors import DataError
 from gendataagent.core.png import png_bytes
-from gendataagent.data import load_data
+from gendataagent.data import load_data, scan
+from gendataagent.data.decoding.shareable import ImageFile
+from gendataagent.data.indexing import index_data
+from gendataagent.data.loading import load_to_measure
+from gendataagent.runs.audit import audit_data
 from gendataagent.runs.exporting.data_card import data_card
 from gendataagent.runs.exporting.data_formats import DATA_FORMATS, parquet, webdataset
 from gendataagent.runs.exporting.data_formats.image_folder import folder_names
 from gendataagent.runs.exporting.rows import COLUMNS, Row, encoded, real_rows, synthetic_rows
+from gendataagent.runs.planning.counts import count_listed
 from tests.agent.test_pool import candidate
 from tests.data.decoding.test_shareable import drawn, exif_of
 
@@ -263,3 +270,107 @@ def test_folder_names_are_safe_and_distinct() -> None:
         assert name[0] not in "._ "
         assert name[-1] not in ". "
     assert found[0] == "zebra"
+
+
+MIXED_CLASSES = ("cat", "dog")
+
+
+def mixed_rows(folder: Path, *, real: int, synthetic_split: str = "train") -> list[Row]:
+    """Noise: `real` training images and 12 synthetic ones of each of two classes."""
+    random = np.random.default_rng(0)
+    found: list[Row] = []
+    for name in MIXED_CLASSES:
+        (folder / f"real/{name}").mkdir(parents=True)
+        for number in range(real):
+            noise = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            noise.save(folder / f"real/{name}/{number}.jpg", "JPEG")
+    if real:
+        config = DataConfig(path=str(folder / "real"), near_duplicates="off")
+        found = [replace(row, split="train") for row in real_rows(load_data(config))]
+    made = []
+    for label, name in enumerate(MIXED_CLASSES):
+        for number in range(12):
+            one = candidate(f"{name}{number}", label=label, class_name=name, generator="some/model")
+            path = folder / f"{name}{number}.png"
+            noise = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            path.write_bytes(with_provenance(png_bytes(noise), one, "abc"))
+            made.append((one, path))
+    new = synthetic_rows(SyntheticImages(MIXED_CLASSES, made))
+    return [*found, *(replace(row, split=synthetic_split) for row in new)]
+
+
+def mixed_export(to: str, folder: Path, **how: Any) -> DataConfig:
+    rows, out = mixed_rows(folder, **how), folder / "out"
+    out.mkdir()
+    DATA_FORMATS[to].write(out, rows, MIXED_CLASSES, lambda: None)
+    return DataConfig(path=str(out), near_duplicates="off")
+
+
+@pytest.mark.parametrize("to", DATA_FORMATS)
+def test_no_synthetic_image_is_drawn_into_validation_or_test(to: str, tmp_path: Path) -> None:
+    config = mixed_export(to, tmp_path, real=12)
+    synthetic = index_data(config).synthetic
+    assert len(synthetic) == 24
+    splits = load_data(config)
+    assert synthetic <= set(splits.train.ids)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (40, 4, 4)
+    said = [note for note in splits.notes if note.startswith("24 synthetic images stay in train")]
+    assert len(said) == 1
+    planned = count_listed(RunConfig(data=config))
+    assert (planned.train, planned.validation, planned.test) == (40, 4, 4)
+    assert said[0] in planned.notes
+
+
+@pytest.mark.parametrize("to", DATA_FORMATS)
+def test_no_split_is_drawn_from_synthetic_images_alone(to: str, tmp_path: Path) -> None:
+    config = mixed_export(to, tmp_path, real=0)
+    for refused in (load_data, lambda config: count_listed(RunConfig(data=config))):
+        with pytest.raises(DataError, match=r"all 24 training images are synthetic.* real images"):
+            refused(config)
+    (note,) = [note for note in load_to_measure(config).notes if "synthetic" in note]
+    assert note.startswith("24 of 24 images are synthetic")
+
+
+@pytest.mark.parametrize("to", DATA_FORMATS)
+def test_a_given_test_split_of_synthetic_images_is_said(to: str, tmp_path: Path) -> None:
+    config = mixed_export(to, tmp_path, real=12, synthetic_split="test")
+    for notes in (
+        load_data(config).notes,
+        count_listed(RunConfig(data=config)).notes,
+        audit_data(config).notes,
+    ):
+        (note,) = [note for note in notes if note.startswith("Synthetic images")]
+        assert note.startswith("Synthetic images in the test split: 24 of 24, ")
+        assert "do not show what the classifier does on real images" in note
+    (note,) = [note for note in load_to_measure(config).notes if "synthetic" in note]
+    assert note.startswith("24 of 48 images (test 24) are synthetic")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_files_without_their_table_still_say_that_they_are_synthetic(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In PNG and, from WebDataset, in JPEG; also from the cache of a large set."""
+    config = mixed_export("imagefolder", tmp_path, real=12)
+    (tmp_path / "out/train/metadata.parquet").unlink()
+    if kind == "jpg":
+        for path in (tmp_path / "out/train").glob("*/*.png"):
+            jpeg = webdataset._as_jpeg(ImageFile(path.read_bytes(), ".png"))
+            path.with_suffix(".jpg").write_bytes(jpeg.content)
+            path.unlink()
+    monkeypatch.setenv("GENDATAAGENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scan, "CACHE_FROM_IMAGES", 1)
+    assert not index_data(config).synthetic
+    for _ in range(2):
+        splits = load_data(config)
+        assert (len(splits.train), len(splits.validation), len(splits.test)) == (40, 4, 4)
+        held_out = (*splits.validation.ids, *splits.test.ids)
+        assert all(id_.split("/")[-1].startswith("real-") for id_ in held_out)
+
+
+def test_a_source_column_of_other_data_marks_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+    table = "path,label,source\na.png,cat,synthetic\nb.png,dog,synthetic\n"
+    (tmp_path / "labels.csv").write_text(table)
+    assert not index_data(DataConfig(path=str(tmp_path))).synthetic

@@ -72,6 +72,7 @@ class Annotations:
         sizes: width and height that it states of each, (0, 0) where it does not.
         class_names: of the numbers that boxes have as labels; None where they have names.
         left_out: why boxes were left out -> how many.
+        synthetic: numbers of the photographs that it marks as synthetic.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Annotations:
     boxes: Sequence[Box]
     class_names: tuple[str, ...] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    synthetic: frozenset[int] = frozenset()
 
 
 class _Cut(NamedTuple):
@@ -181,6 +183,7 @@ def index_boxes(
     rows: list[tuple[str, str, str]] = []  # id, photograph, split
     columns: list[LabelColumn] = []
     quarantined: list[Quarantined] = []
+    synthetic: set[str] = set()
     left_out = Counter[str]()
     for part in annotations:
         table = ListFile(
@@ -201,6 +204,8 @@ def index_boxes(
                 place = (box.left, box.top, box.right, box.bottom)
                 cuts.append(_Cut(files.file(photo), box.number, part.sizes[box.photo], place))
                 rows.append((f"{photo}#{box.number}", photo, part.split))
+                if box.photo in part.synthetic:
+                    synthetic.add(rows[-1][0])
         for name in (name for name, photo in zip(part.photos, found, strict=True) if not photo):
             reason = f"{part.name} names it, but there is no such image"
             quarantined.append(Quarantined(normalise_name(name), reason))
@@ -241,6 +246,7 @@ def index_boxes(
         quarantined=tuple(quarantined),
         notes=(*notes, *labels.notes),
         photos={id_: photo for id_, photo, _ in rows},
+        synthetic=frozenset(synthetic),
     )
 
 

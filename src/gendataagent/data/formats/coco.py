@@ -17,6 +17,7 @@ from gendataagent.data.formats.tables import with_splits
 from gendataagent.data.formats.walk import posix_path
 from gendataagent.data.index import split_of_file
 from gendataagent.data.labels import class_name_of
+from gendataagent.data.synthetic_marks import GENERATOR, SOURCE, marked_rows
 
 COCO = "coco"  # as data.layout
 _KEYS = ("images", "annotations", "categories")
@@ -71,6 +72,7 @@ def _annotations(name: str, split: str, content: Mapping[str, Any]) -> Annotatio
     classes = {entry["id"]: number for number, entry in enumerate(categories)}
     images = _entries(name, content, "images")
     photos = {entry["id"]: number for number, entry in enumerate(images)}
+    columns = {key: [entry.get(key) for entry in images] for key in (SOURCE, GENERATOR)}
     boxes = []
     left_out = Counter[str]()
     for entry in _entries(name, content, "annotations"):
@@ -91,6 +93,7 @@ def _annotations(name: str, split: str, content: Mapping[str, Any]) -> Annotatio
             class_name_of(_text(name, "categories", entry, "name")) for entry in categories
         ),
         left_out=left_out,
+        synthetic=frozenset(marked_rows(columns) if any(columns[GENERATOR]) else ()),
     )
 
 

@@ -34,6 +34,7 @@ from gendataagent.data.index import (
     splits_of_folders,
 )
 from gendataagent.data.labels import name_labels, unlabelled_notes
+from gendataagent.data.synthetic_marks import marked_rows
 
 MISSING_FILE = "but there is no such image"
 
@@ -47,6 +48,7 @@ class _Row:
     split: str
     where: str
     group: str | None
+    synthetic: bool
 
 
 def index_lists(
@@ -112,14 +114,15 @@ def index_lists(
         if own.split is None and len(labelled) == 1:
             splits = splits_of_folders(paths) or splits
         groups = table.columns.get(config.group_by, [None] * len(table))
-        cells = table.columns[own.image]
+        cells, made = table.columns[own.image], marked_rows(table.columns)
         for row, path in enumerate(paths):
             if path is None:
                 reason = f"{table.where(row)} names it, {MISSING_FILE}"
                 quarantined.append(Quarantined(str(cells[row]), reason))
                 continue
             group = None if groups[row] in (None, "") else str(groups[row])
-            rows.append(_Row(path, names_of_rows[row], splits[row], table.where(row), group))
+            where, synthetic = table.where(row), row in made
+            rows.append(_Row(path, names_of_rows[row], splits[row], where, group, synthetic))
     if not rows and quarantined:
         raise DataError(leads_nowhere(labelled[0], base))
     rows, split_notes = _with_train(_once(rows), root, need_train=need_train)
@@ -148,6 +151,7 @@ def index_lists(
         notes=tuple(notes),
         groups={row.path: row.group for row in rows if row.group is not None},
         group_column=config.group_by if any(config.group_by in t.columns for t in labelled) else "",
+        synthetic=frozenset(row.path for row in rows if row.synthetic),
     )
 
 

@@ -17,6 +17,7 @@ from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.tables import TableFile, TableStore
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
 from gendataagent.data.labels import LabelColumn, class_name_of, name_labels, unlabelled_notes
+from gendataagent.data.synthetic_marks import GENERATOR, SOURCE, marked_rows
 
 ID_NAME = "id"
 
@@ -65,6 +66,7 @@ def index_tables(
     ids: list[str] = []
     splits: list[str] = []
     groups: list[str | None] = []
+    synthetic: set[int] = set()
     grouped = [config.group_by in file.schema().names for file in files]
     for number, file in enumerate(files):
         labelled = columns.label in file.schema().names
@@ -88,6 +90,9 @@ def index_tables(
             if grouped[number]:
                 values = file.read([config.group_by]).column(config.group_by).to_pylist()
             groups += [None if value is None else str(value) for value in values]
+        if {SOURCE, GENERATOR} <= set(file.schema().names):
+            marks = file.read([SOURCE, GENERATOR]).to_pydict()
+            synthetic |= {len(splits) - table.num_rows + row for row in marked_rows(marks)}
     named = name_labels(found)
     labels = [label for part in named.labels for label in part]
     notes = [*notes, *named.notes]
@@ -111,6 +116,7 @@ def index_tables(
         notes=tuple(notes),
         groups={id_: group for id_, group in zip(ids, groups, strict=False) if group is not None},
         group_column=config.group_by if any(grouped) else "",
+        synthetic=frozenset(ids[row] for row in synthetic),
     )
 
 

@@ -34,6 +34,7 @@ from gendataagent.data.index import (
     split_of_file,
 )
 from gendataagent.data.labels import class_name_of, name_labels, unlabelled_notes
+from gendataagent.data.synthetic_marks import marked_rows
 
 WEBDATASET = "webdataset"  # as data.layout
 SHARD_SUFFIX = ".tar"
@@ -178,6 +179,7 @@ def index_webdataset(
         notes=tuple(notes),
         groups={ids[row]: str(group) for row, group in enumerate(groups) if group is not None},
         group_column=config.group_by if config.group_by in table.columns else "",
+        synthetic=frozenset(ids[row] for row in marked_rows(table.columns)),
     )
 
 

@@ -9,10 +9,11 @@ from gendataagent.agent.by_hand.rules import HandCounts
 from gendataagent.agent.rejections import REJECTIONS
 from gendataagent.core.records import FROM_NOISE, RETRIEVAL, WITH_EDGES, RoundRecord
 from gendataagent.data.index import SPLITS
+from gendataagent.data.synthetic_marks import SYNTHETIC
 from gendataagent.runs.exporting.data_formats import DataFormat
 from gendataagent.runs.exporting.markdown import bullets, card, table, text
 from gendataagent.runs.exporting.place import MADE_BY
-from gendataagent.runs.exporting.rows import REAL, SYNTHETIC, Row
+from gendataagent.runs.exporting.rows import REAL, Row
 from gendataagent.runs.exporting.run_facts import RunFacts
 
 _CLASSES_SHOWN = 200

@@ -19,12 +19,13 @@ from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.suggestions import did_you_mean
 from gendataagent.data import ImageSplits
+from gendataagent.data.synthetic_marks import SYNTHETIC
 from gendataagent.runs.exporting.copies import copies
 from gendataagent.runs.exporting.data_card import data_card
 from gendataagent.runs.exporting.data_formats import DATA_FORMATS
 from gendataagent.runs.exporting.model_card import CARD_FILE
 from gendataagent.runs.exporting.place import check_place, export_folder
-from gendataagent.runs.exporting.rows import REAL, SYNTHETIC, real_rows, synthetic_rows
+from gendataagent.runs.exporting.rows import REAL, real_rows, synthetic_rows
 from gendataagent.runs.exporting.run_facts import RunFacts
 from gendataagent.runs.splits import read_splits
 

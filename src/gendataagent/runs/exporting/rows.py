@@ -15,8 +15,9 @@ from gendataagent.core.errors import RunFolderError
 from gendataagent.data import ImageSplits, LabelledImages
 from gendataagent.data.decoding.shareable import PNG, ImageFile, is_jpeg, shareable
 from gendataagent.data.index import TRAIN
+from gendataagent.data.synthetic_marks import SYNTHETIC
 
-REAL, SYNTHETIC = "real", "synthetic"
+REAL = "real"
 _NOT_EXPORTED = ("id", "class_name", "rejected_by")  # every image that is exported was kept
 HISTORY: Mapping[str, str] = {k: v for k, v in HISTORY_TYPES.items() if k not in _NOT_EXPORTED}
 """Column of how a synthetic image was made -> Arrow type; null for a real one."""

@@ -31,6 +31,7 @@ from gendataagent.data.indexing import index_data
 from gendataagent.data.labels import name_notes
 from gendataagent.data.official import ARCHIVES, PAPER
 from gendataagent.data.splits import check_classes, draw_missing_splits, draw_train_subset
+from gendataagent.data.synthetic_marks import held_out_notes
 from gendataagent.generation.feedback import OFF, RANDOM
 
 
@@ -104,10 +105,13 @@ def count_listed(config: RunConfig) -> RealImageCounts:
     items = list(index.items)
     undecoded = {item.id: item.id.encode() for item in items}
     groups, group_notes = group_images(items, undecoded, Likeness(), index, data)
-    drawn, split_notes = draw_missing_splits(items, groups, data, seed=config.seed)
+    drawn, split_notes = draw_missing_splits(
+        items, groups, data, seed=config.seed, synthetic=index.synthetic
+    )
     names, class_notes = check_classes(drawn, index.class_names)
     drawn, _ = draw_train_subset(drawn, data.train_per_class, seed=config.seed)
     notes = (*index.notes, *group_notes, *split_notes, *class_notes, *name_notes(names))
+    notes += tuple(held_out_notes(drawn, index.synthetic))
     counts = _counts_of(drawn, f"counted in {data.path}, not decoded")
     return replace(counts, class_names=names, notes=notes)
 
