@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WRITES = """
 import os, sys
 from pathlib import Path
+from gendataagent.core.journal import append_row
 from gendataagent.core import files
 from scripts.reliability.power_cut import Recorder
 work = Path(sys.argv[1])
@@ -25,12 +26,12 @@ out = work / "out"
 files.make_folder(out)
 files.write_bytes(out / "durable", b"old" * 100)
 files.sync_folder(work)
-files.append_row(out / "journal", {"row": 1})
+append_row(out / "journal", {"row": 1})
 files.write_bytes(out / "durable", b"new" * 200)
 with open(out / "careless.tmp", "wb") as stream:
     stream.write(b"careless" * 100)
 os.replace(out / "careless.tmp", out / "careless")
-files.append_row(out / "journal", {"row": 2})
+append_row(out / "journal", {"row": 2})
 files.write_bytes(out / "a" / "b" / "nested", b"nested")
 files.write_many({out / "many" / f"{n}": b"%d" % n for n in range(64)})  # in threads
 with files.atomic_folder(out / "folder") as aside:

@@ -28,6 +28,7 @@ from gendataagent.agent.schedule import Schedule
 from gendataagent.config import RunConfig
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
+from gendataagent.core.journal import read_journal
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, RoundRecord
 from gendataagent.core.rows import read_record
@@ -149,7 +150,7 @@ def _batches(path: Path) -> Iterator[tuple[tuple[str, ...], float]]:
         ])
         for c in RecordTable.read(Candidate, path.with_name("candidates.parquet"))
     }  # fmt: skip
-    for batch in files.read_journal(path):
+    for batch in read_journal(path):
         keys = tuple(key_of[id_] for id_ in batch["made"])
         yield keys, batch["seconds"] / len(keys)
 

@@ -38,8 +38,8 @@ from gendataagent.agent.filtering import FilterScores
 from gendataagent.agent.schedule import Schedule
 from gendataagent.agent.selection import SelectionContext, count_selected, select
 from gendataagent.config import AdaptiveConfig, RunConfig
-from gendataagent.core import files
 from gendataagent.core.errors import ConfigError
+from gendataagent.core.journal import append_row
 from gendataagent.core.records import Candidate, Scored, candidate_id
 from gendataagent.generation import stages
 
@@ -237,7 +237,7 @@ def test_probes_survive_the_disk_and_a_torn_last_line(tmp_path: Path) -> None:
     assert read_probes(file) == []
     rows = [probe(None, 0.1), probe(0.5, None)]
     for row in rows:
-        files.append_row(file, row.to_json())
+        append_row(file, row.to_json())
     with open(file, "ab") as stream:
         stream.write(b'{"knob": "stre')
     assert read_probes(file) == rows

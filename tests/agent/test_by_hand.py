@@ -25,6 +25,7 @@ from gendataagent.agent.pool import Pool
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
 from gendataagent.core.files import file_sha256
+from gendataagent.core.journal import checked_line, read_journal
 from gendataagent.core.run_folder import RunFolder
 from tests.agent.test_own_loop import CLASSES, SIZE_PX, InMemory, darker
 
@@ -152,8 +153,8 @@ def test_a_decision_about_what_is_not_there_is_refused_by_name(
 ) -> None:
     agent, folder, model = asked
     decide(folder, DROP, of_round(agent, 0, kept=True)[0])
-    row = change(files.read_journal(folder.decisions_file)[0])
-    folder.decisions_file.write_bytes(files.checked_line(row) + b"\n")
+    row = change(read_journal(folder.decisions_file)[0])
+    folder.decisions_file.write_bytes(checked_line(row) + b"\n")
     with pytest.raises(RunFolderError, match=said):
         agent.ask(model, epoch=2)
     with pytest.raises(RunFolderError, match=said):

@@ -17,6 +17,7 @@ import pytest
 
 from gendataagent.core import files
 from gendataagent.core.errors import ModelError, RunFolderError, StorageError
+from gendataagent.core.journal import append_row, read_journal
 
 resource = pytest.importorskip("resource", reason="limits on file size are a Unix thing")
 
@@ -80,7 +81,7 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
 def test_no_space_left_says_so_and_what_to_do() -> None:
     pattern = r"No space left.*free some space.*run the command again"
     with pytest.raises(StorageError, match=pattern):
-        files.append_row(Path("/dev/full"), {"a": 1})
+        append_row(Path("/dev/full"), {"a": 1})
 
 
 def test_many_files_are_written_or_the_one_that_was_not_is_named(tmp_path: Path) -> None:
@@ -95,33 +96,33 @@ def test_many_files_are_written_or_the_one_that_was_not_is_named(tmp_path: Path)
 
 def test_a_row_is_appended_after_those_before(tmp_path: Path) -> None:
     path = tmp_path / "below" / "lines"
-    files.append_row(path, {"one": 1})
-    files.append_row(path, {"two": "zwöi"})
+    append_row(path, {"one": 1})
+    append_row(path, {"two": "zwöi"})
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [set(line) for line in lines] == [{"one", "check"}, {"two", "check"}]
-    assert files.read_journal(path) == [{"one": 1}, {"two": "zwöi"}]
+    assert read_journal(path) == [{"one": 1}, {"two": "zwöi"}]
 
 
 def test_a_torn_line_is_not_continued(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b'{"torn":')
-    files.append_row(path, {"next": 2})
+    append_row(path, {"next": 2})
     assert path.read_bytes().startswith(b'{"torn":\n{"next": 2')
-    assert files.read_journal(path) == [{"next": 2}]
+    assert read_journal(path) == [{"next": 2}]
 
 
 def test_a_journal_is_read_without_its_torn_lines(tmp_path: Path) -> None:
     path = tmp_path / "below" / "lines"
-    assert files.read_journal(path) == []
+    assert read_journal(path) == []
     for _ in range(2):
-        files.append_row(path, {"whole": "zwöi"})
+        append_row(path, {"whole": "zwöi"})
         with open(path, "ab") as stream:
             stream.write('{"torn": "zwö'.encode()[:-1])  # in the middle of a letter
     with open(path, "ab") as stream:
         stream.write(b"\n[1, 2]\n" + b"[" * 100_000 + b'\n{"without": "a checksum"}\n')
-    assert files.read_journal(path) == [{"whole": "zwöi"}] * 2
+    assert read_journal(path) == [{"whole": "zwöi"}] * 2
     with pytest.raises(RunFolderError, match=r"cannot read .*below"):
-        files.read_journal(path.parent)
+        read_journal(path.parent)
 
 
 @pytest.mark.parametrize("bit", range(8))
@@ -130,22 +131,22 @@ def test_a_journal_is_read_without_lines_in_which_one_bit_has_changed(
 ) -> None:
     path = tmp_path / "lines"
     row: dict[str, Any] = {"seed": 123, "caption": "zwöi, {deep}", "list": [1.5, None]}
-    files.append_row(path, row)
+    append_row(path, row)
     content = path.read_bytes()
     for place in range(len(content) - 1):
         changed = bytearray(content)
         changed[place] ^= 1 << bit
         path.write_bytes(changed)
-        assert files.read_journal(path) == []
+        assert read_journal(path) == []
 
 
 def test_a_line_that_did_not_fit_damages_no_other(tmp_path: Path) -> None:
     path = tmp_path / "lines"
-    files.append_row(path, {"first": 1})
+    append_row(path, {"first": 1})
     with files_end_at(60), pytest.raises(StorageError):
-        files.append_row(path, {"long": "x" * 100})
-    files.append_row(path, {"last": 3})
-    assert files.read_journal(path) == [{"first": 1}, {"last": 3}]
+        append_row(path, {"long": "x" * 100})
+    append_row(path, {"last": 3})
+    assert read_journal(path) == [{"first": 1}, {"last": 3}]
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -279,17 +280,17 @@ def test_an_error_of_ours_inside_the_block_keeps_its_message(
 
 def test_a_line_of_one_round_is_none_of_another_but_the_run_may_move(tmp_path: Path) -> None:
     first, second = (tmp_path / "run" / "rounds" / name / "probes.jsonl" for name in ("000", "001"))
-    files.append_row(first, {"one": 1})
+    append_row(first, {"one": 1})
     second.parent.mkdir()
     shutil.copyfile(first, second)
     shutil.copyfile(first, first.with_name("rendered.jsonl"))
-    assert files.read_journal(first) == [{"one": 1}]
-    assert files.read_journal(second) == files.read_journal(first.with_name("rendered.jsonl")) == []
+    assert read_journal(first) == [{"one": 1}]
+    assert read_journal(second) == read_journal(first.with_name("rendered.jsonl")) == []
     second.with_name("selected.parquet").write_bytes(b"selection")
     second.unlink()
-    files.append_row(second, {"two": 2})
-    assert files.read_journal(second) == [{"two": 2}]
+    append_row(second, {"two": 2})
+    assert read_journal(second) == [{"two": 2}]
     second.with_name("selected.parquet").write_bytes(b"of another run")
-    assert files.read_journal(second) == []
+    assert read_journal(second) == []
     (tmp_path / "run").rename(tmp_path / "moved")
-    assert files.read_journal(tmp_path / "moved/rounds/000/probes.jsonl") == [{"one": 1}]
+    assert read_journal(tmp_path / "moved/rounds/000/probes.jsonl") == [{"one": 1}]

@@ -9,6 +9,7 @@ import pytest
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.journal import checked_line
 from gendataagent.core.seals import Seals, damages, read_mark, write_mark
 
 
@@ -95,7 +96,7 @@ def test_a_changed_mark_is_refused(tmp_path: Path) -> None:
 
 def test_a_mark_that_names_files_elsewhere_is_refused(tmp_path: Path) -> None:
     for name in ("/etc/passwd", "../a"):
-        line = files.checked_line({"files": {name: "0" * 64}})
+        line = checked_line({"files": {name: "0" * 64}})
         (tmp_path / "DONE").write_bytes(line + b"\n")
         with pytest.raises(RunFolderError, match="DONE has changed"):
             read_mark(tmp_path / "DONE")

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from gendataagent.agent.by_hand.decisions import read_decisions
 from gendataagent.cli import app
-from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.journal import append_row, read_journal
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
@@ -446,8 +446,8 @@ def test_one_damaged_round_is_said_and_the_others_are_shown(run: Path) -> None:
 def test_decisions_of_another_run_are_refused_by_name(run: Path) -> None:
     with open_review(run) as server:
         server.candidates.decide(judged(run)[0].id, "drop")
-    row = files.read_journal(run / "review/decisions.jsonl")[0] | {"id": "r001-stranger-v0"}
-    files.append_row(run / "review/decisions.jsonl", row)
+    row = read_journal(run / "review/decisions.jsonl")[0] | {"id": "r001-stranger-v0"}
+    append_row(run / "review/decisions.jsonl", row)
     with pytest.raises(RunFolderError, match="r001-stranger-v0"), open_review(run):
         pass
 

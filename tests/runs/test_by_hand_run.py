@@ -16,6 +16,7 @@ from gendataagent.agent.pool import Pool
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.journal import append_row, read_journal
 from gendataagent.core.progress import SilentProgress, Stage
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.runs.exporting.datasets import export_data
@@ -165,8 +166,8 @@ def test_decisions_of_another_run_are_refused_by_every_reader(
 ) -> None:
     path = Path(shutil.copytree(finished, tmp_path / "run"))
     decisions = RunFolder(path).decisions_file
-    row = files.read_journal(decisions)[0] | {"id": "r000-0123456789abcdef-v0"}
-    files.append_row(decisions, {key: value for key, value in row.items() if key != "check"})
+    row = read_journal(decisions)[0] | {"id": "r000-0123456789abcdef-v0"}
+    append_row(decisions, {key: value for key, value in row.items() if key != "check"})
     with pytest.raises(RunFolderError, match="r000-0123456789abcdef-v0"):
         export_data(path, "csv", tmp_path / "out", only="kept")
     damaged = [damage for part in verify(path) for damage in part.damaged]

@@ -16,6 +16,7 @@ from gendataagent.cli import app
 from gendataagent.config import RunConfig
 from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, RunFolderError
+from gendataagent.core.journal import append_row, read_journal
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
@@ -53,7 +54,7 @@ def halfway(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
     path = tmp_path_factory.mktemp("halfway") / "run"
     with pytest.raises(KeyboardInterrupt):
         run(config, path, progress=AtBatch(1, 2))
-    assert len(files.read_journal(path / "rounds" / "001" / "rendered.jsonl")) == 2
+    assert len(read_journal(path / "rounds" / "001" / "rendered.jsonl")) == 2
     return path
 
 
@@ -322,7 +323,7 @@ def test_a_stranger_s_records_lead_to_no_file_outside_the_run(
     with folder.writer(path) as stream:
         RecordTable.of(Candidate, [Candidate(**row) for row in rows]).write(stream)
     journal = stopped / "rounds" / "001" / "rewrites.jsonl"
-    files.append_row(journal, {rows[-1]["id"]: {"text": "a", "by": "", "refusals": []}})
+    append_row(journal, {rows[-1]["id"]: {"text": "a", "by": "", "refusals": []}})
     with pytest.raises(RunFolderError, match="id is not a name but a path"):
         resume(stopped)
     assert victim.read_bytes() == b"mine"
@@ -404,12 +405,10 @@ def test_a_stranger_s_journals_have_no_file_outside_hashed(copy: Path, stopped: 
     outside = copy.parent / "mine.png"
     outside.write_bytes(b"mine")
     digest = files.file_sha256(outside)
-    files.append_row(
-        stopped / "sha256.jsonl", {"file": "snapshots/../../mine.png", "sha256": digest}
-    )
+    append_row(stopped / "sha256.jsonl", {"file": "snapshots/../../mine.png", "sha256": digest})
     journal = stopped / "rounds" / "001" / "rendered.jsonl"
-    files.append_row(journal, {"sha256": {"../../../mine": digest, "a": [1]}})
-    files.append_row(journal, {"sha256": [1]})
+    append_row(journal, {"sha256": {"../../../mine": digest, "a": [1]}})
+    append_row(journal, {"sha256": [1]})
     (stopped / "rounds" / "0x").mkdir()
     found = [str(damage) for part in verify(stopped) for damage in part.damaged]
     assert len(found) == 2, found

@@ -35,6 +35,7 @@ from gendataagent.agent.synthetic import SyntheticImages, read_png
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.journal import append_rows, iterate_journal
 from gendataagent.core.record_table import BATCH_ROWS, RecordTable
 from gendataagent.core.records import Candidate, RenderedCandidate, image_file_name
 from gendataagent.core.rows import RowError, fit
@@ -87,7 +88,7 @@ class Pool:
         path = self._folder.round(number) / "rendered.jsonl"
         done: dict[str, str | None] = {}
         seconds = 0.0
-        for row in files.iterate_journal(path):
+        for row in iterate_journal(path):
             try:
                 batch = fit(_Batch, row)
             except RowError:  # damaged: its images are made again, the same ones
@@ -120,7 +121,7 @@ class Pool:
             made = {item.candidate.id: item.candidate.rejected_by for item in batch}
             rows.append({"seconds": seconds, "made": made, "sha256": sums})
         files.write_many(images)
-        files.append_rows(self._folder.round(number) / "rendered.jsonl", rows)
+        append_rows(self._folder.round(number) / "rendered.jsonl", rows)
 
     def _files_of(self, batch: Sequence[RenderedCandidate]) -> list[tuple[Candidate, bytes]]:
         """Return the candidates that have an image, with the PNG file to write."""

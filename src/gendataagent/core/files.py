@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -24,13 +24,9 @@ from gendataagent.core.errors import GenDataAgentError, RunFolderError, StorageE
 
 LOCK_FILE = ".lock"
 SEALS_FILE = "sha256.jsonl"  # see `core.seals`
-_ROUNDS = "rounds"  # the folder of the rounds of a run
-_SELECTED = "selected.parquet"  # of a round, written before its journals
 _CHUNK = 1 << 20
 _WRITERS = 16
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
-_CHECK_CHARACTERS = 16
-_CHECKED_LINE = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
 
 
 @contextlib.contextmanager
@@ -64,7 +60,7 @@ def _replacing(path: Path, before: Callable[[Path], None] | None = None) -> Iter
     except GenDataAgentError:  # of the block; some are OSErrors too
         raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -101,7 +97,7 @@ def atomic_folder(path: Path, *, sync_each: bool = True) -> Iterator[Path]:
     except GenDataAgentError:  # of the block; some are OSErrors too
         raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -110,7 +106,7 @@ def _sync_names(folder: Path) -> None:
     try:
         sync_folder(folder)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
 def _sync(path: Path) -> None:
@@ -287,85 +283,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file that `append_row` wrote; [] if there is none.
-
-    Lines that a crash tore, or that have changed since, are skipped; what they recorded is done
-    again.
-
-    Raises:
-        RunFolderError: the file cannot be read.
-    """
-    return list(iterate_journal(path))
-
-
-def iterate_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what `read_journal` returns, a line at a time; raise as it does."""
-    try:
-        with open_regular(path) as stream:
-            place = place_of(path)
-            for line in stream:
-                if (row := parse_checked(line, place)) is not None:
-                    yield row
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise RunFolderError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def checked_line(row: Mapping[str, Any], place: str = "") -> bytes:
-    """Return `row` as one line of JSON that ends with a checksum of itself, without line break.
-
-    `row` must have at least one key.
-
-    Args:
-        place: see `place_of`; "" = it may stand anywhere.
-    """
-    text = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)[:-1].encode()
-    return text + f', "check": "{_check_of(text, place)}"}}'.encode()
-
-
-def parse_checked(line: bytes, place: str = "") -> dict[str, Any] | None:
-    """Return the row of `checked_line`; None if it is torn, has changed or is of another place."""
-    match = _CHECKED_LINE.fullmatch(line.strip())
-    if match is None or _check_of(match[1], place) != match[2].decode():
-        return None
-    try:
-        row: dict[str, Any] = json.loads(match[1] + b"}")
-    except (ValueError, RecursionError):
-        return None
-    return row
-
-
-def _check_of(text: bytes, place: str) -> str:
-    return hashlib.sha256(place.encode() + text).hexdigest()[:_CHECK_CHARACTERS]
-
-
-def place_of(journal: Path) -> str:
-    """Return what the lines of a journal are bound to: for a round's, round, name and selection.
-
-    So those of one round are no rows of another, or of another run, wherever the run is moved.
-    """
-    if journal.parent.parent.name != _ROUNDS:
-        return ""
-    selected = journal.with_name(_SELECTED)
-    digest = file_sha256(selected) if selected.is_file() else ""
-    return f"{journal.parent.name}/{journal.name} {digest}"
-
-
-def parse_journal(content: bytes) -> list[dict[str, Any]]:
-    """Return the JSON objects among the lines of `content`, for display; torn lines are skipped."""
-    rows = []
-    for line in content.split(b"\n"):
-        try:
-            row = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()
@@ -405,49 +322,12 @@ def make_folder(path: Path) -> None:
         sync_folder(place.parent)
 
 
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line with a checksum, durably, for `read_journal`.
-
-    A crash can tear this line but none before it. A link is refused: in somebody else's folder it
-    may lead to any file.
-    """
-    append_rows(path, [row])
-
-
-def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append JSON objects as `append_row` does, all at once; none if that fails."""
-    place = place_of(path)
-    lines = b"".join(checked_line(row, place) + b"\n" for row in rows)
-    before: int | None = None
-    try:
-        if path.is_symlink():
-            raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
-        make_folder(path.parent)
-        size = path.stat().st_size if path.exists() else 0
-        torn = size > 0 and not _ends_with_newline(path)
-        with open(path, "ab") as stream:
-            before = size
-            stream.write((b"\n" if torn else b"") + lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        if before is not None:  # the first of these lines may be on disk
-            with contextlib.suppress(OSError):
-                os.truncate(path, before)
-        raise _cannot_write(path, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> StorageError:
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """Return the error that says that a file could not be written."""
     return StorageError(
         f"cannot write {path}: {error.strerror or error}. Files that were complete before are "
         "unchanged; free some space or fix the permissions, then run the command again"
     )
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
 
 
 def is_leftover(path: Path) -> bool:

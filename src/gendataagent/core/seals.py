@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.journal import append_row, checked_line, parse_checked, read_journal
 
 CHANGED = "has changed since it was written"
 MISSING = "is missing"
@@ -59,12 +60,12 @@ class Seals:
     def _record(self, path: Path, digest: str) -> None:
         if digest not in self.recorded().get(self._name(path), ()):
             row = {"file": self._name(path), "sha256": digest}
-            files.append_row(self._folder / files.SEALS_FILE, row)
+            append_row(self._folder / files.SEALS_FILE, row)
 
     def recorded(self) -> dict[str, set[str]]:
         """Return path below the folder -> hashes of its versions."""
         found: dict[str, set[str]] = {}
-        for row in files.read_journal(self._folder / files.SEALS_FILE):
+        for row in read_journal(self._folder / files.SEALS_FILE):
             name, digest = row.get("file"), row.get("sha256")
             if isinstance(name, str) and isinstance(digest, str) and _is_sum((name, digest)):
                 found.setdefault(name, set()).add(digest)
@@ -97,7 +98,7 @@ def write_mark(mark: Path, folder: Path, paths: Iterable[Path]) -> None:
             raise RunFolderError(
                 f"{path} {CHANGED}, in this very run: check the disk, then resume with --resume"
             )
-    files.write_bytes(mark, files.checked_line({"files": sums}) + b"\n")
+    files.write_bytes(mark, checked_line({"files": sums}) + b"\n")
 
 
 def read_mark(mark: Path) -> Mapping[str, str]:
@@ -107,7 +108,7 @@ def read_mark(mark: Path) -> Mapping[str, str]:
         RunFolderError: the mark itself has changed.
     """
     try:
-        row = files.parse_checked(files.read_bytes(mark))
+        row = parse_checked(files.read_bytes(mark))
     except OSError as error:
         raise RunFolderError(f"cannot read {mark}: {error.strerror or error}") from error
     sums: Any = row.get("files") if row else None

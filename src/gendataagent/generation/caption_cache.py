@@ -18,10 +18,10 @@ from typing import Protocol
 from PIL import Image
 
 from gendataagent.config import AUTO
-from gendataagent.core import files
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import StorageError
 from gendataagent.core.files import expand
+from gendataagent.core.journal import checked_line, parse_checked
 from gendataagent.core.protocols import Captioner, CaptionRequest
 
 OFF = "off"
@@ -134,7 +134,7 @@ class CachedCaptioner:
         self._known.update(captions)
         rows = [{"image": key, "caption": text} for key, text in captions.items()]
         # The line break first ends a line that an earlier crash may have torn.
-        piece = b"\n".join([b"", *map(files.checked_line, rows), b""])
+        piece = b"\n".join([b"", *map(checked_line, rows), b""])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered, so that the piece is one write and no other process can append inside it.
@@ -180,7 +180,7 @@ def caption_folder(setting: str) -> Path | None:
 
 
 def _entries(lines: bytes) -> Iterator[tuple[str, str]]:
-    for row in filter(None, map(files.parse_checked, lines.split(b"\n"))):
+    for row in filter(None, map(parse_checked, lines.split(b"\n"))):
         key, caption = row.get("image"), row.get("caption")
         if isinstance(key, str) and isinstance(caption, str) and len(caption) <= _LONGEST_CAPTION:
             yield key, caption

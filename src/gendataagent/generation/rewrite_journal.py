@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from gendataagent.core import files
+from gendataagent.core.journal import append_row, iterate_journal
 from gendataagent.core.protocols import Rewrite
 from gendataagent.core.rows import RowError, fit
 
@@ -27,11 +27,11 @@ class RewriteJournal:
     def add(self, rewrites: Mapping[str, Rewrite]) -> None:
         """Append a batch."""
         rows = {candidate_id: asdict(rewrite) for candidate_id, rewrite in rewrites.items()}
-        files.append_row(self._path, rows)
+        append_row(self._path, rows)
 
     def rewrites(self) -> Iterator[tuple[str, Rewrite]]:
         """Yield candidate id and rewrite, each candidate once unless its line was damaged."""
-        for rows in files.iterate_journal(self._path):
+        for rows in iterate_journal(self._path):
             for candidate_id, row in rows.items():
                 with contextlib.suppress(RowError):
                     yield candidate_id, fit(Rewrite, row)

@@ -21,8 +21,9 @@ from gendataagent.config.paths import settings_hash
 from gendataagent.config.settings import SettingRow, iterate_settings, read_settings_of_run
 from gendataagent.core.coverage import Coverage
 from gendataagent.core.errors import ConfigError, RunFolderError
-from gendataagent.core.files import parse_journal, read_bytes, read_json
+from gendataagent.core.files import read_bytes, read_json
 from gendataagent.core.inside import refuse_ways_out
+from gendataagent.core.journal import parse_journal
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import (
     Candidate,

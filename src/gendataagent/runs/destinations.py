@@ -13,9 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from gendataagent.config import AUTO, RunConfig
-from gendataagent.core import files
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import ConfigError, RunFolderError, StorageError
+from gendataagent.core.journal import append_row, read_journal
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.secrets import shown
 from gendataagent.generation.executors.choosing import RAY
@@ -98,7 +98,7 @@ def remember(config: RunConfig, settings: Collection[str] | None = None) -> None
         for place in destinations(config):
             named = settings is None or place.setting in settings
             if named and place.identity not in _remembered():
-                files.append_row(cache_folder() / _FILE, {"endpoint": place.identity})
+                append_row(cache_folder() / _FILE, {"endpoint": place.identity})
     except StorageError:  # it is asked for again at a resume
         return
 
@@ -131,7 +131,7 @@ def _hash(*parts: str) -> str:
 
 def _remembered() -> set[str]:
     try:
-        rows = files.read_journal(cache_folder() / _FILE)
+        rows = read_journal(cache_folder() / _FILE)
     except (RunFolderError, StorageError):  # none can be read: none is remembered
         return set()
     return {str(row.get("endpoint")) for row in rows}

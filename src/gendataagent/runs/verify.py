@@ -13,10 +13,10 @@ from pathlib import Path
 from gendataagent.agent.by_hand.in_effect import current_decisions
 from gendataagent.config.paths import settings_hash
 from gendataagent.config.run_config_file import read_run_config
-from gendataagent.core import files
 from gendataagent.core.checkpoints import checkpoint_damage, list_checkpoints
 from gendataagent.core.errors import ConfigError, RunFolderError
 from gendataagent.core.inside import refuse_ways_out
+from gendataagent.core.journal import parse_checked, place_of, read_journal
 from gendataagent.core.progress import Progress, SilentProgress
 from gendataagent.core.records import image_file_name
 from gendataagent.core.run_folder import DONE, RunFolder
@@ -160,15 +160,15 @@ def _by_hand(folder: RunFolder) -> Iterator[Verified]:
 def _journal_damage(path: Path) -> Damage | None:
     """Return the damage of a file that grows by lines; a torn last line is none."""
     *lines, _ = path.read_bytes().split(b"\n")
-    place = files.place_of(path)
-    changed = sum(files.parse_checked(line, place) is None for line in lines if line)
+    place = place_of(path)
+    changed = sum(parse_checked(line, place) is None for line in lines if line)
     return Damage(path, f"has changed in {counted(changed, 'line', 'lines')}") if changed else None
 
 
 def _images_so_far(folder: RunFolder, path: Path) -> dict[Path, Damage | None]:
     """Return the damage of each image that an unfinished round has listed, None where whole."""
     found: dict[Path, Damage | None] = {}
-    for row in files.read_journal(path / "rendered.jsonl"):
+    for row in read_journal(path / "rendered.jsonl"):
         sums = row.get("sha256")
         for id_, digest in sums.items() if isinstance(sums, dict) else ():
             name = f"pool/{path.name}/{image_file_name(id_)}"

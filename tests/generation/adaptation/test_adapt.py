@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from gendataagent.config import RunConfig
-from gendataagent.core import files
+from gendataagent.core import files, journal
 from gendataagent.core.devices import adaptation_precision
 from gendataagent.core.errors import ConfigError, DataError, RunFolderError, StorageError
 from gendataagent.core.progress import Stage
@@ -397,7 +397,7 @@ def test_a_disk_that_is_full_before_one_of_the_first_files_blocks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is half made then is the adaptation's own, not a stranger's folder."""
-    write_bytes, append_row = files.write_bytes, files.append_row
+    write_bytes, append_row = files.write_bytes, journal.append_row
 
     def full(path: Path, content: Any, write: Any) -> None:
         if path.name == name:
@@ -406,7 +406,7 @@ def test_a_disk_that_is_full_before_one_of_the_first_files_blocks_nothing(
         write(path, content)
 
     monkeypatch.setattr(files, "write_bytes", lambda p, c: full(p, c, write_bytes))
-    monkeypatch.setattr(files, "append_row", lambda p, c: full(p, c, append_row))
+    monkeypatch.setattr("gendataagent.core.seals.append_row", lambda p, c: full(p, c, append_row))
     with pytest.raises(StorageError):
         adapt(config, TRAIN, tmp_path / "lora", reference=HELD_OUT)
     monkeypatch.undo()

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gendataagent.agent.adaptive.probes import NONE, Probe, read_probes
-from gendataagent.core import files
 from gendataagent.core.errors import ScoreError, TrainingDivergedError
+from gendataagent.core.journal import append_row
 from gendataagent.core.records import Candidate, derive_seed
 from gendataagent.data.pixels import Pixels
 from gendataagent.training.trainer import Trainer
@@ -85,7 +85,7 @@ class Prober:
         probe = self._known.get((knob, option))
         if probe is None:
             probe = self._try(knob, option, candidates)
-            files.append_row(self._journal, probe.to_json())
+            append_row(self._journal, probe.to_json())
             self._known[knob, option] = probe
         self._on_probe()
         return probe

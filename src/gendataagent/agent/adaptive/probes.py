@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gendataagent.core import files
+from gendataagent.core.journal import read_journal
 from gendataagent.core.rows import RowError, fit
 
 NONE, STRENGTH, SHARE, DROP_SHARE = "none", "strength", "share", "drop_share"
@@ -47,7 +47,7 @@ class Probe:
 def read_probes(path: Path) -> list[Probe]:
     """Return the probes of a round so far; lines that are torn or damaged are not counted."""
     found = []
-    for row in files.read_journal(path):
+    for row in read_journal(path):
         with contextlib.suppress(RowError):
             found.append(fit(Probe, row))
     return found

@@ -18,6 +18,7 @@ from gendataagent.agent.by_hand.rules import DROP, KEEP, UNDECIDED, why_not_keep
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError, StorageError
+from gendataagent.core.journal import append_rows, parse_checked
 from gendataagent.core.locks import hold_file
 from gendataagent.core.records import image_file_name
 from gendataagent.core.rows import RowError, fit
@@ -88,7 +89,7 @@ def read_decisions(folder: RunFolder, size: int | None = None) -> HandDecisions:
     whole = content[: content.rfind(b"\n") + 1][:size]  # a last line may still be written
     found: dict[str, HandDecision] = {}
     for number, line in enumerate(whole.splitlines(), start=1):
-        row = files.parse_checked(line)
+        row = parse_checked(line)
         try:
             if row is None:
                 raise RowError("it has changed since it was written")
@@ -146,7 +147,7 @@ def append_decisions(folder: RunFolder, rows: Sequence[HandDecision]) -> None:
     next one, would be a changed one.
     """
     _cut_off_half_a_line(folder.decisions_file)
-    files.append_rows(folder.decisions_file, [asdict(row) for row in rows])
+    append_rows(folder.decisions_file, [asdict(row) for row in rows])
 
 
 def _cut_off_half_a_line(path: Path) -> None:

@@ -11,6 +11,7 @@ from gendataagent.agent.feedback.measuring import measure_hardness
 from gendataagent.agent.feedback.search import Probe
 from gendataagent.core import files
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.journal import append_row, read_journal
 from gendataagent.core.records import Candidate, RenderedCandidate
 from gendataagent.core.rows import RowError, fit
 from gendataagent.data.pixels import Pixels
@@ -59,7 +60,7 @@ class Prober:
         self._journal = folder / "feedback_probes.jsonl"
         self.images: dict[float, tuple[RenderedCandidate, ...]] = {}
         self.hardness: dict[float, Hardness] = {}
-        for row in files.read_journal(self._journal):
+        for row in read_journal(self._journal):
             try:
                 measured = fit(_Measured, row)
             except RowError:
@@ -76,7 +77,7 @@ class Prober:
                 self._keep_plain(made)
             self.hardness[scale] = self._measured(made)
             line = _Measured(scale=scale, guide=self.guide, hardness=self.hardness[scale])
-            files.append_row(self._journal, asdict(line))
+            append_row(self._journal, asdict(line))
         hardness = self.hardness[scale]
         return Probe(scale, _mean(hardness.p_true), _mean(hardness.recognised))
 
