@@ -233,6 +233,11 @@ def test_other_images_on_the_command_line(
         (("--corruptions", "gaussian_blur", "--severity", "1-6"), "must be from 1 to 5; got '1-6'"),
         (("--corruptions", ","), "at least one corruption"),
         (("--severity", "1"), "--severity needs --corruptions"),
+        (("--set", "data.class_folder=last"), "needs --data DIR"),
+        (("--data", "x", "--set", "training.epochs=2"), "for how --data is read"),
+        (("--data", "x", "--set", "data.path=y"), "the place of the images is --data"),
+        (("--data", "x", "--set", "data.class_folder=lst"), "must be one of auto, first, last"),
+        (("--data", "x", "--set", "data.class_foldr=last"), "did you mean class_folder"),
     ],
 )
 def test_unknown_values_are_named_with_the_allowed_ones(
@@ -244,6 +249,24 @@ def test_unknown_values_are_named_with_the_allowed_ones(
 ) -> None:
     assert _type(monkeypatch, "evaluate", str(finished), *arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_class_folder_that_a_note_advises_can_be_set(
+    finished: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = sorted(path.name for path in (photos / "test").iterdir())
+    for name, group in zip(names, ("alive", "alive", "made"), strict=True):
+        shutil.copytree(photos / "test" / name, tmp_path / "groups" / group / name)
+    arguments = ("evaluate", str(finished), "--data", str(tmp_path / "groups"))
+    assert _type(monkeypatch, *arguments) != 0
+    capsys.readouterr()
+    for more in ((), ("--corruptions", "gaussian_blur", "--severity", "1")):
+        assert _type(monkeypatch, *arguments, *more, "--set", "data.class_folder=last") == 0
+        assert "12 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import TrustOption, app, print_result
+from gendataagent.config.settings import apply_overrides
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.text import as_name, counted
 
@@ -29,6 +30,14 @@ def evaluate(
     image_root: Annotated[
         str, typer.Option(help="folder of the images that a table of --data names by path")
     ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="data.KEY=VALUE",
+            help="how --data is read, such as data.class_folder=last; may be repeated",
+        ),
+    ] = None,
     corruptions: Annotated[
         str | None,
         typer.Option(help="corrupt the images first: gaussian_blur,speckle_noise"),
@@ -43,6 +52,7 @@ def evaluate(
     The test split was measured once, when the run ended; this prints those results. Only
     --corruptions reads it again, to report on the finished classifier.
     """
+    settings = _data_settings(set_ or [], data)
     if corruptions is not None:
         named = [name.strip() for name in corruptions.split(",")]
         names = [name for name in dict.fromkeys(named) if name]
@@ -53,6 +63,7 @@ def evaluate(
             severities,
             data=data,
             image_root=image_root,
+            settings=settings,
             trust_remote_code=trust_remote_code,
         )
         return
@@ -75,11 +86,26 @@ def evaluate(
         run_folder,
         data,
         image_root=image_root,
+        settings=settings,
         progress=ConsoleProgress(),
         trust_remote_code=trust_remote_code,
     )
     say(_in_words(found.every, "image" if found.every.images == 1 else "images"))
     _say_parts(found)
+
+
+def _data_settings(overrides: list[str], data: str | None) -> dict[str, Any]:
+    """Return the settings of [data] in `overrides`; raise `ConfigError` for all others."""
+    tree = apply_overrides({}, overrides)
+    found = tree.pop("data", {})
+    if tree or not isinstance(found, dict) or "path" in found:
+        raise ConfigError(
+            "evaluate --set is for how --data is read, such as --set data.class_folder=last; other "
+            "settings are those of the run, and the place of the images is --data"
+        )
+    if found and data is None:
+        raise ConfigError("evaluate --set needs --data DIR, the images that it says how to read")
+    return found
 
 
 def _in_words(evaluation: Evaluation, what: str) -> str:

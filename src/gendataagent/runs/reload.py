@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gendataagent.config import AUTO, RunConfig
 from gendataagent.config.run_config_file import read_run_config
+from gendataagent.config.settings import plain
 from gendataagent.core import files
 from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import RunFolderError
@@ -76,6 +78,7 @@ def evaluate_on(
     data: str,
     *,
     image_root: str = "",
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
 ) -> Evaluation:
@@ -83,6 +86,8 @@ def evaluate_on(
 
     Args:
         image_root: folder of the images that a table names by path; "" = that of the table.
+        settings: those of [data] that read `data` otherwise than the run's images, such as
+            {"class_folder": "last"}.
         trust_remote_code: as `load_classifier`.
 
     Raises:
@@ -92,7 +97,9 @@ def evaluate_on(
     classifier = load_classifier(folder.path, trust_remote_code=trust_remote_code)
     progress = progress or SilentProgress()
     pixels = _pixels(
-        classifier, _load_other(read_run_config(folder), data, image_root, progress), progress
+        classifier,
+        _load_other(read_run_config(folder), data, image_root, settings, progress),
+        progress,
     )
     with progress.stage("evaluate", len(pixels), "images") as stage:
         return evaluate(classifier, pixels, OTHER, on_batch=stage.advance)
@@ -117,6 +124,7 @@ def evaluate_parts(
     data: str,
     *,
     image_root: str = "",
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
 ) -> OtherImages:
@@ -131,7 +139,7 @@ def evaluate_parts(
     folder = RunFolder.open(run_folder)
     classifier = load_classifier(folder.path, trust_remote_code=trust_remote_code)
     progress = progress or SilentProgress()
-    images = _load_other(read_run_config(folder), data, image_root, progress)
+    images = _load_other(read_run_config(folder), data, image_root, settings, progress)
     used = used_for(folder, images)
     pixels = _pixels(classifier, images, progress)
     with progress.stage("evaluate", len(pixels), "images") as stage:
@@ -162,6 +170,7 @@ def evaluate_corrupted(
     *,
     data: str | None = None,
     image_root: str = "",
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
 ) -> Robustness:
@@ -174,7 +183,7 @@ def evaluate_corrupted(
     Args:
         data: where the images are, if not where the run read them. If it holds all images of the
             run, its test split is used; otherwise all images there.
-        image_root: as `evaluate_on`.
+        image_root, settings: as `evaluate_on`.
         trust_remote_code: as `load_classifier`.
 
     Raises:
@@ -195,7 +204,9 @@ def evaluate_corrupted(
     if data is None:
         split, images = TEST, read_splits(folder.path, progress=progress).test
     else:
-        split, images = _test_split_or_all(folder, _load_other(config, data, image_root, progress))
+        split, images = _test_split_or_all(
+            folder, _load_other(config, data, image_root, settings, progress)
+        )
         seen = sum(use == TRAIN for use in used_for(folder, images))
         if seen:
             progress.say(
@@ -234,7 +245,13 @@ def _test_split_or_all(folder: RunFolder, images: LabelledImages) -> tuple[str, 
     return TEST, images.subset(i for i, id_ in enumerate(images.ids) if id_ in test_ids)
 
 
-def _load_other(run: RunConfig, data: str, image_root: str, progress: Progress) -> LabelledImages:
+def _load_other(
+    run: RunConfig,
+    data: str,
+    image_root: str,
+    settings: Mapping[str, Any] | None,
+    progress: Progress,
+) -> LabelledImages:
     """Return all labelled images at `data`, read from the columns that the run reads.
 
     Paths of another table than the run's start at its own folder, or at `image_root`: at that of
@@ -243,6 +260,8 @@ def _load_other(run: RunConfig, data: str, image_root: str, progress: Progress) 
     if not image_root and os.path.realpath(files.expand(data)) == os.path.realpath(run.data.path):
         image_root = run.data.image_root
     columns = replace(run.data, path=data, layout=AUTO, revision="", image_root=image_root)
+    if settings:
+        columns = RunConfig.from_dict({"data": {**plain(columns), **settings}}).data
     with progress.stage("read images", None, "images") as stage:
         found = load_to_measure(columns, progress=counting(stage))
     for note in found.notes:
