@@ -25,6 +25,7 @@ from gendataagent.data.formats.named_files import index_named_files
 from gendataagent.data.formats.table_index import index_tables
 from gendataagent.data.formats.tables import TableFile, parquet_files, saved_files
 from gendataagent.data.formats.text_tables import TEXT_SUFFIXES
+from gendataagent.data.formats.tiny_imagenet import with_annotated_validation
 from gendataagent.data.formats.unpacking import is_archive, unpacked
 from gendataagent.data.formats.voc import VOC, photos_of, read_voc, voc_files
 from gendataagent.data.formats.walk import TABLE_SUFFIX, Found, find_files
@@ -188,7 +189,8 @@ def _index_folder(path: Path, config: DataConfig, need_train: bool) -> DatasetIn
     if config.layout == AUTO:
         refuse_yolo(path, found)
     found.others += found.tables
-    return index_folder(path, found, config.class_folder, need_train=need_train)
+    index = index_folder(path, found, config.class_folder, need_train=need_train)
+    return with_annotated_validation(index, path, found.others)
 
 
 def _index_boxes(
