@@ -22,7 +22,7 @@ def python(code: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     if "stdout" not in options:
         options["capture_output"] = True
     options["env"] = {**os.environ, **options.get("env", {})}
-    return subprocess.run([sys.executable, "-c", WRITE + code], timeout=60, check=False, **options)
+    return subprocess.run([sys.executable, "-c", WRITE + code], timeout=200, check=False, **options)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict", "cp437", "latin-1"])
@@ -41,7 +41,7 @@ def test_characters_of_undecodable_file_names_are_printed_in_utf_8() -> None:
     assert (done.returncode, done.stdout) == (0, b"a\\udcffb\n")
 
 
-@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("lines", [1, 20_000])
 def test_a_reader_that_leaves_does_not_end_the_command(lines: int, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
