@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +28,15 @@ def earlier_children() -> Iterator[None]:
 def own_children() -> list[BaseProcess]:
     """Return the running processes that this test has started."""
     return [child for child in multiprocessing.active_children() if child not in _earlier]
+
+
+def kill_once_written(command: Sequence[str], path: Path, root: Path) -> None:
+    """Run a command in `root`; kill it with SIGKILL once `path` is there, or await its end."""
+    process = subprocess.Popen(command, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +24,7 @@ from gendataagent.data import LabelledImages
 from gendataagent.generation.adaptation import Adaptation, adapt, read_adaptation
 from gendataagent.generation.plain import NoCaption
 from gendataagent.generation.tiny.captioner import AttributeCaptioner
+from tests.children import kill_once_written
 from tests.generation.adaptation.conftest import make_images
 
 pytestmark = pytest.mark.integration
@@ -212,14 +209,7 @@ def test_killed_anywhere_it_resumes_to_the_same_result(
     root = Path(__file__).resolve().parents[3]
     for until in ("prompts.jsonl", "before.safetensors", "checkpoints/epoch-0002",
                   "checkpoints/epoch-0006", "pytorch_lora_weights.safetensors"):  # fmt: skip
-        process = subprocess.Popen(command, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + 120
-        while not (out / until).exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_once_written(command, out / until, root)
     assert_same(adapt(config, TRAIN, out, reference=HELD_OUT), finished)
 
 

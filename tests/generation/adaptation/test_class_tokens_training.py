@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +25,7 @@ from gendataagent.generation.adaptation.trainer import AdaptationTrainer
 from gendataagent.generation.backends import build_generator
 from gendataagent.generation.class_words import class_words
 from gendataagent.generation.diffusion import DiffusionFactory
+from tests.children import kill_once_written
 from tests.generation.adaptation.conftest import CLASSES, load, make_images
 from tests.generation.adaptation.test_adapt import Interrupting, assert_same, settings
 from tests.tiny_models import save_tiny_flux, save_tiny_sd3
@@ -224,14 +221,7 @@ def test_killed_it_resumes_to_the_same_result(
     command = [sys.executable, "-c", code, str(toml), str(out)]
     root = Path(__file__).resolve().parents[3]
     for until in ("checkpoints/epoch-0002", "checkpoints/epoch-0004", "class_tokens.safetensors"):
-        process = subprocess.Popen(command, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + 120
-        while not (out / until).exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_once_written(command, out / until, root)
     assert_same(adapt(config, TRAIN, out), finished)
 
 
