@@ -12,7 +12,7 @@ import pytest
 from gendataagent.core.files import write_json
 from gendataagent.core.records import GuardRecord
 from gendataagent.report import write_report
-from gendataagent.report.review.candidates import Query
+from gendataagent.report.review.query import Query
 from gendataagent.report.review.serving import open_review
 from gendataagent.report.sections.gallery import CLASSES_TO_CHOOSE
 

@@ -24,7 +24,8 @@ from gendataagent.core.journal import append_row, read_journal
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.report.review.candidates import PAGE, Candidates, Query, RequestError
+from gendataagent.report.review.candidates import PAGE, Candidates
+from gendataagent.report.review.query import Query, RequestError
 from gendataagent.report.review.serving import TOKEN_HEADER, ReviewServer, open_review
 from tests.agent.test_by_hand import Asked, asked, model
 

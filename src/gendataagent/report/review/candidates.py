@@ -10,7 +10,6 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,93 +23,19 @@ from gendataagent.agent.by_hand.in_effect import current_decisions
 from gendataagent.agent.by_hand.rules import DROP, KEEP, UNDECIDED, why_not_keepable
 from gendataagent.config.run_config_file import read_run_config
 from gendataagent.core import files
-from gendataagent.core.errors import GenDataAgentError, RunFolderError
+from gendataagent.core.errors import RunFolderError
 from gendataagent.core.record_table import RecordTable
 from gendataagent.core.records import Candidate, candidate_id
 from gendataagent.core.run_folder import DONE, RunFolder
 from gendataagent.core.seals import read_mark
 from gendataagent.report.markup import printable
+from gendataagent.report.review.query import Entry, Query, RequestError
 from gendataagent.report.wording import rejection
 
 JUDGED_FILE = "judged.parquet"
 PAGE = 48
-SCORES = ("vog", "source")
-SORTS = ("made", "low", "high", "class")
 IN_POOL, NOT_IN_POOL, BY_HAND, UNDECIDED_YET = "in", "out", "by-hand", "undecided"
 KEPT_BY_RUN, REASON = "kept", "reason:"
-
-
-class RequestError(GenDataAgentError):
-    """The page has asked for something that cannot be done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is held in memory of a candidate; the rest stays in the table of its round."""
-
-    place: int
-    round: int
-    row: int
-    id: str
-    label: int
-    class_name: str
-    source_id: str
-    vog: float | None
-    source_score: float | None
-    rejected_by: str | None
-
-    def score(self, kind: str) -> float | None:
-        """Return the filter's score (vog) or that of the source image (source)."""
-        return self.vog if kind == "vog" else self.source_score
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """Which candidates, in which order.
-
-    Args:
-        label, round, source, verdict: "" = all; `source` is an id or a part of one, as shown.
-        score: which score `low`, `high` and `sort` mean.
-    """
-
-    label: str = ""
-    round: str = ""
-    source: str = ""
-    verdict: str = ""
-    score: str = SCORES[0]
-    low: float = -math.inf
-    high: float = math.inf
-    sort: str = SORTS[0]
-
-    @classmethod
-    def of(cls, values: Mapping[str, str]) -> Query:
-        """Return the query in the parameters of a request; raise `RequestError` for a wrong one."""
-        score, sort = values.get("score") or SCORES[0], values.get("sort") or SORTS[0]
-        if score not in SCORES or sort not in SORTS:
-            raise RequestError(
-                f"score is one of {', '.join(SCORES)}; sort one of {', '.join(SORTS)}"
-            )
-        return cls(
-            label=values.get("class", ""),
-            round=values.get("round", ""),
-            source=values.get("source", "").casefold(),
-            verdict=values.get("verdict", ""),
-            score=score,
-            low=_number(values, "low", -math.inf),
-            high=_number(values, "high", math.inf),
-            sort=sort,
-        )
-
-
-def _number(values: Mapping[str, str], name: str, otherwise: float) -> float:
-    text = values.get(name, "").strip()
-    try:
-        number = float(text) if text else otherwise
-    except ValueError as error:
-        raise RequestError(f"{name}: {text[:40]!r} is not a number") from error
-    if math.isnan(number):
-        raise RequestError(f"{name}: {text[:40]!r} is not a number")
-    return number
 
 
 class Candidates:
@@ -273,7 +198,7 @@ class Candidates:
         """Return all candidates in order, and id -> place."""
         key = (query.sort, query.score if query.sort in ("low", "high") else "")
         if key not in self._sorted:
-            order = sorted(self._entries, key=_order(query))
+            order = sorted(self._entries, key=query.order())
             self._sorted[key] = order, {entry.id: at for at, entry in enumerate(order)}
         return self._sorted[key]
 
@@ -447,16 +372,3 @@ def _finite(value: float | None) -> float | None:
 
 def _is_rejected_for(reason: str, entry: Entry) -> bool:
     return entry.rejected_by == reason
-
-
-def _order(query: Query) -> Callable[[Entry], tuple[Any, ...]]:
-    """Return a total order; candidates without a score come last."""
-    sign = -1 if query.sort == "high" else 1
-
-    def by_score(entry: Entry) -> tuple[Any, ...]:
-        score = entry.score(query.score)
-        return score is None, sign * (score or 0.0), entry.place
-
-    if query.sort == "class":
-        return lambda entry: (entry.class_name, entry.place)
-    return by_score if query.sort in ("low", "high") else lambda entry: (entry.place,)

@@ -31,8 +31,9 @@ from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.run_folder import RunFolder
 from gendataagent.core.text import reason_of
 from gendataagent.report.html_document import own_file
-from gendataagent.report.review.candidates import Candidates, Query, RequestError
+from gendataagent.report.review.candidates import Candidates
 from gendataagent.report.review.page import page
+from gendataagent.report.review.query import Query, RequestError
 from gendataagent.report.thumbnails import thumbnail
 
 LOOPBACK = "127.0.0.1"
