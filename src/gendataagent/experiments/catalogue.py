@@ -135,6 +135,9 @@ def _feedback() -> Iterator[Benchmark]:
                 Arm(name=name, strategy="gendataagent-guided", settings=settings)
                 for name, settings in (
                     ("harder", _generation(feedback_target=0.85)),
+                    ("from-epoch-1", {"agent": {"first_round_epoch": 1}}),
+                    ("one-round", {"agent": {"first_round_epoch": 3, "rounds": 1},
+                                   "selection": {"share": 1.0}, "prompting": {"rewrites": 2}}),
                     ("six-views", _generation(feedback_views=6)),
                     ("margin", _generation(feedback="margin")),
                     ("class-budgets", _CLASS_BUDGETS),
