@@ -15,6 +15,7 @@ from gendataagent.core.text import (
     reason_of,
     remove_control_characters,
     remove_invisible,
+    whole_number,
 )
 
 SPACES = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2002\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -28,6 +29,15 @@ INVISIBLE = (
 @pytest.mark.parametrize("space", [*SPACES, *BLANK_LETTERS], ids=lambda c: f"U+{ord(c):04X}")
 def test_every_kind_of_space_becomes_one_space(space: str) -> None:
     assert normalize_whitespace(f"{space}a{space}{space}b{space}") == "a b"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("12", 12), (" 007\n", 7), ("\u0663", 3), ("9" * 18, 10**18 - 1), ("9" * 19, None),
+     ("9" * 5000, None), ("\xb2", None), ("-1", None), ("1.5", None), ("", None)],
+)  # fmt: skip
+def test_a_whole_number_or_none(text: str, number: int | None) -> None:
+    assert whole_number(text) == number
 
 
 @pytest.mark.parametrize("character", INVISIBLE, ids=lambda c: f"U+{ord(c):04X}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from gendataagent.config import GenerationConfig, RunConfig
-from gendataagent.core.errors import ConfigError, ModelError
+from gendataagent.core.errors import ConfigError, GenDataAgentError, ModelError
 from gendataagent.core.protocols import ImageGenerator
 from gendataagent.core.records import ModelDescription
 from gendataagent.generation.adaptation.checks import checked_spec
@@ -160,3 +163,18 @@ def test_the_tokenizer_may_not_have_the_word(tmp_path: Path, tiny_pipeline_folde
         AddedTokens(pipeline, {"text_encoder": {"<cat>": torch.ones(1, 16)}})
     spec = DiffusionFactory(model=str(tiny_pipeline_folder))
     assert checked_spec(RunConfig(), spec) is spec
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=settings().max_examples // 3,
+)
+@given(data=st.data())
+def test_any_file_is_words_or_a_sentence(tmp_path: Path, data: st.DataObject) -> None:
+    path = write(tmp_path, WHOLE) / FILE_NAME
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))])
+    with contextlib.suppress(GenDataAgentError):
+        read_class_tokens(str(tmp_path)).token_of  # noqa: B018

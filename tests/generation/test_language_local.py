@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import shutil
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gendataagent.core.errors import GenerationError, ModelError
 from gendataagent.core.hub import ModelSource
@@ -406,3 +409,26 @@ def test_a_truncated_gguf_file_is_refused_when_checked(llama: Path, tmp_path: Pa
         cut.write_bytes(content[:length])
         with pytest.raises(ModelError, match=r"cut\.gguf: .*(truncated|not a GGUF file)"):
             chat(cut).check()
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=settings().max_examples // 10,
+)
+@given(data=st.data())
+def test_any_gguf_header_is_a_model_or_a_sentence(
+    llama: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    pytest.importorskip("gguf")
+    from tests.tiny_language import save_as_gguf
+
+    file = tmp_path / "tiny.gguf"
+    if not file.exists():
+        save_as_gguf(llama, file)
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(4, 1500))] = data.draw(st.integers(0, 255))
+    other = tmp_path / "other.gguf"
+    other.write_bytes(content)
+    with contextlib.suppress(ModelError):
+        chat(other).check()

@@ -168,6 +168,9 @@ def test_odd_requests_are_a_sentence(server: ReviewServer) -> None:
         status, answer = get(server.address + "decide", {TOKEN_HEADER: server.token}, body)
         assert status == 409
         assert words in json.loads(answer)["error"]
+    digits = {TOKEN_HEADER: server.token, "Content-Length": "9" * 5000}
+    status, answer = get(server.address + "decide", digits, b"{}")
+    assert (status, "65,536 bytes" in answer.decode()) == (409, True)
     for query in ("low=abc", "high=nan", "sort=up", "score=beauty", "verdict=ugly"):
         assert get(f"{server.address}candidates?{query}")[0] == 409
     assert get(server.address + "other")[0] == 404

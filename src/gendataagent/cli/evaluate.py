@@ -12,7 +12,7 @@ from gendataagent.cli.console import ConsoleProgress, say, show
 from gendataagent.cli.shared import TrustOption, app, print_result
 from gendataagent.config.settings import apply_overrides
 from gendataagent.core.errors import ConfigError
-from gendataagent.core.text import as_name, counted
+from gendataagent.core.text import as_name, counted, whole_number
 
 if TYPE_CHECKING:
     from gendataagent.core.records import Evaluation
@@ -147,9 +147,9 @@ def parse_severities(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = (word.strip() for word in part.partition("-"))
         last = last if dash else first
-        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise ConfigError(f"--severity must be like 1-5, 3 or 1,3; got {text!r}")
-        low, high = int(first), int(last)
+        low, high = whole_number(first), whole_number(last)
+        if low is None or high is None:
+            raise ConfigError(f"--severity must be like 1-5, 3 or 1,3; got {text[:40]!r}")
         if not 1 <= low <= high <= HIGHEST:
             raise ConfigError(f"--severity must be from 1 to {HIGHEST}; got {part.strip()!r}")
         found.update(range(low, high + 1))

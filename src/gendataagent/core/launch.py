@@ -12,6 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from gendataagent.core.devices import AUTO, gpus_of
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.processes import end_with_parent
+from gendataagent.core.text import whole_number
 
 _LAUNCHED = "GENDATAAGENT_LAUNCHED_PROCESSES"
 _RANK, _WORLD = "RANK", "WORLD_SIZE"
@@ -101,7 +102,7 @@ def _has_backend(name: str) -> bool:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    return None if text is None else whole_number(text)
 
 
 def processes_of(wanted: int | str, device: str, *, auto_alone: bool = False) -> int:

@@ -40,6 +40,15 @@ def reason_of(error: BaseException, letters_at_most: int = 300) -> str:
     return " ".join(str(error).split())[:letters_at_most].rstrip(".") or type(error).__name__
 
 
+def whole_number(text: str) -> int | None:
+    """Return a text of at most 18 decimal digits as an integer, any other text as None.
+
+    `str.isdigit` and `int` disagree on "²", and `int` refuses some thousands of digits.
+    """
+    text = text.strip()
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
 def counted(number: int, one: str, many: str) -> str:
     """Return a number with its noun: "1 class", "1,200 classes"."""
     return f"{number:,} {one if number == 1 else many}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gendataagent.core.errors import DataError
-from gendataagent.core.text import counted, remove_invisible
+from gendataagent.core.text import counted, remove_invisible, whole_number
 from gendataagent.data.class_names import name_key, name_keys
 from gendataagent.data.index import TRAIN, first_few, normalise_name
 from gendataagent.data.sets import LabelledImages
@@ -255,8 +255,9 @@ def _all_names(
     declared = dict.fromkeys(name for column in ordered for name in column.names or ())
     found = {name for column in labels for name in column if name is not None}
     others = found - declared.keys()
-    if all(name.isdecimal() for name in others):
-        return (*declared, *sorted(others, key=lambda name: (int(name), name)))
+    numbers = {name: number for name in others if (number := whole_number(name)) is not None}
+    if len(numbers) == len(others):
+        return (*declared, *sorted(others, key=lambda name: (numbers[name], name)))
     return (*declared, *sorted(others))
 
 

@@ -165,22 +165,24 @@ def _config_of(arm: Arm, base: RunConfig) -> RunConfig:
         raise ConfigError([f"arm {arm.name}: {problem}" for problem in error.problems]) from error
 
 
+_MOST_SEEDS = 10_000
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the seeds of "5" (0 to 4), "10-19" or "0,3,7", each once, in that order.
 
     Raises:
         ConfigError: the text is none of these.
     """
-    if re.fullmatch(r"\s*[1-9]\d*\s*", text):
-        return tuple(range(int(text)))
+    counted_to = re.fullmatch(r"\s*([1-9]\d{0,17})\s*", text)
     seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+    for part in (f"0-{int(counted_to[1]) - 1}" if counted_to else text).split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
+        if not first <= last < first + _MOST_SEEDS:
             raise ConfigError(
-                f"--seeds {text!r} is not valid; give a count (5 means 0 to 4), a range (10-19) or "
-                "a list (0,3,7)"
+                f"--seeds {text[:40]!r} is not valid; give a count (5 means 0 to 4), a range "
+                f"(10-19) or a list (0,3,7), at most {_MOST_SEEDS:,} seeds"
             )
         seeds.extend(range(first, last + 1))
     return tuple(dict.fromkeys(seeds))

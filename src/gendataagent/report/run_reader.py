@@ -37,6 +37,7 @@ from gendataagent.core.records import (
 from gendataagent.core.rows import RowError, fit
 from gendataagent.core.run_folder import SELECTED_FILE, RunFolder
 from gendataagent.core.seals import CHANGED, RecordedHashes
+from gendataagent.core.text import whole_number
 from gendataagent.report.run_view import RoundView, RunView
 from gendataagent.runs.mistakes import MISTAKES_FILE, Mistake
 
@@ -220,7 +221,7 @@ def _rounds(reader: _Reader, folder: Path) -> tuple[tuple[RoundView, ...], tuple
     """Return the finished rounds in order, and the numbers of the unfinished ones."""
     finished, unfinished = [], []
     for path in sorted((folder / "rounds").glob("[0-9]*"), key=lambda path: path.name):
-        if not path.name.isdigit():
+        if whole_number(path.name) is None:
             continue
         is_done = (path / "DONE").exists()
         record = reader.optional(RoundRecord, path / "record.json") if is_done else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -279,11 +280,22 @@ def test_xml_that_is_refused(tmp_path: Path, content: bytes, message: str) -> No
         load(tmp_path)
 
 
+def test_a_size_of_too_many_digits_is_none(tmp_path: Path) -> None:
+    make(tmp_path, "voc")
+    whole = load(tmp_path)
+    path = tmp_path / "Annotations/000005.xml"
+    text, changed = re.subn("<width>.*?</width>", f"<width>{'9' * 5000}</width>", path.read_text())
+    assert changed == 1
+    path.write_text(text)
+    assert load(tmp_path).train.ids == whole.train.ids
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"bbox": [1, 2, 3]}, "annotation with the id 0 is none"),
         ({"bbox": ["a", 1, 2, 3]}, "annotation with the id 0 is none .*four numbers"),
+        ({"bbox": [10**400, 1, 2, 3]}, "'1000.* is no place in an image"),
         ({"image_id": 999}, "annotation with the id 0 is none"),
         ({"category_id": [1]}, "annotation with the id 0 is none"),
         ({"id": 1}, r"annotations\[1\] has the id 1, allowed are integers, each once"),

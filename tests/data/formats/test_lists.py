@@ -122,6 +122,13 @@ def test_numbers_alone_are_classes_by_number_even_as_pandas_writes_them(images: 
         assert load(table(images / "a.csv", ("image", "label"), rows)).class_names == ("9", "10")
 
 
+def test_class_names_of_any_number_of_digits(images: Path) -> None:
+    long = "9" * 5000
+    rows = [(f"images/{name}", long if n % 2 else 1) for n, name in enumerate(NAMES)]
+    path = table(images / "a.csv", ("image", "label"), rows)
+    assert load(path).class_names == ("1", long)
+
+
 def test_one_column_a_class(images: Path) -> None:
     rows = [(Path(name).stem, 1.0 - n % 2, float(n % 2)) for n, name in enumerate(NAMES)]
     assert classes(load(table(images / "a.csv", ("image_id", *KINDS), rows))) == EXPECTED

@@ -271,7 +271,10 @@ def finite(value: Any) -> float:
     """Return a number of an annotation; raise `ValueError` if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is no number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
     if not math.isfinite(number) or abs(number) > 1e9:
-        raise ValueError(f"{value!r} is no place in an image")
+        raise ValueError(f"{str(value)[:40]!r} is no place in an image")
     return number

@@ -12,7 +12,7 @@ from xml.parsers import expat
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import open_regular, read_bytes
-from gendataagent.core.text import reason_of
+from gendataagent.core.text import reason_of, whole_number
 from gendataagent.data.formats.boxes import Annotations, Box, finite
 from gendataagent.data.formats.tables import with_splits
 from gendataagent.data.formats.walk import posix_path
@@ -121,7 +121,7 @@ def _annotations(root: Path, split: str, names: Sequence[str]) -> Annotations:
 
 def _size(element: ElementTree.Element) -> tuple[int, int]:
     texts = element.findtext("size/width") or "", element.findtext("size/height") or ""
-    width, height = (int(text) if text.strip().isdecimal() else 0 for text in texts)
+    width, height = (whole_number(text) or 0 for text in texts)
     return width, height
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import read_bytes
+from gendataagent.core.text import whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ class Line:
 
     def whole_number(self, text: str, expected: str) -> int:
         """Return `text`, a part of this line, as a non-negative integer."""
-        if not (text.isascii() and text.isdigit()):
+        number = whole_number(text)
+        if number is None:
             raise self.fault(expected)
-        return int(text)
+        return number
 
 
 def read_lines(base: Path, name: str) -> Iterator[Line]:

@@ -29,7 +29,7 @@ from gendataagent.core import files
 from gendataagent.core.errors import ConfigError, GenDataAgentError
 from gendataagent.core.inside import refuse_ways_out
 from gendataagent.core.run_folder import RunFolder
-from gendataagent.core.text import reason_of
+from gendataagent.core.text import reason_of, whole_number
 from gendataagent.report.html_document import own_file
 from gendataagent.report.review.candidates import Candidates
 from gendataagent.report.review.page import page
@@ -197,12 +197,12 @@ class _Handler(BaseHTTPRequestHandler):
         return _json({"error": "there is no such page"}, HTTPStatus.NOT_FOUND)
 
     def _body(self) -> dict[str, Any]:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _BODY_BYTES:
+        length = whole_number(self.headers.get("Content-Length", ""))
+        if length is None or length > _BODY_BYTES:
             self.close_connection = True
             raise RequestError("a request has at most 65,536 bytes, and says how many")
         try:
-            body = files.parse_json(self.rfile.read(int(length)))
+            body = files.parse_json(self.rfile.read(length))
         except ValueError as error:
             raise RequestError(f"the request is not JSON: {reason_of(error)}") from error
         if not isinstance(body, dict):
