@@ -20,6 +20,8 @@ from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.suggestions import did_you_mean
 
+_MOST_SEEDS = 10_000  # of one count or range
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
@@ -163,9 +165,6 @@ def _config_of(arm: Arm, base: RunConfig) -> RunConfig:
         return RunConfig.from_dict(merged(apply(base, arm.strategy).to_dict(), arm.settings))
     except ConfigError as error:
         raise ConfigError([f"arm {arm.name}: {problem}" for problem in error.problems]) from error
-
-
-_MOST_SEEDS = 10_000
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Which candidates of a review are asked for, and in which order."""
+"""What a review holds of a candidate; which ones the page asks for, and in which order."""
 
 from __future__ import annotations
 
