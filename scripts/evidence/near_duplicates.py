@@ -26,12 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 import cifar10
 
-from gendataagent.data.duplicates.near_duplicates import (
-    SKETCH,
-    Sketches,
-    find_near_duplicates,
-    sketch,
-)
+from gendataagent.data.duplicates.near_duplicates import References
+from gendataagent.data.duplicates.sketches import SKETCH, Sketches, sketch
 
 Uint8Array = npt.NDArray[np.uint8]
 ACROSS = 12
@@ -51,7 +47,7 @@ def main() -> None:
     images_NHWC, test_NHWC = data.train_NHWC[rows], data.test_NHWC[: options.images]
     old, nearest = _old(images_NHWC, test_NHWC)
     started = time.process_time()
-    matches = find_near_duplicates(_sketches(images_NHWC), _sketches(test_NHWC))
+    matches = References(_sketches(test_NHWC)).near_duplicates(_sketches(images_NHWC))
     seconds = time.process_time() - started
     new: dict[int, tuple[int, float]] = {}
     for match in matches:

@@ -17,12 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gendataagent.data.duplicates.near_duplicates import (
-    SKETCH,
-    Sketches,
-    find_near_duplicates,
-    sketch,
-)
+from gendataagent.data.duplicates.near_duplicates import References
+from gendataagent.data.duplicates.sketches import SKETCH, Sketches, sketch
 
 ACROSS = 4
 QUALITY = 30
@@ -39,11 +35,13 @@ def main() -> None:
              if path.stem in options.names or (not options.names and path.is_file())]  # fmt: skip
     photographs = [Image.open(path).convert("RGB") for path in files]
     pieces = [piece for photograph in photographs for piece in _pieces(photograph)]
-    found = find_near_duplicates(_sketches(pieces[::2]), _sketches(pieces[1::2]))
+    found = References(_sketches(pieces[1::2])).near_duplicates(_sketches(pieces[::2]))
     print(f"{len(pieces)} pieces of {len(files)} photographs: {len(found)} pairs, none a copy")
     for what, images in (("photographs", photographs), ("pieces", pieces)):
         for how, change in COPIES.items():
-            matches = find_near_duplicates(_sketches(list(map(change, images))), _sketches(images))
+            matches = References(_sketches(images)).near_duplicates(
+                _sketches(list(map(change, images)))
+            )
             right = {match.row for match in matches if match.row == match.reference}
             wrong = {match.row for match in matches} - right
             print(f"{what}, {how}: {len(right)} of {len(images)} found, {len(wrong)} as another's")

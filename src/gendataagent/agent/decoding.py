@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gendataagent.agent.synthetic import SyntheticImages
-from gendataagent.data.duplicates.near_duplicates import SKETCH, Sketches, sketch
+from gendataagent.data.duplicates.sketches import SKETCH, Sketches, sketch
 from gendataagent.data.pixels import GIB, Pixels, square_tensor
 
 CACHE_BYTES = 4 * GIB

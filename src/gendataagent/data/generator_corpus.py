@@ -9,7 +9,7 @@ from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import expand
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.duplicates.near_duplicates import Sketches
+from gendataagent.data.duplicates.sketches import Sketches
 from gendataagent.data.formats.folder import FolderStore
 from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.table_index import image_column

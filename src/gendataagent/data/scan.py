@@ -18,7 +18,7 @@ from gendataagent.core.progress import OnProgress
 from gendataagent.core.text import counted
 from gendataagent.data.decoding.damage import check_whole
 from gendataagent.data.decoding.images import decode, open_image
-from gendataagent.data.duplicates.near_duplicates import DECODED_PX, SKETCH, Sketches, sketch
+from gendataagent.data.duplicates.sketches import DECODED_PX, SKETCH, Sketches, sketch
 from gendataagent.data.index import Item, Quarantined
 from gendataagent.data.scan_cache import ScanCache
 from gendataagent.data.sets import ImageStore, content_hash

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gendataagent.core import files
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import StorageError
-from gendataagent.data.duplicates.near_duplicates import SKETCH, Sketches
+from gendataagent.data.duplicates.sketches import SKETCH, Sketches
 from gendataagent.data.sets import ImageStore
 
 _FORMAT = 4  # raise it when `scan` refuses images that it accepted before

@@ -15,7 +15,7 @@ from gendataagent.core.records import derive_seed
 from gendataagent.core.text import counted
 from gendataagent.data.duplicates.deduplication import NearDuplicate
 from gendataagent.data.duplicates.likeness import Likeness
-from gendataagent.data.duplicates.near_duplicates import Sketches
+from gendataagent.data.duplicates.sketches import Sketches
 from gendataagent.data.index import SPLITS, TEST, TRAIN, VALIDATION, Item, Quarantined, first_few
 from gendataagent.data.sets import LabelledImages
 

@@ -29,7 +29,8 @@ from gendataagent.core.files import expand
 from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.core.records import RETRIEVAL, ModelDescription
 from gendataagent.data.decoding.images import centre_square
-from gendataagent.data.duplicates.near_duplicates import find_near_duplicates, sketch
+from gendataagent.data.duplicates.near_duplicates import References
+from gendataagent.data.duplicates.sketches import sketch
 from gendataagent.data.formats.walk import find_files, posix_path
 from gendataagent.data.generator_corpus import (
     GeneratorCorpus,
@@ -184,7 +185,7 @@ class RetrievalGenerator:
         left = request.variant
         for start in range(0, len(order), _AT_ONCE):
             rows = order[start : start + _AT_ONCE]
-            copies = find_near_duplicates(own, self._corpus.sketches_N[rows])
+            copies = References(self._corpus.sketches_N[rows]).near_duplicates(own)
             others = [r for i, r in enumerate(rows) if i not in {c.reference for c in copies}]
             if left < len(others):
                 return self._rendered(others[left])

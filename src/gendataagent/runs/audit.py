@@ -24,7 +24,7 @@ from gendataagent.data.duplicates.leakage import (
     compare_sketches,
     sketches_of,
 )
-from gendataagent.data.duplicates.near_duplicates import Sketches
+from gendataagent.data.duplicates.sketches import Sketches
 from gendataagent.data.generator_corpus import load_generator_corpus
 from gendataagent.data.pixels import ImageSet
 from gendataagent.data.synthetic_marks import is_held_out_note

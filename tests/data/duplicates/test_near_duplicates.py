@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from gendataagent.data.duplicates import near_duplicates
 from gendataagent.data.duplicates.likeness import joined, measure_likeness
-from gendataagent.data.duplicates.near_duplicates import (
-    SKETCH,
-    Shared,
-    Sketches,
-    find_near_duplicates,
-    sketch,
-)
+from gendataagent.data.duplicates.near_duplicates import References, near_duplicates_within
+from gendataagent.data.duplicates.regions import Regions, find_regions
+from gendataagent.data.duplicates.sketches import SKETCH, Shared, Sketches, sketch
 from tests.data.copies import COPIES, photo
 
 
@@ -38,7 +36,7 @@ def test_a_sketch_is_of_the_centre_square() -> None:
 def test_copies_are_found_and_others_are_not(kind: str) -> None:
     originals = [photo(seed) for seed in range(40)]
     copies = [COPIES[kind](photo(seed)) for seed in range(10)]
-    found = find_near_duplicates(sketches(copies), sketches(originals))
+    found = References(sketches(originals)).near_duplicates(sketches(copies))
     assert len({match.row for match in found}) >= (8 if "degrees" in kind else 9)
     assert all(match.row == match.reference for match in found)
     assert all(0.95 < match.correlation <= 1 for match in found)
@@ -49,7 +47,7 @@ def test_copies_are_found_and_others_are_not(kind: str) -> None:
 
 def test_within_a_set_each_pair_is_found_once() -> None:
     images = [photo(seed) for seed in range(20)] + [COPIES["90 degrees"](photo(3))]
-    (found,) = find_near_duplicates(sketches(images), None)
+    (found,) = near_duplicates_within(sketches(images))
     assert (found.row, found.reference) == (3, 20)
 
 
@@ -121,7 +119,7 @@ def test_what_is_printed_on_products_of_one_outline_tells_them_apart() -> None:
     train, test = made[:100], made[100:]
     copies = [COPIES[kind](test[3]) for kind in ("recompressed", "mirrored", "darker")]
     shared = Shared.of(sketches(made))
-    found = find_near_duplicates(sketches([*train, *copies]), sketches(test), shared=shared)
+    found = References(sketches(test), shared).near_duplicates(sketches([*train, *copies]))
     assert {(match.row, match.reference) for match in found} == {(100, 3), (101, 3), (102, 3)}
 
 
@@ -133,9 +131,9 @@ def test_a_set_of_one_image_over_and_over_is_all_alike() -> None:
 
 def test_images_of_one_colour_have_no_near_duplicates() -> None:
     plain = sketches([Image.new("RGB", (64, 64), (200, 30, 60))] * 12)
-    assert find_near_duplicates(plain, None) == []
-    assert find_near_duplicates(plain, sketches([photo(1)])) == []
-    assert find_near_duplicates(plain[:0], plain) == []
+    assert near_duplicates_within(plain) == []
+    assert References(sketches([photo(1)])).near_duplicates(plain) == []
+    assert References(plain).near_duplicates(plain[:0]) == []
 
 
 def test_time_grows_with_the_number_of_images() -> None:
@@ -143,7 +141,7 @@ def test_time_grows_with_the_number_of_images() -> None:
     seconds = []
     for count in (60, 240):
         started = time.process_time()
-        find_near_duplicates(made[:count], None)
+        near_duplicates_within(made[:count])
         seconds.append(time.process_time() - started)
     assert seconds[1] < 10 * seconds[0] + 1
 
@@ -159,3 +157,26 @@ def test_what_images_share_is_found_in_any_orientation() -> None:
 
 def test_linked_images_have_one_group() -> None:
     assert list(joined(6, [(4, 2), (2, 5), (0, 1)])) == [0, 0, 2, 3, 2, 2]
+
+
+def test_references_are_prepared_once_and_each_image_is_judged_on_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    originals, looked_at = sketches([photo(seed) for seed in range(90)]), []
+
+    def counting(details_N: np.ndarray) -> Regions:
+        looked_at.append(len(details_N))
+        return find_regions(details_N)
+
+    monkeypatch.setattr(near_duplicates, "find_regions", counting)
+    references = References(originals, Shared.of(originals))
+    copies = sketches([COPIES["cropped"](photo(seed)) for seed in range(6)])
+    together = references.near_duplicates(copies)
+    alone = [
+        replace(match, row=row)
+        for row in range(6)
+        for match in references.near_duplicates(copies[row : row + 1])
+    ]
+    assert len(together) >= 5
+    assert alone == together
+    assert looked_at.count(90) == 1

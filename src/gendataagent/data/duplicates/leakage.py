@@ -20,14 +20,8 @@ from gendataagent.config import DataConfig
 from gendataagent.core.progress import OnProgress
 from gendataagent.core.records import HELD_OUT, Candidate
 from gendataagent.data import ImageSplits
-from gendataagent.data.duplicates.near_duplicates import (
-    SKETCH,
-    Match,
-    Shared,
-    Sketches,
-    find_near_duplicates,
-    sketch,
-)
+from gendataagent.data.duplicates.near_duplicates import Match, References
+from gendataagent.data.duplicates.sketches import SKETCH, Shared, Sketches, sketch
 from gendataagent.data.pixels import ImageSet, Pixels
 
 _BATCH = 1024
@@ -69,7 +63,7 @@ def near_duplicates(images: Pixels, references: Pixels) -> LeakageReport:
     `near_duplicates(synthetic, train)` shows what the generator copied. The two sets may have
     different image sizes; memory grows by 5 kB an image of either.
     """
-    matches = find_near_duplicates(_sketches(images), _sketches(references))
+    matches = References(_sketches(references)).near_duplicates(_sketches(images))
     return _report(images.ids, references.ids, matches)
 
 
@@ -98,7 +92,7 @@ def compare_sketches(
     Args:
         shared: what the images of the data set share; None = taken from the two sets.
     """
-    matches = find_near_duplicates(sketches_N, reference_sketches_R, shared=shared)
+    matches = References(reference_sketches_R, shared).near_duplicates(sketches_N)
     return _report(ids, reference_ids, matches)
 
 
@@ -115,7 +109,8 @@ class LeakageCheck:
         sketches: Mapping[str, Sketches],
         shared: Shared | None = None,
     ) -> None:
-        self._ids, self._sketches, self._shared = ids, sketches, shared
+        self._ids = ids
+        self._references = {split: References(of, shared) for split, of in sketches.items()}
 
     @classmethod
     def of(cls, splits: ImageSplits, config: DataConfig) -> LeakageCheck | None:
@@ -136,15 +131,10 @@ class LeakageCheck:
         ids = [candidate.id for candidate in candidates]
         by_id = {candidate.id: candidate for candidate in candidates}
         for split in reversed(HELD_OUT):  # a near-duplicate of both is reported as one of test
-            if split not in self._sketches:
+            if split not in self._references:
                 continue
-            report = compare_sketches(
-                ids,
-                sketches_N,
-                self._ids[split],
-                self._sketches[split],
-                shared=self._shared,
-            )
+            matches = self._references[split].near_duplicates(sketches_N)
+            report = _report(ids, self._ids[split], matches)
             for id_ in report.ids:
                 by_id[id_] = replace(by_id[id_], rejected_by=f"repeats-{split}-image")
         return list(by_id.values())

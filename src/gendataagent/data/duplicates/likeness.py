@@ -14,12 +14,8 @@ from gendataagent.core import files
 from gendataagent.core.cache import cache_folder
 from gendataagent.core.errors import StorageError
 from gendataagent.core.progress import OnProgress
-from gendataagent.data.duplicates.near_duplicates import (
-    Match,
-    Shared,
-    Sketches,
-    find_near_duplicates,
-)
+from gendataagent.data.duplicates.near_duplicates import Match, near_duplicates_within
+from gendataagent.data.duplicates.sketches import Shared, Sketches
 
 # A chain of look-alikes through more than this share of a set is no photograph and its copies.
 ALIKE_SHARE = 0.1
@@ -69,9 +65,7 @@ def measure_likeness(sketches_N: Sketches, *, on_progress: OnProgress | None = N
 
 
 def _measure(sketches_N: Sketches, shared: Shared, on_progress: OnProgress | None) -> Likeness:
-    likely = find_near_duplicates(
-        sketches_N, None, shared=shared, likely=True, on_progress=on_progress
-    )
+    likely = near_duplicates_within(sketches_N, shared=shared, likely=True, on_progress=on_progress)
     count = len(sketches_N)
     most = max(_LEAST_ALIKE, ALIKE_SHARE * count)
     if _largest_group(likely, count) <= most:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gendataagent.data.duplicates.regions import rank_within
+from gendataagent.data.duplicates.region_matching import rank_within
 
 _SHRINK = 4  # guesses are tried and refined at a quarter of the size first
 _GUESS_LEAST, _SMALL_LEAST, _FINE_LEAST = 0.3, 0.7, 0.8  # correlations that go on
