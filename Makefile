@@ -13,7 +13,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.installed ## the complete loop on bundled images with the bundled generator, a few minutes
-	$(BIN)/gendataagent run --preset demo
+	$(BIN)/gendataagent run --preset demo --strategy gendataagent-guided
 
 test: $(VENV)/.installed-dev ## ruff, mypy and all tests but those marked slow; what CI runs
 	$(BIN)/ruff check .
