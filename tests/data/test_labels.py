@@ -404,6 +404,25 @@ def test_a_test_file_without_a_label_column_is_unlabelled(tmp_path: Path) -> Non
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", " ", "-1", "nan"])
+def test_a_class_whose_name_says_nothing_is_no_label(tmp_path: Path, name: str) -> None:
+    names = ["cow", "bee", name, name]
+    write(tmp_path / "train.parquet", ["cow", "bee"] * 4, [0, 1] * 4, names)
+    assert load(tmp_path).class_names == ("cow", "bee")
+    write(tmp_path / "train.parquet", ["cow", "bee", "ant"] * 4, [0, 1, 2] * 4, names)
+    with pytest.raises(DataError, match=r"4 rows have no label .*train\.parquet#2"):
+        load(tmp_path)
+
+
+def test_class_names_by_number_with_a_gap_are_refused(tmp_path: Path) -> None:
+    names: Any = {"0": "cow", "2": "bee", "3": "ant"}
+    write(tmp_path / "train.parquet", ["cow", "bee", "ant"] * 4, [0, 2, 3] * 4, names)
+    with pytest.raises(
+        DataError, match=r"train\.parquet: it names the numbers 0, 2, 3; needed are"
+    ):
+        load(tmp_path)
+
+
 def test_white_space_around_a_label_is_no_part_of_it(tmp_path: Path) -> None:
     animals = ["cow", "bee", "ant"] * 4
     write(tmp_path / "train.parquet", animals, [0, 1, 2] * 4, ["cow ", "bee", "ant"])
@@ -413,7 +432,24 @@ def test_white_space_around_a_label_is_no_part_of_it(tmp_path: Path) -> None:
     assert data.class_names == ANIMALS
 
 
-@pytest.mark.parametrize("text", ["-1.0", "\u200b", " -1 "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-1.0",
+        "\u200b",
+        " -1 ",
+        "-1.00",
+        "-1.",
+        "\u22121",
+        "NaN",
+        " nan",
+        "-nan",
+        "NULL",
+        "<NA>",
+        "n/a",
+        "4294967295.0",
+    ],
+)
 def test_text_that_says_nothing_is_no_label(tmp_path: Path, text: str) -> None:
     write(
         tmp_path / "train.parquet",
@@ -426,5 +462,5 @@ def test_text_that_says_nothing_is_no_label(tmp_path: Path, text: str) -> None:
 
 
 def test_names_that_may_mean_missing_are_noted(tmp_path: Path) -> None:
-    write(tmp_path / "train.parquet", ["cow", "bee", "ant"] * 4, ["cow", "bee", "nan"] * 4, None)
-    assert any("may mean that the label is missing: nan" in note for note in load(tmp_path).notes)
+    write(tmp_path / "train.parquet", ["cow", "bee", "ant"] * 4, ["cow", "bee", "None"] * 4, None)
+    assert any("may mean that the label is missing: None" in note for note in load(tmp_path).notes)

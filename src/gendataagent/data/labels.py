@@ -22,10 +22,11 @@ from gendataagent.data.sets import LabelledImages
 UNLABELLED = "-1"
 # -1 stored without a sign: in 64 and 32 bits, also rounded up as float64 and float32 do
 _UNSIGNED = frozenset({2**64 - 1, 2**64, 2**32 - 1, 2**32})
-_UNLABELLED_TEXTS = frozenset({"", UNLABELLED, f"{UNLABELLED}.0", *map(str, _UNSIGNED)})
+# As pandas and databases write a missing value. "none" and "NA" may be classes: see `name_notes`.
+_UNLABELLED_TEXTS = frozenset({"", "null", "<na>", "n/a", "#n/a"})
 _SMALL_UNSIGNED = (2**16 - 1, 2**8 - 1)  # in 16 and 8 bits, which may be a class too
 _NAMES_SHOWN = 20
-_MISSING = frozenset({"nan", "none", "null", "n/a", "<na>", "undefined", "unlabelled", "unlabeled"})
+_MISSING = frozenset({"none", "na", "undefined", "unlabelled", "unlabeled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class LabelColumn:
         values: as stored, one per row.
         names: of the integers 0, 1, 2..., if the file has them.
         column: its name.
+        where: row -> where a user finds it; None = source and number.
     """
 
     source: str
@@ -45,6 +47,7 @@ class LabelColumn:
     values: Sequence[Any]
     names: tuple[str, ...] | None = None
     column: str = "label"
+    where: Callable[[int], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,16 @@ class NamedLabels:
 def is_unlabelled(value: Any) -> bool:
     """Return whether a label says that there is none: null, NaN, -1, or empty text.
 
-    -1 is recognised as an unsigned number of 32 or 64 bits, too.
+    -1 is recognised as an unsigned number of 32 or 64 bits, too; text is the number it reads as.
     """
     if isinstance(value, str):
-        return remove_invisible(value).strip() in _UNLABELLED_TEXTS
+        text = remove_invisible(value).strip().casefold()
+        if text in _UNLABELLED_TEXTS:
+            return True
+        try:
+            value = float(text.replace("\u2212", "-"))  # the typographic minus sign
+        except ValueError:
+            return False
     if isinstance(value, int | float):
         return value == -1 or value in _UNSIGNED or math.isnan(value)
     return value is None
@@ -152,7 +161,8 @@ def name_labels(columns: Sequence[LabelColumn]) -> NamedLabels:
 
 
 def _require_unique(column: LabelColumn) -> None:
-    if twice := [name for name, count in Counter(column.names or ()).items() if count > 1]:
+    names = [name for name in column.names or () if not is_unlabelled(name)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(
             f"{column.source} has the same name for two classes: {first_few(twice)}. Class names "
             "must be unique; rename one"
@@ -172,6 +182,13 @@ def _is_integer(value: Any) -> bool:
     )
 
 
+def are_explained_by(values: Sequence[Any], names: Collection[str]) -> bool:
+    """Return whether a list beside labels may name them: numbers, or text that is in the list."""
+    if any(_is_integer(value) or _is_numeral(value) for value in values):
+        return True
+    return {class_name_of(str(value)) for value in values if _is_text(value)} <= set(names)
+
+
 def _name(
     column: LabelColumn, names: tuple[str, ...] | None, row: int, unsigned: Collection[int]
 ) -> str | None:
@@ -184,7 +201,8 @@ def _name(
         if names is None and value >= 0:
             return str(int(value))
         if names is not None and 0 <= value < len(names):
-            return names[int(value)]
+            name = names[int(value)]
+            return None if is_unlabelled(name) else name
     elif isinstance(value, bool) and (names is None or str(value).lower() in names):
         return str(value).lower()
     elif isinstance(value, str):
@@ -193,9 +211,13 @@ def _name(
     if names is not None:
         allowed = f"integers below {len(names)}, for the classes {list_classes(names)}"
     raise DataError(
-        f"{column.source}#{row}: the label in column {column.column!r} is {value!r}, allowed are "
+        f"{_place(column, row)}: the label in column {column.column!r} is {value!r}, allowed are "
         f"{allowed}; fix or drop the row"
     )
+
+
+def _place(column: LabelColumn, row: int) -> str:
+    return column.where(row) if column.where else f"{column.source}#{row}"
 
 
 def _ambiguous(column: LabelColumn, ordered: Sequence[LabelColumn]) -> str:
@@ -252,7 +274,8 @@ def _all_names(
     ordered: Sequence[LabelColumn], labels: Sequence[Sequence[str | None]]
 ) -> tuple[str, ...]:
     """Return the declared names in the order of the train files, then the others, sorted."""
-    declared = dict.fromkeys(name for column in ordered for name in column.names or ())
+    lists = dict.fromkeys(column.names or () for column in ordered)
+    declared = dict.fromkeys(name for names in lists for name in names if not is_unlabelled(name))
     found = {name for column in labels for name in column if name is not None}
     others = found - declared.keys()
     numbers = {name: number for name in others if (number := whole_number(name)) is not None}
@@ -286,8 +309,8 @@ def unlabelled_notes(
         unlabelled -= {TRAIN}
     if wrong := [name_of(row) for row in rows if splits[row] not in unlabelled]:
         raise DataError(
-            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, empty text, or "
-            "-1, as unsigned number too: 255, 65535, ...): "
+            f"{counted(len(wrong), 'row has', 'rows have')} no label (null, NaN, empty text, "
+            "or -1, as unsigned number too: 255, 65535, ...): "
             f"{first_few(wrong)}. "
             "Label them or drop the rows"
         )

@@ -419,7 +419,7 @@ def test_numbers_that_mean_no_label_are_those_of_every_table(images: Path) -> No
         with pytest.raises(DataError, match=r"1 row has no label .*: a\.csv, line 9\."):
             load(path)
     path = table(images / "a.csv", ("image", "label"), [*rows[:-1], (rows[-1][0], -2)])
-    with pytest.raises(DataError, match=r"a\.csv#7: the label in column 'label' is -2"):
+    with pytest.raises(DataError, match=r"a\.csv, line 9: the label in column 'label' is -2"):
         load(path)
     path = table(images / "a.csv", ("image", "label"), [(name, f"00{n}") for name, n in rows])
     assert load(path).class_names == ("000", "001")

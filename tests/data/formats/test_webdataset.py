@@ -120,6 +120,62 @@ def test_one_shard_with_the_names_of_its_numbers(tmp_path: Path, name: str, cont
         assert f"Read the names of 2 classes in {name}." in data.notes
 
 
+def labelled(labels: str, suffix: str = "cls", start: int = 0) -> list[tuple[str, bytes]]:
+    """Return one sample for each word in `labels`, named by its place."""
+    files = []
+    for number, label in enumerate(labels.split(), start):
+        text = label if suffix != "json" else json.dumps({"label": int(label)})
+        files += [(f"{number}.png", png(number)), (f"{number}.{suffix}", text.encode())]
+    return files
+
+
+@pytest.mark.parametrize("suffix", ["cls", "json", "label", "label.txt"])
+def test_each_list_of_classes_names_the_numbers_beside_it(tmp_path: Path, suffix: str) -> None:
+    pack(tmp_path / "train/0.tar", labelled("0 1 0 1", suffix))
+    pack(tmp_path / "train/1.tar", labelled("1 0", suffix, 4))
+    pack(tmp_path / "test/0.tar", labelled("1 0 2", suffix, 6))
+    (tmp_path / "train/classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "test/classes.txt").write_text("dog\ncat\nbird\n")
+    with pytest.raises(DataError, match=r"bird"):
+        load(tmp_path)
+    pack(tmp_path / "test/0.tar", labelled("1 0 1", suffix, 6))
+    data = load(tmp_path)
+    assert [kind for _, (_, kind) in sorted(reds(data).items(), key=lambda entry: entry[1][0])] == (
+        ["cat", "dog", "cat", "dog", "dog", "cat", "cat", "dog", "cat"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ("0 1", "cat dog", "train/0.tar has '0', '1'; test/0.tar has 'cat', 'dog'"),
+        ("cat dog", "0 1", "test/0.tar has '0', '1'; train/0.tar has 'cat', 'dog'"),
+    ],
+)
+def test_numbers_in_one_split_and_names_in_another_are_refused(
+    tmp_path: Path, train: str, test: str, message: str
+) -> None:
+    pack(tmp_path / "train/0.tar", labelled(train))
+    pack(tmp_path / "test/0.tar", labelled(test, start=2))
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_numbers_outside_the_list_are_refused_by_name(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", labelled("0 1 2"))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match=r"a\.tar/2: the label in column 'cls' is 2, allowed"):
+        load(path)
+
+
+def test_text_that_a_list_does_not_contain_keeps_its_own_names(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", labelled("fox owl fox owl"))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    data = load(path)
+    assert data.class_names == ("fox", "owl")
+    assert not any("Read the names" in note for note in data.notes)
+
+
 def test_a_key_of_json_groups_and_another_one_is_the_label(tmp_path: Path) -> None:
     files = [
         file

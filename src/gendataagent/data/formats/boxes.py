@@ -225,6 +225,8 @@ def index_boxes(
         )
     labels = name_labels(columns)
     named = [name for column in labels.labels for name in column]
+    if unlabelled := named.count(None):
+        left_out["without a class"] = unlabelled
     photos = {photo for _, photo, _ in rows}
     notes = [
         f"Cut {counted(len(rows), 'box', 'boxes')} out of "

@@ -94,10 +94,11 @@ def labels_of(
     """Return the labels of a table, as `labels.name_labels` takes them."""
     if isinstance(column, tuple):  # columns of 0 and 1
         rows = zip(*(map(_bit, table.columns[name]) for name in column), strict=True)
-        return LabelColumn(table.name, split, [column[row.index(True)] for row in rows])
+        values = [column[row.index(True)] for row in rows]
+        return LabelColumn(table.name, split, values, where=table.where)
     names = table.class_names.get(str(column))
     cells = whole_numbers(table.columns[str(column)])
-    return LabelColumn(table.name, split, cells, names, str(column))
+    return LabelColumn(table.name, split, cells, names, str(column), table.where)
 
 
 def splits_of(table: ListFile, column: str | None) -> list[str] | None:

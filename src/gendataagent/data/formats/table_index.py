@@ -11,7 +11,8 @@ from typing import Any
 from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import parse_others_json, read_bytes
-from gendataagent.core.text import counted
+from gendataagent.core.text import counted, reason_of
+from gendataagent.data.formats.class_lists import names_by_number
 from gendataagent.data.formats.column_names import IMAGE_NAMES, label_columns, path_columns
 from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.tables import TableFile, TableStore
@@ -176,13 +177,20 @@ def without_missing_columns(
 
 
 def names_in(file: TableFile, column: str) -> tuple[str, ...] | None:
-    """Return the class names that a file has for a column, in the order of its integers."""
+    """Return the class names that a file has for a column, in the order of its integers.
+
+    Raises:
+        DataError: they are by number, and a number is missing.
+    """
     names = _features(file).get(column, {}).get("names")
     if isinstance(names, Mapping):  # {"0": "cat", "1": "dog"}
         try:
-            names = [name for _, name in sorted((int(key), name) for key, name in names.items())]
-        except (TypeError, ValueError):
-            return None
+            names = names_by_number(names)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"cannot read the class names of the column {column!r} in {file.name}: "
+                f"{reason_of(error)}. Save it again"
+            ) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
     return tuple(class_name_of(name) for name in names) or None

@@ -12,18 +12,19 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError, ImageUnreadableError
-from gendataagent.core.files import file_state, open_regular, parse_others_json, read_bytes
+from gendataagent.core.files import file_state, open_regular, parse_others_json
 from gendataagent.core.text import as_name, counted, reason_of
 from gendataagent.data.decoding.images import SUFFIXES
+from gendataagent.data.formats.class_lists import class_list_for, read_class_list
 from gendataagent.data.formats.list_columns import labels_of, other_columns, splits_of
 from gendataagent.data.formats.table_index import without_missing_columns
-from gendataagent.data.formats.tables import with_splits
+from gendataagent.data.formats.tables import TableFile, with_splits
 from gendataagent.data.formats.text_tables import ListFile
 from gendataagent.data.formats.unpacking import BROKEN, Forward, decompressed
 from gendataagent.data.index import (
@@ -33,12 +34,11 @@ from gendataagent.data.index import (
     normalise_name,
     split_of_file,
 )
-from gendataagent.data.labels import class_name_of, name_labels, unlabelled_notes
+from gendataagent.data.labels import LabelColumn, are_explained_by, name_labels, unlabelled_notes
 from gendataagent.data.synthetic_marks import marked_rows
 
 WEBDATASET = "webdataset"  # as data.layout
 SHARD_SUFFIX = ".tar"
-_CLASS_LISTS = ("classes.json", "classnames.txt", "classes.txt")
 # Of the last part of a suffix (label.txt), as the package webdataset decodes them.
 _TEXTS = frozenset({"cls", "class", "label", "index", "id", "txt", "text"})
 _JSON = frozenset({"json", "jsn"})
@@ -124,8 +124,8 @@ def index_webdataset(
     """Return the images of shards, in their order; ids are shard and name.
 
     Splits are those of the shards' names (train-000000.tar), else of their folders. The label is
-    that in `.cls` or a key of `.json`; the class names of numbers are in classes.json,
-    classnames.txt or classes.txt beside the shards.
+    that in `.cls` or a key of `.json`; the class names of numbers are in the list nearest to each
+    shard (`class_lists`).
 
     Raises:
         DataError: a shard is damaged or holds a name twice, or no label could be chosen.
@@ -154,14 +154,14 @@ def index_webdataset(
         shards[0].name,
         {name: [sample.values.get(name) for sample in whole] for name in columns},
         [f"{shards[sample.shard].name}/{sample.key}" for sample in whole],
-        _class_names(root, shards[0].path, notes),
     )
     chosen = other_columns(table, "", config)
-    labels = name_labels([labels_of(table, chosen.label)])
-    (class_of,) = labels.labels
+    class_of, class_names, label_notes = _labels(
+        root, table, chosen.label, [shards[sample.shard] for sample in whole]
+    )
     splits = splits_of(table, chosen.split) or [shards[s.shard].split for s in whole]
     ids = [f"{p}{suffix}" for p, suffix in zip(table.places, suffix_of, strict=True)]
-    notes += labels.notes
+    notes += label_notes
     notes += unlabelled_notes(class_of, splits, ids.__getitem__, need_train=need_train)
     groups = table.columns.get(config.group_by, [])
     return DatasetIndex(
@@ -175,12 +175,52 @@ def index_webdataset(
             for row, name in enumerate(class_of)
             if name is not None
         ),
-        class_names=labels.class_names,
+        class_names=class_names,
         notes=tuple(notes),
         groups={ids[row]: str(group) for row, group in enumerate(groups) if group is not None},
         group_column=config.group_by if config.group_by in table.columns else "",
         synthetic=frozenset(ids[row] for row in marked_rows(table.columns)),
     )
+
+
+def _labels(
+    root: Path, table: ListFile, column: str | tuple[str, ...] | None, shards: Sequence[TableFile]
+) -> tuple[list[str | None], tuple[str, ...], list[str]]:
+    """Return the class of each row, all class names in label order, and notes.
+
+    Args:
+        shards: the shard of each row.
+    """
+    list_of = {s.path: class_list_for(root, Path(s.path)) for s in dict.fromkeys(shards)}
+    names_in = {path: read_class_list(path) for path in dict.fromkeys(list_of.values()) if path}
+    parts: dict[tuple[Path | None, str], list[int]] = {}
+    for row, shard in enumerate(shards):
+        parts.setdefault((list_of[shard.path], shard.split), []).append(row)
+    labelled: list[LabelColumn] = []
+    used: list[Path] = []
+    for (path, split), rows in parts.items():
+        part = replace(
+            table,
+            name=shards[rows[0]].name,
+            columns={name: [cells[row] for row in rows] for name, cells in table.columns.items()},
+            places=[table.places[row] for row in rows],
+        )
+        own = replace(labels_of(part, column, split), where=part.places.__getitem__)
+        if path and are_explained_by(own.values, names_in[path]):
+            own = replace(own, names=names_in[path])
+            used.append(path)
+        labelled.append(own)
+    named = name_labels(labelled)
+    class_of: list[str | None] = [None] * len(shards)
+    for rows, classes in zip(parts.values(), named.labels, strict=True):
+        for row, name in zip(rows, classes, strict=True):
+            class_of[row] = name
+    notes = [
+        f"Read the names of {counted(len(names_in[path]), 'class', 'classes')} in "
+        f"{os.path.relpath(path, root)}."
+        for path in dict.fromkeys(used)
+    ]
+    return class_of, named.class_names, [*notes, *named.notes]
 
 
 def _samples(number: int, path: str, name: str) -> list[_Sample]:
@@ -249,33 +289,3 @@ def _image_of(sample: _Sample, shard: str, config: DataConfig) -> str:
         f"{shard}/{sample.key} has several images: {', '.join(suffixes)}. Set data.image_column to "
         f"one of them, as in data.image_column={suffixes[0][1:]}"
     )
-
-
-def _class_names(root: Path, shard: str, notes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the numbers in `.cls`, from a list beside the shards or in `root`."""
-    for folder in dict.fromkeys((root, Path(shard).parent, Path(shard).parent.parent)):
-        for name in _CLASS_LISTS:
-            path = folder / name
-            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-                continue
-            names = _read_names(path)
-            notes.append(f"Read the names of {counted(len(names), 'class', 'classes')} in {name}.")
-            return {"cls": names}
-    return {}
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-        if path.suffix == ".txt":
-            return tuple(class_name_of(line) for line in text.splitlines() if line.strip())
-        value = parse_others_json(text)
-        if isinstance(value, dict):
-            value = [value[str(number)] for number in range(len(value))]
-        if isinstance(value, list) and all(isinstance(name, str) for name in value):
-            return tuple(map(class_name_of, value))
-        raise ValueError("it is no list of names")
-    except (OSError, ValueError, LookupError) as error:
-        raise DataError(
-            f"cannot read the class names in {path}: {reason_of(error)}. Correct or remove it"
-        ) from error
