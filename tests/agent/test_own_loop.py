@@ -433,6 +433,13 @@ def test_a_model_that_names_its_outputs_otherwise_is_refused(tmp_path: Path) -> 
         agent.ask(other, epoch=1)
     generic = network()
     generic.config = {"id2label": {i: f"LABEL_{i}" for i in range(3)}}  # type: ignore[assignment]
+    for names_of, said in (
+        ({1: "cat", 2: "dog", 3: "ship"}, "names the numbers 1, 2, 3; needed are 0 to 2"),
+        ({"a": "cat", "b": "dog", "c": "ship"}, "invalid literal"),
+    ):
+        other.config = {"id2label": names_of}  # type: ignore[assignment]
+        with pytest.raises(DataError, match=f"id2label does not name its outputs: .*{said}"):
+            agent.ask(other, epoch=1)
     assert len(agent.ask(generic, epoch=1)) == 12
 
 

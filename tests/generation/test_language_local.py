@@ -28,7 +28,7 @@ from gendataagent.generation.language.conversation import (
 )
 from gendataagent.generation.language.local import KIND, LocalChat, rendered
 from gendataagent.generation.language.parsing import without_cut_end
-from gendataagent.generation.language.quantised import quantised_file
+from gendataagent.generation.language.quantised import check_quantised, quantised_file
 from gendataagent.generation.language.sampling import RowSampler, draw
 from tests.tiny_language import CONTROL, byte_tokenizer, save_tiny_llama
 
@@ -346,6 +346,8 @@ def test_a_gguf_file_without_its_package_or_content_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "model.gguf"
+    with pytest.raises(ModelError, match=r"cannot load \S+model\.gguf: .*No such file"):
+        check_quantised(chat(file)._source, file)
     file.write_bytes(b"<html>")
     with pytest.raises(ModelError, match="is not a GGUF file"):
         chat(file).check()

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,38 @@ def test_swapped_images_of_one_size_are_another_folder_and_a_moved_one_is_the_sa
     other.rename(one)
     (tmp_path / "aside.bmp").rename(other)
     assert build_generator(config_of((one.parent, world[1]))).describe() != before
+
+
+def test_images_that_a_table_names_are_part_of_the_folder(
+    world: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "images").mkdir()
+    table, image = tmp_path / "tables" / "a.parquet", tmp_path / "images" / "1.png"
+    pq.write_table(pa.table({"image": [{"bytes": None, "path": "1.png"}] * 2}), table)
+    picture(1).save(image)
+    own = config_of((table, world[1]))
+    own = replace(own, data=replace(own.data, image_root=str(image.parent)))
+    before = build_generator(own).describe()
+    picture(2).save(image)
+    assert build_generator(own).describe() != before
+    picture(1).save(image)
+    assert build_generator(own).describe() == before
+    image.unlink()
+    assert build_generator(own).describe() != before
+
+
+def test_a_folder_of_unreadable_images_is_refused_before_anything_is_spent(
+    world: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"not an image")
+    factory = build_generator(config_of((tmp_path, world[1])))
+    assert isinstance(factory, RetrievalFactory)
+    with pytest.raises(DataError, match=r"retrieval_folder: no readable image in"):
+        factory.check()
+    picture(1).save(tmp_path / "3.png")
+    factory.check()
 
 
 def test_what_is_missing_is_named(world: tuple[Path, Path], tmp_path: Path) -> None:

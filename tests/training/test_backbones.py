@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from gendataagent.config import ClassifierConfig
-from gendataagent.core.errors import ModelError
+from gendataagent.core.errors import ModelError, RunFolderError
 from gendataagent.training.backbones import build_classifier, check_model
 from gendataagent.training.backbones.head import fit_head
 from gendataagent.training.classifier import Classifier
+from gendataagent.training.saving import read_classifier
 
 NAMES = ("ant", "bee", "gold fish", "ñandú")
 
@@ -592,6 +593,20 @@ def test_outputs_for_other_classes_are_new(
     }
     assert changed
     assert all("classifier" in key for key in changed)
+
+
+def test_names_with_a_gap_are_no_names_of_outputs(tmp_path: Path) -> None:
+    saved = save_named(tmp_path, "vit", NAMES).state_dict()
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["id2label"] = {str(number + (number > 1)): name for number, name in enumerate(NAMES)}
+    path.write_text(json.dumps(config))
+    loaded = tiny(model=str(tmp_path), size_px=16)
+    assert not torch.isclose(loaded.head().weight, saved["classifier.weight"]).any()
+    assert "is new: its classes are not those of the data" in loaded.note
+    assert "the model has 'output 0', 'output 1'" in loaded.note
+    with pytest.raises(RunFolderError, match="it names the numbers 0, 1, 3, 4; needed are 0 to 3"):
+        read_classifier(tmp_path)
 
 
 def test_the_same_classes_in_the_same_order_are_kept_in_silence(tmp_path: Path) -> None:

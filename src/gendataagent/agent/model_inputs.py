@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from gendataagent.core.errors import ConfigError, DataError, ModelError
+from gendataagent.core.text import reason_of
 from gendataagent.data import median_side_px
-from gendataagent.data.labels import both_lists, in_order, same_classes
+from gendataagent.data.labels import both_lists, in_order, names_by_number, same_classes
 from gendataagent.data.train_set import TrainSet
 from gendataagent.training.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
@@ -123,11 +124,21 @@ def _other_classes(whose: str, names: Sequence[str], class_names: Sequence[str])
 
 
 def _class_names(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the outputs of a model of transformers, () without any."""
+    """Return the names of the outputs of a model of transformers, () without any.
+
+    Raises:
+        DataError: they do not name each output once.
+    """
     for config in _configs(module):
         names = config.get("id2label")
-        if isinstance(names, Mapping) and all(str(label).isdecimal() for label in names):
-            return tuple(str(names[label]) for label in sorted(names, key=int))
+        if isinstance(names, Mapping) and names:
+            try:
+                return tuple(names_by_number(names))
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"the model's id2label does not name its outputs: {reason_of(error)}. Correct "
+                    "model.config.id2label, or set it to None"
+                ) from error
     return ()
 
 

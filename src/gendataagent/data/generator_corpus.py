@@ -33,13 +33,40 @@ class GeneratorCorpus:
 
 
 def check_generator_corpus(path: str | Path, config: DataConfig) -> None:
-    """Raise `DataError` for every fault of such images that shows without decoding them.
+    """Raise `DataError` for every fault of such images that shows without decoding them all.
 
     Args:
         config: as `load_generator_corpus`.
     """
-    if not _index(expand(path), config)[1]:
+    store, items = _index(expand(path), config)
+    if not items:
         raise DataError(f"there is no image in {path}; {_GIVE}")
+    max_pixels = config.max_megapixels * 1e6
+    if not any(scan_images(store, [item], max_pixels=max_pixels).items for item in items):
+        raise DataError(_unreadable(path))
+
+
+def corpus_files(path: str | Path, config: DataConfig) -> list[tuple[str, Path]]:
+    """Return the files that hold such images, by their names in it; [] if there is nothing there.
+
+    Images that a table names by path are among them.
+
+    Raises:
+        DataError: a table is damaged, or names images elsewhere.
+    """
+    root = expand(path)
+    if root.is_dir():
+        found = find_files(root)
+        names = sorted(found.images or found.tables)
+        files = [(posix_path(name), root / name) for name in names]
+        if found.images:
+            return files
+    elif root.is_file():
+        files = [(root.name, root)]
+    else:
+        return []
+    store, _ = _index(root, config)
+    return [*files, *(store.named_files() if isinstance(store, TableStore) else ())]
 
 
 def load_generator_corpus(
@@ -57,7 +84,7 @@ def load_generator_corpus(
     max_pixels = config.max_megapixels * 1e6
     scanned = scan_images(store, items, max_pixels=max_pixels, progress=progress)
     if not scanned.items:
-        raise DataError(f"no readable image in {path}; {_GIVE}")
+        raise DataError(_unreadable(path))
     images = LabelledImages(
         class_names=(_CLASS,),
         ids=tuple(item.id for item in scanned.items),
@@ -68,6 +95,10 @@ def load_generator_corpus(
         bits=scanned.bits,
     )
     return GeneratorCorpus(images, scanned.sketches_N, len(scanned.quarantined))
+
+
+def _unreadable(path: str | Path) -> str:
+    return f"no readable image in {path}; {_GIVE}"
 
 
 def _index(path: Path, config: DataConfig) -> tuple[ImageStore, list[Item]]:

@@ -13,7 +13,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -31,10 +30,10 @@ from gendataagent.core.records import RETRIEVAL, ModelDescription
 from gendataagent.data.decoding.images import centre_square
 from gendataagent.data.duplicates.near_duplicates import References
 from gendataagent.data.duplicates.sketches import sketch
-from gendataagent.data.formats.walk import find_files, posix_path
 from gendataagent.data.generator_corpus import (
     GeneratorCorpus,
     check_generator_corpus,
+    corpus_files,
     load_generator_corpus,
 )
 from gendataagent.generation.image_text import (
@@ -109,7 +108,9 @@ class RetrievalFactory:
             DataError: a file cannot be read.
         """
         try:
-            content = hub.hash_of_files(self._files())
+            content = hub.hash_of_files(corpus_files(self.folder, self.data))
+        except DataError as error:
+            raise DataError(f"generation.retrieval_folder: {error}") from error
         except OSError as error:
             raise DataError(
                 f"generation.retrieval_folder: {error.filename} cannot be read: "
@@ -133,16 +134,6 @@ class RetrievalFactory:
     @property
     def _source(self) -> hub.ModelSource:
         return text_model_source("generation.retrieval_model", self.model, self.revision)
-
-    def _files(self) -> list[tuple[str, Path]]:
-        """Return the files of the folder, by their names in it."""
-        root = expand(self.folder)
-        if root.is_file():
-            return [(root.name, root)]
-        if not root.is_dir():
-            return []
-        found = find_files(root)
-        return [(posix_path(name), root / name) for name in sorted([*found.images, *found.tables])]
 
 
 class RetrievalGenerator:

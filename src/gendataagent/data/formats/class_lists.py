@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.text import reason_of, remove_invisible
-from gendataagent.data.labels import both_lists, class_name_of
+from gendataagent.data.labels import both_lists, class_name_of, names_by_number
 
 _FILES = ("classes.json", "classnames.txt", "classes.txt")
 _NUMBERED = re.compile(r"(\d{1,6})(?:[:,;=]\s*|\s+)(\S.*)", re.ASCII)
@@ -59,15 +59,6 @@ def read_class_list(path: Path) -> tuple[str, ...]:
             f"cannot read the class names in {path}: {reason_of(error)}. Correct or remove it"
         ) from error
     return tuple(map(class_name_of, names))
-
-
-def names_by_number(names: Mapping[Any, Any]) -> list[str]:
-    """Return the names in {"0": "cat", "1": "dog"} in order; raise `ValueError` at a gap."""
-    by_number = {int(number): name for number, name in names.items()}
-    if len(by_number) < len(names) or sorted(by_number) != list(range(len(names))):
-        numbers = ", ".join(map(str, sorted(by_number)[:20]))
-        raise ValueError(f"it names the numbers {numbers}; needed are 0 to {len(names) - 1}")
-    return [by_number[number] for number in range(len(names))]
 
 
 def _in_text(text: str) -> Sequence[str]:

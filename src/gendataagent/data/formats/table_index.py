@@ -12,12 +12,17 @@ from gendataagent.config import AUTO, DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.text import counted, reason_of
-from gendataagent.data.formats.class_lists import names_by_number
 from gendataagent.data.formats.column_names import IMAGE_NAMES, label_columns, path_columns
 from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.tables import TableFile, TableStore
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
-from gendataagent.data.labels import LabelColumn, class_name_of, name_labels, unlabelled_notes
+from gendataagent.data.labels import (
+    LabelColumn,
+    class_name_of,
+    name_labels,
+    names_by_number,
+    unlabelled_notes,
+)
 from gendataagent.data.synthetic_marks import GENERATOR, SOURCE, marked_rows
 
 ID_NAME = "id"

@@ -142,6 +142,12 @@ class TableStore:
                     self._paths.check(path, self.name(row))
             start += len(chunk)
 
+    def named_files(self) -> list[tuple[str, Path]]:
+        """Return the images that rows name by path: as written, and where that leads."""
+        names = (path for chunk in self._chunks for path in _paths_of(chunk))
+        found = [(name, self._paths.resolve(name)) for name in dict.fromkeys(names) if name]
+        return [(name, Path(file)) for name, file in found if os.path.isfile(file)]
+
     def open(self, row: int) -> BinaryIO:
         chunk = bisect_right(self._chunk_ends, row)
         start = self._chunk_ends[chunk - 1] if chunk else 0

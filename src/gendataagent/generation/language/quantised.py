@@ -9,7 +9,7 @@ from typing import Any
 
 from gendataagent.core.completeness import Lacks
 from gendataagent.core.errors import ModelError
-from gendataagent.core.files import expand
+from gendataagent.core.files import expand, open_regular
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.text import reason_of
 from gendataagent.core.weight_files import find_files
@@ -45,9 +45,13 @@ def quantised_file(name: str) -> Path | None:
 def check_quantised(source: ModelSource, file: Path) -> None:
     """Raise `ModelError` for a missing package, or a file that is truncated or not GGUF."""
     start = f"{source.setting}: cannot load {file}"
-    with open(file, "rb") as stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise ModelError(f"{start}: it is not a GGUF file despite its name; download it again")
+    try:
+        with open_regular(file) as stream:
+            magic = stream.read(len(_MAGIC))
+    except OSError as error:
+        raise ModelError(f"{start}: {reason_of(error)}; make it readable") from error
+    if magic != _MAGIC:
+        raise ModelError(f"{start}: it is not a GGUF file despite its name; download it again")
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{start}: reading GGUF files needs a package that is missing: {_INSTALL}")
     reader = importlib.import_module("gguf").GGUFReader

@@ -124,8 +124,9 @@ def _pretrained(
 
 def _class_names(facts: Any) -> tuple[str, ...]:
     """Return the names of a network's outputs; timm sorts ImageNet's classes by WordNet id."""
-    if names := getattr(facts, "label_names", None):
-        return tuple(str(name) for name in names)
+    names = tuple(str(name) for name in getattr(facts, "label_names", None) or ())
+    if names and len(names) == facts.num_classes:
+        return names
     imagenet = tuple(imagenet_names())
     if facts.num_classes == len(imagenet):
         return imagenet

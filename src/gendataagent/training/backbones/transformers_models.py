@@ -13,6 +13,7 @@ from gendataagent.config import ClassifierConfig
 from gendataagent.core.completeness import Lacks, check_auto, check_files, check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
+from gendataagent.data.labels import names_by_number
 from gendataagent.training.backbones.head import heads_of
 from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, bgr_to_rgb
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET
@@ -135,8 +136,11 @@ def labels_of(class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _class_names(model_config: Any) -> tuple[str, ...]:
-    """Return the names of a classifier's outputs, in their order."""
-    return tuple(str(name) for _, name in sorted(model_config.id2label.items()))
+    """Return the names of a classifier's outputs, in their order; "output 0"... where unclear."""
+    try:
+        return tuple(names_by_number(model_config.id2label))
+    except (TypeError, ValueError):
+        return tuple(f"output {number}" for number in range(len(model_config.id2label)))
 
 
 def _read_config(
