@@ -13,11 +13,11 @@ from gendataagent.core import memory
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.protocols import Rendered, RenderRequest
 from gendataagent.generation.diffusion import DiffusionFactory
+from gendataagent.generation.diffusion.batch_trial import tried_batch
 from gendataagent.generation.diffusion.batching import (
     UNKNOWN,
     filled_by,
     largest_batch,
-    tried_batch,
 )
 from gendataagent.generation.tiny.model import model_folder
 

@@ -38,7 +38,8 @@ from gendataagent.generation.caption_cache import (
     CachedCaptioner,
     caption_folder,
 )
-from gendataagent.generation.diffusion.batching import UNKNOWN, tried_batch
+from gendataagent.generation.diffusion.batch_trial import tried_batch
+from gendataagent.generation.diffusion.batching import UNKNOWN
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
 from gendataagent.generation.executors.choosing import executor_of
 from gendataagent.generation.executors.worker import SharedExecutor

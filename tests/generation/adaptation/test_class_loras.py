@@ -18,7 +18,7 @@ from gendataagent.generation.adaptation import Adaptation, adapt, read_adaptatio
 from gendataagent.generation.backends import build_generator
 from gendataagent.generation.class_words import class_words
 from gendataagent.generation.diffusion import DiffusionFactory
-from gendataagent.generation.diffusion.batching import tried_batch
+from gendataagent.generation.diffusion.batch_trial import tried_batch
 from gendataagent.generation.diffusion.class_loras import write_class_loras
 from tests.generation.adaptation.conftest import make_images
 from tests.generation.adaptation.test_adapt import Interrupting, assert_same, settings

@@ -7,25 +7,17 @@ it in their last bits, the choice depends only on the model, the settings and th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gendataagent.core import memory
-from gendataagent.core.devices import free_memory
 from gendataagent.core.hub import ModelSource, local_folder
-from gendataagent.core.protocols import RenderRequest
-
-if TYPE_CHECKING:
-    from gendataagent.generation.diffusion.factory import DiffusionFactory
 
 MOST_ON_CPU, MOST_ON_GPU = 32, 64  # more brings no further speed, only padding
 UNKNOWN = 8  # of a model that is not on this machine yet
 _MAPS = 6  # full-size feature maps of the decoder at once; measured on that of SD 1.5
 _MAPS_WITH_GRADIENTS = 40  # all of them are kept for the backward pass of feedback
 _SHARE_OF_RAM, _SHARE_OF_GPU = 0.25, 0.5
-_ROOM = 0.8  # share of the GPU's memory that a batch tried may reach
 _MOST_ELEMENTS = 2**31 - 1  # of a tensor: kernels count them in 32 bits
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -57,54 +49,6 @@ def largest_batch(
 def filled_by(images: int) -> int:
     """Return the smallest power of two of at least `images`: a larger batch would be padding."""
     return 1 << (max(1, images) - 1).bit_length()
-
-
-def tried_batch(factory: DiffusionFactory) -> int:
-    """Return the factory's batch size, halved until a call leaves room in the GPU's memory.
-
-    The pipeline is loaded and makes a batch with as few steps as it can.
-
-    Raises:
-        ModelError, GenerationError: the pipeline cannot be loaded, or not a single image fits.
-    """
-    size = factory.batch_size
-    while size > 1:
-        reached = _fitting(replace(factory, batch_size=size))
-        if reached == size:
-            return size
-        size = reached
-    return size
-
-
-def _fitting(factory: DiffusionFactory) -> int:
-    """Return the batch size if it fits, else the next one to try."""
-    generator = replace(factory, class_loras="")()  # merged weights take no further room
-    try:
-        with memory.PeakMemory(factory.device) as peak:
-            generator.render(list(_requests(factory.batch_size, generator.size_px)))
-        reached = generator.batch_size
-    finally:
-        del generator
-        free_memory()
-    total = memory.total_bytes(factory.device)
-    if reached == factory.batch_size and total and peak.mib * memory.MIB > _ROOM * total:
-        return reached // 2
-    return reached
-
-
-def _requests(count: int, size_px: int) -> Iterable[RenderRequest]:
-    from PIL import Image
-
-    for seed in range(count):
-        yield RenderRequest(
-            source=Image.new("RGB", (size_px, size_px), (seed % 256, 128, 128)),
-            prompt="a photo",
-            negative_prompt="blurry",
-            seed=seed,
-            strength=1.0,
-            guidance_scale=7.5,
-            num_inference_steps=2,
-        )
 
 
 def _decoder_shape(folder: Path | None, size_px: int) -> tuple[int, int] | None:
