@@ -104,6 +104,9 @@ CAPTION = (
         ("i", "ii", "iii", "iv"),
         ("ten", "twenty", "ninety"),
         ("in", "de", "la", "no"),
+        ("dogs on things", "objects", "colours", "types", "hundreds", "lefts"),
+        ("xl", "lx", "li", "xc"),
+        ("½", "3.5", "1,000", "-1"),
     ],
 )
 def test_letters_digits_and_ordinary_words_are_no_mention(names: tuple[str, ...]) -> None:
@@ -128,6 +131,9 @@ def test_letters_digits_and_ordinary_words_are_no_mention(names: tuple[str, ...]
         ("die Katze und der Hund", ("oder", "und", "der"), None),
         ("un chat sur le mur", ("sous", "sur", "le"), None),
         ("el 2º gato", ("otro", "el"), None),
+        ("나무와 하늘 아래 개", ("가", "나", "다", "하"), None),
+        ("many things, objects and colours", ("dog", "things", "objects", "colors"), None),
+        ("½ of it", ("⅓", "½"), None),
         ("개는 정상", ("비정상", "정상"), None),
         ("twenty people", ("thirty", "twenty"), None),
         ("the 3rd floor", ("1st", "3rd"), None),

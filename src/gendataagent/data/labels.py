@@ -8,13 +8,14 @@ side knows is refused, with both lists of names.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gendataagent.core.errors import DataError
-from gendataagent.core.text import counted, remove_invisible, whole_number
+from gendataagent.core.text import counted, normalize_whitespace, remove_invisible, whole_number
 from gendataagent.data.class_names import name_key, name_keys
 from gendataagent.data.index import TRAIN, first_few, normalise_name
 from gendataagent.data.sets import LabelledImages
@@ -100,8 +101,13 @@ def unsigned_minus_one(numbers: Iterable[float], names: int = 0) -> frozenset[in
 
 
 def class_name_of(text: str) -> str:
-    """Return the text of a label as a class name: in NFC, without white space around it."""
-    return normalise_name(text).strip()
+    """Return the text of a label as a class name: in NFC, without white space or invisible
+    characters around it.
+    """
+    name = normalise_name(text).strip()
+    while name and "Cf" in map(unicodedata.category, (name[0], name[-1])):
+        name = (remove_invisible(name[0]) + name[1:-1] + remove_invisible(name[-1:])).strip()
+    return name
 
 
 def names_by_number(names: Mapping[Any, Any]) -> list[str]:
@@ -394,10 +400,12 @@ def name_notes(class_names: Iterable[str]) -> list[str]:
         )
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(name_key(name), []).append(name)
+        seen = normalize_whitespace(unicodedata.normalize("NFKC", name))
+        alike.setdefault(name_key(seen), []).append(name)
     if close := [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]:
         notes.append(
-            f"Different classes although only case, spaces or underscores differ: "
+            f"Different classes although only case, spaces, underscores or "
+            "invisible characters differ: "
             f"{first_few(close)}."
         )
     return notes

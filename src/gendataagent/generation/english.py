@@ -38,7 +38,9 @@ _ORDINARY_WORDS = word_set(
     "lower high low far close open closed big small large little tiny huge long short tall wide "
     "medium average narrow thick thin old new young light dark bright dim dull clear plain empty "
     "full whole part background foreground scene view image photo photograph picture object thing "
-    "item"
+    "item things objects items images photos photographs pictures views scenes backgrounds parts "
+    "sides lefts rights insides outsides dozens hundreds thousands millions "
+    "colour colours color colors kind kinds type types sort sorts"
 )
 # Colours that are nothing else.
 _PLAIN_COLOURS = word_set(
@@ -58,7 +60,7 @@ _IRREGULAR_PLURALS = {
 }  # fmt: skip
 _IRREGULAR_SINGULARS = {plural: singular for singular, plural in _IRREGULAR_PLURALS.items()}
 _ORDINARY = FUNCTION_WORDS | _ORDINARY_WORDS | _PLAIN_COLOURS | word_set(FOREIGN_WORDS)
-_NUMERAL = re.compile(r"\d+(?:st|nd|rd|th)|x{0,3}(?:ix|iv|v?i{0,3})")  # 1st, xii
+_NUMERAL = re.compile(r"\d+(?:st|nd|rd|th)|(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})")  # 1st, xii, xl
 # A single character of these scripts is a word.
 _WORD_CHARACTER = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 
@@ -70,7 +72,7 @@ def is_ordinary(word: str) -> bool:
     if word in _ORDINARY or word.isnumeric() or _NUMERAL.fullmatch(word):
         return bool(word)
     if len(word) == 1 and not word.isalnum():
-        return unicodedata.category(word)[0] == "P"  # "c++" is a name
+        return unicodedata.category(word)[0] == "P" or word == "\u2044"  # "c++" is a name, 1⁄2 none
     return len(word) == 1 and not _WORD_CHARACTER.match(word)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 
 _INLINE = "b|strong|i|em|u|s|span|small|mark|code|a|font|q|cite|kbd|tt|sub|sup"
 _INLINE_TAG = re.compile(rf"</?(?:{_INLINE})(?:\s[^<>\n]{{0,80}})?>", re.I)
@@ -22,6 +23,10 @@ _ESCAPED_MARK = re.compile(r"\\(?=[.)\]*_#-])")
 _CSV_ROW = re.compile(r'^[ \t]*(\d{1,3})(?:\t+|,[ \t]*(?="))', re.M)
 _ESCAPED_BREAK = re.compile(r"\\r?\\?n")
 _INLINE_NUMBER = re.compile(r"(?:(?<=\s)|\A)\(?(\d{1,2})[.)]\s+")
+# "1 a dog", "1 of 3: a dog", "1번: a dog", "¹ a dog": numbers only where they count the lines
+_COUNTED_LINE = re.compile(
+    r"^[ \t]*(\d{1,2}|[¹²³⁴-⁹])(?:\s+of\s+\d{1,2}\b|번째?|つ目)?(?:\s*[:：]|(?=\s))\s*(?=\S)", re.M
+)
 _ORDINALS = (
     ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"),
     ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -52,7 +57,7 @@ def as_lines(text: str) -> str:
     text = _LATEX_ITEM.sub("- ", _LATEX.sub("", text))
     text = _CSV_ROW.sub(r"\1. ", _ESCAPED_MARK.sub("", text))
     text = _without_afterword(text)
-    return _ordinals_as_numbers(_one_line_each(text))
+    return _ordinals_as_numbers(_counted_as_numbers(_one_line_each(text)))
 
 
 def _unescaped(text: str) -> str:
@@ -138,7 +143,16 @@ def _one_line_each(text: str) -> str:
     numbers = [int(match[1]) for match in _INLINE_NUMBER.finditer(text)]
     if len(numbers) < 2 or numbers != list(range(1, len(numbers) + 1)):
         return text
-    return _INLINE_NUMBER.sub(r"\n\1. ", text)
+    return re.sub(r"[,;] ?\n", "\n", _INLINE_NUMBER.sub(r"\n\1. ", text))
+
+
+def _counted_as_numbers(text: str) -> str:
+    """Return lines that all begin with their number, and no mark after it, numbered."""
+    numbers = [unicodedata.digit(match[1][-1]) for match in _COUNTED_LINE.finditer(text)]
+    lines = len(text.strip().split("\n"))
+    if len(numbers) < 2 or numbers != [number % 10 for number in range(1, lines + 1)]:
+        return text
+    return _COUNTED_LINE.sub(lambda match: f"{unicodedata.normalize('NFKC', match[1])}. ", text)
 
 
 def _ordinals_as_numbers(text: str) -> str:

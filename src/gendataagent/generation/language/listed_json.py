@@ -47,7 +47,9 @@ def captions_in_json(text: str) -> list[str] | None:
     """
     whole = _parsed(text.strip())
     if isinstance(whole, str):  # the whole answer is one string
-        return [whole]
+        return captions_in_json(whole) or [whole]
+    if len(strings := _bare_strings(text.strip())) > 1:
+        return strings
     found = [value for value in _values(text) if isinstance(value, (list, dict))]
     captions = [caption for value in found for caption in _captions(value, _DEEPEST)]
     if captions or (found and text.strip() in ("[]", "{}")):
@@ -65,6 +67,16 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _bare_strings(text: str) -> list[str]:
+    """Return the strings of a list without brackets, or in those of a tuple or set; else []."""
+    inside = text[1:-1] if text[:1] + text[-1:] in ("()", "{}") else text
+    if inside.lstrip()[:1] not in ("'", '"'):
+        return []
+    value = _python_value(f"[{inside}]")
+    strings = value if isinstance(value, list) else []
+    return strings if all(isinstance(entry, str) for entry in strings) else []
 
 
 def _inline_list(text: str) -> list[str] | None:

@@ -20,6 +20,10 @@ LINE_CHARACTERS_READ = 1_000
 _FENCE = re.compile(r"^[ \t]{0,20}(?:```|~~~)\w{0,20}[ \t]{0,20}$", re.M)
 _ONLY_A_TAG = re.compile(r"\s*</?[\w:-]+>\s*")
 _RULE = re.compile(r"[\W_]*")
+_NUMBER_ALONE = re.compile(  # "Rewrite 1", "--- 1 ---" above a caption
+    r"\s*(?:-{2,}\s*#?\d{1,3}\s*-{2,}|(?:caption|rewrite|version|option|variant|variation)\s#?\d{1,3})\s*",
+    re.I,
+)
 _BOLD = re.compile(r"(\*\*|__|~~)(?=\S)(.{1,400}?)(?<=\S)\1")
 _ITALIC = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,400}?)(?<=\S)\*(?![\w*])")
 _CHINESE_NUMBER = re.compile(r"[一二三四五六七八九十]{1,3}")
@@ -75,7 +79,12 @@ _MADE = re.compile(
     r"rewrite|caption|after|output|result|text|description|prompt)\s*[:：]\s*(?=\S)",
     re.I,
 )
-_QUOTED_LABEL = re.compile(r"[\w ]{1,30}[\"'”]\s*[:：]\s*[\"'“](?=\S)")
+_QUOTED_LABEL = re.compile(r"[\w ]{1,30}(?:[\"'”]\s*[:：]|=)\s*[\"'“](?=\S)")
+_TALKED_ABOUT = re.compile(
+    r"(?P<text>[^\"“”]{3,})[\"”]\s*(?:[:：(]|[-–—]\s)\s*(?![\"“\s]).*"
+)  # "a dog": light
+_BULLET = re.compile(r"(?:[-=]+>|[→⇒•·‣∙➤]|#\.|\[\*\])\s*(?=\w)|-(?=[^\W\d_])")
+_GOES_ON = re.compile(r"[ \t]{2,}[a-z][^:：]*")  # a line that is wrapped
 _NOTE_AT_THE_END = re.compile(
     rf"\s*[(\[](?:[^()\[\]]{{0,30}}\b)?(?:{_CHANGE_WORDS}|changed?|lighting|perspective)\b"
     r"[^()\[\]]{0,60}[)\]]\s*\.?$",
@@ -146,7 +155,7 @@ def _lines_of(answer: str) -> str:
 
 
 def _says_something(line: str) -> bool:
-    if _RULE.fullmatch(line) or _ONLY_A_TAG.fullmatch(line):
+    if _RULE.fullmatch(line) or _ONLY_A_TAG.fullmatch(line) or _NUMBER_ALONE.fullmatch(line):
         return False
     heading = _HEADING_MARK.sub("", line, count=1)
     return heading == line or not _TITLE.fullmatch(heading.strip(" *_:"))
@@ -158,9 +167,14 @@ def _entries(lines: list[str]) -> list[str]:
     "1. Original: a dog" and "   Rewritten: a dog at dusk" become "1. Rewritten: a dog at dusk".
     """
     entries: list[str] = []
+    marked = False
     of_entry: str | None = None  # the number or bullet of one whose caption is still to come
     for line in lines:
         item = _item(line, letters=False)
+        if marked and of_entry is None and not item.marked and _GOES_ON.fullmatch(line):
+            entries[-1] += f" {line.strip()}"
+            continue
+        marked = item.marked
         if item.marked or of_entry is None:
             made_from = item.marked and _MADE_FROM.match(item.text.lstrip(_QUOTES))
             mark = f"{item.number}. " if item.number is not None else "- "
@@ -229,7 +243,9 @@ def _value(number: str) -> int:
 
 
 def _without_bullet(text: str) -> str | None:
-    """Return the text after a bullet: a symbol or dash, and a space."""
+    """Return the text after a bullet: a symbol or dash, and a space unless it is none else."""
+    if match := _BULLET.match(text):
+        return text[match.end() :].strip()
     if len(text) < 3 or not text[1].isspace():
         return None
     bullet = text[0] in "*•·‣⁃∙>+" or unicodedata.category(text[0]) in {"So", "Sm", "Pd"}
@@ -263,6 +279,8 @@ def _bare(text: str) -> str:
         before = text
         text = _NOTE_AT_THE_END.sub("", text.strip(_QUOTES)).strip(_QUOTES)
         text = _ARROW.split(text)[-1]
+        if quoted := _TALKED_ABOUT.fullmatch(text):
+            text = quoted["text"]
         match = _LABEL.match(text) or _ANY_LABEL.match(text) or _QUOTED_LABEL.match(text)
         text = text[match.end() :] if match else text
     return text

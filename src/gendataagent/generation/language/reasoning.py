@@ -64,7 +64,9 @@ _HEADING = re.compile(
     r"|answer)[^\n\w]{0,12}$(?=\s*\S)|^final(?: answer)?:(?=\s*\S)",
     re.M | re.I,
 )
-_START_OF_TURN = re.compile(r"\A\s*(?:<\|im_start\|>\s*assistant\b|<role>\w{1,20}</role>)\s*")
+_START_OF_TURN = re.compile(
+    r"\A\s*(?:<\|im_start\|>\s*assistant\b|<role>\w{1,20}</role>|assistant\s?:(?=\s))\s*"
+)
 # Where a turn ends in the chat formats of Llama, Qwen, Gemma, Mistral, Phi and others.
 _END_OF_TURN = re.compile(
     r"<\|(?:im_end|eot_id|eom_id|endoftext|end|return|end_of_text|eos|user|end_of_turn)\|>"
