@@ -141,6 +141,8 @@ def _feedback() -> Iterator[Benchmark]:
                     ("six-views", _generation(feedback_views=6)),
                     ("margin", _generation(feedback="margin")),
                     ("class-budgets", _CLASS_BUDGETS),
+                    ("together", {**_CLASS_BUDGETS, **_generation(feedback_views=6),
+                                  "agent": {"first_round_epoch": 1}}),
                 )
             ),
             Arm(name="class-budgets-unguided", strategy="gendataagent-unguided",
