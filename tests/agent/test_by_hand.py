@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,8 @@ from typing import Any
 
 import datasets
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from gendataagent import Agent
@@ -174,6 +177,37 @@ def test_a_changed_line_is_refused_and_a_line_being_written_is_left_out(asked: A
     folder.decisions_file.write_bytes(both.replace(b'"drop"', b'"keep"', 1))
     with pytest.raises(RunFolderError, match=r"line 1 .*has changed"):
         read_decisions(folder)
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+    st.sampled_from([KEEP, DROP, UNDECIDED, "../..", "a" * 300, 10**18, 10**400]),
+    st.lists(st.integers(), max_size=2),
+)  # fmt: skip
+KEYS = st.sampled_from(["id", "round", "decision", "sha256", "at", "more"])
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=settings().max_examples // 2,
+)
+@given(changes=st.lists(st.dictionaries(KEYS, VALUES, max_size=2), max_size=3), raw=st.binary())
+@example(changes=[{"round": 10**300}], raw=b"")
+def test_any_file_of_decisions_is_decisions_or_a_sentence(
+    asked: Asked, changes: list[dict[str, Any]], raw: bytes
+) -> None:
+    agent, folder, _ = asked
+    id_ = of_round(agent, 0, kept=True)[0]
+    decide(folder, DROP, id_)
+    row = read_journal(folder.decisions_file)[0]
+    try:
+        with contextlib.suppress(ValueError):  # what JSON cannot hold
+            lines = [checked_line(row | change) + b"\n" for change in changes]
+            folder.decisions_file.write_bytes(b"".join(lines) + raw)
+        with contextlib.suppress(RunFolderError):
+            assert read_decisions(folder).of_id.keys() <= {id_}
+    finally:
+        folder.decisions_file.unlink()
 
 
 def test_half_a_line_is_cut_off_before_the_next(asked: Asked) -> None:

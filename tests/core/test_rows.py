@@ -60,6 +60,8 @@ def test_lists_become_tuples_and_objects_records() -> None:
         ({"count": 3.5}, "count must be an integer, got 3.5"),
         ({"count": True}, "count must be an integer, got true or false"),
         ({"count": "3"}, "count must be an integer, got '3'"),
+        ({"count": 10**300}, "count must be an integer of 64 bits, got 1000"),
+        ({"share": -(1 << 63)}, "share must be an integer of 64 bits, got -9223"),
         ({"share": []}, "share must be a number, got a list"),
         ({"name": None}, "name must be text, got null"),
         ({"inner": {"x": "2"}}, "inner.x must be a number, got '2'"),

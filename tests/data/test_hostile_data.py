@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError, GenDataAgentError
 from gendataagent.data import load_data
+from gendataagent.data.generator_corpus import load_generator_corpus
 
 NAMES = st.text(
     st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=12
@@ -48,9 +50,18 @@ CELLS = st.one_of(
     st.lists(st.integers(0, 3), max_size=2),
 )  # fmt: skip
 
+
+def load_both(path: Path) -> None:
+    """Read a path as labelled images and as images without labels."""
+    with contextlib.suppress(GenDataAgentError):
+        load_data(str(path))
+    with contextlib.suppress(GenDataAgentError):
+        load_generator_corpus(path, DataConfig())
+
+
 quick = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=settings().max_examples // 4,
+    max_examples=settings().max_examples // 6,
 )
 
 
@@ -66,8 +77,7 @@ def test_any_folder_is_images_or_a_sentence(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     try:
-        with contextlib.suppress(GenDataAgentError):
-            load_data(str(root))
+        load_both(root)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -85,8 +95,7 @@ def test_any_table_is_images_or_a_sentence(
         pq.write_table(table, path)
     except (pa.ArrowException, ValueError, TypeError):  # cells of kinds that no column can mix
         return
-    with contextlib.suppress(GenDataAgentError):
-        load_data(str(path))
+    load_both(path)
 
 
 @quick
@@ -99,8 +108,7 @@ def test_a_damaged_table_is_images_or_a_sentence(tmp_path: Path, data: st.DataOb
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content))
-    with contextlib.suppress(GenDataAgentError):
-        load_data(str(path))
+    load_both(path)
 
 
 @pytest.mark.parametrize("word", [b"class name 1", b"label"], ids=["cell", "column name"])

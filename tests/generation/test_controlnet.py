@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import hypothesis
 import pytest
 import torch
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from gendataagent.config import GenerationConfig, RunConfig
@@ -229,6 +233,38 @@ def test_a_damaged_or_wrong_folder_is_refused_by_name_without_loading(
         with pytest.raises(ModelError, match=r"generation\.controlnet.*damaged") as caught:
             call()
         assert "Traceback" not in str(caught.value)
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from([10**12, 10**400]), st.floats(),
+    st.text(max_size=5), st.lists(st.integers(-1, 40), max_size=3), st.just({"a": 1}),
+)  # fmt: skip
+
+
+@hypothesis.settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=max(hypothesis.settings().max_examples // 12, 1),
+)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore::gendataagent.core.completeness.UncheckedModel")
+def test_any_settings_or_weights_are_used_or_refused(
+    data: st.DataObject, tiny_pipeline_folder: Path, controlnet: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(controlnet, tmp_path / "any", dirs_exist_ok=True))
+    tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for _ in range(data.draw(st.integers(0, 2))):
+        tree[data.draw(st.sampled_from(sorted(tree)))] = data.draw(VALUES)
+    (folder / "config.json").write_text(json.dumps(tree), encoding="utf-8")
+    path = folder / "diffusion_pytorch_model.safetensors"
+    weights = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        weights[data.draw(st.integers(0, 2000))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(weights))
+    control = Control(name=str(folder))
+    with contextlib.suppress(ModelError):
+        factory = DiffusionFactory(model=str(tiny_pipeline_folder), control=control)
+        factory.check()
+        factory()
 
 
 def test_a_pipeline_that_was_saved_with_a_controlnet_is_refused_saying_how_to_name_both(

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from gendataagent.agent.columns import HISTORY_TYPES
 from gendataagent.core.errors import RunFolderError
+from gendataagent.core.png import opened
 from gendataagent.core.records import Candidate
 from gendataagent.data.exporting import image_dataset
 from gendataagent.data.items import Items, RowItems, TupleItems
@@ -168,7 +169,7 @@ def with_drawn_labels(images: SyntheticImages, seed: int) -> SyntheticImages:
 def read_png(path: Path) -> Image.Image:
     """Return an image of the pool, RGB; raise `RunFolderError` if it is lost or damaged."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a broken PNG
         raise RunFolderError(

@@ -1,9 +1,10 @@
-"""Images as PNG files in memory."""
+"""PNG files: what runs write and workers send back."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from gendataagent.core.errors import GenerationError
 
@@ -28,8 +29,18 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def opened(png: bytes) -> Image.Image:
-    """Return the image of a PNG file; its pixels are decoded when they are first used."""
+def opened(png: bytes | Path | BinaryIO) -> Image.Image:
+    """Return the image of a PNG file; its pixels are decoded when they are first used.
+
+    No other format is read: a file of somebody else's may be anything, and Pillow would pass an EPS
+    to Ghostscript, which is a language for programs.
+
+    Raises:
+        OSError, SyntaxError, ValueError: it is missing, damaged, far too large, or no PNG.
+    """
     from PIL import Image
 
-    return Image.open(io.BytesIO(png))
+    try:
+        return Image.open(io.BytesIO(png) if isinstance(png, bytes) else png, formats=("PNG",))
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from error

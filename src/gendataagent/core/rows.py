@@ -20,6 +20,7 @@ _WORDS = {
     type(None): "null", list: "a list", dict: "an object",
 }  # fmt: skip
 _SHOWN = 40  # characters of a value in a message
+_LARGEST = 1 << 63  # of integers: a larger one is no number of ours, nor part of a file's name
 
 
 class RowError(ValueError):
@@ -140,6 +141,8 @@ def _fit(kind: Any, value: Any, key: str) -> Any:
     is_kind = isinstance(value, int | float) if kind is float else isinstance(value, kind)
     if not is_kind or (isinstance(value, bool) and kind is not bool):
         raise RowError(_wrong(key, _WORDS.get(kind, str(kind)), value))
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise RowError(_wrong(key, "an integer of 64 bits", value))
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ from gendataagent.core.errors import ConfigError
 from gendataagent.core.text import counted
 from gendataagent.data.duplicates.likeness import Likeness, joined
 from gendataagent.data.index import SPLITS, DatasetIndex, Item, first_few
-from gendataagent.data.name_patterns import compiled, names_by
+from gendataagent.data.name_patterns import names_by, names_by_setting
 
 # "IMG_12_jpg.rf.0a1b2c.jpg": Roboflow exports several augmented copies of IMG_12.jpg.
 ROBOFLOW = r"((?:[^/]+/)?[^/]+)\.rf\.[^/]+$"
@@ -57,11 +56,10 @@ def named_groups(
         return index.groups, [_note(index.groups, f"column {index.group_column!r}")]
     ids = [item.id for item in items]
     if config.group_by == AUTO:
-        named = names_by(re.compile(ROBOFLOW), ids)
+        named = names_by(ROBOFLOW, ids)
         return named, [_note(named, "augmented copies by Roboflow's names")] if named else []
-    named = names_by(
-        compiled("data.group_by", config.group_by, "(.*)_frame, or name a column"), ids
-    )
+    example = "(.*)_frame, or name a column"
+    named = names_by_setting("data.group_by", config.group_by, example, ids)
     if not named:
         raise ConfigError(
             f"data.group_by {config.group_by!r} is no column of the data and fits no id of an "

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
+from gendataagent.core.png import opened
 from gendataagent.core.seals import CHANGED
 from gendataagent.report.markup import esc
 
@@ -103,14 +104,14 @@ class Thumbnail:
 
 
 def thumbnail(source: Path | BinaryIO, side_px: int = SIDE_PX) -> Thumbnail | None:
-    """Return an image scaled down to `side_px`, or None if it cannot be read.
+    """Return a PNG scaled down to `side_px`, or None if it cannot be read.
 
     Small images are stored as PNG, lossless; others as JPEG.
     """
     try:
-        with Image.open(source) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with opened(source) as whole:
+            image = ImageOps.exif_transpose(whole).convert("RGB")
+    except (OSError, ValueError, SyntaxError):
         return None
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -22,6 +22,7 @@ from gendataagent.config.settings import iterate_settings
 from gendataagent.config.tracking import NO_TRACKER
 from gendataagent.core import files
 from gendataagent.core.errors import GenDataAgentError
+from gendataagent.core.png import opened
 from gendataagent.core.progress import Progress
 from gendataagent.core.records import Candidate, EpochMetrics, RoundRecord
 from gendataagent.core.rows import read_record
@@ -142,8 +143,8 @@ class Tracking:
         )
         shown = []
         for *_, candidate in turns[: self._settings.images]:
-            with Image.open(pool.image_path(candidate)) as opened:
-                image = opened.convert("RGB")
+            with opened(pool.image_path(candidate)) as whole:
+                image = whole.convert("RGB")
             image.thumbnail((SIDE_PX, SIDE_PX))
             shown.append(image)
         return shown

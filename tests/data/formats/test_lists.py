@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import shutil
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -410,6 +411,71 @@ def test_any_table_is_images_or_a_sentence(
                 load(path)
     finally:
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("XMin", "XMax", "YMin", "YMax"),
+     ("x", "y", "width", "height"), ("bbox",), ("bbox_x", "bbox_y", "bbox_w", "bbox_h")],
+)  # fmt: skip
+def test_boxes_of_a_table_are_said_not_to_be_cut_out(images: Path, boxes: tuple[str]) -> None:
+    rows = [(f"images/{name}", kind_of(n), *[n] * len(boxes)) for n, name in enumerate(NAMES)]
+    path = table(images / "a.csv", ("image", "label", *boxes), [*rows, rows[0]])
+    said = f"a.csv has boxes ({boxes[0]}"
+    notes = load(path, label_column="label").notes
+    assert any(note.startswith(said) for note in notes), notes
+    table(path, ("image", "label", *boxes), [*rows, (rows[0][0], "dog", *rows[0][2:])])
+    with pytest.raises(DataError, match=r"both name images/000\.png.*a\.csv has boxes.*COCO and"):
+        load(path, label_column="label")
+
+
+LABELS = st.sampled_from([
+    "cat", "Cat", "dog", "1", "01", "1.0", "1e3", "10", "007", "nan", "None", "-1", "x,y", '"z"',
+    "a/b", "train", "0.5", "\u00e9", "e\u0301", " cat ", "n02123045", "n02124075", "2" * 20,
+])  # fmt: skip
+EXTRAS = {
+    "": range(8), "width": [8] * 8, "fold": [n % 4 for n in range(8)], "score": [0.5] * 8,
+    "comment": ["fine, \nit is"] * 8, "hash": [f"{n:08x}" for n in range(8)],
+    "url": [f"https://example.org/{n}.png" for n in range(8)],
+}  # fmt: skip
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=settings().max_examples // 5,
+)
+@given(
+    labels=st.lists(LABELS, min_size=8, max_size=8),
+    order=st.permutations(range(8)),
+    extras=st.lists(st.sampled_from(sorted(EXTRAS)), max_size=2, unique=True),
+    first=st.booleans(),
+    form=st.sampled_from(["{}", "{}.png", "train/{}.png"]),
+    how=st.sampled_from([",", ";", "\t", "|"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_a_download_of_kaggle_has_the_labels_of_its_table_or_is_refused(
+    images_of_kaggle: Path, labels: list[str], order: list[int], extras: list[str], first: bool,
+    form: str, how: str, encoding: str,
+) -> None:  # fmt: skip
+    header = [*extras, "id", "breed"] if first else ["id", "breed", *extras]
+    rows = []
+    for n in order:
+        own, more = [form.format(n), labels[n]], [EXTRAS[name][n] for name in extras]
+        rows.append([*more, *own] if first else [*own, *more])
+    table(images_of_kaggle / "train.csv", header, rows, delimiter=how, encoding=encoding)
+    with contextlib.suppress(DataError):
+        data = load(images_of_kaggle)
+        found = classes(data)
+        written = {f"train/{n}.png": unicodedata.normalize("NFC", labels[n].strip()) for n in order}
+        assert found.keys() == written.keys()
+        assert len({(found[id_], written[id_]) for id_ in found}) == len(set(found.values()))
+
+
+@pytest.fixture
+def images_of_kaggle(tmp_path: Path) -> Path:
+    save(tmp_path, *(f"train/{n}.png" for n in range(8)), *(f"test/{n}.png" for n in range(2)))
+    table(tmp_path / "sample_submission.csv", ("id", "breed"), [(n, "cat") for n in range(2)])
+    return tmp_path
 
 
 def test_numbers_that_mean_no_label_are_those_of_every_table(images: Path) -> None:

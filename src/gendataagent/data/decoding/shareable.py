@@ -114,7 +114,7 @@ def _jpeg_without_metadata(content: bytes) -> bytes | None:
 def _orientation_of(content: bytes) -> bytes:
     """Return an EXIF segment with the orientation alone; b"" where the image is upright."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             orientation = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # struct.error, OverflowError and others, depending on the damage
         return b""

@@ -29,6 +29,11 @@ LABEL_KEYS = frozenset({
 SPLIT_KEYS = frozenset({
     "split", "splits", "set", "subset", "partition", "dataset", "phase",
 })  # fmt: skip
+_BOX_KEYS = (
+    {"bbox"}, {"box"}, {"boundingbox"}, {"xmin", "ymin"}, {"x1", "y1"}, {"x0", "y0"},
+    {"left", "top"}, {"x", "y", "w", "h"}, {"x", "y", "width", "height"}, {"bboxx", "bboxy"},
+    {"bboxx1", "bboxy1"}, {"bboxxmin", "bboxymin"}, {"roix1", "roiy1"},
+)  # fmt: skip
 
 
 def key_of(column: str) -> str:
@@ -46,3 +51,9 @@ def path_columns(columns: Sequence[str]) -> list[str]:
     """Return the columns that are named like images or their paths, as `label_columns`."""
     usual = [name for name in _PATH_NAMES if name in columns][:1]
     return usual or [column for column in columns if key_of(column) in IMAGE_KEYS]
+
+
+def box_columns(columns: Sequence[str]) -> list[str]:
+    """Return the columns that hold boxes, at least two numbers of each; [] if there are none."""
+    keys = {key_of(column): column for column in columns}
+    return next(([keys[k] for k in keys if k in box] for box in _BOX_KEYS if box <= set(keys)), [])

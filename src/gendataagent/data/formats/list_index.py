@@ -10,6 +10,7 @@ from pathlib import Path
 from gendataagent.config import DataConfig
 from gendataagent.core.errors import DataError
 from gendataagent.core.text import counted
+from gendataagent.data.formats.column_names import box_columns
 from gendataagent.data.formats.folder import FolderStore
 from gendataagent.data.formats.list_columns import (
     ListColumns,
@@ -104,7 +105,13 @@ def index_lists(
     labels = name_labels(
         [labels_of(t, columns[t.name].label, split_of_table[t.name]) for t in labelled]
     )
-    notes += [*split_notes, *labels.notes]
+    box_notes = [
+        f"{table.name} has boxes ({first_few(boxes)}), which are not cut out: an image is the "
+        "whole photograph. Boxes of COCO and Pascal VOC annotations are."
+        for table in labelled
+        if (boxes := box_columns(list(table.columns)))
+    ]
+    notes += [*split_notes, *labels.notes, *box_notes]
     rows: list[_Row] = []
     quarantined: list[Quarantined] = []
     for table, names_of_rows in zip(labelled, labels.labels, strict=True):
@@ -125,7 +132,7 @@ def index_lists(
             rows.append(_Row(path, names_of_rows[row], splits[row], where, group, synthetic))
     if not rows and quarantined:
         raise DataError(leads_nowhere(labelled[0], base))
-    rows, split_notes = _with_train(_once(rows), root, need_train=need_train)
+    rows, split_notes = _with_train(_once(rows, box_notes), root, need_train=need_train)
     notes += split_notes
     notes += unlabelled_notes(
         [row.label for row in rows],
@@ -173,7 +180,7 @@ def leads_nowhere(table: ListFile, base: Path) -> str:
     )
 
 
-def _once(rows: Sequence[_Row]) -> list[_Row]:
+def _once(rows: Sequence[_Row], box_notes: Sequence[str]) -> list[_Row]:
     """Return the rows without repetitions; raise `DataError` if they contradict each other."""
     first: dict[str, _Row] = {}
     for row in rows:
@@ -181,7 +188,8 @@ def _once(rows: Sequence[_Row]) -> list[_Row]:
         if (other.label, other.split) != (row.label, row.split):
             raise DataError(
                 f"{other.where} and {row.where} both name {row.path}, as {other.label!r} in "
-                f"{other.split} and as {row.label!r} in {row.split}. An image belongs to one class "
+                f"{other.split} and as {row.label!r} in {row.split}. "
+                f"{''.join(f'{note} ' for note in box_notes)}An image belongs to one class "
                 "and one split: drop a row, or give one of the tables as data.path"
             )
     return list(first.values())

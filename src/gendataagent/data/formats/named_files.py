@@ -12,7 +12,7 @@ from gendataagent.data.formats.folder import FolderStore
 from gendataagent.data.formats.walk import Found, posix_path
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, splits_of_folders
 from gendataagent.data.labels import class_name_of, is_unlabelled
-from gendataagent.data.name_patterns import USUAL_NAME, compiled, names_by
+from gendataagent.data.name_patterns import USUAL_NAME, names_by_setting
 
 
 def index_named_files(
@@ -27,9 +27,9 @@ def index_named_files(
         DataError: there are splits but no train.
     """
     setting = "data.class_pattern"
-    pattern = compiled(setting, config.class_pattern, USUAL_NAME)
     files = {posix_path(image): image for image in found.images}
-    names = {id_: class_name_of(name) for id_, name in names_by(pattern, sorted(files)).items()}
+    fitting = names_by_setting(setting, config.class_pattern, USUAL_NAME, sorted(files))
+    names = {id_: class_name_of(name) for id_, name in fitting.items()}
     names = {id_: name for id_, name in names.items() if not is_unlabelled(name)}
     if not names:
         raise ConfigError(

@@ -15,6 +15,7 @@ _KEYS = (
     "title", "description",
 )  # fmt: skip
 _DEEPEST = 6
+_PAGE_LETTERS_AT_MOST = 20_000  # the time for patterns grows with the square of them
 _PAGE = re.compile(r"<(?:!doctype|html|head|body|title|h1)\b", re.I)
 _UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.S | re.I)
 _TITLE = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1\s*>", re.S | re.I)
@@ -29,7 +30,7 @@ def words_of_error(body: bytes) -> str:
     try:
         said = "; ".join(dict.fromkeys(_strings(json.loads(text), _DEEPEST)))
     except (ValueError, RecursionError):
-        said = _of_page(text) if _PAGE.search(text) else text
+        said = _of_page(text[:_PAGE_LETTERS_AT_MOST]) if _PAGE.search(text) else text
     line = " ".join(shown(" ".join(said.split())).split())
     return line[:_LETTERS_AT_MOST].rstrip(". ")
 
