@@ -141,6 +141,7 @@ def _feedback() -> Iterator[Benchmark]:
                     ("six-views", _generation(feedback_views=6)),
                     ("margin", _generation(feedback="margin")),
                     ("class-budgets", _CLASS_BUDGETS),
+                    ("no-rewriting", {"prompting": {"rewriter": "none"}}),
                     ("together", {**_CLASS_BUDGETS, **_generation(feedback_views=6),
                                   "agent": {"first_round_epoch": 1}}),
                 )
