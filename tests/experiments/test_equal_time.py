@@ -117,6 +117,7 @@ def test_seconds_not_spent_on_images_become_training() -> None:
     assert longer.name.startswith("free@time-seed0-")
 
 
+@pytest.mark.slow
 def test_costs_are_fitted_once(benchmark: Benchmark, out: Path) -> None:
     tasks = {task.arm: task for task in plan_experiment(benchmark)}
     folder = folder_of(tasks["vog-only"], out)
@@ -153,6 +154,7 @@ def test_costs_are_fitted_once(benchmark: Benchmark, out: Path) -> None:
     assert row["seeds"] == 1
 
 
+@pytest.mark.slow
 def test_all_arms_get_the_wall_clock_budget_of_one(benchmark: Benchmark, out: Path) -> None:
     tasks = plan_experiment(benchmark)
     frozen_costs(tasks, out)
@@ -203,6 +205,7 @@ def _marks(out: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/DONE")}
 
 
+@pytest.mark.slow
 def test_the_experiment_at_equal_steps_must_be_finished(benchmark: Benchmark, out: Path) -> None:
     more = replace(benchmark, seeds=(7, 8))
     with pytest.raises(
@@ -214,6 +217,7 @@ def test_the_experiment_at_equal_steps_must_be_finished(benchmark: Benchmark, ou
     assert not (out / "equal-time.json").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_reference_and_epochs_of_no_fixed_length_are_refused(
     benchmark: Benchmark, tmp_path: Path
 ) -> None:
@@ -226,6 +230,7 @@ def test_an_unknown_reference_and_epochs_of_no_fixed_length_are_refused(
         run_equal_time(benchmark, tmp_path, reference="vog-only", settings=loose)
 
 
+@pytest.mark.slow
 def test_a_torn_line_of_rendered_images_is_ignored(benchmark: Benchmark, out: Path) -> None:
     tasks = plan_experiment(benchmark)
     (first, *_) = (out / "runs").glob("vog-only*/rounds/000/rendered.jsonl")
