@@ -168,7 +168,7 @@ def _check(store: ImageStore, item: Item, max_pixels: float) -> ImageSummary | s
             with _one_large_image if large else nullcontext():
                 decoded = decode(image)
                 small = sketch(decoded.image)
-            check_whole(stream, image.format, image.size)
+            check_whole(stream, image.format, image.size, decoded.image)
             return ImageSummary(content_hash(stream), small, decoded.bits, synthetic)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"

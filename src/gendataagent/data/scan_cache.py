@@ -22,7 +22,7 @@ from gendataagent.core.errors import StorageError
 from gendataagent.data.duplicates.sketches import SKETCH, Sketches
 from gendataagent.data.sets import ImageStore
 
-_FORMAT = 4  # raise it when `scan` refuses images that it accepted before
+_FORMAT = 5  # raise it when `scan` refuses images that it accepted before
 _SKETCH_FORMAT = 2  # raise it when sketches are computed differently
 _RECORD = np.dtype([("digest", "V16"), ("sketch", SKETCH)])
 

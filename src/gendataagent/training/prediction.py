@@ -90,7 +90,7 @@ def _read(path: Path, classifier: Classifier) -> Tensor | str:
         with open_regular(path) as stream:
             opened = open_image(stream, _MAX_PIXELS)
             image = to_rgb(opened, classifier.bits)
-            check_whole(stream, opened.format, opened.size)
+            check_whole(stream, opened.format, opened.size, image)
             return square_tensor(image, classifier.resize_px)
     except (ImageUnreadableError, DataError) as error:
         return str(error)

@@ -19,6 +19,8 @@ KINDS: dict[str, tuple[str, dict[str, object]]] = {
     "animated webp": ("WEBP", {"save_all": True}),
     "avif": ("AVIF", {}),
     "qoi": ("QOI", {}),
+    "png": ("PNG", {}),
+    "icon": ("ICO", {}),
     "jpeg": ("JPEG", {}),
     "optimised jpeg": ("JPEG", {"optimize": True}),
 }
@@ -41,9 +43,11 @@ def encoded(kind: str, image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def damage(kind: str, content: bytes, size: tuple[int, int]) -> str:
+def damage(
+    kind: str, content: bytes, size: tuple[int, int], image: Image.Image | None = None
+) -> str:
     try:
-        check_whole(io.BytesIO(content), KINDS[kind][0], size)
+        check_whole(io.BytesIO(content), KINDS[kind][0], size, image)
     except ImageUnreadableError as error:
         return str(error)
     return ""
@@ -55,6 +59,29 @@ def test_a_tail_of_zeros_is_damage(kind: str, share: float) -> None:
     content = encoded(kind, photo())
     kept = int(len(content) * share)
     assert damage(kind, content[:kept] + bytes(len(content) - kept), (200, 200))
+
+
+@pytest.mark.parametrize("kind", ["webp", "png", "icon"])
+def test_a_hole_of_zeros_is_damage(kind: str) -> None:
+    content = encoded(kind, photo())
+    middle = len(content) // 2
+    assert damage(kind, content[:middle] + bytes(512) + content[middle + 512 :], (200, 200))
+
+
+@pytest.mark.parametrize("kind", ["webp", "avif"])
+def test_a_tail_of_another_filling_is_damage(kind: str) -> None:
+    content = encoded(kind, photo())
+    kept = len(content) // 2
+    assert "bytes 0xff" in damage(
+        kind, content[:kept] + b"\xff" * (len(content) - kept), (200, 200)
+    )
+
+
+def test_a_jpeg_that_ends_early_is_known_by_its_grey_corner() -> None:
+    content = encoded("jpeg", photo())
+    cut = content[: len(content) // 2] + b"\xff\xd9"
+    assert "ends before" in damage("jpeg", cut, (200, 200), Image.open(io.BytesIO(cut)))
+    assert damage("jpeg", content, (200, 200), Image.open(io.BytesIO(content))) == ""
 
 
 @pytest.mark.parametrize("filling", [0xFF, 0xAA])

@@ -47,6 +47,31 @@ def test_a_hole_of_zeros_is_damage(options: dict[str, object]) -> None:
     assert "from byte" in str(damage_of(content[:middle] + bytes(512) + content[middle + 512 :]))
 
 
+def test_a_hole_of_zeros_in_a_progressive_file_is_damage() -> None:
+    content = jpeg(photo(), progressive=True)
+    middle = len(content) // 2
+    for zeros in (512, len(content) - middle - 16):
+        hole = content[:middle] + bytes(zeros) + content[middle + zeros :]
+        assert "from byte" in str(damage_of(hole))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("options", [*OPTIONS, {"restart_marker_rows": 1}])
+def test_data_that_ends_early_with_an_end_marker_is_damage(
+    options: dict[str, object], share: float
+) -> None:
+    content = jpeg(photo(), **options)
+    cut = content[: int(len(content) * share)] + b"\xff\xd9"
+    said = "lacks its last scans" if "progressive" in options else "ends before the image does"
+    assert said in str(damage_of(cut, may_end_early=True))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_grey_image_does_not_end_early(options: dict[str, object]) -> None:
+    grey = jpeg(Image.new("RGB", (99, 50), (128, 128, 128)), **options)
+    assert damage_of(grey, may_end_early=True) is None
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize(
     "image",
@@ -56,7 +81,7 @@ def test_a_hole_of_zeros_is_damage(options: dict[str, object]) -> None:
 def test_whole_files_are_not(options: dict[str, object], image: Image.Image) -> None:
     content = jpeg(image, **options)
     for ending in (b"", bytes(4096), b"trailer"):
-        assert damage_of(content + ending) is None
+        assert damage_of(content + ending, may_end_early=True) is None
     assert damage_of(content[:-2]) is None  # decoders forgive it
 
 

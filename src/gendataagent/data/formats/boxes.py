@@ -157,7 +157,7 @@ class CropStore:
                 image = open_image(stream, self.max_pixels)
                 size, kind, orientation = image.size, image.format, orientation_of(image)
                 found = decode(image).image
-                check_whole(stream, kind, size)
+                check_whole(stream, kind, size, found)
             _decoded.key, _decoded.photo = key, (found, orientation)
         photo: tuple[Image.Image, int] = _decoded.photo
         return photo
