@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gendataagent.cli import console as console_module
-from gendataagent.cli.console import ConsoleProgress, SafeConsole, say, write
+from gendataagent.cli.console import ConsoleProgress, SafeConsole, say, show, write
 from gendataagent.core.progress import Foretelling
 from gendataagent.core.text import remove_control_characters
 
@@ -34,6 +34,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_everything_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     ConsoleProgress().say("a note")
     assert capsys.readouterr() == ("", "a note\n")
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "20"])
+def test_in_few_columns_no_cell_and_no_line_is_left_out(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    table = Table("file", "class", "probability", box=None)
+    table.add_row("a.png", "cat", "97.1%")
+    show(table)
+    progress = ConsoleProgress(SafeConsole(force_terminal=True, color_system=None))
+    progress.say("a note")
+    with progress.stage("render", 10, "images") as stage:
+        stage.advance()
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("file", "a.png", "cat", "97.1%", "a note"))
+    assert "\x1b" not in shown  # bars that a terminal breaks would be drawn one below the other
 
 
 @pytest.mark.parametrize("terminal", [True, False])

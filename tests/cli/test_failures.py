@@ -62,6 +62,20 @@ def test_a_kept_traceback_has_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "a server repeats ***" in kept.read_text()
 
 
+def test_a_current_folder_that_was_removed_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "argv", ["gendataagent", "plan"])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 1
+    assert "the current folder does not exist any more" in capsys.readouterr().err
+
+
 def test_the_command_line_prints_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

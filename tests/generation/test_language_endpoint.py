@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import os
+import signal
 import socket
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from threading import Event
 from typing import Any
 
 import pytest
@@ -89,6 +93,24 @@ def test_a_request_holds_model_messages_and_sampling_settings(server: ChatServer
 def test_no_conversation_sends_no_request(server: ChatServer) -> None:
     assert chat(server.url).complete([], []) == []
     assert server.questions == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_an_interrupt_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    interrupted, answered = Event(), list[bool]()
+
+    def slow(question: Question, _: int) -> Reply:
+        os.kill(os.getpid(), signal.SIGINT)
+        answered.append(interrupted.wait(5))
+        return Reply("x")
+
+    with serving(slow) as running:
+        one = chat(running.url, concurrency=1, timeout_s=60)
+        with pytest.raises(KeyboardInterrupt):
+            one.complete([conversation("0"), conversation("1")], [0, 1])
+        assert answered == []
+        interrupted.set()
+    assert len(running.questions) == 1
 
 
 def test_concurrency_is_limited() -> None:

@@ -32,7 +32,7 @@ from gendataagent.cli.console import say, write
 from gendataagent.cli.failures import explain
 from gendataagent.cli.shared import app
 from gendataagent.cli.streams import steady_streams
-from gendataagent.core.errors import ConfigError
+from gendataagent.core.errors import ConfigError, StorageError
 from gendataagent.core.launch import fewer_than_asked, take_over_launch
 from gendataagent.core.processes import signals_as_interrupts
 
@@ -88,12 +88,24 @@ def with_home(arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def _check_current_folder() -> None:
+    """Raise `StorageError` if the current folder was removed: torch's libraries would abort."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise StorageError(
+            f"the current folder does not exist any more ({error.strerror}); go to another one "
+            "with cd, then run the command again"
+        ) from error
+
+
 def main() -> None:
     """Run the command line; no error is printed as a traceback."""
     # Retry messages of the hub's library would hide the final error.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with steady_streams(), signals_as_interrupts() as received:
         try:
+            _check_current_folder()
             if not take_over_launch():
                 return
             if sentence := fewer_than_asked():

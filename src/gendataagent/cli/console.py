@@ -31,15 +31,22 @@ from gendataagent.core.secrets import shown, without_secrets
 from gendataagent.core.text import escape_control_characters, remove_control_characters
 
 PLAIN_LINE_EVERY_S = 15.0
+_LEAST_COLUMNS = 40  # in fewer, Rich would leave out cells and lines; terminals break long lines
 
 
 class SafeConsole(Console):
     """Rich's console for text from anywhere: no markup, no emoji codes, no control characters, no
     secrets.
+
+    Attributes:
+        is_narrow: the terminal has so few columns that it breaks the lines itself.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+        self.is_narrow = "width" not in options and self.width < _LEAST_COLUMNS
+        if self.is_narrow:
+            self.width = _LEAST_COLUMNS
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return text without secrets; before it is wrapped, which could tear them."""
@@ -98,7 +105,7 @@ class ConsoleProgress:
     Writes to standard error, so that results on standard output can be piped.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: SafeConsole | None = None) -> None:
         self.console = console or SafeConsole(stderr=True)
         self._live: Progress | None = None
 
@@ -107,7 +114,7 @@ class ConsoleProgress:
         self, name: str, total: int | None = None, unit: str = "", done: int = 0
     ) -> Iterator[Stage]:
         """Yield a stage, shown as a bar below the open ones."""
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self.console.is_narrow:
             yield _PlainStage(self.console, name, total, unit, done)
             return
         with self._bars() as bars:

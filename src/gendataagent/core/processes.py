@@ -57,6 +57,23 @@ def check_signals() -> None:
         raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Let no process that is started in the block receive Ctrl-C, which reaches every process of a
+    terminal; this process receives it after the block.
+
+    A worker could ignore it only once it has imported what says so.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_with_parent() -> None:
     """End this process in order, as on SIGTERM, when the process that started it has ended."""
     parent = os.getppid()

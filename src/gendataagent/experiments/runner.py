@@ -34,7 +34,7 @@ from gendataagent.core import files
 from gendataagent.core.devices import gpus_of, resolve_device
 from gendataagent.core.errors import GenDataAgentError, GenerationError, RunFolderError
 from gendataagent.core.locks import hold_file
-from gendataagent.core.processes import end_workers, start_worker
+from gendataagent.core.processes import end_workers, interrupts_blocked, start_worker
 from gendataagent.core.records import ModelDescription, RunManifest
 from gendataagent.core.rows import read_record
 from gendataagent.core.run_folder import RunFolder
@@ -151,7 +151,8 @@ def run_tasks(
                 if too_late is not None and too_late(task):
                     todo.clear()
                     break
-                running[pool.submit(run_task, task, out)] = task
+                with interrupts_blocked():  # a task may start a worker
+                    running[pool.submit(run_task, task, out)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 del running[future]
                 outcomes.append(future.result())

@@ -39,7 +39,7 @@ from gendataagent.core.errors import (
     ModelError,
     TrainingProcessError,
 )
-from gendataagent.core.processes import PATIENCE_S, start_worker
+from gendataagent.core.processes import PATIENCE_S, interrupts_blocked, start_worker
 from gendataagent.training.classifier import Classifier
 from gendataagent.training.sharing import LEADER, Part
 from gendataagent.training.trainer import Step, Trainer
@@ -185,7 +185,8 @@ class Team:
             place = _Place(rank, self.processes, self._device_of(rank), self._folder)
             arguments = (theirs, place, torch.get_num_threads())
             helper = context.Process(target=_help, args=arguments, daemon=True)
-            helper.start()
+            with interrupts_blocked():
+                helper.start()
             theirs.close()
             self._helpers.append((helper, ours))
         self._receive()  # each has imported torch

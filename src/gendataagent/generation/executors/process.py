@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from gendataagent.core.errors import GenerationError
-from gendataagent.core.processes import end_workers, start_worker
+from gendataagent.core.processes import end_workers, interrupts_blocked, start_worker
 from gendataagent.generation.executors.worker import (
     Factory,
     Item,
@@ -124,7 +124,8 @@ class ProcessExecutor:
 def _submit(pool: ProcessPoolExecutor, task: Sequence[Any]) -> Future[list[Any]]:
     """Return the task's future; if the pool is broken, one that raises when its turn comes."""
     try:
-        return pool.submit(_render_in_worker, list(task))
+        with interrupts_blocked():  # the first task starts the workers
+            return pool.submit(_render_in_worker, list(task))
     except BrokenProcessPool as error:
         failed: Future[list[Any]] = Future()
         failed.set_exception(error)

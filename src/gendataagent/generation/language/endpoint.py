@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import random
 import re
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import Any
 
 from gendataagent.config import PromptingConfig
@@ -103,7 +103,7 @@ class EndpointChat:
         question = ask_for_rewrites(
             _TRIAL_CAPTION, _TRIAL_CLASS, seeds=[0], words_at_most=_TRIAL_WORDS
         )
-        answer = self._ask_until_answered(threading.Event(), question, 0)
+        answer = self._ask_until_answered(Event(), question, 0)
         if not any(replies_of(answer)):
             self.form.notes.append(f"{self._server} answered a trial question with no caption.")
 
@@ -112,17 +112,27 @@ class EndpointChat:
         if not conversations:
             return []
         self._client()  # before there are threads
-        failed = threading.Event()
+        failed = Event()
         ask = functools.partial(self._ask_until_answered, failed)
         workers = min(self._settings.endpoint_concurrency, len(conversations))
-        with ThreadPoolExecutor(workers, thread_name_prefix="endpoint") as pool:
-            futures = [pool.submit(ask, *one) for one in zip(conversations, seeds, strict=True)]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:  # an interrupt too: no further request may be sent
-                failed.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        waiting = SimpleQueue[tuple[int, Conversation, int]]()
+        for number, one in enumerate(zip(conversations, seeds, strict=True)):
+            waiting.put((number, *one))
+        ended = SimpleQueue[tuple[int, str | BaseException]]()
+        arguments = (ask, waiting, ended, failed)
+        answers = [""] * len(conversations)
+        try:
+            for _ in range(workers):
+                # a daemon, since an interrupt must not wait for a server that never answers
+                Thread(target=_ask_each, args=arguments, daemon=True).start()
+            for _ in conversations:
+                number, answer = ended.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                answers[number] = answer
+        finally:  # after a failure or an interrupt no further request may be sent
+            failed.set()
+        return answers
 
     def release(self) -> None:
         """Close the connections; they are opened again when needed."""
@@ -135,9 +145,7 @@ class EndpointChat:
             self._open_client = open_client(self._settings)
         return self._open_client
 
-    def _ask_until_answered(
-        self, failed: threading.Event, conversation: Conversation, seed: int
-    ) -> str:
+    def _ask_until_answered(self, failed: Event, conversation: Conversation, seed: int) -> str:
         """Return the answer, after up to `retries` repetitions; none once another has `failed`."""
         tries = self._settings.endpoint_retries + 1
         for number in range(tries):
@@ -223,6 +231,24 @@ class EndpointChat:
             return [str(entry.get("id") or entry["name"]) for entry in listed] or None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
+
+
+def _ask_each(
+    ask: Callable[[Conversation, int], str],
+    waiting: SimpleQueue[tuple[int, Conversation, int]],
+    ended: SimpleQueue[tuple[int, str | BaseException]],
+    failed: Event,
+) -> None:
+    """Put the answer to each conversation that waits, or why there is none, until one failed."""
+    while not failed.is_set():
+        try:
+            number, conversation, seed = waiting.get_nowait()
+        except Empty:
+            return
+        try:
+            ended.put((number, ask(conversation, seed)))
+        except BaseException as error:
+            ended.put((number, error))
 
 
 def _is_same_model(wanted: str, listed: str) -> bool:
