@@ -249,6 +249,30 @@ def test_a_folder_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> N
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_two_writers_of_one_file_do_not_mix_though_their_processes_have_one_number(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "file"
+    with files.atomic_writer(target) as first:
+        first.write(b"first")
+        with files.atomic_writer(target) as second:
+            second.write(b"2")
+        assert target.read_bytes() == b"2"
+    assert target.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "a[1]*"
+    running = tmp_path / f".{target.name}.0a1b2c.{os.getppid()}.tmp"
+    killed = [tmp_path / f".{target.name}.{end}.tmp" for end in ("4194305", "0a1b2c.4194305")]
+    for folder in (running, *killed):
+        folder.mkdir()
+    with files.atomic_folder(target):
+        pass
+    assert {*tmp_path.iterdir()} == {target, running}
+
+
 def test_a_cached_file_that_has_changed_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     assert files.read_cached(path) is None

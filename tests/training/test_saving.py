@@ -220,7 +220,7 @@ def test_what_was_saved_before_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "classifier"
     save_classifier(classifier, folder, resize_px=16)
     (folder / "stale").touch()
-    (tmp_path / "run" / ".classifier.1.tmp").mkdir()  # of a process that was killed
+    (tmp_path / "run" / ".classifier.4194305.tmp").mkdir()  # of a killed process
     save_classifier(classifier, folder, resize_px=16)
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md", "config.json", "model.safetensors", "preprocessor_config.json",

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +48,7 @@ def atomic_writer(path: Path, before: Callable[[Path], None] | None = None) -> I
 @contextlib.contextmanager
 def _replacing(path: Path, before: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
     """Do as `atomic_writer`, but let the caller make the new name durable."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = _aside(path)
     try:
         make_folder(path.parent)
         with open(aside, "wb") as stream:
@@ -70,7 +71,7 @@ def _replacing(path: Path, before: Callable[[Path], None] | None = None) -> Iter
 def atomic_folder(path: Path, *, sync_each: bool = True) -> Iterator[Path]:
     """Yield a temporary folder that replaces `path` when the block ends without an error.
 
-    What an interrupted attempt left beside `path` is removed.
+    What an interrupted attempt left beside `path` is removed, unless its process still runs.
 
     Args:
         sync_each: False = write out all of the system's files at once, for thousands of small ones.
@@ -78,11 +79,14 @@ def atomic_folder(path: Path, *, sync_each: bool = True) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, the folder cannot be written...
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = _aside(path)
     try:
         make_folder(path.parent)
-        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-            shutil.rmtree(leftover)
+        for leftover in path.parent.iterdir():
+            if leftover.name.startswith(f".{path.name}.") and is_leftover(leftover):
+                process = int(leftover.name.split(".")[-2])
+                if process == os.getpid() or not _is_running(process):
+                    shutil.rmtree(leftover, ignore_errors=True)
         aside.mkdir()
         yield aside
         if sync_each or not hasattr(os, "sync"):
@@ -100,6 +104,14 @@ def atomic_folder(path: Path, *, sync_each: bool = True) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    """Return a new name beside `path` for what is written, which `is_leftover` knows.
+
+    In two containers that share a folder, processes may have the same number.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(3)}.{os.getpid()}.tmp")
 
 
 def _sync_names(folder: Path) -> None:

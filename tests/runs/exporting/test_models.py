@@ -233,7 +233,7 @@ def test_stopped_anywhere_it_leaves_nothing(exported_run: Path, tmp_path: Path) 
         with pytest.raises(KeyboardInterrupt):
             export_model(exported_run, "torchscript", tmp_path / "model", progress=Interrupting(at))
         assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-    (tmp_path / ".model.4711.tmp").mkdir()  # as kill -9 leaves it
+    (tmp_path / ".model.4194305.tmp").mkdir()  # as kill -9 leaves it
     export_model(exported_run, "torchscript", tmp_path / "model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
 
