@@ -357,6 +357,14 @@ def test_columns_of_the_settings_are_read_where_they_are(tmp_path: Path) -> None
     assert any("no column 'kind'" in note for note in found.notes)
 
 
+def test_one_image_of_two_classes_is_noted_where_it_is_measured(tmp_path: Path) -> None:
+    for name in ("cow", "bee"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(image_of("cow", 0)["bytes"])
+    note = "Images that occur with two different classes: 1 (first: bee/a.png = cow/a.png)."
+    assert note in load_to_measure(DataConfig(path=str(tmp_path))).notes
+
+
 def test_nothing_to_measure(tmp_path: Path) -> None:
     unlabelled_table(tmp_path / "a.parquet", "")
     with pytest.raises(DataError, match="holds no labelled images"):

@@ -30,6 +30,7 @@ from gendataagent.data.sets import LabelledImages
 from gendataagent.data.splits import (
     ImageSplits,
     check_classes,
+    conflict_notes,
     draw_missing_splits,
     draw_train_subset,
     duplicate_notes,
@@ -99,6 +100,7 @@ def load_data(
         *name_notes(class_names),
     ]
     notes += duplicate_notes(items, scanned.digests)
+    notes += conflict_notes(items, scanned.digests)
     notes += groups_across_splits(items, index, config)
     notes += held_out_notes(items, synthetic)
     if quarantined:
@@ -164,7 +166,8 @@ def load_to_measure(config: DataConfig, *, progress: OnProgress | None = None) -
     quarantined = (*index.quarantined, *scanned.quarantined)
     if not scanned.items:
         raise DataError(_nothing_readable(config, index, scanned, "image"))
-    notes = [*index.notes, *name_notes(index.class_names)]
+    notes = [*index.notes, *scanned.notes, *name_notes(index.class_names)]
+    notes += conflict_notes(scanned.items, scanned.digests)
     notes += measured_notes(scanned.items, index.synthetic | scanned.synthetic)
     if quarantined:
         notes.append(_quarantine_note(quarantined))

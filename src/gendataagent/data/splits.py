@@ -283,29 +283,37 @@ def check_classes(
 
 
 def duplicate_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list[str]:
-    """Return notes on images with identical bytes in two splits or two classes."""
+    """Return notes on images with identical bytes in two splits."""
     same: dict[bytes, list[Item]] = defaultdict(list)
     for item in items:
         same[digests[item.id]].append(item)
     leaks: dict[tuple[str, str], list[tuple[Item, Item]]] = defaultdict(list)
-    conflicting: list[tuple[Item, Item]] = []
     for group in same.values():
         first = {split: next((i for i in group if i.split == split), None) for split in SPLITS}
         for one, other in ((TRAIN, TEST), (TRAIN, VALIDATION), (VALIDATION, TEST)):
             twin = first[one]
             if twin:
                 leaks[one, other] += [(item, twin) for item in group if item.split == other]
-        conflicting += [(group[0], i) for i in group if i.class_name != group[0].class_name][:1]
-    notes = [
+    return [
         f"Images of {other} that are identical to images of {one}: {len(pairs)} (first: "
         f"{pairs[0][0].id} = {pairs[0][1].id}); {other} figures may be too high."
         for (one, other), pairs in leaks.items()
         if pairs
     ]
-    if conflicting:
-        one_item, other_item = conflicting[0]
-        notes.append(
-            f"Images that occur with two different classes: {len(conflicting)} (first: "
-            f"{one_item.id} = {other_item.id})."
-        )
-    return notes
+
+
+def conflict_notes(items: Sequence[Item], digests: Mapping[str, bytes]) -> list[str]:
+    """Return a note on images with identical bytes in two classes."""
+    first: dict[bytes, Item] = {}
+    conflicting: dict[bytes, tuple[Item, Item]] = {}
+    for item in items:
+        one = first.setdefault(digests[item.id], item)
+        if one.class_name != item.class_name:
+            conflicting.setdefault(digests[item.id], (one, item))
+    if not conflicting:
+        return []
+    one, other = next(iter(conflicting.values()))
+    return [
+        f"Images that occur with two different classes: {len(conflicting)} (first: "
+        f"{one.id} = {other.id})."
+    ]

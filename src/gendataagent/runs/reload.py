@@ -272,6 +272,11 @@ def _load_other(
 def _pixels(classifier: Classifier, images: LabelledImages, progress: Progress) -> Pixels:
     """Return the images resized as in the run's own test, with the classifier's labels."""
     own = relabelled(images, classifier.class_names, "the classifier")
+    if own.bits > classifier.bits > 0:
+        progress.say(
+            f"The images use {own.bits} bits a sample, those that the classifier was trained on "
+            f"{classifier.bits}: they are scaled from {own.bits}, and so may be darker than those."
+        )
     own = replace(own, bits=max(own.bits, classifier.bits))
     with progress.stage("decode", len(own), "images") as stage:
         return Pixels.from_images(own, classifier.resize_px, progress=counting(stage))

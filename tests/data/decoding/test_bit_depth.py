@@ -17,6 +17,7 @@ from gendataagent.core.errors import ImageUnreadableError
 from gendataagent.data import ImageSplits, load_data, scan
 from gendataagent.data.decoding.images import decode, open_image
 from gendataagent.data.items import TupleItems
+from gendataagent.data.loading import load_to_measure
 from gendataagent.data.train_set import open_train_set
 
 Samples = npt.NDArray[np.integer]
@@ -123,6 +124,7 @@ def test_a_set_has_one_depth_and_says_so(
             "bits from 12."
         )
         assert brightness_of_subset(data) == brightness(data)
+        assert data.notes[0] in load_to_measure(DataConfig(path=str(tmp_path / "data"))).notes
 
 
 def brightness_of_subset(data: ImageSplits) -> dict[str, int]:
