@@ -346,7 +346,14 @@ def test_the_check_of_a_model_of_seven_billion_weights_reads_headers_only(tmp_pa
     with open(tmp_path / "model.safetensors", "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
+        file.seek(-1, 2)
+        file.write(b"\1")
     assert end > 26e9
     start = time.perf_counter()
     check(tmp_path, transformers.AutoModelForCausalLM)
     assert time.perf_counter() - start < 10
+    with open(tmp_path / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\0")
+    with pytest.raises(ModelError, match=r"model\.safetensors ends in \S+ zeros or more"):
+        check(tmp_path, transformers.AutoModelForCausalLM)

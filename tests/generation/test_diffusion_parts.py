@@ -118,6 +118,12 @@ def _overlap(folder: Path) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
+def _end_in_zeros(folder: Path) -> None:
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+
 def _reshape(folder: Path) -> None:
     edit(
         folder / "vae" / "diffusion_pytorch_model.safetensors",
@@ -184,6 +190,7 @@ def _unnamed(folder: Path) -> None:
         (lambda f: (f / "vae" / "config.json").write_text("[" * 99_999), "vae/config.json cannot"),
         (_nested_index, "model_index.json cannot be read"),
         (_unnamed, "vae"),
+        (_end_in_zeros, r"ends in \S+ zeros in place of \S+: it was not fully copied; download"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip

@@ -411,6 +411,9 @@ def test_a_truncated_gguf_file_is_refused_when_checked(llama: Path, tmp_path: Pa
         cut.write_bytes(content[:length])
         with pytest.raises(ModelError, match=r"cut\.gguf: .*(truncated|not a GGUF file)"):
             chat(cut).check()
+    cut.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(ModelError, match=r"cut\.gguf: it ends in \S+ zeros"):
+        chat(cut).check()
 
 
 @settings(

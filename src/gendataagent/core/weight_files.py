@@ -1,11 +1,14 @@
 """The safetensors files of a model folder: which count, whether they are whole, what they hold.
 
-Only headers are read, so that the largest model takes a fraction of a second.
+Only headers are read, and the zeros at the end of a file, so that the largest model takes a
+fraction of a second.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,9 @@ from gendataagent.core.text import reason_of
 WEIGHTS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX = f"{WEIGHTS}.index"
+_LEAST_MATRIX = 256  # numbers
+_CHUNK = 1 << 20
+_MOST_ZEROS = 1 << 24  # at the end of a file; rows of an embedding that fill it up have fewer
 _LONGEST_HEADER = 100_000_000  # bytes; the library reads no longer one
 
 
@@ -72,7 +78,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fault_of_weights(path: Path) -> str | None:
-    """Return what is wrong with a safetensors file and what to do, judged by its header, or None.
+    """Return what is wrong with a safetensors file and what to do, by its header and its end, or
+    None.
 
     It is for the end of a sentence that names the file.
     """
@@ -87,7 +94,8 @@ def fault_of_weights(path: Path) -> str | None:
             if size < 8 or length > min(size - 8, _LONGEST_HEADER):
                 return f"is truncated ({size} bytes); download it again"
             header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
+        ends = [entry["data_offsets"][1] for entry in entries.values()]
         expected = 8 + length + max(ends, default=0)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return f"is not a safetensors file ({reason_of(error, 200)}); download it again"
@@ -97,7 +105,33 @@ def fault_of_weights(path: Path) -> str | None:
         stored_in(path)
     except ValueError as error:  # tensors that overlap, or are of another size than their shape
         return f"has a damaged header ({error}); download it again"
+    zeros = zeros_at_end(path)
+    if zeros >= _MOST_ZEROS:
+        return f"ends in {zeros:,} zeros or more: it was not fully copied; download it again"
+    for name, entry in entries.items():
+        is_zero = 8 + length + entry["data_offsets"][0] >= size - zeros
+        shape = entry["shape"]
+        is_matrix = len(shape) > 1 and shape[0] > 1 and math.prod(shape) >= _LEAST_MATRIX
+        if is_zero and is_matrix and "lora" not in name:  # half of a new LoRA is zero
+            what = f"ends in {zeros:,} zeros in place of {name}"
+            return f"{what}: it was not fully copied; download it again"
     return None
+
+
+def zeros_at_end(path: Path) -> int:
+    """Return how many zeros a file ends in, in bytes, or a number from 16 MiB on.
+
+    An interrupted download may leave a file of full size.
+    """
+    with open(path, "rb") as stream:
+        size = at = stream.seek(0, os.SEEK_END)
+        while at and size - at < _MOST_ZEROS:
+            start = max(0, at - _CHUNK)
+            stream.seek(start)
+            if kept := len(stream.read(at - start).rstrip(b"\0")):
+                return size - start - kept
+            at = start
+    return size - at
 
 
 def stored_in(path: Path) -> dict[str, StoredTensor]:

@@ -12,10 +12,11 @@ from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand, open_regular
 from gendataagent.core.hub import ModelSource
 from gendataagent.core.text import reason_of
-from gendataagent.core.weight_files import find_files
+from gendataagent.core.weight_files import find_files, zeros_at_end
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
+_MOST_ZEROS = 1 << 12  # bytes at the end of a whole file
 _OUTPUT = "output.weight"
 # architectures of llama.cpp whose tensors transformers reads as they are
 _ALIKE = frozenset({"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "starcoder2"})
@@ -62,6 +63,10 @@ def check_quantised(source: ModelSource, file: Path) -> None:
     except (ValueError, LookupError, TypeError, OSError, OverflowError) as error:
         # what the reader raises for missing or wrong bytes
         raise ModelError(f"{start}: the file is truncated or damaged; download it again") from error
+    if (zeros := zeros_at_end(file)) > _MOST_ZEROS:
+        raise ModelError(
+            f"{start}: it ends in {zeros:,} zeros, so it was not fully copied; download it again"
+        )
     if not tensors:
         raise ModelError(f"{start}: it holds no weights; set the file of a language model")
     if lacks:
