@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,48 @@ def test_any_file_may_be_lost(whole: Path, damaged: Path) -> None:
             (damaged / name).unlink()
             render(read_run(damaged), damaged)
             shutil.copyfile(whole / name, damaged / name)
+
+
+PAYLOAD = "<script>alert(1)</script><img src=x onerror='alert(1)'>"
+
+
+def with_payload(value: Any, key: str) -> Any:
+    """Return a JSON value whose texts under a key, at any depth, are a payload."""
+    if isinstance(value, dict):
+        return {
+            name: PAYLOAD if name == key and isinstance(inside, str) else with_payload(inside, key)
+            for name, inside in value.items()
+        }
+    return [with_payload(inside, key) for inside in value] if isinstance(value, list) else value
+
+
+def keys_of_texts(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return {key for inside in value for key in keys_of_texts(inside)}
+    if not isinstance(value, dict):
+        return set()
+    own = {key for key, inside in value.items() if isinstance(inside, str)}
+    return own | keys_of_texts(list(value.values()))
+
+
+def test_no_text_of_any_file_becomes_markup(whole: Path, damaged: Path) -> None:
+    rows = {name: json_in(whole / name) for name in text_files(whole) if "json" in name.suffix}
+    for key in sorted(keys_of_texts(list(rows.values()))):
+        changed = [name for name, values in rows.items() if key in keys_of_texts(values)]
+        for name in changed:
+            texts = (json.dumps(with_payload(value, key)) for value in rows[name])
+            (damaged / name).write_text("\n".join(texts), encoding="utf-8")
+        with contextlib.suppress(GenDataAgentError):
+            page = render(read_run(damaged), damaged)[0]
+            assert "<script>" not in page, key
+            assert "<img src=x" not in page, key
+        for name in changed:
+            shutil.copyfile(whole / name, damaged / name)
+
+
+def json_in(path: Path) -> list[Any]:
+    text = path.read_text("utf-8")
+    return [json.loads(line) for line in (text.splitlines() if path.suffix == ".jsonl" else [text])]
 
 
 @settings(max_examples=settings().max_examples // 4)

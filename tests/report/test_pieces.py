@@ -29,6 +29,7 @@ from gendataagent.report.sections.gallery import marked_changes
         (duration(42.04), "42.0\u00a0s"),
         (duration(192), "3\u00a0min 12\u00a0s"),
         (duration(7500), "2\u00a0h 05\u00a0min"),
+        (duration(math.inf), "\u2013"),
         (plural(1, "round"), "1\u00a0round"),
         (plural(12345, "round"), "12,345\u00a0rounds"),
     ],

@@ -72,7 +72,7 @@ def _runs(report: Report, reports: Mapping[str, str]) -> str:
     of_arm: dict[str, list[str]] = {}
     for arm, seed, run in report.runs:
         if run in reports:
-            link = f'<a href="{esc(reports[run])}">seed {seed}</a>'
+            link = f'<a href="{esc(reports[run])}">seed {esc(seed)}</a>'
             of_arm.setdefault(arm, []).append(link)
     items = "".join(f"<li>{name(arm)}: {', '.join(links)}</li>" for arm, links in of_arm.items())
     return f'<ul class="notes">{items}</ul>'

@@ -120,6 +120,8 @@ def plural(value: int, noun: str) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds as "42.0 s", "3 min 12 s" or "2 h 05 min"."""
+    if not _finite(seconds):
+        return MISSING
     if seconds < 60:
         return f"{seconds:.1f}{NBSP}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -308,7 +308,7 @@ def _facts(run: RunView) -> Iterator[tuple[str, str, float | None, int]]:
     def share(label: str, value: float | None) -> tuple[str, str, float | None, int]:
         return label, percent(value), None if value is None else 100 * value, 1
 
-    yield share(f"Top-1 ({final.split})" if final else "Top-1", final.top1 if final else None)
+    yield share(f"Top-1 ({esc(final.split)})" if final else "Top-1", final.top1 if final else None)
     worst = final.worst_class_accuracy if final else None
     label, text, value, digits = share("Worst class", worst)
     yield label, f"{text} {worst_class(final)}" if final else text, value, digits
