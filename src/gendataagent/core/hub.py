@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from gendataagent.core.errors import ModelError
 from gendataagent.core.files import expand, file_state, parse_others_json, read_bytes
+from gendataagent.core.model_settings import fault_of_settings
 from gendataagent.core.text import reason_of
 from gendataagent.core.weight_files import (
     INDEX,
@@ -246,6 +247,9 @@ def _fault_of_folder(source: ModelSource, folder: Path) -> str | None:
         parse_others_json(read_bytes(folder / index))
     except (ValueError, OSError, RecursionError) as error:
         return f": {index} cannot be read ({error}); download it again"
+    for path in find_files(folder, "*config.json"):
+        if fault := fault_of_settings(path, trust_remote_code=source.trust_remote_code):
+            return f": {path.relative_to(folder)} {fault}"
     weights = weight_files(folder)
     if not weights:
         return f" {without_weights(folder)}"

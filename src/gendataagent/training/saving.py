@@ -25,6 +25,7 @@ from gendataagent.core.errors import (
     RunFolderError,
     StorageError,
 )
+from gendataagent.core.model_settings import fault_of_settings
 from gendataagent.core.rows import read_mapping
 from gendataagent.core.text import reason_of
 from gendataagent.data.decoding.bit_depth import DEPTHS
@@ -165,6 +166,8 @@ def _read_module(folder: Path, trust_remote_code: bool) -> nn.Module:
     import transformers
 
     transformers_models.quiet()
+    if fault := fault_of_settings(folder / CONFIG_FILE, trust_remote_code=trust_remote_code):
+        raise ValueError(f"{CONFIG_FILE} {fault}")
     architectures = read_mapping(folder / CONFIG_FILE).get("architectures") or [""]
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     loader: Any = transformers.AutoModelForImageClassification

@@ -13,6 +13,7 @@ from gendataagent.config import ClassifierConfig
 from gendataagent.core.completeness import Lacks, check_auto, check_files, check_finite
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
+from gendataagent.core.model_settings import fault_of_settings
 from gendataagent.data.labels import names_by_number
 from gendataagent.training.backbones.head import heads_of
 from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, bgr_to_rgb
@@ -157,6 +158,10 @@ def _read_config(
 
     if source.folder is None or config.pretrained:
         return load(source, read)
+    if fault := fault_of_settings(
+        source.folder / source.index_file, trust_remote_code=source.trust_remote_code
+    ):
+        raise ModelError(f"{source.setting}: {source.index_file} of {source.folder} {fault}")
     try:  # without pretrained weights; `load` would require them
         return read(
             str(source.folder), local_files_only=True, trust_remote_code=source.trust_remote_code
