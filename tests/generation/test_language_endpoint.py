@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import signal
 import socket
@@ -339,6 +340,14 @@ def test_a_check_finds_the_model_and_asks_one_real_question(server: ChatServer) 
     chat(server.url, model="gemini").check()
     assert [question["model"] for question in server.questions] == ["tiny", "llama3", "gemini"]
     assert all("Photo of" in q["messages"][-1]["content"] for q in server.questions)
+    for listed in ("*", "openai/*", "publishers/google/models/tiny", "Tiny", "tiny:fireworks-ai",
+                   "/models/tiny.gguf"):  # fmt: skip
+        server.models = models("other", listed)
+        chat(server.url).check()
+    body = {"data": [{"id": "other"}], "has_more": True}
+    server.models = Reply(body=json.dumps(body).encode())
+    chat(server.url).check()
+    server.models = models("llama3:latest", "tiny", "models/gemini")
     with pytest.raises(ModelError, match=r"no model 'big'; it has llama3:latest, tiny"):
         chat(server.url, model="big").check()
 

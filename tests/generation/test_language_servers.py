@@ -76,6 +76,10 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "object": {"content": {"type": "text", "text": NUMBERED}},
     "nested": {"content": [{"type": "text", "text": {"value": NUMBERED}}]},
     "beside reasoning": {"content": NUMBERED, "reasoning_content": "1. a cat\n2. a bird"},
+    "a call": {
+        "content": None,
+        "tool_calls": [{"function": {"name": "f", "arguments": json.dumps({"captions": LINES})}}],
+    },
     "all taken for thoughts": {"content": None, "reasoning_content": f"Hm.</think>\n{NUMBERED}"},
 }
 
@@ -92,9 +96,14 @@ def test_an_answer_that_is_streamed_or_of_the_older_kind_is_read() -> None:
     chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
     stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
     older = json.dumps({"choices": [{"text": NUMBERED, "finish_reason": "stop"}]})
-    bodies = [stream, older, "\ufeff" + older]
+    listed = json.dumps([{"choices": [{"message": {"content": NUMBERED}}]}])
+    second = [{"message": {"content": ""}}, {"message": {"content": NUMBERED}}]
+    native = json.dumps({"message": {"content": NUMBERED}, "done": True})
+    separated = stream.replace("grass", "grass \u2028")
+    bodies = [stream, separated, older, "\ufeff" + older, listed, native]
+    bodies.append(json.dumps({"choices": second}))
     with serving(lambda question, _: Reply(body=bodies.pop().encode())) as server:
-        assert [rewrites(server) for _ in list(bodies)] == [TAKEN] * 3
+        assert [rewrites(server) for _ in list(bodies)] == [TAKEN] * 7
 
 
 @pytest.mark.parametrize(
@@ -198,6 +207,9 @@ REFUSALS: dict[str, Callable[[str], Reply]] = {
     "Chinese": lambda name: error(400, f"不支持参数{name}，请删除"),
     "list": lambda name: error(400, f"does not support parameters: ['{name}', 'logit_bias']"),
     "500": lambda name: error(500, f"{name} is not implemented"),
+    "200": lambda name: Reply(
+        body=json.dumps({"error": {"message": f"Unsupported parameter: '{name}'"}}).encode()
+    ),
     "without a name": lambda name: error(400, "Invalid request"),
 }
 

@@ -10,6 +10,7 @@ import functools
 import random
 import re
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -34,6 +35,7 @@ from gendataagent.generation.language.transport import (
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 120.0
 _REFUSED = frozenset({400, 413, 415, 422, 501})
+_ERROR = re.compile(rb'\s*\{\s*"error"')  # with status 200
 _FILTERED = re.compile(
     rb"content[_ -]?(?:filter|policy|moderation|management policy)|responsibleai|moderation"
     rb"|data_inspection_failed|safety_(?:settings|violation|check)|prohibited_content"
@@ -213,6 +215,8 @@ class EndpointChat:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if _FILTERED.search(response.content):  # an error, or no choice, with status 200
                 return Answer("")
+            if _ERROR.match(response.content) and self.form.learn(request, response.content):
+                return None
             raise no_completion(self._settings, response) from error
 
     def _send(self, request: dict[str, Any]) -> Any:
@@ -227,6 +231,8 @@ class EndpointChat:
         try:
             listed = response.json()
             if isinstance(listed, dict):
+                if listed.get("has_more") or listed.get("nextPageToken"):
+                    return None
                 listed = listed.get("data") or listed["models"]
             return [str(entry.get("id") or entry["name"]) for entry in listed] or None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -252,6 +258,10 @@ def _ask_each(
 
 
 def _is_same_model(wanted: str, listed: str) -> bool:
-    """Return whether a listed name is the wanted one: Ollama adds :latest, Gemini models/."""
-    plain = (name.removeprefix("models/").removesuffix(":latest") for name in (wanted, listed))
-    return len(set(plain)) == 1
+    """Return whether a listed name may be the wanted one, so that the question decides.
+
+    Servers list aliases: models/tiny, openrouter/tiny, tiny:latest, /models/tiny.gguf, openai/*.
+    """
+    whole, known = wanted.casefold(), listed.casefold()
+    parts = (known, known.rpartition("/")[2], known.partition(":")[0], PurePosixPath(known).stem)
+    return "*" in known or whole.removesuffix(":latest") in parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class Answer:
     """What a server answered.
 
     Args:
-        text: without an unfinished last line; "" where there is none (a tool call, a refusal).
+        text: without an unfinished last line; "" where there is none (a refusal).
         cut_while_thinking: the token limit ended it before the answer began.
     """
 
@@ -45,6 +46,9 @@ def answer_in(body: bytes) -> Answer:
     said = without_reasoning(text).strip()
     if not said and "</think" in thoughts:  # a server that takes all of it for thoughts
         text, said = thoughts, without_reasoning(thoughts).strip()
+    if not said and message.get("tool_calls"):
+        text = text_of(message["tool_calls"][0]["function"]["arguments"])
+        said = text.strip()
     if not said:  # a stop text may end thoughts too
         return Answer("", cut_while_thinking=cut or bool(thoughts or text.strip()))
     return Answer(without_cut_end(text) if cut else text)
@@ -86,16 +90,19 @@ def _choice(body: bytes) -> dict[str, Any]:
     text = body.decode("utf-8-sig", errors="replace")
     if text.lstrip().startswith(("data:", "event:", ": ")):
         return _streamed(text)
-    choice = json.loads(text)["choices"][0]
-    if not isinstance(choice, dict):
+    value = json.loads(text)
+    value = value[0] if isinstance(value, list) else value
+    choices = value.get("choices", [value])  # the form of Ollama itself has none
+    if not isinstance(choices[0], dict):
         raise TypeError("a choice that is no object")
-    return choice
+    texts = (text_of((choice.get("message") or {}).get("content")) for choice in choices)
+    return next((c for c, said in zip(choices, texts, strict=True) if said.strip()), choices[0])
 
 
 def _streamed(text: str) -> dict[str, Any]:
     """Return the choice of an answer that was streamed although that was not asked for."""
     content, reason = "", None
-    for line in text.splitlines():
+    for line in re.split(r"[\r\n]+", text):  # a string in JSON may hold other line breaks
         data = line.removeprefix("data:").strip()
         if line.startswith("data:") and data.startswith("{"):
             for choice in json.loads(data)["choices"][:1]:
