@@ -51,6 +51,7 @@ def test_small_changes_pass(reply: str) -> None:
         ("a small brown dog\x00 sitting on wet grass", "control characters"),
         ("a small brown dog\x07 sitting on wet grass", "control characters"),
         ("a small brown dog \ue000sitting on wet grass", "control characters"),
+        ("a small brown dog \ufffdsitting on wet grass", "control characters"),
         ("\xa0\u200b\u2028", "empty"),
         ("\u3164\uffa0", "empty"),
         ("a small brown c\u200bat sitting on grass", "another class"),

@@ -25,6 +25,8 @@ from gendataagent.data.sets import ImageStore, content_hash
 from gendataagent.data.synthetic_marks import is_marked
 
 FULL_BITS = 16
+_NEARLY_BLACK = 32  # of 255
+_HOT_PIXELS = 5  # of 64 x 64, which may be brighter
 CACHE_FROM_IMAGES = 2000  # smaller sets are decoded in seconds and need no cache files
 _ITEMS_PER_TASK = 32
 _MAX_THREADS = 16
@@ -90,6 +92,7 @@ def scan_images(
     digests: dict[str, bytes] = {}
     sketches: list[Sketches] = []
     depths = Counter[int]()
+    brightest = 0
     synthetic: set[str] = set()
     done = 0
     pool = ThreadPoolExecutor(min(_MAX_THREADS, _usable_cpus() + 1))
@@ -103,6 +106,9 @@ def scan_images(
                     digests[item.id] = outcome.digest
                     sketches.append(outcome.sketch)
                     depths[outcome.bits] += 1
+                    if outcome.bits:
+                        detail = np.partition(outcome.sketch["detail"].ravel(), -_HOT_PIXELS)
+                        brightest = max(brightest, int(detail[-_HOT_PIXELS]))
                     if outcome.synthetic:
                         synthetic.add(item.id)
                 else:
@@ -122,15 +128,26 @@ def scan_images(
         sketches_N,
         frozenset(synthetic),
         bits=max(depths, default=0),
-        notes=_depth_notes(depths),
+        notes=_depth_notes(depths, brightest),
     )
 
 
-def _depth_notes(depths: Counter[int]) -> tuple[str, ...]:
+def _depth_notes(depths: Counter[int], brightest: int) -> tuple[str, ...]:
+    """Return a note on images of 16 bits a sample that do not use them.
+
+    Args:
+        brightest: what single pixels of 64 x 64 are brighter than, in any of them, of 255.
+    """
     bits = max(depths, default=0)
+    deep = depths.total() - depths[0]
+    if bits == FULL_BITS and brightest < _NEARLY_BLACK:
+        return (
+            f"{counted(deep, 'image has', 'images have')} 16 bits a sample and are nearly black, "
+            "but for single pixels. If their real range is smaller (10, 12 or 14 bits), correct "
+            "those pixels: images are scaled by the highest.",
+        )
     if bits in (0, FULL_BITS):
         return ()
-    deep = depths.total() - depths[0]
     return (
         f"{counted(deep, 'image has', 'images have')} 16 bits a sample, of which at most {bits} "
         f"are used; all are scaled to 8 bits from {bits}.",

@@ -136,6 +136,18 @@ def brightness_of_subset(data: ImageSplits) -> dict[str, int]:
     }
 
 
+def test_12_bits_with_a_hot_pixel_are_nearly_black_and_said_to_be(tmp_path: Path) -> None:
+    for number in range(6):
+        path = tmp_path / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        image = samples(4095, size=70)
+        image[number] = image[number] // 2
+        image[40, 40] = 65535
+        path.write_bytes(png(image))
+    (note,) = [note for note in load_data(str(tmp_path)).notes if "16 bits" in note]
+    assert "6 images have 16 bits a sample and are nearly black, but for single pixels" in note
+
+
 def test_full_16_bits_need_no_note(tmp_path: Path) -> None:
     write_set(tmp_path, (65535, 300, 2000, 4000, 1000, 100))
     data = load_data(str(tmp_path))

@@ -36,6 +36,7 @@ KEPT_SHARE = 0.5  # of the caption's content words
 ADDED_WORDS_AT_MOST = 8  # content words the caption does not have
 OTHER_SCRIPT_SHARE = 0.1  # of the letters
 
+_REPLACEMENTS = "\ufffc\ufffd"  # what stands for bytes that are no text
 _MARKUP = re.compile(
     r"[<>{}\[\]|\\`#~^=]|\*\*|__|&\w+;|https?:|www\.|\b[\w-]+\.(?:com|org|net|io)\b", re.I
 )
@@ -110,7 +111,7 @@ class RewriteValidator:
         before = caption or class_name
         if not words_of(reply):
             yield "empty"
-        if any(unicodedata.category(letter)[0] == "C" for letter in reply):
+        if any(unicodedata.category(c)[0] == "C" or c in _REPLACEMENTS for c in reply):
             yield "control characters"
         if _MARKUP.search(reply):
             yield "markup"
