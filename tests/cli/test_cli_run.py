@@ -83,6 +83,8 @@ def test_a_dry_run_plans_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError):
         said("--data", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="device 'cuda:99' cannot be used here"):
+        said("--set", "device=cuda:99")
     with pytest.raises(ConfigError, match="--dry-run writes nothing; leave out --resume and --out"):
         said("--out", "x")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from gendataagent.config import RunConfig
 from gendataagent.config.presets import preset_settings
@@ -490,6 +491,14 @@ def test_a_plan_refuses_what_a_run_refuses(
         ({"generation": replace(generation, lora=missing)}, "there is no file or folder"),
         ({"generation": replace(generation, few_step_lora=f"{missing}-lcm")}, "there is no"),
         ({"prompting": replace(prompting, captioner=missing)}, "prompting.captioner: there is no"),
+        (
+            {
+                "prompting": replace(
+                    prompting, rewriter="endpoint", endpoint_url="ftp://x", endpoint_model="m"
+                )
+            },
+            "prompting.endpoint_url must be the base address",
+        ),
         ({"classifier": replace(small_config.classifier, model=missing)}, "classifier.model"),
         ({"selection": replace(small_config.selection, by="hardest")}, "selection.by must be"),
         ({"data": replace(small_config.data, path=str(one_class))}, "at least two classes"),
@@ -547,11 +556,15 @@ def test_steps_of_several_strengths_are_their_mean_and_from_text_all_of_them() -
 
 
 def test_images_that_are_found_cost_a_pass_of_the_encoder_and_no_generator(tmp_path: Path) -> None:
-    clip = save_tiny_clip(tmp_path / "clip")
+    clip, own = save_tiny_clip(tmp_path / "clip"), tmp_path / "own"
+    own.mkdir()
     config = settings(
-        generation={"generator": "retrieval", "retrieval_folder": str(tmp_path),
+        generation={"generator": "retrieval", "retrieval_folder": str(own),
                     "retrieval_model": str(clip)}
     )  # fmt: skip
+    with pytest.raises(DataError, match=r"generation\.retrieval_folder: there is no image in"):
+        make_plan(config)
+    Image.new("RGB", (8, 8)).save(own / "a.png")
     plan = make_plan(config)
     (render,) = [stage for stage in plan.stages if stage.name == "render"]
     assert render.amount == f"{plan.counts.images:,} images found"

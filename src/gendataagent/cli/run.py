@@ -28,7 +28,8 @@ from gendataagent.cli.shared import (
     shortcuts,
     warn_of_damage,
 )
-from gendataagent.config import RunConfig
+from gendataagent.config import AUTO, RunConfig
+from gendataagent.core.devices import resolve_device
 from gendataagent.core.errors import (
     ConfigError,
     GenerationError,
@@ -84,7 +85,10 @@ def run(
     if dry_run:
         if resume is not None or out is not None:
             raise ConfigError("--dry-run writes nothing; leave out --resume and --out")
-        print_plan(settings_from(config, given, set_ or [], preset, strategy))
+        settings = settings_from(config, given, set_ or [], preset, strategy)
+        if settings.device != AUTO:  # unlike a plan, which may be for another machine
+            resolve_device(settings.device)
+        print_plan(settings)
         return
     progress = ConsoleProgress()
     if resume is not None:

@@ -96,6 +96,10 @@ class RetrievalFactory:
     def check(self) -> None:
         """Raise `ModelError` or `DataError` for every fault that shows without encoding."""
         check_text_model(self._source)
+        self.check_folder()
+
+    def check_folder(self) -> None:
+        """Raise `DataError` if the folder has no images; uses no network."""
         try:
             check_generator_corpus(self.folder, self.data)
         except DataError as error:

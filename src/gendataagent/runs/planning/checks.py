@@ -9,29 +9,39 @@ from gendataagent.config import RunConfig
 from gendataagent.core.errors import ConfigError
 from gendataagent.core.files import expand
 from gendataagent.core.hub import looks_like_path
-from gendataagent.core.records import WITH_EDGES
+from gendataagent.core.records import RETRIEVAL, WITH_EDGES
 from gendataagent.generation.backends import TINY_SD, name_problems
 from gendataagent.generation.diffusion.class_loras import read_class_loras
 from gendataagent.generation.diffusion.class_tokens import read_class_tokens
 from gendataagent.generation.diffusion.lora import is_on_hub
 from gendataagent.generation.diffusion.mirrors import STABLE_DIFFUSION_15
+from gendataagent.generation.language.building import ENDPOINT
 from gendataagent.runs.planning.costs import controlnet_facts, generator_facts
 from gendataagent.runs.preflight import check_models
 
 
 def check_models_here(config: RunConfig) -> None:
-    """Raise what a run raises for names, and for models in folders; uses no network.
+    """Raise what a run raises for names, addresses, and models in folders; uses no network.
 
     The classes of models in folders are imported, but no weights are loaded.
 
     Raises:
         ConfigError: an unknown name, or a setting that does not suit a model.
         ModelError: a model is missing, incomplete or of the wrong kind.
+        DataError: the folder of a retrieval has no images.
     """
     found = [*method_problems(config), *(name_problems(config) if config.agent.enabled else [])]
     if found:
         raise ConfigError(found)
     generation, prompting = config.generation, config.prompting
+    if config.agent.enabled and prompting.rewriter == ENDPOINT:
+        from gendataagent.generation.language.transport import check_address
+
+        check_address(prompting)
+    if config.agent.enabled and generation.generator == RETRIEVAL:
+        from gendataagent.generation.retrieval import RetrievalFactory
+
+        RetrievalFactory.from_config(config, "cpu").check_folder()
     generator = generation.generator if _is_here(generation.generator) else TINY_SD
     # Whether weights fit can only be seen beside the generator; that they are missing, always.
     lora, few_step_lora = (
