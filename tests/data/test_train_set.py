@@ -332,6 +332,18 @@ def test_items_without_a_label_are_refused(missing: Any) -> None:
         opened(Items((noise_image(0), 0), (noise_image(1), missing)))
 
 
+@pytest.mark.parametrize("name", ["", "-1", "NaN"])
+def test_a_class_whose_name_says_nothing_is_no_label(name: str) -> None:
+    with pytest.raises(DataError, match=rf"the label 2, whose name '{name}' says that there is"):
+        opened(Named("ant", "bee", name))
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["a", name, "b"])
+    )
+    rows = {"image": [noise_image(n) for n in range(4)], "label": [0, 1, 2, 2]}
+    with pytest.raises(DataError, match=r"1 row has no label .*the first is row 1"):
+        opened(datasets.Dataset.from_dict(rows, features=features))
+
+
 @pytest.mark.parametrize(
     ("labels", "kind"),
     [([0, -1, 1, 1], "int64"), ([0, None, 1, 1], "int64"), (["a", "", "b", "b"], "string")],

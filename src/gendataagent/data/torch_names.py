@@ -10,7 +10,7 @@ import torch
 
 from gendataagent.core.errors import DataError
 from gendataagent.data.index import first_few
-from gendataagent.data.labels import both_lists, list_classes, unsigned_minus_one
+from gendataagent.data.labels import both_lists, is_unlabelled, list_classes, unsigned_minus_one
 
 _MOST_NUMBERED = 99_999
 
@@ -64,6 +64,12 @@ def class_names_of(
     source, chosen = max(lists, key=lambda one: len(one[1]), default=("", ()))
     if given is not None:
         source, chosen = "class_names", tuple(given)
+    if nameless := sorted({n for n in labels if n < len(chosen) and is_unlabelled(chosen[n])}):
+        raise DataError(
+            f"items of the train set have the label {nameless[0]}, whose name "
+            f"{chosen[nameless[0]]!r} says that there is none. Leave them out, for example with "
+            "torch.utils.data.Subset, or give the class a name"
+        )
     for other, names in lists:
         pairs = [(one, name) for one, name in zip(chosen, names, strict=False) if one != name]
         if pairs and (given is None or set(chosen) & {name for _, name in pairs}):
