@@ -143,7 +143,7 @@ def _labels(
     if isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
         values = tuple(range(len(names)))
-        nameless = {value for value in values if is_unlabelled(names[value])}
+        nameless = {value for value, name in enumerate(names) if is_unlabelled(name)}
         found = [None if value in nameless else value for value in found]
     else:
         plain = [value for value in found if isinstance(value, int)]

@@ -56,23 +56,23 @@ def test_an_uncertain_list_is_refused(tmp_path: Path, name: str, content: str, r
 
 
 def test_the_nearest_list_counts(tmp_path: Path) -> None:
-    for place in ("above.txt", "data/train/0.tar", "data/test/a/0.tar"):
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    for place in ("train", "test/a"):
+        (tmp_path / "data" / place).mkdir(parents=True)
     root = tmp_path / "data"
-    assert class_list_for(root, root / "train/0.tar") is None
+    assert class_list_for(root, root / "train") is None
     (tmp_path / "classes.txt").write_text("out of reach\n")
     (root / "classes.txt").write_text("cat\n")
     (root / "test/classes.txt").write_text("dog\n")
-    assert class_list_for(root, root / "train/0.tar") == root / "classes.txt"
-    assert class_list_for(root, root / "test/a/0.tar") == root / "test/classes.txt"
-    assert class_list_for(root / "train", root / "train/0.tar") == root / "classes.txt"
+    assert class_list_for(root, root / "train") == root / "classes.txt"
+    assert class_list_for(root, root / "test/a") == root / "test/classes.txt"
+    assert class_list_for(root / "train", root / "train") == root / "classes.txt"
 
 
 def test_two_lists_that_differ_are_refused_with_both(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     (tmp_path / "classes.json").write_text('["cat", "dog"]')
-    assert class_list_for(tmp_path, tmp_path / "0.tar") == tmp_path / "classes.json"
+    assert class_list_for(tmp_path, tmp_path) == tmp_path / "classes.json"
     (tmp_path / "classes.json").write_text('["dog", "cat"]')
     with pytest.raises(DataError, match=r"two lists of classes: classes\.json has 'dog', 'cat'; "
                        r"classes\.txt has 'cat', 'dog'"):  # fmt: skip
-        class_list_for(tmp_path, tmp_path / "0.tar")
+        class_list_for(tmp_path, tmp_path)

@@ -22,7 +22,7 @@ _QOI_END = bytes(7) + b"\x01"
 _IN_BOXES = ("AVIF", "HEIF")
 _HEADER = 8  # type and length of a chunk or box
 _PNG = b"\x89PNG\r\n\x1a\n"
-_GREY = (128, 128, 128)  # what decoders of JPEG make of missing data
+_GREYS = {(n, n, n) for n in (128, 63, 64)}  # of missing data in JPEG, the latter two in CMYK
 
 
 def check_whole(
@@ -63,7 +63,7 @@ def check_whole(
 def _has_grey_corner(image: Image.Image) -> bool:
     right, bottom = image.width - 1, image.height - 1
     corners = ((0, 0), (0, bottom), (right, 0), (right, bottom))
-    return any(image.getpixel(corner) == _GREY for corner in corners)
+    return any(image.getpixel(corner) in _GREYS for corner in corners)
 
 
 def _of_png(content: bytes) -> str | None:

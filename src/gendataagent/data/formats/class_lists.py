@@ -16,15 +16,15 @@ _FILES = ("classes.json", "classnames.txt", "classes.txt")
 _NUMBERED = re.compile(r"(\d{1,6})(?:[:,;=]\s*|\s+)(\S.*)", re.ASCII)
 
 
-def class_list_for(root: Path, file: Path) -> Path | None:
-    """Return the list of class names nearest to a file: beside it, or in a folder above it.
+def class_list_for(root: Path, folder: Path) -> Path | None:
+    """Return the list of class names nearest to the files of a folder: in it, or above it.
 
-    The highest folder is `root`, or the one above it for a file directly in `root`.
+    The highest folder is `root`, or the one above it for the files of `root` itself.
 
     Raises:
         DataError: a folder has lists that differ.
     """
-    folders = [file.parent]
+    folders = [folder]
     while folders[-1] != root and folders[-1].is_relative_to(root):
         folders.append(folders[-1].parent)
     if len(folders) == 1:

@@ -191,11 +191,12 @@ def _labels(
     Args:
         shards: the shard of each row.
     """
-    list_of = {s.path: class_list_for(root, Path(s.path)) for s in dict.fromkeys(shards)}
-    names_in = {path: read_class_list(path) for path in dict.fromkeys(list_of.values()) if path}
+    folder_of = {path: Path(path).parent for path in dict.fromkeys(s.path for s in shards)}
+    lists = {folder: class_list_for(root, folder) for folder in dict.fromkeys(folder_of.values())}
+    names_in = {path: read_class_list(path) for path in dict.fromkeys(lists.values()) if path}
     parts: dict[tuple[Path | None, str], list[int]] = {}
     for row, shard in enumerate(shards):
-        parts.setdefault((list_of[shard.path], shard.split), []).append(row)
+        parts.setdefault((lists[folder_of[shard.path]], shard.split), []).append(row)
     labelled: list[LabelColumn] = []
     used: list[Path] = []
     for (path, split), rows in parts.items():
