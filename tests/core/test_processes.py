@@ -73,19 +73,37 @@ def running_in(group: int) -> list[str]:
 class Ended:
     """An object that is signalled while it is destroyed."""
 
+    def __init__(self, number: int) -> None:
+        self.number = number
+
     def __del__(self) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), self.number)
         time.sleep(0.01)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_is_raised_by_the_next_check() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_that_python_drops_is_raised_again(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with signals_as_interrupts() as received:
+        if signal.getsignal(number) in (signal.SIG_IGN, signal.SIG_DFL):
+            pytest.skip("it is ignored here")
+        ended = [Ended(number)]
+        ended.clear()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(20)
+        assert set(received) == ({number} - {signal.SIGINT})
+    assert "ignored" not in capsys.readouterr().err
+
+
+def test_an_interrupt_that_a_library_drops_is_raised_by_the_next_check() -> None:
     check_signals()
     with signals_as_interrupts() as received:
         if signal.getsignal(signal.SIGTERM) in (signal.SIG_IGN, signal.SIG_DFL):
             pytest.skip("SIGTERM is ignored here")
-        ended = Ended()
-        del ended
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
         assert received == [signal.SIGTERM]
         with pytest.raises(KeyboardInterrupt):
             check_signals()

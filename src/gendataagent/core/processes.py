@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from types import FrameType
 
 PATIENCE_S = 10.0
+_RAISED_AGAIN_AFTER_S = 0.02
 _received: list[int] = []  # signals, while `signals_as_interrupts` is active
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -27,9 +28,22 @@ def signals_as_interrupts() -> Iterator[list[int]]:
     """Raise `KeyboardInterrupt` in the block where SIGTERM or SIGHUP would end the process at once.
 
     A signal that the caller ignores (nohup) stays ignored. Yields the signals received so far.
+    Python drops an error that a signal raises while an object is being destroyed, Ctrl-C's too:
+    then it is raised again.
     """
     global _received
     received = _received = []
+    unraisable = sys.unraisablehook
+
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            number = received[-1] if received else signal.SIGINT
+            # later: raised in here it would be dropped too
+            again_in = threading.Timer(_RAISED_AGAIN_AFTER_S, _signal_this_process, (number,))
+            again_in.daemon = True
+            again_in.start()
+        else:
+            unraisable(dropped)
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
@@ -39,19 +53,27 @@ def signals_as_interrupts() -> Iterator[list[int]]:
     for number in _SIGNALS:
         if signal.getsignal(number) == signal.SIG_DFL:
             before[number] = signal.signal(number, stop)
+    sys.unraisablehook = again
     try:
         yield received
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
         _received = []
 
 
+def _signal_this_process(number: int) -> None:
+    if os.name == "nt":  # where `os.kill` ends a process
+        signal.raise_signal(number)
+    else:
+        os.kill(os.getpid(), number)
+
+
 def check_signals() -> None:
     """Raise `KeyboardInterrupt` again if `signals_as_interrupts` has raised it and it was lost.
 
-    Python drops an error that a signal raises while an object is being destroyed. A loop that
-    waits for a library must not wait for ever then.
+    A loop that waits for a library, which may drop it, must not wait for ever then.
     """
     if _received:
         raise KeyboardInterrupt
