@@ -595,17 +595,31 @@ def test_outputs_for_other_classes_are_new(
     assert all("classifier" in key for key in changed)
 
 
-def test_names_with_a_gap_are_no_names_of_outputs(tmp_path: Path) -> None:
+MOVED = {name: number for number, name in enumerate(NAMES[::-1])}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"id2label": {str(n + (n > 1)): name for n, name in enumerate(NAMES)}},
+            "it names the numbers 0, 1, 3, 4; needed are 0 to 3",
+        ),
+        ({"label2id": MOVED}, "label2id and id2label give 'ant' different numbers"),
+    ],
+    ids=["gap", "contradiction"],
+)
+def test_unclear_names_are_no_names_of_outputs(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
     saved = save_named(tmp_path, "vit", NAMES).state_dict()
     path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
-    config["id2label"] = {str(number + (number > 1)): name for number, name in enumerate(NAMES)}
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
     loaded = tiny(model=str(tmp_path), size_px=16)
     assert not torch.isclose(loaded.head().weight, saved["classifier.weight"]).any()
     assert "is new: its classes are not those of the data" in loaded.note
     assert "the model has 'output 0', 'output 1'" in loaded.note
-    with pytest.raises(RunFolderError, match="it names the numbers 0, 1, 3, 4; needed are 0 to 3"):
+    with pytest.raises(RunFolderError, match=said):
         read_classifier(tmp_path)
 
 

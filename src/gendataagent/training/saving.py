@@ -29,7 +29,6 @@ from gendataagent.core.model_settings import fault_of_settings
 from gendataagent.core.rows import read_mapping
 from gendataagent.core.text import reason_of
 from gendataagent.data.decoding.bit_depth import DEPTHS
-from gendataagent.data.labels import names_by_number
 from gendataagent.training.backbones import transformers_models
 from gendataagent.training.backbones.preprocessing import Preprocessing
 from gendataagent.training.backbones.timm_models import as_timm_wrapper
@@ -105,7 +104,7 @@ def _read(folder: Path, device: torch.device | str, trust_remote_code: bool) -> 
     size_px = images.size_px or transformers_models.USUAL_PX
     return Classifier(
         module,
-        class_names=names_by_number(config.id2label),
+        class_names=transformers_models.output_names(config),
         size_px=size_px,
         resize_px=max(size_px, images.resize_px or size_px),
         mean=images.mean,

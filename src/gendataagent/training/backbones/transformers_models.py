@@ -136,11 +136,24 @@ def labels_of(class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def output_names(model_config: Any) -> tuple[str, ...]:
+    """Return the names of a classifier's outputs, in their order.
+
+    Raises:
+        ValueError: id2label does not name each output once, or label2id contradicts it.
+    """
+    names = names_by_number(model_config.id2label)
+    numbers = getattr(model_config, "label2id", None) or {}
+    if moved := [name for number, name in enumerate(names) if numbers.get(name, number) != number]:
+        raise ValueError(f"label2id and id2label give {moved[0]!r} different numbers")
+    return tuple(names)
+
+
 def _class_names(model_config: Any) -> tuple[str, ...]:
-    """Return the names of a classifier's outputs, in their order; "output 0"... where unclear."""
+    """Return `output_names`; "output 0"... where they are unclear."""
     try:
-        return tuple(names_by_number(model_config.id2label))
-    except (TypeError, ValueError):
+        return output_names(model_config)
+    except (AttributeError, TypeError, ValueError):
         return tuple(f"output {number}" for number in range(len(model_config.id2label)))
 
 
