@@ -47,6 +47,18 @@ def note(data: ImageSplits, start: str) -> str:
     return found
 
 
+@pytest.mark.parametrize("whole_folder", [True, False])
+def test_links_out_of_an_archive_are_said(tmp_path: Path, whole_folder: bool) -> None:
+    root = trees.pets(tmp_path / "pets")
+    moved = root / "images" if whole_folder else next((root / "images").glob("Maine*.jpg"))
+    assert not any("symbolic links" in text for text in load(root).notes)
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    first = "images/Abyssinian_1" if whole_folder else f"images/{moved.name}"
+    said = note(load(root), "Followed symbolic links out of the data folder")
+    assert first in said
+
+
 def test_pets(tmp_path: Path) -> None:
     data = load(trees.pets(tmp_path))
     assert data.class_names == ("Abyssinian", "Maine Coon", "yorkshire terrier")

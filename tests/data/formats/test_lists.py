@@ -249,6 +249,21 @@ def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path) 
     assert load(tmp_path).test.ids == ("cat/3.png", "dog/3.png")
 
 
+@pytest.mark.parametrize("content", ['image,label\n"a/0.png,dog', "image,label\n\xe9", "a,b\n1"])
+def test_a_table_that_cannot_be_read_beside_class_folders_is_said_or_refused(
+    tmp_path: Path, content: str
+) -> None:
+    save(tmp_path, *(f"{kind}/{n}.png" for kind in KINDS for n in range(6)))
+    (tmp_path / "labels.csv").write_bytes(content.encode("latin-1"))
+    data = load(tmp_path)
+    assert data.class_names == KINDS
+    assert any(note.startswith("Ignored tables beside the images: cannot") for note in data.notes)
+    (tmp_path / "labels.csv").rename(tmp_path / "metadata.csv")
+    with pytest.raises(DataError, match=r"cannot read .*metadata\.csv.*data\.layout=folder"):
+        load(tmp_path)
+    assert load(tmp_path, layout="folder").class_names == KINDS
+
+
 def test_a_table_with_other_classes_than_the_folders_is_refused(tmp_path: Path) -> None:
     names = save(tmp_path, *(f"part_{part}/{n}{part}.png" for part in (1, 2) for n in range(4)))
     rows = [(Path(name).stem, kind_of(n // 2), n) for n, name in enumerate(names)]

@@ -66,7 +66,8 @@ def index_listed_folder(
         return None
     classes = {} if wanted or config.image_root else _class_folders(root, found, config)
     files = ListedFiles(base, images)
-    tables, reasons = _leading(root, base, names, files, config)
+    tables, reasons, unclear = _leading(root, base, names, files, config)
+    found.unreadable += unclear
     if own := {t: c for t, c in tables.items() if _is_metadata(t, c, config)}:
         tables, classes = own, {}
     others = [t for t, column in tables.items() if not _repeats(t, column, files, classes)]
@@ -107,30 +108,46 @@ def _class_folders(root: Path, found: Found, config: DataConfig) -> Mapping[str,
 
 def _leading(
     root: Path, base: Path, names: Sequence[str], files: ListedFiles, config: DataConfig
-) -> tuple[dict[ListFile, str], list[str]]:
-    """Return the tables that lead to images with their image column, and why others do not."""
+) -> tuple[dict[ListFile, str], list[str], list[str]]:
+    """Return the tables that lead to images with their image column, why others do not, and which
+    of these reasons are faults of tables that may have been meant.
+    """
     tables: dict[ListFile, str] = {}
-    reasons = []
+    reasons, unclear = [], []
     for name in names:
         try:
             table = read_list(str(root / name), posix_path(name), rows=_ROWS_TO_LOOK_AT)
+        except DataError as error:
+            if _is_named_metadata(name):  # its labels would come before the folders
+                raise DataError(
+                    f"{error}; or set data.layout=folder to use the folders without it"
+                ) from error
+            reasons.append(str(error))
+            unclear.append(str(error))
+            continue
+        try:
             table = replace(table, folder=folder_of(name, root, base))
             column = image_column_of(table, config, files.candidates)
         except DataError as error:
             reasons.append(str(error))
+            unclear.append(str(error))
             continue
         if column is None or not any(files.candidates(table, c) for c in table.columns[column]):
             reasons.append(leads_nowhere(table, base))
         else:
             tables[table] = column
-    return tables, reasons
+    return tables, reasons, unclear
 
 
 def _is_metadata(table: ListFile, image: str, config: DataConfig) -> bool:
     """Return whether a table has the labels of a Hugging Face image folder; they come first."""
-    if Path(table.name).stem.lower() != "metadata" or not image.endswith("file_name"):
+    if not _is_named_metadata(table.name) or not image.endswith("file_name"):
         return False
     return other_columns(table, image, config, labelled=False).label is not None
+
+
+def _is_named_metadata(name: str) -> bool:
+    return Path(name).stem.lower() == "metadata"
 
 
 def _repeats(table: ListFile, image: str, files: ListedFiles, classes: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Found:
     repeated: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """Return one sentence for each kind of file that was ignored."""
@@ -75,17 +76,44 @@ class Found:
                 len(self.others), "file that is not an image", "files that are not images"
             )
             notes.append(f"Ignored {files} ({kinds}).")
-        if self.outside:
-            notes.append(
-                "Followed symbolic links out of the data folder, whose images may be copied into "
-                f"the run: {first_few(sorted(self.outside))}."
-            )
+        if self.unreadable:
+            notes.append(f"Ignored tables beside the images: {'; '.join(self.unreadable)}.")
+        notes += outside_notes(self.outside)
         if self.repeated:
             notes.append(
                 "Ignored symbolic links to a folder that is read already, holds this one, or is "
                 f"not on a disk: {first_few(sorted(self.repeated))}."
             )
         return notes
+
+
+def outside_notes(links: Sequence[str]) -> list[str]:
+    """Return a note on images that are read through links out of the data; [] without any."""
+    if not links:
+        return []
+    return [
+        "Followed symbolic links out of the data folder, whose images may be copied into the run: "
+        f"{first_few(sorted(links))}."
+    ]
+
+
+def links_out(base: str | os.PathLike[str], paths: Iterable[str]) -> list[str]:
+    """Return which paths below a folder lead out of it by a link, of a folder or the file."""
+    root = os.path.realpath(base)
+    inside: dict[str, bool] = {}
+
+    def leads_out(path: str) -> bool:
+        return not Path(os.path.realpath(path)).is_relative_to(root)
+
+    found = []
+    for path in paths:
+        file = os.path.join(base, path)
+        folder = os.path.dirname(file)
+        if folder not in inside:
+            inside[folder] = not leads_out(folder)
+        if not inside[folder] or (os.path.islink(file) and leads_out(file)):
+            found.append(path)
+    return found
 
 
 def posix_path(path: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from gendataagent.core.errors import DataError
 from gendataagent.core.text import counted
 from gendataagent.data.formats.folder import FolderStore
+from gendataagent.data.formats.walk import links_out, outside_notes
 from gendataagent.data.index import (
     TEST,
     TRAIN,
@@ -121,6 +122,7 @@ def index_archive(archive: Archive, base: Path) -> DatasetIndex:
             f"Read {base} as the official archive of {archive.counts.title} (data.layout = "
             f"{archive.key}).",
             *contents.notes,
+            *outside_notes(links_out(base, [entry.path for entry in kept])),
             *_loss_notes(archive, contents.entries, absent, untrained),
         ),
         paper=archive.counts,
