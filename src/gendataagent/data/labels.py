@@ -23,11 +23,11 @@ from gendataagent.data.sets import LabelledImages
 UNLABELLED = "-1"
 # -1 stored without a sign: in 64 and 32 bits, also rounded up as float64 and float32 do
 _UNSIGNED = frozenset({2**64 - 1, 2**64, 2**32 - 1, 2**32})
-# As pandas and databases write a missing value. "none" and "NA" may be classes: see `name_notes`.
-_UNLABELLED_TEXTS = frozenset({"", "null", "<na>", "n/a", "#n/a"})
 _SMALL_UNSIGNED = (2**16 - 1, 2**8 - 1)  # in 16 and 8 bits, which may be a class too
 _NAMES_SHOWN = 20
-_MISSING = frozenset({"none", "na", "undefined", "unlabelled", "unlabeled"})
+_MISSING = frozenset(
+    {"none", "na", "null", "n/a", "#n/a", "<na>", "undefined", "unlabelled", "unlabeled"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,11 @@ def is_unlabelled(value: Any) -> bool:
     """Return whether a label says that there is none: null, NaN, -1, or empty text.
 
     -1 is recognised as an unsigned number of 32 or 64 bits, too; text is the number it reads as.
+    Words such as "null" may be classes: see `name_notes`.
     """
     if isinstance(value, str):
-        text = remove_invisible(value).strip().casefold()
-        if text in _UNLABELLED_TEXTS:
+        text = remove_invisible(value).strip()
+        if not text:
             return True
         try:
             value = float(text.replace("\u2212", "-"))  # the typographic minus sign

@@ -112,7 +112,7 @@ def index_folder(
     if unlabelled:
         notes.append(
             f"Ignored {_images(unlabelled)} without a label (a class folder named "
-            f"{UNLABELLED}, null or NaN): {first_few(unlabelled)}."
+            f"{UNLABELLED} or NaN): {first_few(unlabelled)}."
         )
     if outside:
         notes.append(f"Ignored {_images(outside)} outside the split folders: {first_few(outside)}.")
