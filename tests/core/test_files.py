@@ -78,6 +78,17 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")  # as /dev/stdout is one
+    for name in ("pipe", "link"):
+        with pytest.raises(StorageError, match="not a regular file, so it is not replaced"):
+            files.write_bytes(tmp_path / name, b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_no_space_left_says_so_and_what_to_do() -> None:
     pattern = r"No space left.*free some space.*run the command again"
     with pytest.raises(StorageError, match=pattern):

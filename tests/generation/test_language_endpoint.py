@@ -114,6 +114,16 @@ def test_an_interrupt_does_not_wait_for_a_server_that_does_not_answer() -> None:
     assert len(running.questions) == 1
 
 
+def test_a_key_that_the_server_repeats_is_not_in_an_answer(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    text = f"1. a bearer of {KEY} and {KEY.upper()}\n2. a fox"
+    (answer,) = chat(server.url).complete([conversation(text)], [3])
+    assert answer == "1. a bearer of *** and ***\n2. a fox 3"
+    assert server.keys == [f"Bearer {KEY}"]
+
+
 def test_concurrency_is_limited() -> None:
     with serving(lambda question, _: Reply("x", wait_s=0.05)) as running:
         chat(running.url, concurrency=3).complete([conversation(str(n)) for n in range(9)], [0] * 9)

@@ -38,7 +38,9 @@ class ClassifierConfig:
 class TrainingConfig:
     """How the classifier is trained."""
 
-    epochs: int = setting(200, "epochs over the training set", source="[S]", at_least=1)
+    epochs: int = setting(
+        200, "epochs over the training set", source="[S]", at_least=1, at_most=100_000
+    )
     steps_per_epoch: int = setting(
         0,
         "optimiser steps per epoch; 0 = as many as one pass over the real images and those that "

@@ -50,6 +50,7 @@ def _replacing(path: Path, before: Callable[[Path], None] | None = None) -> Iter
     """Do as `atomic_writer`, but let the caller make the new name durable."""
     aside = _aside(path)
     try:
+        _refuse_device(path)
         make_folder(path.parent)
         with open(aside, "wb") as stream:
             yield stream
@@ -104,6 +105,16 @@ def atomic_folder(path: Path, *, sync_each: bool = True) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise `OSError` for a device, a pipe or a socket, which would be replaced: /dev/null too."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # missing, or a broken link
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "not a regular file, so it is not replaced", str(path))
 
 
 def _aside(path: Path) -> Path:

@@ -60,6 +60,13 @@ def without_secrets(text: str) -> str:
     return _IN_A_HEADER.sub(rf"\1 {MASK}", text)
 
 
+def without(text: str, secret: str) -> str:
+    """Return text with `MASK` in the place of this secret, in every form it is repeated in."""
+    if len(secret) < SHORTEST_SECRET:
+        return text
+    return _pattern(frozenset({secret})).sub(MASK, text)
+
+
 @functools.lru_cache(maxsize=8)
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
     """Return the pattern of secrets in every form they are repeated in, the longest first."""

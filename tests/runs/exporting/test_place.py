@@ -66,6 +66,9 @@ def test_other_folders_and_files_are_refused(mark: str | None, tmp_path: Path, r
         write(out, run)
     with pytest.raises(RunFolderError, match="is a file"):
         write(out / "thesis.txt", run)
+    (out / "loop").symlink_to("loop")
+    with pytest.raises(RunFolderError, match="is a file"):
+        write(out / "loop", run)
     assert (out / "thesis.txt").read_text() == "precious"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from gendataagent.config import PromptingConfig
 from gendataagent.core.errors import GenerationError, ModelError
-from gendataagent.core.secrets import shown
+from gendataagent.core.secrets import shown, without
 from gendataagent.generation.language.conversation import Conversation, ask_for_rewrites
 from gendataagent.generation.language.messages import Answer, answer_in
 from gendataagent.generation.language.parsing import replies_of
@@ -27,6 +27,7 @@ from gendataagent.generation.language.transport import (
     UnansweredError,
     check_address,
     exchange,
+    key_of,
     no_completion,
     open_client,
     refusal,
@@ -187,7 +188,8 @@ class EndpointChat:
             if answer is None:  # refused, and the form has learned from it
                 continue
             if not (answer.cut_while_thinking and self.form.make_room(request)):
-                return answer.text
+                # a server may repeat the key, and what it answers is written into the run
+                return without(answer.text, key_of(self._settings))
 
     def _answer_to(self, request: dict[str, Any]) -> Answer | None:
         """Return the answer, None if the request is to be asked again in its new form."""

@@ -7,6 +7,7 @@ and every file in it is listed there and unchanged: what a user added or edited 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ def check_place(out: str | Path, run: str | Path) -> Path:
     Raises:
         RunFolderError: it holds something else, is a file, or lies inside the run or its images.
     """
-    path = files.expand(out).resolve()
-    _refuse_inside(path, Path(run).resolve())
+    path, folder = (Path(os.path.realpath(place)) for place in (files.expand(out), run))
+    _refuse_inside(path, folder)
     _refuse_others(path)
     return path
 
@@ -81,7 +82,7 @@ def _refuse_inside(path: Path, run: Path) -> None:
         return
     for row in iterate_settings(read_run_config(RunFolder.open(run))):
         if row.key == "data.path" and is_place(row):
-            images = Path(row.value).resolve()
+            images = Path(os.path.realpath(row.value))
             if images == path or images in path.parents:
                 raise RunFolderError(
                     f"{path} lies inside the images of the run ({images}), so later runs would "
@@ -90,7 +91,7 @@ def _refuse_inside(path: Path, run: Path) -> None:
 
 
 def _refuse_others(path: Path) -> None:
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     if not path.is_dir():
         raise RunFolderError(f"{path} is a file; {_OUT}")
