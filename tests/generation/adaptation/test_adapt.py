@@ -366,8 +366,8 @@ def test_the_bundled_model_moves_nearer_to_held_out_images(tmp_path: Path) -> No
                 "lora_scale": 1.0,
             },
             "adaptation": {
-                "epochs": 8, "batch_size": 32, "rank": 8, "learning_rate": 5e-3,
-                "measure_images": 48, "sample_every_epochs": 0,
+                "epochs": 16, "batch_size": 32, "rank": 8, "learning_rate": 5e-3,
+                "measure_images": 96, "sample_every_epochs": 0,
             },
         }
     )  # fmt: skip
