@@ -1,5 +1,7 @@
 """Draw the figure of the README from a finished run: hard images, rewritten captions, new images.
 
+The run is one of the paper's loop (`gendataagent run --preset demo`): its filter drops images.
+
     python scripts/readme_figure.py runs/001 docs/images/demo-round.png
 
 Takes the last round. Of each class, the hardest source whose new images were not all kept is a

@@ -433,11 +433,13 @@ def test_a_model_that_names_its_outputs_otherwise_is_refused(tmp_path: Path) -> 
         agent.ask(other, epoch=1)
     generic = network()
     generic.config = {"id2label": {i: f"LABEL_{i}" for i in range(3)}}  # type: ignore[assignment]
-    for names_of, said in (
-        ({1: "cat", 2: "dog", 3: "ship"}, "names the numbers 1, 2, 3; needed are 0 to 2"),
-        ({"a": "cat", "b": "dog", "c": "ship"}, "invalid literal"),
+    in_order, moved = dict(enumerate(names)), {"cat": 1, "dog": 0, "ship": 2}
+    for config, said in (
+        ({"id2label": {1: "cat", 2: "dog", 3: "ship"}}, "names the numbers 1, 2, 3; needed are 0"),
+        ({"id2label": {"a": "cat", "b": "dog", "c": "ship"}}, "invalid literal"),
+        ({"id2label": in_order, "label2id": moved}, "give 'cat' different numbers"),
     ):
-        other.config = {"id2label": names_of}  # type: ignore[assignment]
+        other.config = config  # type: ignore[assignment]
         with pytest.raises(DataError, match=f"id2label does not name its outputs: .*{said}"):
             agent.ask(other, epoch=1)
     assert len(agent.ask(generic, epoch=1)) == 12

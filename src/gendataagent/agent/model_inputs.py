@@ -11,7 +11,8 @@ from torch import nn
 from gendataagent.core.errors import ConfigError, DataError, ModelError
 from gendataagent.core.text import reason_of
 from gendataagent.data import median_side_px
-from gendataagent.data.labels import both_lists, in_order, names_by_number, same_classes
+from gendataagent.data.labels import both_lists, in_order, same_classes
+from gendataagent.data.numbered_names import names_of_outputs
 from gendataagent.data.train_set import TrainSet
 from gendataagent.training.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
@@ -127,13 +128,13 @@ def _class_names(module: nn.Module) -> tuple[str, ...]:
     """Return the names of the outputs of a model of transformers, () without any.
 
     Raises:
-        DataError: they do not name each output once.
+        DataError: they do not name each output once, or label2id contradicts them.
     """
     for config in _configs(module):
         names = config.get("id2label")
         if isinstance(names, Mapping) and names:
             try:
-                return tuple(names_by_number(names))
+                return tuple(names_of_outputs(names, config.get("label2id")))
             except (TypeError, ValueError) as error:
                 raise DataError(
                     f"the model's id2label does not name its outputs: {reason_of(error)}. Correct "

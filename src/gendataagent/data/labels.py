@@ -111,15 +111,6 @@ def class_name_of(text: str) -> str:
     return name
 
 
-def names_by_number(names: Mapping[Any, Any]) -> list[str]:
-    """Return the names in {"0": "cat", "1": "dog"} in order; raise `ValueError` at a gap."""
-    by_number = {int(number): str(name) for number, name in names.items()}
-    if len(by_number) < len(names) or sorted(by_number) != list(range(len(names))):
-        numbers = ", ".join(map(str, sorted(by_number)[:_NAMES_SHOWN]))
-        raise ValueError(f"it names the numbers {numbers}; needed are 0 to {len(names) - 1}")
-    return [by_number[number] for number in range(len(names))]
-
-
 def list_classes(names: Sequence[str]) -> str:
     """Return class names for a message: the first twenty, and how many more there are."""
     return first_few([repr(name) for name in names], at_most=_NAMES_SHOWN) or "none"

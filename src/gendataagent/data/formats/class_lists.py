@@ -10,7 +10,8 @@ from typing import Any
 from gendataagent.core.errors import DataError
 from gendataagent.core.files import parse_others_json, read_bytes
 from gendataagent.core.text import reason_of, remove_invisible
-from gendataagent.data.labels import both_lists, class_name_of, names_by_number
+from gendataagent.data.labels import both_lists, class_name_of
+from gendataagent.data.numbered_names import names_by_number
 
 _FILES = ("classes.json", "classnames.txt", "classes.txt")
 _NUMBERED = re.compile(r"(\d{1,6})(?:[:,;=]\s*|\s+)(\S.*)", re.ASCII)

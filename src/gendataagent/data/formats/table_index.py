@@ -16,13 +16,8 @@ from gendataagent.data.formats.column_names import IMAGE_NAMES, label_columns, p
 from gendataagent.data.formats.image_paths import ImagePaths
 from gendataagent.data.formats.tables import TableFile, TableStore
 from gendataagent.data.index import TRAIN, DatasetIndex, Item, first_few, normalise_name
-from gendataagent.data.labels import (
-    LabelColumn,
-    class_name_of,
-    name_labels,
-    names_by_number,
-    unlabelled_notes,
-)
+from gendataagent.data.labels import LabelColumn, class_name_of, name_labels, unlabelled_notes
+from gendataagent.data.numbered_names import names_by_number
 from gendataagent.data.synthetic_marks import GENERATOR, SOURCE, marked_rows
 
 ID_NAME = "id"

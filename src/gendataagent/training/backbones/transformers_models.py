@@ -14,7 +14,7 @@ from gendataagent.core.completeness import Lacks, check_auto, check_files, check
 from gendataagent.core.errors import ModelError
 from gendataagent.core.hub import ModelSource, advice, check, load, looks_like_path
 from gendataagent.core.model_settings import fault_of_settings
-from gendataagent.data.labels import names_by_number
+from gendataagent.data.numbered_names import names_of_outputs
 from gendataagent.training.backbones.head import heads_of
 from gendataagent.training.backbones.preprocessing import Backbone, Preprocessing, bgr_to_rgb
 from gendataagent.training.backbones.tiny_resnet import TINY_RESNET
@@ -142,11 +142,7 @@ def output_names(model_config: Any) -> tuple[str, ...]:
     Raises:
         ValueError: id2label does not name each output once, or label2id contradicts it.
     """
-    names = names_by_number(model_config.id2label)
-    numbers = getattr(model_config, "label2id", None) or {}
-    if moved := [name for number, name in enumerate(names) if numbers.get(name, number) != number]:
-        raise ValueError(f"label2id and id2label give {moved[0]!r} different numbers")
-    return tuple(names)
+    return tuple(names_of_outputs(model_config.id2label, getattr(model_config, "label2id", None)))
 
 
 def _class_names(model_config: Any) -> tuple[str, ...]:
